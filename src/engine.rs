@@ -1,0 +1,579 @@
+//! The engine: start reading here.
+//!
+//! Everything that is under way is a *task*. A task waits in its stream's queue ([`streams`]), for
+//! a storage request ([`requests`]) or for the host's answer to a domain request. Whenever it can
+//! go on it is *ready*, and [`Engine::poll_output`] takes its next step ([`command`], [`read`],
+//! [`subscription`]). When nothing is ready, the reads that came up go out as one `Load`, and the
+//! commits that came up as one `Append` ([`batch`]); while that is under way, more gather.
+
+mod batch;
+mod command;
+mod read;
+mod requests;
+mod streams;
+mod subscription;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::domain::{
+    AggregateDefinition, Domain, HandleLease, PageLease, Released, State, StateKind,
+};
+use crate::error::{ApiMisuse, StorageError, StorageErrorCode};
+use crate::event::{RecordedEvent, TaskId};
+use crate::ids::IdSource;
+use crate::protocol::{
+    AggregateIndex, Append, DomainAnswer, EventRow, Handle, Info, Input, Notice, Output, Page,
+    RequestId, StorageAnswer, StorageBody,
+};
+use crate::stream::Position;
+use crate::time::Timestamp;
+
+use batch::{InFlight, Staged};
+use command::CommandTask;
+use read::ReadTask;
+use requests::{LoadWish, Pending, Purpose};
+use streams::Streams;
+use subscription::Subscription;
+
+/// What an engine is made with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The engine's only source of randomness: ids of commands that come without one, and the
+    /// jitter of back-offs. Different for each engine, from a good source.
+    pub seed: [u8; 32],
+    /// The aggregates.
+    pub aggregates: Vec<AggregateDefinition>,
+    /// Milliseconds after which an attempt at a storage request is given up. Default: 10,000.
+    pub request_timeout: u64,
+    /// Attempts at a storage request. Default: 5.
+    pub max_attempts: u32,
+    /// How often a command is decided again after others were faster. Default: 20.
+    pub max_conflicts: u32,
+    /// Most commits in an `Append`. Default: 256.
+    pub max_commits: usize,
+    /// Most bytes of payload in an `Append`, unless one commit alone has more. Default: 4 MiB.
+    pub max_append_bytes: usize,
+    /// Most events in a page of a stream. Default: 1,000.
+    pub page_limit: u32,
+    /// Most states kept at hand for streams with nothing under way. Default: 10,000.
+    pub cached_states: usize,
+    /// Milliseconds between looks at the log for subscriptions, where the store does not notify.
+    /// Default: 1,000.
+    pub poll_interval: u64,
+    /// The defect to show, in tests of the tests.
+    #[cfg(any(test, feature = "testing"))]
+    pub mutation: Option<Mutation>,
+}
+
+/// Defects that the simulation must find.
+#[cfg(any(test, feature = "testing"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutation {
+    /// A refusal is given from whatever state is at hand.
+    StaleRefusal,
+    /// After a conflict the same events are appended to what is there now.
+    RetryUnchecked,
+    /// The store judges duplicates without looking at earlier commits of the same append.
+    DuplicateBeforeNeighbour,
+    /// Any answer of the right kind is taken for the current one.
+    LateAnswer,
+}
+
+impl Config {
+    /// The defaults, with this seed and these aggregates.
+    #[must_use]
+    pub fn new(seed: [u8; 32], aggregates: Vec<AggregateDefinition>) -> Self {
+        Self {
+            seed,
+            aggregates,
+            request_timeout: 10_000,
+            max_attempts: 5,
+            max_conflicts: 20,
+            max_commits: 256,
+            max_append_bytes: 4 * 1024 * 1024,
+            page_limit: 1_000,
+            cached_states: 10_000,
+            poll_interval: 1_000,
+            #[cfg(any(test, feature = "testing"))]
+            mutation: None,
+        }
+    }
+
+    fn check(&self) -> Result<(), ApiMisuse> {
+        let mut names = BTreeSet::new();
+        for definition in &self.aggregates {
+            if !names.insert(&definition.name) {
+                return Err(ApiMisuse::AggregateDefinedTwice(Arc::clone(
+                    &definition.name,
+                )));
+            }
+        }
+        for (what, value) in [
+            ("request_timeout", self.request_timeout),
+            ("max_attempts", self.max_attempts.into()),
+            ("max_commits", self.max_commits as u64),
+            ("page_limit", self.page_limit.into()),
+            ("poll_interval", self.poll_interval),
+        ] {
+            if value == 0 {
+                return Err(ApiMisuse::ZeroLimit(what));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The event-sourcing engine. It does no IO: see the [crate's page](crate).
+pub struct Engine {
+    config: Config,
+    now: Timestamp,
+    ids: IdSource,
+    store: Store,
+    tasks: BTreeMap<TaskId, Task>,
+    ready: VecDeque<TaskId>,
+    /// Commands that go on after the append under way, or the one to come, has settled.
+    parked: BTreeSet<TaskId>,
+    streams: Streams,
+    staged: Vec<Staged>,
+    in_flight: Option<InFlight>,
+    wishes: Vec<LoadWish>,
+    pending: BTreeMap<RequestId, Pending>,
+    last_request: u32,
+    last_handle: u32,
+    timers: BTreeSet<(Timestamp, Timer)>,
+    /// The highest position anybody has told of.
+    known_head: Position,
+    released: Released,
+    outputs: VecDeque<Output>,
+    idle: bool,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine")
+            .field("now", &self.now)
+            .field("tasks", &self.tasks.len())
+            .field("staged", &self.staged.len())
+            .field("pending", &self.pending)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the engine knows of the store.
+enum Store {
+    /// Not asked yet, or not reached: the next task asks.
+    Unknown,
+    /// Asked.
+    Opening {
+        /// The epoch it had when it said that it has another.
+        before: Option<crate::protocol::Epoch>,
+    },
+    Open(Info),
+}
+
+enum Task {
+    Command(Box<CommandTask>),
+    Read(Box<ReadTask>),
+    Subscription(Box<Subscription>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// The deadline of an attempt, or the moment of the next.
+    Request(RequestId),
+    /// The end of a command's back-off.
+    Command(TaskId),
+    /// A look at the log.
+    Subscription(TaskId),
+}
+
+/// A page as the engine keeps it.
+#[derive(Clone)]
+pub(crate) enum KeptPage {
+    Events(Rc<Vec<RecordedEvent>>),
+    Rows(Rc<Vec<EventRow>>),
+    Held(Rc<PageLease>),
+}
+
+impl KeptPage {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Events(events) => events.is_empty(),
+            Self::Rows(rows) => rows.is_empty(),
+            Self::Held(lease) => lease.count == 0,
+        }
+    }
+
+    fn len(&self) -> u64 {
+        match self {
+            Self::Events(events) => events.len() as u64,
+            Self::Rows(rows) => rows.len() as u64,
+            Self::Held(lease) => u64::from(lease.count),
+        }
+    }
+
+    /// The page as the application gets it. The host keeps a held page until it has handled the
+    /// notice, for its release comes after.
+    fn to_page(&self) -> Page {
+        match self {
+            Self::Events(events) => Page::Events(events.as_ref().clone()),
+            Self::Rows(rows) => Page::Rows(rows.as_ref().clone()),
+            Self::Held(lease) => Page::Held {
+                page: lease.page,
+                count: lease.count,
+            },
+        }
+    }
+}
+
+impl Engine {
+    /// An engine with this configuration. It asks for the store at the first poll.
+    ///
+    /// # Errors
+    /// If two aggregates have one name or a limit is 0.
+    pub fn new(config: Config) -> Result<Self, ApiMisuse> {
+        config.check()?;
+        Ok(Self {
+            now: Timestamp::default(),
+            ids: IdSource::new(config.seed),
+            store: Store::Unknown,
+            tasks: BTreeMap::new(),
+            ready: VecDeque::new(),
+            parked: BTreeSet::new(),
+            streams: Streams::new(config.cached_states),
+            staged: Vec::new(),
+            in_flight: None,
+            wishes: Vec::new(),
+            pending: BTreeMap::new(),
+            last_request: 0,
+            last_handle: 0,
+            timers: BTreeSet::new(),
+            known_head: Position(0),
+            released: Released::default(),
+            outputs: VecDeque::new(),
+            idle: true,
+            config,
+        })
+    }
+
+    /// Number of tasks under way.
+    #[must_use]
+    pub fn task_count(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// The append with this number, while it is under way: what an adapter's judge is asked about.
+    #[must_use]
+    pub fn append_in_flight(&self, request: RequestId) -> Option<&Append> {
+        match &self.pending.get(&request)?.body {
+            StorageBody::Append(append) => Some(append),
+            _ => None,
+        }
+    }
+
+    /// Takes an input. `now` is the host's time; a time before an earlier input's counts as that.
+    ///
+    /// # Errors
+    /// If the host broke the contract; nothing has changed then.
+    pub fn handle_input(&mut self, now: Timestamp, input: Input) -> Result<(), ApiMisuse> {
+        self.check_input(&input)?;
+        self.now = self.now.max(now);
+        self.idle = false;
+        match input {
+            Input::Execute(execute) => self.start_command(execute),
+            Input::ReadState(read) => self.start_read(read),
+            Input::Subscribe(subscribe) => self.start_subscription(subscribe),
+            Input::Next(task) => self.next_page(task),
+            Input::Cancel(task) => self.cancel(task),
+            Input::Answer(answer) => self.handle_answer(answer)?,
+            Input::Domain(answer) => self.handle_domain(answer),
+            Input::Advanced(position) => self.advanced(position),
+            Input::Tick => {}
+        }
+        self.fire_timers();
+        Ok(())
+    }
+
+    fn check_input(&self, input: &Input) -> Result<(), ApiMisuse> {
+        let started = match input {
+            Input::Execute(execute) => Some(execute.task),
+            Input::ReadState(read) => Some(read.task),
+            Input::Subscribe(subscribe) if subscribe.limit == 0 => {
+                return Err(ApiMisuse::ZeroLimit("limit"));
+            }
+            Input::Subscribe(subscribe) => Some(subscribe.task),
+            Input::Tick if !self.idle => return Err(ApiMisuse::NotDrained),
+            Input::Answer(answer)
+                if answer.request.0 > self.last_request || answer.request.0 == 0 =>
+            {
+                return Err(ApiMisuse::UnknownRequest(answer.request));
+            }
+            Input::Domain(answer) if !self.waits_for_domain(answer) => {
+                return Err(ApiMisuse::UnexpectedDomainAnswer(answer.task));
+            }
+            _ => None,
+        };
+        match started {
+            Some(task) if self.tasks.contains_key(&task) => Err(ApiMisuse::TaskInUse(task)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The next thing to do for the host. Poll until [`Output::Idle`].
+    pub fn poll_output(&mut self) -> Output {
+        loop {
+            if let Some(output) = self.outputs.pop_front() {
+                return output;
+            }
+            if let Some(task) = self.ready.pop_front() {
+                self.step(task);
+                continue;
+            }
+            let release = self.released.take();
+            if release != crate::protocol::Release::default() {
+                return Output::Release(release);
+            }
+            if matches!(self.store, Store::Unknown)
+                && (self.last_request == 0 || !self.tasks.is_empty())
+            {
+                self.open(None);
+                continue;
+            }
+            if matches!(self.store, Store::Open(_)) {
+                if !self.wishes.is_empty() {
+                    self.send_load();
+                    continue;
+                }
+                if self.in_flight.is_none() && !self.staged.is_empty() {
+                    self.send_append();
+                    continue;
+                }
+            }
+            self.idle = true;
+            return Output::Idle {
+                wake_at: self.timers.first().map(|(at, _)| *at),
+            };
+        }
+    }
+
+    fn step(&mut self, task: TaskId) {
+        match self.tasks.get(&task) {
+            Some(Task::Command(_)) => self.step_command(task),
+            Some(Task::Read(_)) => self.step_read(task),
+            Some(Task::Subscription(_)) => self.step_subscription(task),
+            None => {}
+        }
+    }
+
+    fn cancel(&mut self, task: TaskId) {
+        match self.tasks.get(&task) {
+            Some(Task::Command(_)) => self.cancel_command(task),
+            Some(Task::Read(_)) => self.cancel_read(task),
+            Some(Task::Subscription(_)) => self.cancel_subscription(task),
+            // The task has ended while the host was asking.
+            None => {}
+        }
+    }
+
+    fn waits_for_domain(&self, answer: &DomainAnswer) -> bool {
+        match self.tasks.get(&answer.task) {
+            Some(Task::Command(task)) => task.accepts(&answer.result),
+            Some(Task::Read(task)) => task.accepts(&answer.result),
+            _ => false,
+        }
+    }
+
+    fn handle_domain(&mut self, answer: DomainAnswer) {
+        match self.tasks.get(&answer.task) {
+            Some(Task::Command(_)) => self.command_answered(answer.task, answer.result),
+            Some(Task::Read(_)) => self.read_answered(answer.task, answer.result),
+            _ => {}
+        }
+    }
+
+    // -----------------------------------------------------------------------------------------
+    // The store
+
+    fn open(&mut self, before: Option<crate::protocol::Epoch>) {
+        self.store = Store::Opening { before };
+        self.send(StorageBody::Info, Purpose::Info);
+    }
+
+    fn opened(&mut self, info: Info) {
+        if let Store::Opening {
+            before: Some(before),
+        } = &self.store
+            && *before == info.epoch
+        {
+            let error = StorageError::permanent(
+                StorageErrorCode::ForeignEpoch,
+                "the store refuses the epoch it says it has",
+            );
+            return self.open_failed(error);
+        }
+        self.known_head = self.known_head.max(info.head);
+        self.store = Store::Open(info.clone());
+        self.notice(Notice::Opened(info));
+        self.ready.extend(self.tasks.keys());
+    }
+
+    fn open_failed(&mut self, error: StorageError) {
+        self.store = Store::Unknown;
+        self.notice(Notice::OpenFailed(error.clone()));
+        for task in self.tasks.keys().copied().collect::<Vec<_>>() {
+            self.fail_task(task, error.clone());
+        }
+    }
+
+    /// The store was replaced under us: what we know of it is of another life.
+    fn foreign_epoch(&mut self) {
+        let Store::Open(info) = &self.store else {
+            return;
+        };
+        let before = info.epoch.clone();
+        self.known_head = Position(0);
+        self.streams.forget_states();
+        self.wishes.clear();
+        let retry_at: Vec<_> = self.pending.keys().copied().collect();
+        for request in retry_at {
+            self.drop_pending(request);
+        }
+        self.unstage_all();
+        let error = StorageError::permanent(
+            StorageErrorCode::ForeignEpoch,
+            "the store was replaced or restored; its positions mean something else",
+        );
+        for id in self.tasks.keys().copied().collect::<Vec<_>>() {
+            match self.tasks.get_mut(&id) {
+                Some(Task::Command(task)) => task.forget_reads(),
+                Some(_) => self.fail_task(id, error.clone()),
+                None => {}
+            }
+        }
+        self.open(Some(before));
+    }
+
+    fn fail_task(&mut self, task: TaskId, error: StorageError) {
+        match self.tasks.get(&task) {
+            Some(Task::Command(_)) => self.finish_command(task, Err(error.into())),
+            Some(Task::Read(_)) => self.finish_read(task, Err(error.into())),
+            Some(Task::Subscription(_)) => self.end_subscription(task, Err(error.into())),
+            None => {}
+        }
+    }
+
+    // -----------------------------------------------------------------------------------------
+    // What all tasks share
+
+    fn notice(&mut self, notice: Notice) {
+        self.outputs.push_back(Output::Notice(notice));
+    }
+
+    fn domain(&self, aggregate: AggregateIndex) -> &Domain {
+        &self.config.aggregates[aggregate.0 as usize].domain
+    }
+
+    fn aggregate_index(&self, name: &str) -> Option<AggregateIndex> {
+        let index = self
+            .config
+            .aggregates
+            .iter()
+            .position(|a| *a.name == *name)?;
+        Some(AggregateIndex(
+            u32::try_from(index).expect("fewer than 2^32 aggregates"),
+        ))
+    }
+
+    fn initial_state(&self, aggregate: AggregateIndex) -> State {
+        State(match self.domain(aggregate) {
+            Domain::Native(native) => StateKind::Native(native.initial()),
+            Domain::Hosted => StateKind::Hosted(HandleLease::new(Handle::INITIAL, &self.released)),
+        })
+    }
+
+    /// A state that the host will keep under a number of its own.
+    fn hosted_state(&mut self) -> (State, Handle) {
+        self.last_handle = self.last_handle.wrapping_add(1).max(1);
+        let handle = Handle(self.last_handle);
+        (
+            State(StateKind::Hosted(HandleLease::new(handle, &self.released))),
+            handle,
+        )
+    }
+
+    fn keep(&self, page: Page) -> KeptPage {
+        match page {
+            Page::Events(events) => KeptPage::Events(Rc::new(events)),
+            Page::Rows(rows) => KeptPage::Rows(Rc::new(rows)),
+            Page::Held { page, count } => {
+                KeptPage::Held(PageLease::new(page, count, &self.released))
+            }
+        }
+    }
+
+    fn set_timer(&mut self, after_millis: u64, timer: Timer) -> Timestamp {
+        let at = self.now.plus(after_millis);
+        self.timers.insert((at, timer));
+        at
+    }
+
+    fn fire_timers(&mut self) {
+        while let Some((at, timer)) = self.timers.first().copied()
+            && at <= self.now
+        {
+            self.timers.remove(&(at, timer));
+            match timer {
+                Timer::Request(request) => self.request_timer(request, at),
+                Timer::Command(task) => self.back_off_over(task),
+                Timer::Subscription(task) => self.look_again(task, at),
+            }
+        }
+    }
+
+    #[cfg(any(test, feature = "testing"))]
+    fn mutant(&self, mutation: Mutation) -> bool {
+        self.config.mutation == Some(mutation)
+    }
+}
+
+/// Whether this build shows a defect: never, outside tests of the tests.
+macro_rules! mutant {
+    ($engine:expr, $mutation:ident) => {{
+        #[cfg(any(test, feature = "testing"))]
+        let shown = $engine.mutant($crate::engine::Mutation::$mutation);
+        #[cfg(not(any(test, feature = "testing")))]
+        let shown = false;
+        shown
+    }};
+}
+use mutant;
+
+impl StorageBody {
+    fn fits(&self, answer: &StorageAnswer) -> Result<(), &'static str> {
+        match (self, answer) {
+            (Self::Info, StorageAnswer::Info(_)) | (Self::ReadLog(_), StorageAnswer::Log(_)) => {
+                Ok(())
+            }
+            (Self::Append(append), StorageAnswer::Appended(verdicts)) => {
+                if verdicts.len() == append.commits.len() {
+                    Ok(())
+                } else {
+                    Err("a verdict per commit")
+                }
+            }
+            (Self::Load(load), StorageAnswer::Loaded(loaded)) => {
+                if loaded.commands.len() == load.commands.len()
+                    && loaded.streams.len() == load.streams.len()
+                    && loaded.queries.len() == load.queries.len()
+                {
+                    Ok(())
+                } else {
+                    Err("an entry per command, stream and query")
+                }
+            }
+            _ => Err("an answer of the request's kind"),
+        }
+    }
+}

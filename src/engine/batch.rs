@@ -1,0 +1,284 @@
+//! Group commit: decisions gather while an append is under way, and go together in the next one.
+//!
+//! A command may be decided on what its predecessors in the same append would leave. It names
+//! them, so [`judge`](mod@crate::judge) takes it only with them. It never rests on an append that
+//! is under way: until that settles, the streams and queries it touches wait.
+
+use std::sync::Arc;
+
+use crate::error::{CommandError, StorageError};
+use crate::event::{CommitSummary, NewEvent, Payload, RecordedEvent, TaskId};
+use crate::ids::EventId;
+use crate::protocol::{
+    Append, AppendCondition, Commit, CommitEvent, CommitExpectation, Conflict, Outcome, Page,
+    StorageBody, Verdict,
+};
+use crate::stream::{Position, Revision};
+
+use super::command::Basis;
+use super::requests::Purpose;
+use super::streams::{At, Tip};
+use super::{Engine, Task, mutant};
+
+/// A commit that waits for the next append.
+pub(super) struct Staged {
+    pub(super) commit: Commit,
+    pub(super) revision_before: Revision,
+    after: At,
+    bytes: usize,
+}
+
+/// The append under way.
+pub(super) struct InFlight {
+    pub(super) append: Arc<Append>,
+    /// What each commit leaves.
+    after: Vec<At>,
+}
+
+impl Engine {
+    /// Puts an accepted decision into the next append.
+    pub(super) fn stage(&mut self, id: TaskId, basis: Basis, events: Vec<NewEvent>, after: At) {
+        let index_of = |task: &TaskId| {
+            let index = self
+                .staged
+                .iter()
+                .position(|staged| staged.commit.task == *task);
+            let index = index.expect("a basis names staged commits");
+            u32::try_from(index).expect("fewer than 2^32 commits in an append")
+        };
+        let task = self.command(id);
+        let commit = Commit {
+            task: id,
+            command_id: task.command_id,
+            hash: task.hash,
+            stream: task.stream.clone(),
+            expected: basis.tip.as_ref().map_or(
+                CommitExpectation::Exact(Revision(after.revision.0 - events.len() as u64)),
+                |tip| CommitExpectation::After(index_of(tip)),
+            ),
+            condition: (!task.query.is_none()).then(|| AppendCondition {
+                query: task.query.clone(),
+                after: self.read_to(id),
+                neighbours: basis.neighbours.iter().map(index_of).collect(),
+            }),
+            issued_at: task.issued_at,
+            metadata: Arc::clone(&task.metadata),
+            events: (0..)
+                .zip(events)
+                .map(|(index, event)| CommitEvent {
+                    id: EventId::derive(task.command_id, index),
+                    event,
+                })
+                .collect(),
+        };
+        let bytes = commit
+            .events
+            .iter()
+            .map(|event| event.event.data.bytes())
+            .sum::<usize>();
+        let gathered = self.staged.iter().map(|staged| staged.bytes).sum::<usize>();
+        if !self.staged.is_empty() && gathered + bytes > self.config.max_append_bytes {
+            // It is decided again for the append after this one.
+            self.command_mut(id).unstage();
+            self.parked.insert(id);
+            return;
+        }
+        let entry = self.streams.entry(&commit.stream);
+        debug_assert_eq!(
+            entry.queue.front(),
+            Some(&id),
+            "commands of a stream are staged in order"
+        );
+        entry.queue.pop_front();
+        entry.tip = Some(Tip {
+            task: id,
+            at: after.clone(),
+        });
+        let next = entry.queue.front().copied();
+        self.ready.extend(next);
+        let revision_before = Revision(after.revision.0 - commit.events.len() as u64);
+        self.staged.push(Staged {
+            commit,
+            revision_before,
+            after,
+            bytes,
+        });
+    }
+
+    pub(super) fn send_append(&mut self) {
+        let mut append = Append {
+            now: self.now,
+            commits: Vec::with_capacity(self.staged.len()),
+        };
+        let mut after = Vec::with_capacity(self.staged.len());
+        for staged in std::mem::take(&mut self.staged) {
+            self.streams.entry(&staged.commit.stream).in_flight = true;
+            append.commits.push(staged.commit);
+            after.push(staged.after);
+        }
+        let append = Arc::new(append);
+        self.in_flight = Some(InFlight {
+            append: Arc::clone(&append),
+            after,
+        });
+        self.send(StorageBody::Append(append), Purpose::Append);
+    }
+
+    /// The append under way has its verdicts.
+    pub(super) fn append_settled(&mut self, verdicts: Vec<Verdict>) {
+        let InFlight { append, after } = self.in_flight.take().expect("one append is under way");
+        self.land(&append);
+        for (commit, verdict) in append.commits.iter().zip(&verdicts) {
+            if let Verdict::Committed(summary) = verdict {
+                self.see_committed(commit, summary.last_position());
+            }
+        }
+        let mut lost = Vec::new();
+        for ((commit, verdict), after) in append.commits.iter().zip(verdicts).zip(after) {
+            match verdict {
+                Verdict::Committed(summary) => self.committed(commit, &summary, after),
+                Verdict::Duplicate(first) => self.read_first_outcome(commit.task, first),
+                Verdict::CommandIdReused(_) => {
+                    let error = CommandError::CommandIdReused(commit.command_id);
+                    self.finish_command(commit.task, Err(error));
+                }
+                Verdict::Conflict(conflict) => lost.push((commit, conflict, after)),
+            }
+        }
+        // Those who lost go back to the front, the first of them first.
+        for (commit, conflict, after) in lost.into_iter().rev() {
+            if mutant!(self, RetryUnchecked) && self.stage_unchecked(commit, conflict, after) {
+                continue;
+            }
+            self.lost(commit.task, conflict);
+        }
+        self.unpark();
+    }
+
+    /// Streams of the append may go on.
+    fn land(&mut self, append: &Append) {
+        for commit in &append.commits {
+            let entry = self.streams.entry(&commit.stream);
+            entry.in_flight = false;
+            entry.tip = None;
+            self.streams.settle(&commit.stream);
+        }
+    }
+
+    fn unpark(&mut self) {
+        self.ready.extend(std::mem::take(&mut self.parked));
+    }
+
+    fn see_committed(&mut self, commit: &Commit, last: Position) {
+        self.advanced(Some(last));
+        for task in self.tasks.values_mut() {
+            if let Task::Command(task) = task {
+                task.see_committed(&commit.events, last);
+            }
+        }
+    }
+
+    fn committed(&mut self, commit: &Commit, summary: &CommitSummary, after: At) {
+        self.streams.entry(&commit.stream).learn(after.clone());
+        let outcome = Outcome {
+            command_id: commit.command_id,
+            commit: Some(summary.clone()),
+            duplicate: false,
+            revision: summary.revision,
+            state: after.state,
+            events: recorded(commit, summary),
+            durability: self.durability(),
+        };
+        self.finish_command(commit.task, Ok(outcome));
+    }
+
+    /// No attempt at the append under way had an answer that tells.
+    pub(super) fn append_failed(&mut self, error: &StorageError, unknown: bool) {
+        let InFlight { append, .. } = self.in_flight.take().expect("one append is under way");
+        self.land(&append);
+        for commit in &append.commits {
+            let error = if unknown {
+                let command_id = commit.command_id;
+                CommandError::OutcomeUnknown {
+                    command_id,
+                    cause: error.clone(),
+                }
+            } else {
+                CommandError::Storage(error.clone())
+            };
+            self.finish_command(commit.task, Err(error));
+        }
+        self.unpark();
+    }
+
+    /// Takes back what is staged or under way: the store it was meant for is gone.
+    pub(super) fn unstage_all(&mut self) {
+        let mut tasks = Vec::new();
+        if let Some(in_flight) = self.in_flight.take() {
+            tasks.extend(in_flight.append.commits.iter().map(|commit| commit.task));
+        }
+        tasks.extend(
+            std::mem::take(&mut self.staged)
+                .iter()
+                .map(|staged| staged.commit.task),
+        );
+        for task in tasks.into_iter().rev() {
+            self.requeue(task);
+        }
+        self.parked.clear();
+    }
+
+    /// The mutant that appends the same events to whatever is there now.
+    fn stage_unchecked(&mut self, commit: &Commit, conflict: Conflict, mut after: At) -> bool {
+        let mut commit = commit.clone();
+        let before = match (conflict, commit.expected) {
+            (Conflict::Revision { actual }, _) => actual,
+            (Conflict::Matched { .. }, CommitExpectation::Exact(revision)) => revision,
+            _ => return false,
+        };
+        if self.streams.entry(&commit.stream).tip.is_some() {
+            return false;
+        }
+        commit.expected = CommitExpectation::Exact(before);
+        commit.condition = None;
+        after.revision = Revision(before.0 + commit.events.len() as u64);
+        let tip = Tip {
+            task: commit.task,
+            at: after.clone(),
+        };
+        self.streams.entry(&commit.stream).tip = Some(tip);
+        self.staged.push(Staged {
+            commit,
+            revision_before: before,
+            after,
+            bytes: 0,
+        });
+        true
+    }
+}
+
+/// The events of a commit as the store has them, if their payloads are here.
+fn recorded(commit: &Commit, summary: &CommitSummary) -> Vec<Page> {
+    let mut events = Vec::with_capacity(commit.events.len());
+    let before = summary.revision_before();
+    for (offset, CommitEvent { id, event }) in (0..).zip(&commit.events) {
+        let Payload::Text(data) = &event.data else {
+            return Vec::new();
+        };
+        events.push(RecordedEvent {
+            position: Position(summary.position.0 + offset),
+            stream: commit.stream.clone(),
+            revision: Revision(before.0 + 1 + offset),
+            event_id: *id,
+            event_type: Arc::clone(&event.event_type),
+            schema_version: event.schema_version,
+            tags: event.tags.clone(),
+            data: Arc::clone(data),
+            recorded_at: summary.recorded_at,
+            issued_at: commit.issued_at,
+            command_id: commit.command_id,
+            metadata: Arc::clone(&commit.metadata),
+        });
+    }
+    vec![Page::Events(events)]
+}

@@ -1,0 +1,955 @@
+//! Commands: from the queue of their stream, over a state and a decision, to a staged commit.
+//!
+//! An accepting decision may rest on whatever state is at hand, for the append proves it. A
+//! refusal or an empty decision proves nothing, so it is *final* only if state and matches were
+//! read after the command came, all of one moment, together with a look for the command's id.
+
+use std::sync::Arc;
+
+use crate::aggregate::OtherEvent;
+use crate::domain::{Command, Domain, NativeDecision, NativeState, State, StateKind};
+use crate::error::{CommandError, InvalidName, UnreadableEvent};
+use crate::event::{FirstOutcome, Metadata, NewEvent, Payload, TaskId};
+use crate::ids::{CommandHash, CommandId};
+use crate::payload::{check_payload, hash_command};
+use crate::protocol::{
+    AggregateIndex, CommitEvent, Conflict, DomainRequest, DomainResult, Execute, Notice, Others,
+    Outcome, Output, PageId, QueryLoad, StreamLoad, Until,
+};
+use crate::query::Query;
+use crate::stream::{ExpectedRevision, Position, Revision, StreamId, check_name};
+use crate::time::Timestamp;
+
+use super::requests::{LoadWish, Part};
+use super::streams::At;
+use super::{Engine, KeptPage, Store, Task, Timer, mutant};
+
+/// A command under way.
+pub(super) struct CommandTask {
+    pub(super) stream: StreamId,
+    aggregate: AggregateIndex,
+    /// The command itself, if its domain is native.
+    command: Option<Command>,
+    pub(super) command_id: CommandId,
+    pub(super) hash: CommandHash,
+    pub(super) issued_at: Timestamp,
+    pub(super) metadata: Arc<Metadata>,
+    expected: ExpectedRevision,
+    phase: Phase,
+    /// Whether the state at hand won't do: it must be read again.
+    must_load: bool,
+    /// What the decision reads beyond its stream.
+    pub(super) query: Query,
+    matches: Option<Matches>,
+    /// The last position at which a commit of this engine has added to the matches.
+    overtaken: Position,
+    fresh: Option<Fresh>,
+    conflicts: u32,
+}
+
+enum Phase {
+    Queued,
+    BackingOff,
+    Loading {
+        from: At,
+    },
+    Folding {
+        from: Revision,
+        to: At,
+        slice: Slice,
+    },
+    Deciding(Basis, State),
+    Staged,
+}
+
+/// Events that match the task's query, up to a position.
+struct Matches {
+    pages: Vec<KeptPage>,
+    read_to: Position,
+}
+
+/// The last read of this task, made after the command came: stream and matches of one moment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Fresh {
+    revision: Revision,
+    head: Position,
+}
+
+/// What is left to know of a slice while its events are folded.
+struct Slice {
+    revision: Revision,
+    more: bool,
+    head: Position,
+}
+
+/// What a decision rests on.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Basis {
+    revision: Revision,
+    /// The staged commit whose state it is, if any.
+    pub(super) tip: Option<TaskId>,
+    /// Staged commits with events that match the query.
+    pub(super) neighbours: Vec<TaskId>,
+    read_to: Position,
+    /// Whether a refusal would be final.
+    is_final: bool,
+}
+
+impl CommandTask {
+    pub(super) fn accepts(&self, result: &DomainResult) -> bool {
+        match self.phase {
+            Phase::Folding { .. } => {
+                matches!(
+                    result,
+                    DomainResult::Folded | DomainResult::Unreadable { .. }
+                )
+            }
+            Phase::Deciding(..) => matches!(
+                result,
+                DomainResult::Reads(_)
+                    | DomainResult::Decided(_)
+                    | DomainResult::Refused
+                    | DomainResult::Failed
+            ),
+            _ => false,
+        }
+    }
+
+    fn is_queued(&self) -> bool {
+        matches!(self.phase, Phase::Queued)
+    }
+
+    /// Whether its commit waits for an append or is in the one under way.
+    fn is_staged(&self) -> bool {
+        matches!(self.phase, Phase::Staged)
+    }
+
+    /// The append had no room for its commit.
+    pub(super) fn unstage(&mut self) {
+        self.phase = Phase::Queued;
+    }
+
+    /// Takes note of what a command has appended, up to the position `last`.
+    pub(super) fn see_committed(&mut self, events: &[CommitEvent], last: Position) {
+        if matches_any(&self.query, events) {
+            self.overtaken = self.overtaken.max(last);
+        }
+    }
+
+    /// Forgets everything read: it was of another store.
+    pub(super) fn forget_reads(&mut self) {
+        self.matches = None;
+        self.overtaken = Position(0);
+        self.fresh = None;
+        self.must_load = true;
+        if !matches!(self.phase, Phase::BackingOff) {
+            self.phase = Phase::Queued;
+        }
+    }
+}
+
+pub(super) fn matches_any(query: &Query, events: &[CommitEvent]) -> bool {
+    events
+        .iter()
+        .any(|event| query.matches(&event.event.event_type, &event.event.tags))
+}
+
+impl Engine {
+    pub(super) fn start_command(&mut self, execute: Execute) {
+        let id = execute.task;
+        match self.read_command(execute) {
+            Ok(task) => {
+                self.streams.entry(&task.stream).queue.push_back(id);
+                self.tasks.insert(id, Task::Command(Box::new(task)));
+                self.ready.push_back(id);
+            }
+            Err(error) => self.notice(Notice::CommandDone {
+                task: id,
+                result: Err(error),
+            }),
+        }
+    }
+
+    fn read_command(&mut self, execute: Execute) -> Result<CommandTask, CommandError> {
+        let Execute {
+            stream,
+            command_type,
+            data,
+            mut metadata,
+            ..
+        } = execute;
+        stream.check()?;
+        check_name("command type", &command_type)?;
+        let aggregate = self
+            .aggregate_index(&stream.aggregate_type)
+            .ok_or_else(|| CommandError::UnknownAggregate(Arc::clone(&stream.aggregate_type)))?;
+        for (what, name) in [
+            ("correlation id", &metadata.correlation_id),
+            ("causation id", &metadata.causation_id),
+            ("actor", &metadata.actor),
+        ] {
+            name.as_deref()
+                .map_or(Ok(()), |name| check_name(what, name))?;
+        }
+        if let Some(extra) = &metadata.extra {
+            check_payload(extra).map_err(|error| CommandError::InvalidPayload {
+                what: "metadata",
+                error,
+            })?;
+        }
+        let hash = hash_command(&stream, &command_type, &data).map_err(|error| {
+            CommandError::InvalidPayload {
+                what: "command",
+                error,
+            }
+        })?;
+        let command = match self.domain(aggregate) {
+            Domain::Native(native) => Some(
+                native
+                    .read_command(&command_type, &data)
+                    .map_err(|reason| CommandError::DomainFailed { reason })?,
+            ),
+            Domain::Hosted => None,
+        };
+        let command_id = execute
+            .command_id
+            .unwrap_or_else(|| self.ids.command_id(self.now));
+        metadata
+            .correlation_id
+            .get_or_insert_with(|| command_id.to_string().into());
+        Ok(CommandTask {
+            stream,
+            aggregate,
+            command,
+            command_id,
+            hash,
+            issued_at: execute.issued_at.unwrap_or(self.now),
+            metadata: Arc::new(metadata),
+            expected: execute.expected,
+            phase: Phase::Queued,
+            must_load: false,
+            query: Query::none(),
+            matches: None,
+            overtaken: Position(0),
+            fresh: None,
+            conflicts: 0,
+        })
+    }
+
+    pub(super) fn command(&self, id: TaskId) -> &CommandTask {
+        match self.tasks.get(&id) {
+            Some(Task::Command(task)) => task,
+            _ => unreachable!("task {} is a command", id.0),
+        }
+    }
+
+    pub(super) fn command_mut(&mut self, id: TaskId) -> &mut CommandTask {
+        match self.tasks.get_mut(&id) {
+            Some(Task::Command(task)) => task,
+            _ => unreachable!("task {} is a command", id.0),
+        }
+    }
+
+    /// The next step of a queued command: read, decide, or wait for the append to settle.
+    pub(super) fn step_command(&mut self, id: TaskId) {
+        let task = self.command(id);
+        let stream = task.stream.clone();
+        let Some(entry) = self.streams.get(&stream) else {
+            return;
+        };
+        if !task.is_queued()
+            || entry.queue.front() != Some(&id)
+            || !matches!(self.store, Store::Open(_))
+        {
+            return;
+        }
+        // What is read while an append that matters is to come would be stale at once.
+        let staged_before = entry.tip.is_some();
+        let overlaps = !task.query.is_none() && self.in_flight_matches(id);
+        if entry.in_flight || overlaps || self.staged.len() >= self.config.max_commits {
+            self.parked.insert(id);
+            return;
+        }
+        let cold = entry.tip.is_none() && entry.committed.is_none();
+        if task.must_load || cold {
+            if staged_before || (task.must_load && !self.matching_staged(id).is_empty()) {
+                self.parked.insert(id);
+            } else {
+                self.wish_to_load(id);
+            }
+            return;
+        }
+        let task = self.command(id);
+        if !task.query.is_none()
+            && task
+                .matches
+                .as_ref()
+                .is_none_or(|matches| matches.read_to < task.overtaken)
+        {
+            self.wish_to_load(id);
+            return;
+        }
+        self.decide(id);
+    }
+
+    // -----------------------------------------------------------------------------------------
+    // Reading
+
+    /// Wishes for the stream's tail, the matches of the query and the command's first outcome, all
+    /// of one moment. With a predecessor staged, only for the matches.
+    fn wish_to_load(&mut self, id: TaskId) {
+        let task = self.command(id);
+        let entry = self
+            .streams
+            .get(&task.stream)
+            .expect("a queued command keeps its entry");
+        let held = matches!(self.domain(task.aggregate), Domain::Hosted);
+        let from = entry.committed.clone().unwrap_or_else(|| At {
+            revision: Revision(0),
+            state: self.initial_state(task.aggregate),
+        });
+        let stream = entry.tip.is_none().then(|| StreamLoad {
+            stream: task.stream.clone(),
+            after: from.revision,
+            until: Until::End,
+            limit: self.config.page_limit,
+            held,
+        });
+        let query = (!task.query.is_none()).then(|| QueryLoad {
+            query: task.query.clone(),
+            after: task
+                .matches
+                .as_ref()
+                .map_or(Position(0), |matches| matches.read_to),
+            held,
+        });
+        let command = Some(task.command_id);
+        self.wishes.push(LoadWish {
+            task: id,
+            command,
+            stream,
+            query,
+        });
+        let task = self.command_mut(id);
+        task.fresh = None;
+        task.phase = Phase::Loading { from };
+    }
+
+    pub(super) fn command_loaded(&mut self, id: TaskId, part: Part) {
+        let matches = part.matches.map(|page| self.keep(page));
+        let slice = part
+            .slice
+            .map(|slice| (self.keep(slice.page), slice.revision, slice.more));
+        let task = self.command_mut(id);
+        if !matches!(task.phase, Phase::Loading { .. }) {
+            return;
+        }
+        let Phase::Loading { from } = std::mem::replace(&mut task.phase, Phase::Queued) else {
+            unreachable!("looked at above")
+        };
+        if let Some(first) = part.first {
+            return self.found_first_outcome(id, first);
+        }
+        if let Some(page) = matches {
+            let known = task.matches.get_or_insert_with(|| Matches {
+                pages: Vec::new(),
+                read_to: Position(0),
+            });
+            if !page.is_empty() {
+                known.pages.push(page);
+            }
+            known.read_to = part.head;
+        }
+        let Some((page, revision, more)) = slice else {
+            self.ready.push_back(id);
+            return;
+        };
+        let slice = Slice {
+            revision,
+            more,
+            head: part.head,
+        };
+        let aggregate = task.aggregate;
+        let from_revision = from.revision;
+        match self.fold(id, aggregate, from, &page) {
+            Folding::Done(to) => {
+                self.command_mut(id).phase = Phase::Folding {
+                    from: from_revision,
+                    to,
+                    slice,
+                };
+                self.command_folded(id);
+            }
+            Folding::Asked(to) => {
+                self.command_mut(id).phase = Phase::Folding {
+                    from: from_revision,
+                    to,
+                    slice,
+                };
+            }
+            Folding::Failed(index, reason) => {
+                self.command_unreadable(id, from_revision, index, reason)
+            }
+        }
+    }
+
+    fn command_folded(&mut self, id: TaskId) {
+        let task = self.command_mut(id);
+        let Phase::Folding { to, slice, .. } = std::mem::replace(&mut task.phase, Phase::Queued)
+        else {
+            unreachable!("the caller looked at the phase")
+        };
+        let stream = task.stream.clone();
+        let revision = to.revision;
+        if !slice.more {
+            task.must_load = false;
+            task.fresh = Some(Fresh {
+                revision: slice.revision,
+                head: slice.head,
+            });
+        } else {
+            task.must_load = true;
+        }
+        debug_assert!(
+            slice.more || revision == slice.revision,
+            "a slice is contiguous"
+        );
+        self.streams.entry(&stream).learn(to);
+        self.ready.push_front(id);
+    }
+
+    fn command_unreadable(&mut self, id: TaskId, from: Revision, index: usize, reason: Arc<str>) {
+        let stream = self.command(id).stream.clone();
+        let revision = Revision(from.0 + index as u64 + 1);
+        let error = UnreadableEvent {
+            stream,
+            revision,
+            event_type: "".into(),
+            reason,
+        };
+        self.finish_command(id, Err(error.into()));
+    }
+
+    fn found_first_outcome(&mut self, id: TaskId, first: FirstOutcome) {
+        let task = self.command(id);
+        if first.hash == task.hash {
+            self.read_first_outcome(id, first);
+        } else {
+            let command_id = task.command_id;
+            self.finish_command(id, Err(CommandError::CommandIdReused(command_id)));
+        }
+    }
+
+    // -----------------------------------------------------------------------------------------
+    // Deciding
+
+    /// The staged commits whose events match the task's query.
+    fn matching_staged(&self, id: TaskId) -> Vec<TaskId> {
+        let query = &self.command(id).query;
+        if query.is_none() {
+            return Vec::new();
+        }
+        let staged = self.staged.iter();
+        let matching = staged.filter(|staged| matches_any(query, &staged.commit.events));
+        matching.map(|staged| staged.commit.task).collect()
+    }
+
+    fn in_flight_matches(&self, id: TaskId) -> bool {
+        let query = &self.command(id).query;
+        self.in_flight.as_ref().is_some_and(|in_flight| {
+            in_flight
+                .append
+                .commits
+                .iter()
+                .any(|commit| matches_any(query, &commit.events))
+        })
+    }
+
+    /// What a decision of the task would rest on now.
+    fn basis(&self, id: TaskId) -> Option<Basis> {
+        let task = self.command(id);
+        let entry = self.streams.get(&task.stream)?;
+        let at = entry
+            .tip
+            .as_ref()
+            .map_or(entry.committed.as_ref(), |tip| Some(&tip.at))?;
+        let neighbours = self.matching_staged(id);
+        let read_to = task
+            .matches
+            .as_ref()
+            .map_or(Position(0), |matches| matches.read_to);
+        let is_fresh = task.fresh.is_some_and(|fresh| {
+            entry.tip.is_none()
+                && neighbours.is_empty()
+                && fresh.revision == at.revision
+                && (task.query.is_none() || fresh.head == read_to)
+        });
+        Some(Basis {
+            revision: at.revision,
+            tip: entry.tip.as_ref().map(|tip| tip.task),
+            neighbours,
+            read_to,
+            is_final: is_fresh || mutant!(self, StaleRefusal),
+        })
+    }
+
+    fn decide(&mut self, id: TaskId) {
+        let basis = self.basis(id).expect("step_command has seen a state");
+        let task = self.command(id);
+        if !task.expected.accepts(basis.revision) {
+            return self.wrong_revision(id, &basis);
+        }
+        let entry = self
+            .streams
+            .get(&task.stream)
+            .expect("a queued command keeps its entry");
+        let at = entry
+            .tip
+            .as_ref()
+            .map(|tip| &tip.at)
+            .or(entry.committed.as_ref());
+        let state = at.expect("step_command has seen a state").state.clone();
+        match state.0 {
+            StateKind::Native(state) => self.decide_natively(id, basis, &state),
+            StateKind::Hosted(_) => self.ask_for_decision(id, basis, &state),
+        }
+    }
+
+    fn wrong_revision(&mut self, id: TaskId, basis: &Basis) {
+        let task = self.command_mut(id);
+        if basis.is_final {
+            let error = CommandError::WrongRevision {
+                stream: task.stream.clone(),
+                expected: task.expected,
+                actual: basis.revision,
+            };
+            self.finish_command(id, Err(error));
+        } else {
+            self.decide_on_fresh_state(id);
+        }
+    }
+
+    fn decide_on_fresh_state(&mut self, id: TaskId) {
+        let task = self.command_mut(id);
+        task.must_load = true;
+        task.fresh = None;
+        task.phase = Phase::Queued;
+        self.ready.push_back(id);
+    }
+
+    fn decide_natively(&mut self, id: TaskId, basis: Basis, state: &std::rc::Rc<dyn NativeState>) {
+        let task = self.command(id);
+        let Domain::Native(native) = self.domain(task.aggregate) else {
+            unreachable!("a native state has a native domain")
+        };
+        let command = task
+            .command
+            .as_ref()
+            .expect("a native domain's command was read");
+        let query = native.reads(command, state);
+        if query != task.query {
+            return self.query_found(id, query);
+        }
+        let staged: Vec<_> = self
+            .staged
+            .iter()
+            .filter(|staged| basis.neighbours.contains(&staged.commit.task))
+            .collect();
+        let mut others = Vec::new();
+        for page in task.matches.iter().flat_map(|matches| &matches.pages) {
+            match page {
+                KeptPage::Events(events) => others.extend(events.iter().map(|event| OtherEvent {
+                    stream: &event.stream,
+                    revision: event.revision,
+                    event_type: &event.event_type,
+                    data: &event.data,
+                })),
+                KeptPage::Rows(rows) => others.extend(rows.iter().map(|row| OtherEvent {
+                    stream: &row.stream,
+                    revision: row.revision,
+                    event_type: &row.event_type,
+                    data: &row.data,
+                })),
+                KeptPage::Held(_) => {}
+            }
+        }
+        for neighbour in staged {
+            let mut revision = neighbour.revision_before;
+            for event in &neighbour.commit.events {
+                revision.0 += 1;
+                let Payload::Text(data) = &event.event.data else {
+                    // Its payload lives in the host, out of a native domain's sight: wait for it.
+                    self.parked.insert(id);
+                    return;
+                };
+                if task
+                    .query
+                    .matches(&event.event.event_type, &event.event.tags)
+                {
+                    others.push(OtherEvent {
+                        stream: &neighbour.commit.stream,
+                        revision,
+                        event_type: &event.event.event_type,
+                        data,
+                    });
+                }
+            }
+        }
+        others.retain(|other| *other.stream != task.stream);
+        let context = crate::aggregate::Context {
+            issued_at: task.issued_at,
+            others: &others,
+        };
+        match native.decide(state, command, &context) {
+            NativeDecision::Decided { events, after } => {
+                self.decided(id, basis, events, State(StateKind::Native(after)));
+            }
+            NativeDecision::Refused { code, details } => {
+                self.refused(id, &basis, CommandError::Refused { code, details });
+            }
+            NativeDecision::Failed { reason } => {
+                self.finish_command(id, Err(CommandError::DomainFailed { reason }));
+            }
+        }
+    }
+
+    fn ask_for_decision(&mut self, id: TaskId, basis: Basis, state: &State) {
+        let task = self.command(id);
+        let mut neighbours = Vec::new();
+        for staged in &self.staged {
+            if !basis.neighbours.contains(&staged.commit.task) {
+                continue;
+            }
+            for (index, event) in (0..).zip(&staged.commit.events) {
+                if matches!(event.event.data, Payload::Text(_)) {
+                    // A native aggregate's event, which the host has not seen yet: wait for it.
+                    self.parked.insert(id);
+                    return;
+                }
+                if staged.commit.stream != task.stream
+                    && task
+                        .query
+                        .matches(&event.event.event_type, &event.event.tags)
+                {
+                    neighbours.push((staged.commit.task, index));
+                }
+            }
+        }
+        let others = (!task.query.is_none()).then(|| Others {
+            query: task.query.clone(),
+            pages: task
+                .matches
+                .iter()
+                .flat_map(|matches| &matches.pages)
+                .filter_map(held)
+                .collect(),
+            neighbours,
+        });
+        let (aggregate, issued_at) = (task.aggregate, task.issued_at);
+        let from = state.handle().expect("a hosted domain's states are hosted");
+        let (after, into) = self.hosted_state();
+        self.command_mut(id).phase = Phase::Deciding(basis, after);
+        self.outputs
+            .push_back(Output::Domain(DomainRequest::Decide {
+                task: id,
+                aggregate,
+                state: from,
+                into,
+                issued_at,
+                others,
+            }));
+    }
+
+    /// The host has answered a domain request of the command.
+    pub(super) fn command_answered(&mut self, id: TaskId, result: DomainResult) {
+        let task = self.command_mut(id);
+        match (std::mem::replace(&mut task.phase, Phase::Queued), result) {
+            (folding @ Phase::Folding { .. }, DomainResult::Folded) => {
+                task.phase = folding;
+                self.command_folded(id);
+            }
+            (Phase::Folding { from, .. }, DomainResult::Unreadable { index, reason }) => {
+                self.command_unreadable(id, from, index as usize, reason);
+            }
+            (Phase::Deciding(basis, after), result) => {
+                // The host may have let others go ahead between question and answer.
+                let entry = self.streams.get(&self.command(id).stream);
+                let blocked =
+                    entry.is_none_or(|entry| entry.in_flight) || self.in_flight_matches(id);
+                if blocked || self.basis(id).as_ref() != Some(&basis) {
+                    self.ready.push_back(id);
+                    return;
+                }
+                match result {
+                    DomainResult::Reads(query) => self.query_found(id, query),
+                    DomainResult::Decided(events) => self.decided(id, basis, events, after),
+                    DomainResult::Refused => {
+                        let error = CommandError::Refused {
+                            code: "".into(),
+                            details: "null".into(),
+                        };
+                        self.refused(id, &basis, error);
+                    }
+                    _ => {
+                        let reason = "the host has the reason".into();
+                        self.finish_command(id, Err(CommandError::DomainFailed { reason }));
+                    }
+                }
+            }
+            _ => unreachable!("CommandTask::accepts was asked"),
+        }
+    }
+
+    /// The decision reads another query than what has been loaded.
+    fn query_found(&mut self, id: TaskId, query: Query) {
+        if let Err(error) = query.check() {
+            return self.finish_command(id, Err(error.into()));
+        }
+        let task = self.command_mut(id);
+        if task.query == query {
+            let reason = "the query it reads is the one that has been loaded".into();
+            return self.finish_command(id, Err(CommandError::DomainFailed { reason }));
+        }
+        task.query = query;
+        task.matches = None;
+        self.ready.push_front(id);
+    }
+
+    fn decided(&mut self, id: TaskId, basis: Basis, events: Vec<NewEvent>, after: State) {
+        if let Err(error) = check_events(&events) {
+            return self.finish_command(id, Err(error));
+        }
+        if !events.is_empty() {
+            let at = At {
+                revision: Revision(basis.revision.0 + events.len() as u64),
+                state: after,
+            };
+            self.command_mut(id).phase = Phase::Staged;
+            self.stage(id, basis, events, at);
+        } else if basis.is_final {
+            let task = self.command(id);
+            let outcome = Outcome {
+                command_id: task.command_id,
+                commit: None,
+                duplicate: false,
+                revision: basis.revision,
+                state: self.state_at_hand(id),
+                events: Vec::new(),
+                durability: self.durability(),
+            };
+            self.finish_command(id, Ok(outcome));
+        } else {
+            self.decide_on_fresh_state(id);
+        }
+    }
+
+    fn state_at_hand(&self, id: TaskId) -> State {
+        let entry = self.streams.get(&self.command(id).stream);
+        let at = entry.and_then(|entry| entry.committed.as_ref());
+        at.expect("a final decision rests on a committed state")
+            .state
+            .clone()
+    }
+
+    fn refused(&mut self, id: TaskId, basis: &Basis, refusal: CommandError) {
+        if basis.is_final {
+            self.finish_command(id, Err(refusal));
+        } else {
+            self.decide_on_fresh_state(id);
+        }
+    }
+
+    // -----------------------------------------------------------------------------------------
+    // Ends
+
+    /// What the decision has read of its query: the condition's position.
+    pub(super) fn read_to(&self, id: TaskId) -> Position {
+        self.command(id)
+            .matches
+            .as_ref()
+            .map_or(Position(0), |matches| matches.read_to)
+    }
+
+    /// The command lost against others. It keeps its turn and decides again, but not for ever.
+    pub(super) fn lost(&mut self, id: TaskId, conflict: Conflict) {
+        let max_conflicts = self.config.max_conflicts;
+        let task = self.command_mut(id);
+        task.must_load = true;
+        task.fresh = None;
+        task.phase = Phase::Queued;
+        // A neighbour's conflict has been counted as the neighbour's.
+        if !matches!(conflict, Conflict::Neighbour { .. }) {
+            task.conflicts += 1;
+        }
+        if task.conflicts > max_conflicts {
+            let error = CommandError::Contended {
+                stream: task.stream.clone(),
+                attempts: task.conflicts,
+                last: conflict,
+            };
+            return self.finish_command(id, Err(error));
+        }
+        if task.conflicts >= 2 {
+            task.phase = Phase::BackingOff;
+            let conflicts = task.conflicts;
+            let pause = self.back_off(conflicts);
+            self.set_timer(pause, Timer::Command(id));
+        }
+        self.requeue(id);
+    }
+
+    /// Back to the front of the stream's queue.
+    pub(super) fn requeue(&mut self, id: TaskId) {
+        let stream = self.command(id).stream.clone();
+        self.streams.entry(&stream).queue.push_front(id);
+        self.ready.push_back(id);
+    }
+
+    pub(super) fn back_off_over(&mut self, id: TaskId) {
+        if let Some(Task::Command(task)) = self.tasks.get_mut(&id)
+            && matches!(task.phase, Phase::BackingOff)
+        {
+            task.phase = Phase::Queued;
+            self.ready.push_back(id);
+        }
+    }
+
+    pub(super) fn cancel_command(&mut self, id: TaskId) {
+        // What is staged may be in the log in a moment: its outcome tells.
+        if !self.command(id).is_staged() {
+            self.finish_command(id, Err(CommandError::Cancelled));
+        }
+    }
+
+    /// Ends the task and lets the next command of the stream go on.
+    pub(super) fn finish_command(&mut self, id: TaskId, result: Result<Outcome, CommandError>) {
+        self.leave_queue(id);
+        self.tasks.remove(&id);
+        self.notice(Notice::CommandDone { task: id, result });
+    }
+
+    pub(super) fn leave_queue(&mut self, id: TaskId) {
+        let stream = self.command(id).stream.clone();
+        let entry = self.streams.entry(&stream);
+        if let Some(place) = entry.queue.iter().position(|queued| *queued == id) {
+            entry.queue.remove(place);
+        }
+        let next = entry.queue.front().copied();
+        self.ready.extend(next);
+        self.parked.remove(&id);
+        self.streams.settle(&stream);
+    }
+
+    pub(super) fn durability(&self) -> crate::protocol::Durability {
+        match &self.store {
+            Store::Open(info) => info.durability,
+            _ => unreachable!("nothing is decided before the store is open"),
+        }
+    }
+
+    // -----------------------------------------------------------------------------------------
+    // Folding, for commands and reads
+
+    /// Folds a page onto a state, here or in the host.
+    pub(super) fn fold(
+        &mut self,
+        task: TaskId,
+        aggregate: AggregateIndex,
+        from: At,
+        page: &KeptPage,
+    ) -> Folding {
+        let revision = Revision(from.revision.0 + page.len());
+        if page.is_empty() {
+            return Folding::Done(from);
+        }
+        match from.state.0 {
+            StateKind::Native(state) => {
+                let Domain::Native(native) = self.domain(aggregate) else {
+                    unreachable!("a native state has a native domain")
+                };
+                let folded = match page {
+                    KeptPage::Events(events) => {
+                        let mut texts = events.iter().map(|event| crate::domain::EventText {
+                            event_type: &event.event_type,
+                            data: &event.data,
+                        });
+                        native.fold(state, &mut texts)
+                    }
+                    KeptPage::Rows(rows) => {
+                        let mut texts = rows.iter().map(|row| crate::domain::EventText {
+                            event_type: &row.event_type,
+                            data: &row.data,
+                        });
+                        native.fold(state, &mut texts)
+                    }
+                    KeptPage::Held(_) => {
+                        Err((0, "the host kept the events of a native domain".into()))
+                    }
+                };
+                match folded {
+                    Ok(state) => Folding::Done(At {
+                        revision,
+                        state: State(StateKind::Native(state)),
+                    }),
+                    Err((index, reason)) => Folding::Failed(index, reason),
+                }
+            }
+            StateKind::Hosted(lease) => {
+                let Some(page) = held(page) else {
+                    return Folding::Failed(
+                        0,
+                        "the host gave the events of a hosted domain".into(),
+                    );
+                };
+                let (state, into) = self.hosted_state();
+                let from = State(StateKind::Hosted(lease));
+                self.outputs.push_back(Output::Domain(DomainRequest::Fold {
+                    task,
+                    aggregate,
+                    from: from.handle().expect("hosted"),
+                    into,
+                    page,
+                }));
+                Folding::Asked(At { revision, state })
+            }
+        }
+    }
+}
+
+/// How a fold goes on.
+pub(super) enum Folding {
+    Done(At),
+    /// The host was asked; this is the state if it succeeds.
+    Asked(At),
+    /// The event at this index can't be read.
+    Failed(usize, Arc<str>),
+}
+
+fn held(page: &KeptPage) -> Option<PageId> {
+    match page {
+        KeptPage::Held(lease) => Some(lease.page),
+        _ => None,
+    }
+}
+
+fn check_events(events: &[NewEvent]) -> Result<(), CommandError> {
+    for event in events {
+        check_name("event type", &event.event_type)?;
+        for tag in &event.tags {
+            check_name("tag", tag)?;
+        }
+        if event.schema_version == 0 {
+            return Err(InvalidName::Empty {
+                what: "schema version",
+            }
+            .into());
+        }
+        if let Payload::Text(text) = &event.data {
+            check_payload(text).map_err(|error| CommandError::InvalidPayload {
+                what: "event",
+                error,
+            })?;
+        }
+    }
+    Ok(())
+}

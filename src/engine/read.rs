@@ -1,0 +1,375 @@
+//! Reads of a stream's state and history, and of the first outcome of a repeated command.
+
+use std::sync::Arc;
+
+use crate::domain::Domain;
+use crate::error::{CommandError, ReadError, StorageError, UnreadableEvent};
+use crate::event::{FirstOutcome, TaskId};
+use crate::ids::CommandId;
+use crate::protocol::{
+    AggregateIndex, DomainResult, Notice, Outcome, ReadAt, ReadState, StateRead, StreamLoad, Until,
+};
+use crate::stream::{Revision, StreamId};
+
+use super::command::Folding;
+use super::requests::{LoadWish, Part};
+use super::streams::At;
+use super::{Engine, KeptPage, Store, Task};
+
+/// A read under way.
+pub(super) struct ReadTask {
+    stream: StreamId,
+    aggregate: AggregateIndex,
+    goal: Goal,
+    phase: Phase,
+    /// The state so far; `None` before the first read.
+    at: Option<At>,
+    /// The events so far, if they are wanted.
+    events: Option<Vec<KeptPage>>,
+}
+
+enum Goal {
+    State(ReadAt),
+    /// The state and events of a commit, for a command that had been committed before.
+    FirstOutcome {
+        command_id: CommandId,
+        first: FirstOutcome,
+    },
+}
+
+enum Phase {
+    Queued,
+    Loading,
+    Folding {
+        to: At,
+        more: bool,
+        revision: Revision,
+    },
+}
+
+impl ReadTask {
+    pub(super) fn accepts(&self, result: &DomainResult) -> bool {
+        matches!(self.phase, Phase::Folding { .. })
+            && matches!(
+                result,
+                DomainResult::Folded | DomainResult::Unreadable { .. }
+            )
+    }
+
+    /// Where the next read ends. A first outcome is read in two parts, so that only the events of
+    /// its commit are kept.
+    fn until(&self) -> Until {
+        match &self.goal {
+            Goal::State(ReadAt::Now | ReadAt::Cached) => Until::End,
+            Goal::State(ReadAt::Revision(revision)) => Until::Revision(*revision),
+            Goal::State(ReadAt::Time(time)) => Until::Time(*time),
+            Goal::FirstOutcome { first, .. } => {
+                let before = first.commit.revision_before();
+                let reached = self.at.as_ref().map_or(Revision(0), |at| at.revision);
+                if reached < before {
+                    Until::Revision(before)
+                } else {
+                    Until::Revision(first.commit.revision)
+                }
+            }
+        }
+    }
+
+    fn keeps_events(&self) -> bool {
+        match &self.goal {
+            Goal::State(_) => true,
+            Goal::FirstOutcome { first, .. } => {
+                let before = first.commit.revision_before();
+                self.at.as_ref().is_some_and(|at| at.revision >= before)
+            }
+        }
+    }
+
+    /// Whether a state at this revision is a step on the way to the goal.
+    fn can_start_at(&self, revision: Revision) -> bool {
+        match &self.goal {
+            // A history has all events, so it starts at the first.
+            Goal::State(_) if self.events.is_some() => false,
+            Goal::State(ReadAt::Now | ReadAt::Cached) => true,
+            Goal::State(ReadAt::Revision(wanted)) => revision <= *wanted,
+            Goal::State(ReadAt::Time(_)) => false,
+            Goal::FirstOutcome { first, .. } => revision <= first.commit.revision_before(),
+        }
+    }
+}
+
+impl Engine {
+    pub(super) fn start_read(&mut self, read: ReadState) {
+        let ReadState {
+            task: id,
+            stream,
+            at,
+            events,
+        } = read;
+        let aggregate = match self.check_read(&stream) {
+            Ok(aggregate) => aggregate,
+            Err(error) => {
+                return self.notice(Notice::StateRead {
+                    task: id,
+                    result: Err(error),
+                });
+            }
+        };
+        let task = ReadTask {
+            stream,
+            aggregate,
+            goal: Goal::State(at),
+            phase: Phase::Queued,
+            at: None,
+            events: events.then(Vec::new),
+        };
+        self.tasks.insert(id, Task::Read(Box::new(task)));
+        self.ready.push_back(id);
+    }
+
+    fn check_read(&self, stream: &StreamId) -> Result<AggregateIndex, ReadError> {
+        stream.check()?;
+        let aggregate = self.aggregate_index(&stream.aggregate_type);
+        aggregate.ok_or_else(|| ReadError::UnknownAggregate(Arc::clone(&stream.aggregate_type)))
+    }
+
+    /// Turns a command that turned out to be a repetition into a read of its first outcome.
+    pub(super) fn read_first_outcome(&mut self, id: TaskId, first: FirstOutcome) {
+        self.leave_queue(id);
+        let task = self.command(id);
+        let read = ReadTask {
+            stream: first.stream.clone(),
+            aggregate: self
+                .aggregate_index(&task.stream.aggregate_type)
+                .expect("a command's aggregate was found when it came"),
+            goal: Goal::FirstOutcome {
+                command_id: task.command_id,
+                first,
+            },
+            phase: Phase::Queued,
+            at: None,
+            events: Some(Vec::new()),
+        };
+        self.tasks.insert(id, Task::Read(Box::new(read)));
+        self.ready.push_back(id);
+    }
+
+    fn read(&self, id: TaskId) -> &ReadTask {
+        match self.tasks.get(&id) {
+            Some(Task::Read(task)) => task,
+            _ => unreachable!("task {} is a read", id.0),
+        }
+    }
+
+    fn read_mut(&mut self, id: TaskId) -> &mut ReadTask {
+        match self.tasks.get_mut(&id) {
+            Some(Task::Read(task)) => task,
+            _ => unreachable!("task {} is a read", id.0),
+        }
+    }
+
+    pub(super) fn step_read(&mut self, id: TaskId) {
+        let task = self.read(id);
+        if !matches!(task.phase, Phase::Queued) || !matches!(self.store, Store::Open(_)) {
+            return;
+        }
+        if task.at.is_none() {
+            let committed = self
+                .streams
+                .get(&task.stream)
+                .and_then(|entry| entry.committed.clone());
+            let hot = committed.filter(|at| task.can_start_at(at.revision));
+            let done = hot.is_some() && matches!(task.goal, Goal::State(ReadAt::Cached));
+            let start = hot.unwrap_or_else(|| At {
+                revision: Revision(0),
+                state: self.initial_state(task.aggregate),
+            });
+            self.read_mut(id).at = Some(start);
+            if done {
+                return self.read_done(id);
+            }
+        }
+        let task = self.read(id);
+        let stream = StreamLoad {
+            stream: task.stream.clone(),
+            after: task.at.as_ref().expect("set above").revision,
+            until: task.until(),
+            limit: self.config.page_limit,
+            held: matches!(self.domain(task.aggregate), Domain::Hosted),
+        };
+        self.wishes.push(LoadWish {
+            task: id,
+            command: None,
+            stream: Some(stream),
+            query: None,
+        });
+        self.read_mut(id).phase = Phase::Loading;
+    }
+
+    pub(super) fn read_loaded(&mut self, id: TaskId, part: Part) {
+        let slice = part.slice.expect("a read asks for a stream");
+        let page = self.keep(slice.page);
+        let task = self.read_mut(id);
+        if !matches!(task.phase, Phase::Loading) {
+            return;
+        }
+        let keeps_events = task.keeps_events();
+        if let Some(events) = &mut task.events
+            && keeps_events
+            && !page.is_empty()
+        {
+            events.push(page.clone());
+        }
+        let from = task.at.clone().expect("a read starts somewhere");
+        let aggregate = task.aggregate;
+        let from_revision = from.revision;
+        let (more, revision) = (slice.more, slice.revision);
+        match self.fold(id, aggregate, from, &page) {
+            Folding::Done(to) => {
+                self.read_mut(id).phase = Phase::Folding { to, more, revision };
+                self.read_folded(id);
+            }
+            Folding::Asked(to) => self.read_mut(id).phase = Phase::Folding { to, more, revision },
+            Folding::Failed(index, reason) => self.unreadable(id, from_revision, index, reason),
+        }
+    }
+
+    pub(super) fn read_answered(&mut self, id: TaskId, result: DomainResult) {
+        match result {
+            DomainResult::Unreadable { index, reason } => {
+                let from = self
+                    .read(id)
+                    .at
+                    .as_ref()
+                    .map_or(Revision(0), |at| at.revision);
+                self.unreadable(id, from, index as usize, reason);
+            }
+            _ => self.read_folded(id),
+        }
+    }
+
+    fn read_folded(&mut self, id: TaskId) {
+        let task = self.read_mut(id);
+        let Phase::Folding { to, more, revision } =
+            std::mem::replace(&mut task.phase, Phase::Queued)
+        else {
+            unreachable!("the caller looked at the phase")
+        };
+        let reached = to.revision;
+        task.at = Some(to);
+        let goes_on = match &task.goal {
+            Goal::FirstOutcome { first, .. } => reached < first.commit.revision,
+            Goal::State(_) => more,
+        };
+        // A stream that is shorter than its commits say would be read for ever.
+        if goes_on && !(reached < revision || more) {
+            let stream = task.stream.clone();
+            let error = UnreadableEvent {
+                stream,
+                revision: Revision(reached.0 + 1),
+                event_type: "".into(),
+                reason: "it is missing".into(),
+            };
+            return self.finish_read(id, Err(error.into()));
+        }
+        if goes_on {
+            self.ready.push_front(id);
+            return;
+        }
+        if let Goal::State(ReadAt::Revision(asked)) = task.goal
+            && revision < asked
+        {
+            let error = ReadError::NoSuchRevision {
+                stream: task.stream.clone(),
+                asked,
+                actual: revision,
+            };
+            return self.finish_read(id, Err(error));
+        }
+        self.read_done(id);
+    }
+
+    fn unreadable(&mut self, id: TaskId, from: Revision, index: usize, reason: Arc<str>) {
+        let stream = self.read(id).stream.clone();
+        let revision = Revision(from.0 + index as u64 + 1);
+        let error = UnreadableEvent {
+            stream,
+            revision,
+            event_type: "".into(),
+            reason,
+        };
+        self.finish_read(id, Err(error.into()));
+    }
+
+    fn read_done(&mut self, id: TaskId) {
+        let task = self.read(id);
+        let at = task.at.clone().expect("a read ends somewhere");
+        if matches!(task.goal, Goal::State(ReadAt::Now | ReadAt::Cached)) && at.revision.0 > 0 {
+            let stream = task.stream.clone();
+            self.streams.entry(&stream).learn(at.clone());
+            self.streams.settle(&stream);
+        }
+        let events = self
+            .read(id)
+            .events
+            .iter()
+            .flatten()
+            .map(KeptPage::to_page)
+            .collect();
+        self.finish_read(
+            id,
+            Ok(StateRead {
+                state: at.state,
+                revision: at.revision,
+                events,
+            }),
+        );
+    }
+
+    pub(super) fn cancel_read(&mut self, id: TaskId) {
+        // A repeated command is in the log: its outcome comes.
+        if matches!(self.read(id).goal, Goal::State(_)) {
+            self.finish_read(id, Err(ReadError::Cancelled));
+        }
+    }
+
+    pub(super) fn finish_read(&mut self, id: TaskId, result: Result<StateRead, ReadError>) {
+        let Some(Task::Read(task)) = self.tasks.remove(&id) else {
+            unreachable!("task {} is a read", id.0)
+        };
+        let notice = match task.goal {
+            Goal::State(_) => Notice::StateRead { task: id, result },
+            Goal::FirstOutcome { command_id, first } => Notice::CommandDone {
+                task: id,
+                result: match result {
+                    Ok(read) => Ok(Outcome {
+                        command_id,
+                        commit: Some(first.commit),
+                        duplicate: true,
+                        revision: read.revision,
+                        state: read.state,
+                        events: read.events,
+                        durability: self.durability(),
+                    }),
+                    Err(error) => Err(outcome_unread(command_id, error)),
+                },
+            },
+        };
+        self.notice(notice);
+    }
+}
+
+/// A committed command whose outcome can't be read now must not look as if it were not there.
+fn outcome_unread(command_id: CommandId, error: ReadError) -> CommandError {
+    match error {
+        ReadError::Unreadable(error) => CommandError::Unreadable(error),
+        ReadError::Storage(cause) => CommandError::OutcomeUnknown { command_id, cause },
+        other => CommandError::OutcomeUnknown {
+            command_id,
+            cause: StorageError::permanent(
+                crate::error::StorageErrorCode::Failed,
+                &other.to_string(),
+            ),
+        },
+    }
+}

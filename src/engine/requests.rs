@@ -1,0 +1,289 @@
+//! Storage requests: attempts, deadlines, and what their answers are for.
+
+use std::sync::Arc;
+
+use crate::error::{ApiMisuse, Applied, StorageError, StorageErrorCode};
+use crate::event::TaskId;
+use crate::ids::CommandId;
+use crate::protocol::{
+    Answer, Load, Output, QueryLoad, RequestId, StorageAnswer, StorageBody, StorageRequest,
+    StreamLoad,
+};
+use crate::time::Timestamp;
+
+use super::{Engine, Store, Timer, mutant};
+
+/// A storage request that has no answer yet.
+#[derive(Debug)]
+pub(super) struct Pending {
+    pub(super) body: StorageBody,
+    purpose: Purpose,
+    attempt: u32,
+    /// The deadline of the attempt, or, between two attempts, the moment of the next.
+    at: Timestamp,
+    /// Whether the engine waits for the moment of the next attempt.
+    pausing: bool,
+    /// Whether an earlier attempt may have had its effect, or may still have it.
+    unknown: bool,
+}
+
+/// What a request is for.
+#[derive(Debug)]
+pub(super) enum Purpose {
+    Info,
+    Append,
+    Load(Vec<LoadPart>),
+    ReadLog(TaskId),
+}
+
+/// What a task wants to have read. The wishes of many tasks go out in one `Load`.
+#[derive(Debug)]
+pub(super) struct LoadWish {
+    pub(super) task: TaskId,
+    pub(super) command: Option<CommandId>,
+    pub(super) stream: Option<StreamLoad>,
+    pub(super) query: Option<QueryLoad>,
+}
+
+/// Where a task finds its part of a `Load`'s answer.
+#[derive(Debug)]
+pub(super) struct LoadPart {
+    pub(super) task: TaskId,
+    command: Option<usize>,
+    stream: Option<usize>,
+    query: Option<usize>,
+}
+
+/// A task's part of a `Load`'s answer.
+pub(super) struct Part {
+    pub(super) first: Option<crate::event::FirstOutcome>,
+    pub(super) slice: Option<crate::protocol::StreamSlice>,
+    pub(super) matches: Option<crate::protocol::Page>,
+    pub(super) head: crate::stream::Position,
+}
+
+impl Engine {
+    pub(super) fn send(&mut self, body: StorageBody, purpose: Purpose) -> RequestId {
+        self.last_request += 1;
+        let id = RequestId(self.last_request);
+        let at = self.set_timer(self.config.request_timeout, Timer::Request(id));
+        let pending = Pending {
+            body,
+            purpose,
+            attempt: 1,
+            at,
+            pausing: false,
+            unknown: false,
+        };
+        self.pending.insert(id, pending);
+        self.emit(id);
+        id
+    }
+
+    fn emit(&mut self, id: RequestId) {
+        let pending = &self.pending[&id];
+        let epoch = match &self.store {
+            Store::Open(info) => Some(info.epoch.clone()),
+            _ => None,
+        };
+        self.outputs.push_back(Output::Storage(StorageRequest {
+            id,
+            attempt: pending.attempt,
+            deadline: pending.at,
+            epoch,
+            body: pending.body.clone(),
+        }));
+    }
+
+    /// Sends the wishes that came up as one request.
+    pub(super) fn send_load(&mut self) {
+        let mut load = Load::default();
+        let mut parts = Vec::with_capacity(self.wishes.len());
+        for wish in self.wishes.drain(..) {
+            parts.push(LoadPart {
+                task: wish.task,
+                command: wish.command.map(|command| put(&mut load.commands, command)),
+                stream: wish.stream.map(|stream| put(&mut load.streams, stream)),
+                query: wish.query.map(|query| put(&mut load.queries, query)),
+            });
+        }
+        self.send(StorageBody::Load(Arc::new(load)), Purpose::Load(parts));
+    }
+
+    pub(super) fn drop_pending(&mut self, id: RequestId) -> Option<Pending> {
+        let pending = self.pending.remove(&id)?;
+        self.timers.remove(&(pending.at, Timer::Request(id)));
+        Some(pending)
+    }
+
+    pub(super) fn handle_answer(&mut self, answer: Answer) -> Result<(), ApiMisuse> {
+        let mut id = answer.request;
+        let mut attempt = answer.attempt;
+        if mutant!(self, LateAnswer) && !self.pending.contains_key(&id) {
+            let current = self.pending.iter().find(|(_, pending)| {
+                answer
+                    .result
+                    .as_ref()
+                    .is_ok_and(|found| pending.body.fits(found).is_ok())
+            });
+            if let Some((current, pending)) = current {
+                (id, attempt) = (*current, pending.attempt);
+            }
+        }
+        // An answer to a request that is done, or to an attempt that was given up, comes too late:
+        // the current attempt, byte for byte the same, has an answer of its own.
+        let current = self
+            .pending
+            .get(&id)
+            .filter(|p| p.attempt == attempt && !p.pausing);
+        let Some(pending) = current else {
+            if let Ok(found) = answer.result {
+                self.discard(found);
+            }
+            return Ok(());
+        };
+        match answer.result {
+            Ok(found) => {
+                if let Err(expected) = pending.body.fits(&found) {
+                    return Err(ApiMisuse::WrongAnswer {
+                        request: id,
+                        expected,
+                    });
+                }
+                let pending = self.drop_pending(id).expect("found above");
+                self.deliver(pending, found);
+            }
+            Err(error) if error.code == StorageErrorCode::ForeignEpoch => self.foreign_epoch(),
+            Err(error) => self.attempt_failed(id, error),
+        }
+        Ok(())
+    }
+
+    fn deliver(&mut self, pending: Pending, answer: StorageAnswer) {
+        match (pending.purpose, answer) {
+            (Purpose::Info, StorageAnswer::Info(info)) => self.opened(info),
+            (Purpose::Append, StorageAnswer::Appended(verdicts)) => self.append_settled(verdicts),
+            (Purpose::ReadLog(task), StorageAnswer::Log(page)) => self.log_read(task, page),
+            (Purpose::Load(parts), StorageAnswer::Loaded(loaded)) => {
+                let mut streams: Vec<_> = loaded.streams.into_iter().map(Some).collect();
+                let mut queries: Vec<_> = loaded.queries.into_iter().map(Some).collect();
+                for part in parts {
+                    let found = Part {
+                        first: part
+                            .command
+                            .and_then(|index| loaded.commands[index].clone()),
+                        slice: part.stream.and_then(|index| streams[index].take()),
+                        matches: part.query.and_then(|index| queries[index].take()),
+                        head: loaded.head,
+                    };
+                    self.part_loaded(part.task, found);
+                }
+            }
+            _ => unreachable!("StorageBody::fits was asked"),
+        }
+    }
+
+    fn part_loaded(&mut self, task: TaskId, part: Part) {
+        match self.tasks.get(&task) {
+            Some(super::Task::Command(_)) => self.command_loaded(task, part),
+            Some(super::Task::Read(_)) => self.read_loaded(task, part),
+            _ => {
+                for page in part
+                    .matches
+                    .into_iter()
+                    .chain(part.slice.map(|slice| slice.page))
+                {
+                    self.keep(page);
+                }
+            }
+        }
+    }
+
+    /// Gives the host back the pages of an answer that nobody waits for: a lease that is dropped
+    /// at once.
+    fn discard(&mut self, answer: StorageAnswer) {
+        match answer {
+            StorageAnswer::Loaded(loaded) => {
+                let pages = loaded.streams.into_iter().map(|slice| slice.page);
+                for page in pages.chain(loaded.queries) {
+                    self.keep(page);
+                }
+            }
+            StorageAnswer::Log(log) => {
+                self.keep(log.page);
+            }
+            StorageAnswer::Info(_) | StorageAnswer::Appended(_) => {}
+        }
+    }
+
+    pub(super) fn request_timer(&mut self, id: RequestId, at: Timestamp) {
+        let Some(pending) = self.pending.get_mut(&id) else {
+            return;
+        };
+        if pending.at != at {
+            return;
+        }
+        if pending.pausing {
+            return self.next_attempt(id);
+        }
+        pending.unknown = true;
+        if pending.attempt < self.config.max_attempts {
+            self.next_attempt(id);
+        } else {
+            let message = format!("no answer in {} attempts", pending.attempt);
+            self.give_up(
+                id,
+                StorageError::retryable(StorageErrorCode::TimedOut, &message),
+            );
+        }
+    }
+
+    fn next_attempt(&mut self, id: RequestId) {
+        let at = self.set_timer(self.config.request_timeout, Timer::Request(id));
+        let pending = self.pending.get_mut(&id).expect("the caller found it");
+        pending.attempt += 1;
+        pending.pausing = false;
+        pending.at = at;
+        self.emit(id);
+    }
+
+    fn attempt_failed(&mut self, id: RequestId, error: StorageError) {
+        let pending = self.pending.get_mut(&id).expect("the caller found it");
+        pending.unknown |= error.applied == Applied::Unknown;
+        self.timers.remove(&(pending.at, Timer::Request(id)));
+        let again = error.retryable || error.applied == Applied::Unknown;
+        if !again || pending.attempt >= self.config.max_attempts {
+            return self.give_up(id, error);
+        }
+        pending.pausing = true;
+        let attempt = pending.attempt;
+        let pause = self.back_off(attempt);
+        let at = self.set_timer(pause, Timer::Request(id));
+        self.pending.get_mut(&id).expect("found above").at = at;
+    }
+
+    /// Milliseconds to wait after the `count`-th failure in a row: random, so that those who got
+    /// in each other's way part.
+    pub(super) fn back_off(&mut self, count: u32) -> u64 {
+        1 + self.ids.below(4 << count.min(6))
+    }
+
+    fn give_up(&mut self, id: RequestId, error: StorageError) {
+        let pending = self.drop_pending(id).expect("the caller found it");
+        match pending.purpose {
+            Purpose::Info => self.open_failed(error),
+            Purpose::Append => self.append_failed(&error, pending.unknown),
+            Purpose::ReadLog(task) => self.fail_task(task, error),
+            Purpose::Load(parts) => {
+                for part in parts {
+                    self.fail_task(part.task, error.clone());
+                }
+            }
+        }
+    }
+}
+
+fn put<T>(list: &mut Vec<T>, item: T) -> usize {
+    list.push(item);
+    list.len() - 1
+}

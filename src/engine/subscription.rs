@@ -1,0 +1,158 @@
+//! Subscriptions: the events of the log, first those stored, then those to come.
+
+use std::sync::Arc;
+
+use crate::error::ReadError;
+use crate::event::TaskId;
+use crate::protocol::{LogFilter, LogPage, Notice, ReadLog, StorageBody, Subscribe};
+use crate::stream::Position;
+use crate::time::Timestamp;
+
+use super::requests::Purpose;
+use super::{Engine, Store, Task, Timer};
+
+/// A subscription under way.
+pub(super) struct Subscription {
+    after: Position,
+    filter: LogFilter,
+    limit: u32,
+    follow: bool,
+    /// Whether the reader is ready for a page.
+    wanted: bool,
+    /// Whether a page is being read.
+    reading: bool,
+    /// Whether the log may have grown since the page under way was asked for.
+    grown: bool,
+    /// The next look at the log, at its head.
+    look_at: Option<Timestamp>,
+}
+
+impl Engine {
+    pub(super) fn start_subscription(&mut self, subscribe: Subscribe) {
+        let Subscribe {
+            task: id,
+            after,
+            filter,
+            limit,
+            follow,
+        } = subscribe;
+        let task = Subscription {
+            after,
+            filter,
+            limit,
+            follow,
+            wanted: true,
+            reading: false,
+            grown: false,
+            look_at: None,
+        };
+        self.tasks.insert(id, Task::Subscription(Box::new(task)));
+        self.ready.push_back(id);
+    }
+
+    fn subscription_mut(&mut self, id: TaskId) -> &mut Subscription {
+        match self.tasks.get_mut(&id) {
+            Some(Task::Subscription(task)) => task,
+            _ => unreachable!("task {} is a subscription", id.0),
+        }
+    }
+
+    pub(super) fn step_subscription(&mut self, id: TaskId) {
+        if !matches!(self.store, Store::Open(_)) {
+            return;
+        }
+        let task = self.subscription_mut(id);
+        if !task.wanted || task.reading || task.look_at.is_some() {
+            return;
+        }
+        task.reading = true;
+        task.grown = false;
+        let read = ReadLog {
+            after: task.after,
+            filter: task.filter.clone(),
+            limit: task.limit,
+        };
+        self.send(StorageBody::ReadLog(Arc::new(read)), Purpose::ReadLog(id));
+    }
+
+    pub(super) fn next_page(&mut self, id: TaskId) {
+        // The subscription may have ended while its reader was asking.
+        if let Some(Task::Subscription(task)) = self.tasks.get_mut(&id) {
+            task.wanted = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    pub(super) fn log_read(&mut self, id: TaskId, log: LogPage) {
+        self.known_head = self.known_head.max(log.head);
+        let page = self.keep(log.page);
+        let known_head = self.known_head;
+        let poll = match &self.store {
+            Store::Open(info) if info.notifies => None,
+            _ => Some(self.config.poll_interval),
+        };
+        let Some(Task::Subscription(task)) = self.tasks.get_mut(&id) else {
+            return;
+        };
+        task.reading = false;
+        task.after = log.next;
+        if !page.is_empty() {
+            task.wanted = false;
+            let page = page.to_page();
+            self.notice(Notice::Events {
+                task: id,
+                page,
+                next: log.next,
+            });
+        } else if log.next < known_head || task.grown {
+            self.ready.push_back(id);
+        } else if !task.follow {
+            self.end_subscription(id, Ok(()));
+        } else if let Some(interval) = poll {
+            let at = self.set_timer(interval, Timer::Subscription(id));
+            self.subscription_mut(id).look_at = Some(at);
+        } else {
+            task.look_at = Some(Timestamp::from_millis(i64::MAX));
+        }
+    }
+
+    pub(super) fn look_again(&mut self, id: TaskId, at: Timestamp) {
+        if let Some(Task::Subscription(task)) = self.tasks.get_mut(&id)
+            && task.look_at == Some(at)
+        {
+            task.look_at = None;
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Somebody has appended: those who wait at the head look again.
+    pub(super) fn advanced(&mut self, position: Option<Position>) {
+        self.known_head = self.known_head.max(position.unwrap_or_default());
+        for (id, task) in &mut self.tasks {
+            let Task::Subscription(task) = task else {
+                continue;
+            };
+            if position.is_some_and(|position| position <= task.after) {
+                continue;
+            }
+            task.grown = true;
+            if let Some(at) = task.look_at.take() {
+                self.timers.remove(&(at, Timer::Subscription(*id)));
+                self.ready.push_back(*id);
+            }
+        }
+    }
+
+    pub(super) fn cancel_subscription(&mut self, id: TaskId) {
+        self.end_subscription(id, Err(ReadError::Cancelled));
+    }
+
+    pub(super) fn end_subscription(&mut self, id: TaskId, result: Result<(), ReadError>) {
+        if let Some(Task::Subscription(task)) = self.tasks.remove(&id)
+            && let Some(at) = task.look_at
+        {
+            self.timers.remove(&(at, Timer::Subscription(id)));
+        }
+        self.notice(Notice::SubscriptionEnded { task: id, result });
+    }
+}

@@ -1,0 +1,381 @@
+//! Errors: a small enum per operation, one wide [`Error`], and the table of stable codes.
+
+use std::sync::Arc;
+
+use crate::event::TaskId;
+use crate::ids::CommandId;
+use crate::protocol::{Conflict, RequestId};
+use crate::stream::{ExpectedRevision, MAX_NAME_BYTES, Revision, StreamId};
+
+/// Why a name can't be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidName {
+    /// Nothing there.
+    #[error("expected a non-empty {what}")]
+    Empty {
+        /// What the name is for.
+        what: &'static str,
+    },
+    /// Too much there.
+    #[error("expected a {what} of at most {MAX_NAME_BYTES} bytes, found {bytes}")]
+    TooLong {
+        /// What the name is for.
+        what: &'static str,
+        /// Its length in UTF-8.
+        bytes: usize,
+    },
+    /// Something there that can't be seen.
+    #[error("expected a {what} without control characters, found one at byte {at}")]
+    ControlCharacter {
+        /// What the name is for.
+        what: &'static str,
+        /// Where it is.
+        at: usize,
+    },
+}
+
+/// Why a payload can't be stored: it would not come back as it went in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidPayload {
+    /// It is not JSON.
+    #[error("expected JSON, found an error at byte {at}")]
+    NotJson {
+        /// Where the first error is.
+        at: usize,
+    },
+    /// It has an integer that JavaScript can't represent.
+    #[error("expected integers within 2^53, found a larger one at byte {at}")]
+    LargeInteger {
+        /// Where it is.
+        at: usize,
+    },
+    /// It has half of a surrogate pair.
+    #[error("expected whole characters, found a lone surrogate at byte {at}")]
+    LoneSurrogate {
+        /// Where it is.
+        at: usize,
+    },
+    /// It is nested too deep for readers with a bounded stack.
+    #[error("expected at most {limit} levels of nesting")]
+    TooDeep {
+        /// The most there may be.
+        limit: usize,
+    },
+    /// It is too long.
+    #[error("expected at most {limit} bytes, found {bytes}")]
+    TooLarge {
+        /// Its length.
+        bytes: usize,
+        /// The most it may be.
+        limit: usize,
+    },
+}
+
+/// What a storage adapter says when it can't answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct StorageError {
+    /// What kind of failure.
+    pub code: StorageErrorCode,
+    /// Whether the request had no effect for certain. A read never has one.
+    pub applied: Applied,
+    /// Whether the same request may succeed soon.
+    pub retryable: bool,
+    /// The driver's words.
+    pub message: Arc<str>,
+}
+
+/// Whether a failed append may be in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It is not.
+    No,
+    /// Nobody can tell.
+    Unknown,
+}
+
+/// Kinds of storage failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StorageErrorCode {
+    /// Anything the others don't name.
+    Failed,
+    /// Another process holds the write lock.
+    Busy,
+    /// Quota exceeded, disk full.
+    Full,
+    /// The store was closed.
+    Closed,
+    /// The store was replaced or restored under the open engine.
+    ForeignEpoch,
+    /// No answer came within the deadline, after all attempts.
+    TimedOut,
+    /// The stored form is newer than this release, or not Annals'.
+    UnknownFormat,
+}
+
+/// Why a command had no outcome.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum CommandError {
+    /// A name in it can't be used.
+    #[error(transparent)]
+    InvalidName(#[from] InvalidName),
+    /// Its data or metadata can't be used.
+    #[error("invalid {what}: {error}")]
+    InvalidPayload {
+        /// Which part.
+        what: &'static str,
+        /// Why.
+        error: InvalidPayload,
+    },
+    /// The engine knows no such aggregate.
+    #[error("unknown aggregate {0:?}")]
+    UnknownAggregate(Arc<str>),
+    /// The domain refused. Native domains: code and JSON of the details; domains in the host keep
+    /// theirs.
+    #[error("refused: {code}")]
+    Refused {
+        /// The refusal's code. Empty if the host keeps it.
+        code: Arc<str>,
+        /// JSON of its details. `null` if the host keeps it.
+        details: Arc<str>,
+    },
+    /// The caller expected another revision.
+    #[error("expected {expected} of {stream}, found revision {actual}")]
+    WrongRevision {
+        /// The stream.
+        stream: StreamId,
+        /// What was expected.
+        expected: ExpectedRevision,
+        /// What is there.
+        actual: Revision,
+    },
+    /// Others were faster, each time.
+    #[error("{stream} was changed by others in each of {attempts} attempts")]
+    Contended {
+        /// The stream.
+        stream: StreamId,
+        /// How often it was tried.
+        attempts: u32,
+        /// What stood in the way the last time.
+        last: Conflict,
+    },
+    /// The id had been committed with other content.
+    #[error("command id {0} was used for another command")]
+    CommandIdReused(CommandId),
+    /// The command could not be read, or a domain function broke its rules.
+    #[error("the domain failed: {reason}")]
+    DomainFailed {
+        /// How.
+        reason: Arc<str>,
+    },
+    /// A stored event it needs can't be read.
+    #[error(transparent)]
+    Unreadable(#[from] UnreadableEvent),
+    /// The store failed; the command is not in the log.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The store failed, and the command may be in the log. Give it again with the same id.
+    #[error("the outcome of command {command_id} is unknown: {cause}")]
+    OutcomeUnknown {
+        /// The command's id.
+        command_id: CommandId,
+        /// What happened last.
+        cause: StorageError,
+    },
+    /// The caller gave it up; it is not in the log.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// A stored event that can't be read or folded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("event {revision} ({event_type}) of {stream} can't be read: {reason}")]
+pub struct UnreadableEvent {
+    /// Its stream.
+    pub stream: StreamId,
+    /// Its place in the stream.
+    pub revision: Revision,
+    /// Its type; empty if the host keeps the event.
+    pub event_type: Arc<str>,
+    /// Why.
+    pub reason: Arc<str>,
+}
+
+/// Why a read gave nothing.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ReadError {
+    /// A name in it can't be used.
+    #[error(transparent)]
+    InvalidName(#[from] InvalidName),
+    /// The engine knows no such aggregate.
+    #[error("unknown aggregate {0:?}")]
+    UnknownAggregate(Arc<str>),
+    /// The stream is not that long.
+    #[error("expected revision {asked} of {stream}, found {actual} events")]
+    NoSuchRevision {
+        /// The stream.
+        stream: StreamId,
+        /// What was asked.
+        asked: Revision,
+        /// What there is.
+        actual: Revision,
+    },
+    /// A stored event can't be read.
+    #[error(transparent)]
+    Unreadable(#[from] UnreadableEvent),
+    /// The store failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The caller gave it up.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// The host used the engine wrongly. Nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApiMisuse {
+    /// A task number is in use.
+    #[error("task {} is in use", .0.0)]
+    TaskInUse(TaskId),
+    /// An answer to a request that was never made.
+    #[error("request {} was never made", .0.0)]
+    UnknownRequest(RequestId),
+    /// An answer that does not fit its request.
+    #[error("the answer to request {} does not fit: expected {expected}", .request.0)]
+    WrongAnswer {
+        /// The request.
+        request: RequestId,
+        /// What would fit.
+        expected: &'static str,
+    },
+    /// A domain answer nobody waits for.
+    #[error("no domain request is open for task {}", .0.0)]
+    UnexpectedDomainAnswer(TaskId),
+    /// The host waited although there was something to do: outputs are polled until `Idle`.
+    #[error("outputs must be polled until idle before time may pass")]
+    NotDrained,
+    /// Two aggregates have one name.
+    #[error("aggregate {0:?} is defined twice")]
+    AggregateDefinedTwice(Arc<str>),
+    /// A limit of the subscription or the configuration is 0.
+    #[error("{0} must be at least 1")]
+    ZeroLimit(&'static str),
+}
+
+/// Any error of the engine, for those who don't care which operation gave it.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Error {
+    /// Of a command.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// Of a read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Of the store.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// Of the host.
+    #[error(transparent)]
+    Misuse(#[from] ApiMisuse),
+}
+
+impl StorageError {
+    /// A failure after which nothing is in the log and the same request may succeed soon.
+    #[must_use]
+    pub fn retryable(code: StorageErrorCode, message: &str) -> Self {
+        Self {
+            code,
+            applied: Applied::No,
+            retryable: true,
+            message: message.into(),
+        }
+    }
+
+    /// A failure after which nothing is in the log and that will not pass by itself.
+    #[must_use]
+    pub fn permanent(code: StorageErrorCode, message: &str) -> Self {
+        Self {
+            code,
+            applied: Applied::No,
+            retryable: false,
+            message: message.into(),
+        }
+    }
+}
+
+impl std::fmt::Display for StorageErrorCode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+impl StorageErrorCode {
+    /// All of them, in the order of their numbers at the boundary to JavaScript.
+    pub const ALL: [Self; 7] = [
+        Self::Failed,
+        Self::Busy,
+        Self::Full,
+        Self::Closed,
+        Self::ForeignEpoch,
+        Self::TimedOut,
+        Self::UnknownFormat,
+    ];
+
+    /// The stable code.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Failed => "storage-failed",
+            Self::Busy => "storage-busy",
+            Self::Full => "storage-full",
+            Self::Closed => "storage-closed",
+            Self::ForeignEpoch => "foreign-epoch",
+            Self::TimedOut => "storage-timed-out",
+            Self::UnknownFormat => "unknown-format",
+        }
+    }
+}
+
+impl CommandError {
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::InvalidName(_) => "invalid-name",
+            Self::InvalidPayload { .. } => "invalid-payload",
+            Self::UnknownAggregate(_) => "unknown-aggregate",
+            Self::Refused { .. } => "refused",
+            Self::WrongRevision { .. } => "wrong-revision",
+            Self::Contended { .. } => "contended",
+            Self::CommandIdReused(_) => "command-id-reused",
+            Self::DomainFailed { .. } => "domain-failed",
+            Self::Unreadable(_) => "unreadable-event",
+            Self::Storage(error) => error.code.code(),
+            Self::OutcomeUnknown { .. } => "outcome-unknown",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl ReadError {
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::InvalidName(_) => "invalid-name",
+            Self::UnknownAggregate(_) => "unknown-aggregate",
+            Self::NoSuchRevision { .. } => "no-such-revision",
+            Self::Unreadable(_) => "unreadable-event",
+            Self::Storage(error) => error.code.code(),
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl ApiMisuse {
+    /// The stable code.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        "api-misuse"
+    }
+}

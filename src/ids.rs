@@ -1,0 +1,116 @@
+//! Identifiers, and the one place that makes them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use uuid::Uuid;
+
+use crate::time::Timestamp;
+
+/// Namespace of the name-based (version 5) identifiers of Annals.
+///
+/// It is part of the stored format: event ids and command hashes depend on it.
+const NAMESPACE: Uuid = Uuid::from_u128(0x6a1c_9e52_7d0b_4f38_8a55_e0c3_41f2_9b6d);
+
+/// The id of a command. Whoever gives the same id twice asks the same thing twice.
+///
+/// Made by the caller, or by the engine (UUID version 7) when the caller gives none.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommandId(pub Uuid);
+
+/// The id of an event: it follows from the command's id and the event's place in the commit,
+/// so a command that is decided again gives its events the same ids.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventId(pub Uuid);
+
+/// A digest of what a command asks: stream, type and data, not metadata.
+///
+/// It tells a repeated command from another command that reuses its id.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommandHash(pub Uuid);
+
+impl EventId {
+    /// The id of the event at `index` (from 0) of the commit made by `command`.
+    #[must_use]
+    pub fn derive(command: CommandId, index: u32) -> Self {
+        Self(Uuid::new_v5(&command.0, &index.to_be_bytes()))
+    }
+}
+
+impl CommandHash {
+    /// The digest of `canonical`, the canonical form of a command.
+    #[must_use]
+    pub(crate) fn of(canonical: &[u8]) -> Self {
+        Self(Uuid::new_v5(&NAMESPACE, canonical))
+    }
+}
+
+macro_rules! uuid_text {
+    ($($name:ident),*) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.as_hyphenated().fmt(f)
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({})"), self.0)
+            }
+        }
+        impl FromStr for $name {
+            type Err = uuid::Error;
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                Uuid::parse_str(text).map(Self)
+            }
+        }
+    )*};
+}
+uuid_text!(CommandId, EventId, CommandHash);
+
+/// A seeded source of identifiers and of the jitter of back-offs (xoshiro256++ by Blackman and
+/// Vigna, <https://prng.di.unimi.it>). The host gives the seed; the core has no randomness.
+#[derive(Clone, Debug)]
+pub(crate) struct IdSource {
+    state: [u64; 4],
+}
+
+impl IdSource {
+    pub(crate) fn new(seed: [u8; 32]) -> Self {
+        let mut state = [0; 4];
+        for (word, bytes) in state.iter_mut().zip(seed.chunks_exact(8)) {
+            *word = u64::from_le_bytes(bytes.try_into().expect("chunks of 8 bytes"));
+        }
+        // The all-zero state is the generator's one fixed point.
+        if state == [0; 4] {
+            state[0] = 0x9e37_79b9_7f4a_7c15;
+        }
+        Self { state }
+    }
+
+    pub(crate) fn next_u64(&mut self) -> u64 {
+        let s = &mut self.state;
+        let result = s[0].wrapping_add(s[3]).rotate_left(23).wrapping_add(s[0]);
+        let t = s[1] << 17;
+        s[2] ^= s[0];
+        s[3] ^= s[1];
+        s[1] ^= s[2];
+        s[0] ^= s[3];
+        s[2] ^= t;
+        s[3] = s[3].rotate_left(45);
+        result
+    }
+
+    /// A number from 0 up to, not including, `bound`. `bound` is at least 1.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next_u64() % bound
+    }
+
+    /// A UUID of version 7: it sorts by the time it was made at.
+    pub(crate) fn command_id(&mut self, now: Timestamp) -> CommandId {
+        let mut random = [0; 10];
+        random[..8].copy_from_slice(&self.next_u64().to_le_bytes());
+        random[8..].copy_from_slice(&self.next_u64().to_le_bytes()[..2]);
+        let millis = u64::try_from(now.millis()).unwrap_or(0);
+        CommandId(uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid())
+    }
+}

@@ -1,0 +1,67 @@
+//! Annals: event sourcing with one engine for the browser, Node and native Rust.
+//!
+//! The engine does no IO. It takes [`Input`]s and gives [`Output`]s; whoever embeds it (a page, a
+//! server, a test) brings time, storage and randomness:
+//!
+//! ```text
+//!              commands, questions, time, answers
+//!   ┌──────┐ ─────── Engine::handle_input ───────► ┌────────┐
+//!   │ host │                                       │ Engine │  decide, evolve, queues,
+//!   │      │ ◄────── Engine::poll_output ───────── │        │  group commit, retries, cache
+//!   └──────┘   storage requests, notices, Idle     └────────┘
+//!       │
+//!       └── a storage adapter: memory, IndexedDB, SQLite, …
+//! ```
+//!
+//! # The drain rule
+//!
+//! After any number of [`Engine::handle_input`], poll [`Engine::poll_output`] until it gives
+//! [`Output::Idle`], before letting time pass. Commands given together are appended together.
+//!
+//! # Where to go on
+//!
+//! - [`Aggregate`]: write a domain in Rust.
+//! - [`storage::Annals`] drives the engine over a blocking store, [`storage::AsyncAnnals`] over an
+//!   asynchronous one, on any executor.
+//! - [`protocol`]: the whole contract between engine and host.
+//! - [`judge`](mod@judge): the one function that says what may be appended.
+//!
+//! A panic of the engine is a bug of ours: nothing acknowledged is lost, open it again.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod aggregate;
+mod domain;
+mod engine;
+mod error;
+mod event;
+mod ids;
+pub mod judge;
+mod payload;
+pub mod protocol;
+mod query;
+pub mod storage;
+mod stream;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod time;
+mod variant;
+#[cfg(feature = "wasm")]
+pub mod wasm;
+
+pub use aggregate::{Aggregate, Context, OtherEvent};
+pub use domain::{AggregateDefinition, State};
+#[cfg(any(test, feature = "testing"))]
+pub use engine::Mutation;
+pub use engine::{Config, Engine};
+pub use error::{
+    ApiMisuse, Applied, CommandError, Error, InvalidName, InvalidPayload, ReadError, StorageError,
+    StorageErrorCode, UnreadableEvent,
+};
+pub use event::{CommitSummary, FirstOutcome, Metadata, NewEvent, Payload, RecordedEvent, TaskId};
+pub use ids::{CommandHash, CommandId, EventId};
+pub use payload::{MAX_DEPTH, MAX_PAYLOAD_BYTES, check_payload};
+pub use protocol::{Input, Output};
+pub use query::{Query, QueryItem, Tag};
+pub use stream::{ExpectedRevision, MAX_NAME_BYTES, Position, Revision, StreamId};
+pub use time::{Timestamp, TimestampError};

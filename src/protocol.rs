@@ -1,0 +1,651 @@
+//! The whole host contract: what goes into the engine and what comes out of it.
+//!
+//! ```text
+//!   application ── Execute, ReadState, Subscribe, … ──►┌────────┐── Output::Storage ──► adapter
+//!   application ◄── Output::Notice ────────────────────│ Engine │◄─ Input::Answer ──── adapter
+//!   timer ── Tick ────────────────────────────────────►│        │── Output::Domain ──► domain
+//!   other tabs ── Advanced ───────────────────────────►└────────┘◄─ Input::Domain ──── in the host
+//! ```
+//!
+//! A storage request is atomic and carries its own precondition, so the engine never needs to
+//! read, think and write across a host's transaction.
+
+use std::sync::Arc;
+
+use crate::domain::State;
+use crate::error::{CommandError, ReadError, StorageError};
+use crate::event::{CommitSummary, FirstOutcome, Metadata, NewEvent, RecordedEvent, TaskId};
+use crate::ids::{CommandHash, CommandId, EventId};
+use crate::query::Query;
+use crate::stream::{ExpectedRevision, Position, Revision, StreamId};
+use crate::time::Timestamp;
+
+/// Version of this contract.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+// ---------------------------------------------------------------------------------------------
+// Into the engine
+
+/// What the host may tell the engine.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A command for an aggregate.
+    Execute(Execute),
+    /// A question for an aggregate's state or history.
+    ReadState(ReadState),
+    /// A wish for the events of the log.
+    Subscribe(Subscribe),
+    /// The subscription's reader is ready for the next page.
+    Next(TaskId),
+    /// Give up the task. A command whose append is under way can't be given up: its outcome comes.
+    Cancel(TaskId),
+    /// The answer of the storage adapter to a request.
+    Answer(Answer),
+    /// The answer of a domain function that lives in the host.
+    Domain(DomainAnswer),
+    /// Somebody appended to the store: this position, if known.
+    Advanced(Option<Position>),
+    /// Time has passed: the `wake_at` of [`Output::Idle`] has come.
+    Tick,
+}
+
+/// A command for an aggregate.
+#[derive(Clone, Debug)]
+pub struct Execute {
+    /// The host's number for it.
+    pub task: TaskId,
+    /// Whom it is for.
+    pub stream: StreamId,
+    /// Its type, imperative: `BookAppointment`.
+    pub command_type: Arc<str>,
+    /// Its data: JSON text.
+    pub data: Arc<str>,
+    /// Its id; the engine makes one where there is none.
+    pub command_id: Option<CommandId>,
+    /// What the caller expects of the stream.
+    pub expected: ExpectedRevision,
+    /// When it was given; the moment of this input where there is none.
+    pub issued_at: Option<Timestamp>,
+    /// Who gave it, and why.
+    pub metadata: Metadata,
+}
+
+/// A question for an aggregate's state.
+#[derive(Clone, Debug)]
+pub struct ReadState {
+    /// The host's number for it.
+    pub task: TaskId,
+    /// Whose state.
+    pub stream: StreamId,
+    /// As of when.
+    pub at: ReadAt,
+    /// Whether the events come too.
+    pub events: bool,
+}
+
+/// A point in a stream's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadAt {
+    /// Whatever is committed when the store is asked.
+    Now,
+    /// What this engine has at hand, without asking the store; if it has nothing, as `Now`.
+    Cached,
+    /// After this many events. More than there are is an error.
+    Revision(Revision),
+    /// After the last event recorded at or before this time.
+    Time(Timestamp),
+}
+
+/// A wish for the events of the log: those stored, then, if it follows, those to come.
+#[derive(Clone, Debug)]
+pub struct Subscribe {
+    /// The host's number for it.
+    pub task: TaskId,
+    /// Events after this position.
+    pub after: Position,
+    /// Which of them.
+    pub filter: LogFilter,
+    /// Most events in a page, at least 1.
+    pub limit: u32,
+    /// Whether it goes on with events to come; if not, it ends at the head.
+    pub follow: bool,
+}
+
+/// Which events of the log. An empty list lets everything pass.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogFilter {
+    /// Event types.
+    pub types: Vec<Arc<str>>,
+    /// Aggregate types.
+    pub aggregate_types: Vec<Arc<str>>,
+    /// Tags, any of which is enough.
+    pub tags: Vec<Arc<str>>,
+}
+
+impl LogFilter {
+    /// Whether the event passes.
+    #[must_use]
+    pub fn passes(&self, event: &RecordedEvent) -> bool {
+        (self.types.is_empty() || self.types.contains(&event.event_type))
+            && (self.aggregate_types.is_empty()
+                || self.aggregate_types.contains(&event.stream.aggregate_type))
+            && (self.tags.is_empty() || self.tags.iter().any(|tag| event.tags.contains(tag)))
+    }
+}
+
+/// The answer to one attempt at a storage request.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The request's number.
+    pub request: RequestId,
+    /// The attempt that is answered.
+    pub attempt: u32,
+    /// What the adapter says.
+    pub result: Result<StorageAnswer, StorageError>,
+}
+
+// ---------------------------------------------------------------------------------------------
+// Out of the engine
+
+/// What the engine asks and tells.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// A request for the storage adapter.
+    Storage(StorageRequest),
+    /// A request for a domain whose functions live in the host; answered with [`Input::Domain`]
+    /// before the next output is polled.
+    Domain(DomainRequest),
+    /// A message for the application.
+    Notice(Notice),
+    /// What the host keeps for the engine and may now drop.
+    Release(Release),
+    /// Nothing more until the next input. The host gives [`Input::Tick`] at `wake_at` at the latest.
+    Idle {
+        /// When the engine wants to be woken.
+        wake_at: Option<Timestamp>,
+    },
+}
+
+/// Number of a storage request, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u32);
+
+/// A request for the storage adapter.
+#[derive(Clone, Debug)]
+pub struct StorageRequest {
+    /// Its number.
+    pub id: RequestId,
+    /// Which attempt this is, from 1. Each repeats the first, byte for byte.
+    pub attempt: u32,
+    /// When the engine gives the attempt up.
+    pub deadline: Timestamp,
+    /// The store the engine believes it talks to. `None` only in `Info`.
+    pub epoch: Option<Epoch>,
+    /// What is asked.
+    pub body: StorageBody,
+}
+
+/// Which store, and which life of it: a store restored from a copy has another epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Epoch(pub Arc<str>);
+
+/// What may be asked of a storage adapter. Few and closed: a host must handle each.
+#[derive(Clone, Debug)]
+pub enum StorageBody {
+    /// Who are you?
+    Info,
+    /// Append these commits.
+    Append(Arc<Append>),
+    /// Read first outcomes, streams and queries, all of one moment.
+    Load(Arc<Load>),
+    /// Read a page of the log.
+    ReadLog(Arc<ReadLog>),
+}
+
+/// Commits to append. They are judged in order, each seeing those accepted before it; each is
+/// atomic for itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Append {
+    /// The host's time when the engine made the request.
+    pub now: Timestamp,
+    /// The commits, at least one.
+    pub commits: Vec<Commit>,
+}
+
+/// What one command wants to append.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// The task it answers for; adapters pass it by.
+    pub task: TaskId,
+    /// The command's id, unique in the store.
+    pub command_id: CommandId,
+    /// Digest of what the command asked.
+    pub hash: CommandHash,
+    /// The stream.
+    pub stream: StreamId,
+    /// What the decision rests on in its own stream.
+    pub expected: CommitExpectation,
+    /// What the decision rests on beyond it.
+    pub condition: Option<AppendCondition>,
+    /// When the command was given.
+    pub issued_at: Timestamp,
+    /// Who gave it, and why.
+    pub metadata: Arc<Metadata>,
+    /// The events, at least one.
+    pub events: Vec<CommitEvent>,
+}
+
+/// An event of a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommitEvent {
+    /// Its id.
+    pub id: EventId,
+    /// The rest.
+    pub event: NewEvent,
+}
+
+/// What a commit expects of its own stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitExpectation {
+    /// The stream has this revision.
+    Exact(Revision),
+    /// The commit at this index of the same append was committed, and is the stream's last.
+    After(u32),
+}
+
+/// Append only if no event that matches has come after this position, but for named neighbours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppendCondition {
+    /// Which events matter.
+    pub query: Query,
+    /// Up to where the decision has read them.
+    pub after: Position,
+    /// Indexes of earlier commits of the same append whose matching events the decision has seen.
+    /// Each must be committed.
+    pub neighbours: Vec<u32>,
+}
+
+/// Reads, all of one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Command ids whose first outcome is wanted.
+    pub commands: Vec<CommandId>,
+    /// Streams.
+    pub streams: Vec<StreamLoad>,
+    /// Queries over the log.
+    pub queries: Vec<QueryLoad>,
+}
+
+/// Events of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamLoad {
+    /// The stream.
+    pub stream: StreamId,
+    /// Events after this revision.
+    pub after: Revision,
+    /// Up to here.
+    pub until: Until,
+    /// Most events to return, at least 1.
+    pub limit: u32,
+    /// Whether the payloads stay in the host.
+    pub held: bool,
+}
+
+/// Where a read of a stream ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// At the stream's last event.
+    End,
+    /// At this revision.
+    Revision(Revision),
+    /// At the last event recorded at or before this time.
+    Time(Timestamp),
+}
+
+/// Events that match a query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueryLoad {
+    /// The query.
+    pub query: Query,
+    /// Events after this position.
+    pub after: Position,
+    /// Whether the payloads stay in the host.
+    pub held: bool,
+}
+
+/// A page of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadLog {
+    /// Events after this position, in order.
+    pub after: Position,
+    /// Which of them.
+    pub filter: LogFilter,
+    /// Most events to return, at least 1.
+    pub limit: u32,
+}
+
+/// What a storage adapter answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StorageAnswer {
+    /// To `Info`.
+    Info(Info),
+    /// To `Append`: a verdict per commit, in order.
+    Appended(Vec<Verdict>),
+    /// To `Load`.
+    Loaded(Loaded),
+    /// To `ReadLog`.
+    Log(LogPage),
+}
+
+/// What a store says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Info {
+    /// Its identity.
+    pub epoch: Epoch,
+    /// Position of its last event.
+    pub head: Position,
+    /// What "committed" survives.
+    pub durability: Durability,
+    /// Whether the adapter gives `Advanced` for what others append. If not, the engine polls.
+    pub notifies: bool,
+}
+
+/// What an acknowledged append survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Nothing: the store lives in the process's memory.
+    Memory,
+    /// The end of the process.
+    ProcessCrash,
+    /// The end of power.
+    PowerLoss,
+    /// The end of one machine.
+    Replicated,
+}
+
+/// What became of one commit of an append.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is in the log.
+    Committed(CommitSummary),
+    /// It rests on something that no longer holds.
+    Conflict(Conflict),
+    /// The command had been committed before: its first outcome.
+    Duplicate(FirstOutcome),
+    /// The command's id had been committed with other content.
+    CommandIdReused(FirstOutcome),
+}
+
+/// Why a commit could not be appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Conflict {
+    /// The stream has another revision.
+    Revision {
+        /// The one it has.
+        actual: Revision,
+    },
+    /// An event that matches the condition has come.
+    Matched {
+        /// Its position.
+        position: Position,
+    },
+    /// A commit of the same append it rests on was not committed.
+    Neighbour {
+        /// Its index.
+        index: u32,
+    },
+}
+
+/// The answer to a `Load`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// First outcomes, as the ids were asked.
+    pub commands: Vec<Option<FirstOutcome>>,
+    /// Slices of streams, as asked.
+    pub streams: Vec<StreamSlice>,
+    /// Matches of the queries, as asked, in order of position.
+    pub queries: Vec<Page>,
+    /// Position of the store's last event at that moment.
+    pub head: Position,
+}
+
+/// Events of a stream, contiguous.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamSlice {
+    /// The events.
+    pub page: Page,
+    /// The stream's revision at that moment.
+    pub revision: Revision,
+    /// Whether the limit left events out that the read asked for.
+    pub more: bool,
+}
+
+/// A page of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogPage {
+    /// The events that passed the filter.
+    pub page: Page,
+    /// Up to where the log has been read: where the next page goes on.
+    pub next: Position,
+    /// Position of the store's last event at that moment.
+    pub head: Position,
+}
+
+/// Events, whole or kept by the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Page {
+    /// The events.
+    Events(Vec<RecordedEvent>),
+    /// Only what a native domain needs of them; the host has the rest.
+    Rows(Vec<EventRow>),
+    /// The host has them.
+    Held {
+        /// The host's number for the page.
+        page: PageId,
+        /// Number of events in it.
+        count: u32,
+    },
+}
+
+impl Page {
+    /// Number of events in it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Events(events) => events.len(),
+            Self::Rows(rows) => rows.len(),
+            Self::Held { count, .. } => *count as usize,
+        }
+    }
+
+    /// Whether it has no events.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What a native domain needs of a stored event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventRow {
+    /// Its stream.
+    pub stream: StreamId,
+    /// Its place in the stream.
+    pub revision: Revision,
+    /// Its type.
+    pub event_type: Arc<str>,
+    /// Its payload: JSON text.
+    pub data: Arc<str>,
+}
+
+/// The host's number for a page of events it keeps, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PageId(pub u32);
+
+/// The engine's number for a state the host keeps. [`Handle::INITIAL`] is never stored: it stands
+/// for what the aggregate's `initial` gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Handle(pub u32);
+
+impl Handle {
+    /// The initial state.
+    pub const INITIAL: Self = Self(0);
+}
+
+/// Index of an aggregate among those the engine was made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AggregateIndex(pub u32);
+
+/// A request for a domain whose functions live in the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DomainRequest {
+    /// Fold the events of a page onto a state.
+    Fold {
+        /// The task it is for.
+        task: TaskId,
+        /// Whose `evolve`.
+        aggregate: AggregateIndex,
+        /// The state to start from.
+        from: Handle,
+        /// The number under which the result is kept.
+        into: Handle,
+        /// The events, in order.
+        page: PageId,
+    },
+    /// Decide a command: first `reads`, then, if what it returns is what has been loaded, `decide`,
+    /// then `evolve` and `tags` for each event.
+    Decide {
+        /// The command's task.
+        task: TaskId,
+        /// Whose `decide`.
+        aggregate: AggregateIndex,
+        /// The state to decide on.
+        state: Handle,
+        /// The number under which the state after the decision is kept.
+        into: Handle,
+        /// When the command was given.
+        issued_at: Timestamp,
+        /// What has been loaded beyond the stream, if anything.
+        others: Option<Others>,
+    },
+}
+
+/// What a decision reads beyond its own stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Others {
+    /// The query that has been loaded.
+    pub query: Query,
+    /// Its matches in the store, in order. Those of the decision's own stream don't count.
+    pub pages: Vec<PageId>,
+    /// Then these events of commits that wait for the same append: task and index of the event.
+    pub neighbours: Vec<(TaskId, u32)>,
+}
+
+/// The answer of a domain function that lives in the host.
+#[derive(Clone, Debug)]
+pub struct DomainAnswer {
+    /// The task it was for.
+    pub task: TaskId,
+    /// What came of it.
+    pub result: DomainResult,
+}
+
+/// What came of a domain request.
+#[derive(Clone, Debug)]
+pub enum DomainResult {
+    /// `Fold`: the state is kept under `into`.
+    Folded,
+    /// `Fold`: an event could not be read or folded.
+    Unreadable {
+        /// Its index in the page, from 0.
+        index: u32,
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// `Decide`: the decision reads this query, which is not what has been loaded.
+    Reads(Query),
+    /// `Decide`: these events; the state after them is kept under `into`.
+    Decided(Vec<NewEvent>),
+    /// `Decide`: a refusal. The host keeps the reason.
+    Refused,
+    /// `Decide`: a domain function broke its rules. The host keeps what it threw.
+    Failed,
+}
+
+/// What the host may drop.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Release {
+    /// States.
+    pub handles: Vec<Handle>,
+    /// Pages.
+    pub pages: Vec<PageId>,
+}
+
+/// A message for the application.
+#[derive(Clone, Debug)]
+pub enum Notice {
+    /// The store has been reached; tasks may be answered from now on.
+    Opened(Info),
+    /// The store could not be reached. The engine tries again with the next task.
+    OpenFailed(StorageError),
+    /// A command is done.
+    CommandDone {
+        /// Its task.
+        task: TaskId,
+        /// What came of it.
+        result: Result<Outcome, CommandError>,
+    },
+    /// A state has been read.
+    StateRead {
+        /// The task.
+        task: TaskId,
+        /// What came of it.
+        result: Result<StateRead, ReadError>,
+    },
+    /// Events of a subscription. The next page comes after [`Input::Next`].
+    Events {
+        /// The subscription.
+        task: TaskId,
+        /// The events.
+        page: Page,
+        /// Up to where the log has been read.
+        next: Position,
+    },
+    /// A subscription has ended.
+    SubscriptionEnded {
+        /// The subscription.
+        task: TaskId,
+        /// `Ok` at the head of the log, if it does not follow.
+        result: Result<(), ReadError>,
+    },
+}
+
+/// What came of a command.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The command's id.
+    pub command_id: CommandId,
+    /// What it appended; `None` if its decision was empty.
+    pub commit: Option<CommitSummary>,
+    /// Whether it had been committed before: this is its first outcome.
+    pub duplicate: bool,
+    /// The stream's revision after the command.
+    pub revision: Revision,
+    /// The state after the command.
+    pub state: State,
+    /// The events. Empty for payloads the host holds, unless it is a duplicate.
+    pub events: Vec<Page>,
+    /// What the outcome survives.
+    pub durability: Durability,
+}
+
+/// A state as it was read.
+#[derive(Clone, Debug)]
+pub struct StateRead {
+    /// The state.
+    pub state: State,
+    /// The revision it is the state at.
+    pub revision: Revision,
+    /// The events from the first to that revision, if they were asked for.
+    pub events: Vec<Page>,
+}

@@ -1,0 +1,218 @@
+//! The engine over a store that answers at once.
+
+use crate::aggregate::Aggregate;
+use crate::engine::Config;
+use crate::error::{ApiMisuse, Error};
+use crate::event::TaskId;
+use crate::protocol::{Answer, Input, LogFilter, Output, ReadAt};
+use crate::stream::Position;
+
+use super::StorageAdapter;
+use super::driver::{Clock, CommandOptions, Driver, Events, Executed, Read};
+
+/// An engine with a blocking store.
+///
+/// # A counter, counted and read back
+///
+/// ```
+/// use annals::protocol::ReadAt;
+/// use annals::storage::{Annals, Clock, CommandOptions, MemoryStore};
+/// use annals::{Aggregate, AggregateDefinition, Config, Context, Timestamp};
+/// use serde::{Deserialize, Serialize};
+///
+/// struct Counter;
+/// #[derive(Serialize, Deserialize)]
+/// enum Command { Add { amount: u32 } }
+/// #[derive(Serialize, Deserialize)]
+/// enum Event { Added { amount: u32 } }
+///
+/// impl Aggregate for Counter {
+///     const TYPE: &'static str = "Counter";
+///     type State = u32;
+///     type Command = Command;
+///     type Event = Event;
+///     type Refusal = ();
+///     fn initial() -> u32 { 0 }
+///     fn decide(_: &u32, command: &Command, _: &Context<'_>) -> Result<Vec<Event>, ()> {
+///         let Command::Add { amount } = command;
+///         Ok(vec![Event::Added { amount: *amount }])
+///     }
+///     fn evolve(state: u32, event: &Event) -> u32 {
+///         let Event::Added { amount } = event;
+///         state + amount
+///     }
+/// }
+///
+/// struct Noon;
+/// impl Clock for Noon {
+///     fn now(&self) -> Timestamp { Timestamp::from_millis(43_200_000) }
+///     fn sleep_until(&mut self, _: Timestamp) {}
+/// }
+///
+/// let config = Config::new([7; 32], vec![AggregateDefinition::native::<Counter>()]);
+/// let mut annals = Annals::new(config, MemoryStore::new("store-1"), Noon)?;
+/// annals.execute::<Counter>("c-1", &Command::Add { amount: 2 }, CommandOptions::default())?;
+/// let done = annals.execute::<Counter>("c-1", &Command::Add { amount: 3 }, CommandOptions::default())?;
+/// assert_eq!((done.state, done.revision.0), (5, 2));
+/// assert_eq!(annals.history::<Counter>("c-1", ReadAt::Now)?.events.len(), 2);
+/// # Ok::<(), annals::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Annals<S, C> {
+    driver: Driver,
+    store: S,
+    clock: C,
+}
+
+/// The operating system's clock.
+#[cfg(feature = "native")]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+#[cfg(feature = "native")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a host's clock, behind a feature, outside the core"
+)]
+impl Clock for SystemClock {
+    fn now(&self) -> crate::Timestamp {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let millis = since.map_or(0, |since| since.as_millis());
+        crate::Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
+    }
+
+    fn sleep_until(&mut self, at: crate::Timestamp) {
+        let millis = at.millis() - self.now().millis();
+        if let Ok(millis) = u64::try_from(millis) {
+            std::thread::sleep(std::time::Duration::from_millis(millis));
+        }
+    }
+}
+
+impl<S: StorageAdapter, C: Clock> Annals<S, C> {
+    /// An engine with this configuration over this store.
+    ///
+    /// # Errors
+    /// If the configuration can't be used.
+    pub fn new(config: Config, store: S, clock: C) -> Result<Self, ApiMisuse> {
+        Ok(Self {
+            driver: Driver::new(config)?,
+            store,
+            clock,
+        })
+    }
+
+    /// The store.
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// Gives the store back.
+    pub fn into_store(self) -> S {
+        self.store
+    }
+
+    /// Gives a command to the aggregate `id` of type `A`.
+    ///
+    /// # Errors
+    /// [`CommandError`](crate::CommandError) says why it had no outcome.
+    pub fn execute<A: Aggregate>(
+        &mut self,
+        id: &str,
+        command: &A::Command,
+        options: CommandOptions,
+    ) -> Result<Executed<A>, Error> {
+        let task = self
+            .driver
+            .execute::<A>(self.clock.now(), id, command, options)?;
+        Ok(self.run(|driver| driver.executed(task))??)
+    }
+
+    /// Gives many commands at once; they share appends. The results come in the commands' order.
+    ///
+    /// # Errors
+    /// If a command can't be written. What a single command meets is in its result.
+    pub fn execute_all<'c, A: Aggregate>(
+        &mut self,
+        commands: impl IntoIterator<Item = (&'c str, &'c A::Command, CommandOptions)>,
+    ) -> Result<Vec<Result<Executed<A>, crate::CommandError>>, Error> {
+        let mut tasks: Vec<TaskId> = Vec::new();
+        for (id, command, options) in commands {
+            tasks.push(
+                self.driver
+                    .execute::<A>(self.clock.now(), id, command, options)?,
+            );
+        }
+        tasks
+            .into_iter()
+            .map(|task| Ok(self.run(|driver| driver.executed(task))?))
+            .collect()
+    }
+
+    /// The state of the aggregate `id` of type `A`.
+    ///
+    /// # Errors
+    /// [`ReadError`](crate::ReadError) says why it can't be read.
+    pub fn state<A: Aggregate>(&mut self, id: &str, at: ReadAt) -> Result<Read<A>, Error> {
+        let task = self.driver.read::<A>(self.clock.now(), id, at, false)?;
+        Ok(self.run(|driver| driver.state_read(task))??)
+    }
+
+    /// The state of the aggregate `id` of type `A`, and every event that led to it.
+    ///
+    /// # Errors
+    /// [`ReadError`](crate::ReadError) says why it can't be read.
+    pub fn history<A: Aggregate>(&mut self, id: &str, at: ReadAt) -> Result<Read<A>, Error> {
+        let task = self.driver.read::<A>(self.clock.now(), id, at, true)?;
+        Ok(self.run(|driver| driver.state_read(task))??)
+    }
+
+    /// A page of the log: events after a position that pass the filter; `None` at its end.
+    ///
+    /// # Errors
+    /// [`ReadError`](crate::ReadError) says why it can't be read.
+    pub fn events(
+        &mut self,
+        after: Position,
+        filter: LogFilter,
+        limit: u32,
+    ) -> Result<Option<Events>, Error> {
+        let task = self
+            .driver
+            .subscribe(self.clock.now(), after, filter, limit)?;
+        let page = self.run(|driver| driver.page(task))??;
+        self.driver.forget(self.clock.now(), task)?;
+        Ok(page)
+    }
+
+    /// Serves the engine until the answer is there.
+    fn run<T>(&mut self, answer: impl Fn(&mut Driver) -> Option<T>) -> Result<T, ApiMisuse> {
+        loop {
+            match self.driver.poll() {
+                Some(Output::Storage(request)) => {
+                    let result = self.store.call(&request);
+                    let answer = Answer {
+                        request: request.id,
+                        attempt: request.attempt,
+                        result,
+                    };
+                    self.driver
+                        .engine
+                        .handle_input(self.clock.now(), Input::Answer(answer))?;
+                }
+                Some(Output::Idle { wake_at }) => {
+                    if let Some(answer) = answer(&mut self.driver) {
+                        return Ok(answer);
+                    }
+                    let at = wake_at.expect("a task that is not done waits for something");
+                    self.clock.sleep_until(at);
+                    self.driver
+                        .engine
+                        .handle_input(at.max(self.clock.now()), Input::Tick)?;
+                }
+                Some(Output::Domain(_)) => unreachable!("all aggregates are native"),
+                Some(Output::Notice(_) | Output::Release(_)) | None => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! What the blocking and the asynchronous driver share: typed questions in, typed answers out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::aggregate::Aggregate;
+use crate::domain::State;
+use crate::engine::{Config, Engine};
+use crate::error::{ApiMisuse, CommandError, Error, ReadError};
+use crate::event::{CommitSummary, Metadata, RecordedEvent, TaskId};
+use crate::ids::CommandId;
+use crate::protocol::{
+    Durability, Execute, Input, LogFilter, Notice, Outcome, Output, Page, ReadAt, ReadState,
+    StateRead, Subscribe,
+};
+use crate::stream::{ExpectedRevision, Position, Revision, StreamId};
+use crate::time::Timestamp;
+use crate::variant::to_variant;
+
+/// The host's time.
+pub trait Clock {
+    /// The time now.
+    fn now(&self) -> Timestamp;
+
+    /// Waits until then.
+    fn sleep_until(&mut self, at: Timestamp);
+}
+
+/// What may be said about a command besides what it asks.
+#[derive(Clone, Debug, Default)]
+pub struct CommandOptions {
+    /// Its id. Give a repeated command the id of the first: it is then applied once.
+    pub command_id: Option<CommandId>,
+    /// What the caller expects of the stream.
+    pub expected: ExpectedRevision,
+    /// When it was given. Now, if that is not said.
+    pub issued_at: Option<Timestamp>,
+    /// Who gave it, and why.
+    pub metadata: Metadata,
+}
+
+/// What came of a command.
+#[derive(Debug)]
+pub struct Executed<A: Aggregate> {
+    /// The command's id.
+    pub command_id: CommandId,
+    /// What it appended; `None` if there was nothing to do.
+    pub commit: Option<CommitSummary>,
+    /// Whether it had been committed before: this is its first outcome.
+    pub duplicate: bool,
+    /// The stream's revision after it.
+    pub revision: Revision,
+    /// The state after it.
+    pub state: A::State,
+    /// Its events.
+    pub events: Vec<RecordedEvent>,
+    /// What the commit survives.
+    pub durability: Durability,
+}
+
+/// A state as it was read.
+#[derive(Debug)]
+pub struct Read<A: Aggregate> {
+    /// The state.
+    pub state: A::State,
+    /// The revision it is the state at.
+    pub revision: Revision,
+    /// The events up to it, if they were asked for.
+    pub events: Vec<RecordedEvent>,
+}
+
+/// A page of the log.
+#[derive(Debug)]
+pub struct Events {
+    /// The events.
+    pub events: Vec<RecordedEvent>,
+    /// Where the next page goes on.
+    pub next: Position,
+}
+
+/// An engine and the answers nobody has fetched yet.
+#[derive(Debug)]
+pub(super) struct Driver {
+    pub(super) engine: Engine,
+    last_task: u32,
+    /// Tasks somebody waits for; what comes of others is not kept.
+    awaited: BTreeSet<TaskId>,
+    done: BTreeMap<TaskId, Notice>,
+    pages: BTreeMap<TaskId, Vec<Events>>,
+}
+
+impl Driver {
+    pub(super) fn new(config: Config) -> Result<Self, ApiMisuse> {
+        let engine = Engine::new(config)?;
+        let (awaited, done, pages) = Default::default();
+        Ok(Self {
+            engine,
+            last_task: 0,
+            awaited,
+            done,
+            pages,
+        })
+    }
+
+    fn next_task(&mut self) -> TaskId {
+        self.last_task = self.last_task.wrapping_add(1);
+        self.awaited.insert(TaskId(self.last_task));
+        TaskId(self.last_task)
+    }
+
+    pub(super) fn execute<A: Aggregate>(
+        &mut self,
+        now: Timestamp,
+        id: &str,
+        command: &A::Command,
+        options: CommandOptions,
+    ) -> Result<TaskId, Error> {
+        let (command_type, data) = to_variant(command).map_err(|error| {
+            let reason = format!("the command can't be written: {error}").into();
+            CommandError::DomainFailed { reason }
+        })?;
+        let task = self.next_task();
+        let execute = Execute {
+            task,
+            stream: StreamId::new(A::TYPE, id),
+            command_type,
+            data,
+            command_id: options.command_id,
+            expected: options.expected,
+            issued_at: options.issued_at,
+            metadata: options.metadata,
+        };
+        self.engine.handle_input(now, Input::Execute(execute))?;
+        Ok(task)
+    }
+
+    pub(super) fn read<A: Aggregate>(
+        &mut self,
+        now: Timestamp,
+        id: &str,
+        at: ReadAt,
+        events: bool,
+    ) -> Result<TaskId, ApiMisuse> {
+        let task = self.next_task();
+        let read = ReadState {
+            task,
+            stream: StreamId::new(A::TYPE, id),
+            at,
+            events,
+        };
+        self.engine.handle_input(now, Input::ReadState(read))?;
+        Ok(task)
+    }
+
+    pub(super) fn subscribe(
+        &mut self,
+        now: Timestamp,
+        after: Position,
+        filter: LogFilter,
+        limit: u32,
+    ) -> Result<TaskId, ApiMisuse> {
+        let task = self.next_task();
+        let subscribe = Subscribe {
+            task,
+            after,
+            filter,
+            limit,
+            follow: false,
+        };
+        self.engine.handle_input(now, Input::Subscribe(subscribe))?;
+        Ok(task)
+    }
+
+    /// Files what is for the application; gives back what is for the host.
+    pub(super) fn poll(&mut self) -> Option<Output> {
+        match self.engine.poll_output() {
+            Output::Notice(notice) => {
+                match notice {
+                    Notice::CommandDone { task, .. }
+                    | Notice::StateRead { task, .. }
+                    | Notice::SubscriptionEnded { task, .. } => {
+                        if self.awaited.contains(&task) {
+                            self.done.insert(task, notice);
+                        }
+                    }
+                    Notice::Events { task, page, next } if self.awaited.contains(&task) => {
+                        let events = Events {
+                            events: whole([page]),
+                            next,
+                        };
+                        self.pages.entry(task).or_default().push(events);
+                    }
+                    // Tasks that wait for the store fail by themselves.
+                    Notice::Opened(_) | Notice::OpenFailed(_) | Notice::Events { .. } => {}
+                }
+                None
+            }
+            // A native host keeps nothing for the engine.
+            Output::Release(_) => None,
+            output => Some(output),
+        }
+    }
+
+    pub(super) fn executed<A: Aggregate>(
+        &mut self,
+        task: TaskId,
+    ) -> Option<Result<Executed<A>, CommandError>> {
+        let Notice::CommandDone { result, .. } = self.fetch(task)? else {
+            return None;
+        };
+        Some(result.map(|outcome| {
+            let Outcome {
+                command_id,
+                commit,
+                duplicate,
+                revision,
+                state,
+                events,
+                durability,
+            } = outcome;
+            let (state, events) = (typed::<A>(&state), whole(events));
+            Executed {
+                command_id,
+                commit,
+                duplicate,
+                revision,
+                state,
+                events,
+                durability,
+            }
+        }))
+    }
+
+    pub(super) fn state_read<A: Aggregate>(
+        &mut self,
+        task: TaskId,
+    ) -> Option<Result<Read<A>, ReadError>> {
+        let Notice::StateRead { result, .. } = self.fetch(task)? else {
+            return None;
+        };
+        Some(result.map(|read| {
+            let StateRead {
+                state,
+                revision,
+                events,
+            } = read;
+            Read {
+                state: typed::<A>(&state),
+                revision,
+                events: whole(events),
+            }
+        }))
+    }
+
+    /// The first page of a subscription, or its end.
+    pub(super) fn page(&mut self, task: TaskId) -> Option<Result<Option<Events>, ReadError>> {
+        if let Some(pages) = self.pages.get_mut(&task)
+            && !pages.is_empty()
+        {
+            return Some(Ok(Some(pages.remove(0))));
+        }
+        let Notice::SubscriptionEnded { result, .. } = self.fetch(task)? else {
+            return None;
+        };
+        Some(result.map(|()| None))
+    }
+
+    fn fetch(&mut self, task: TaskId) -> Option<Notice> {
+        let notice = self.done.remove(&task)?;
+        self.awaited.remove(&task);
+        Some(notice)
+    }
+
+    /// Nobody waits for the task any more.
+    pub(super) fn forget(&mut self, now: Timestamp, task: TaskId) -> Result<(), ApiMisuse> {
+        self.awaited.remove(&task);
+        self.pages.remove(&task);
+        self.done.remove(&task);
+        self.engine.handle_input(now, Input::Cancel(task))
+    }
+}
+
+fn typed<A: Aggregate>(state: &State) -> A::State {
+    state
+        .value::<A>()
+        .expect("the stream's aggregate type names its domain")
+        .clone()
+}
+
+/// The events of pages that hold them.
+fn whole(pages: impl IntoIterator<Item = Page>) -> Vec<RecordedEvent> {
+    pages
+        .into_iter()
+        .flat_map(|page| match page {
+            Page::Events(events) => events,
+            Page::Rows(_) | Page::Held { .. } => Vec::new(),
+        })
+        .collect()
+}

@@ -1,0 +1,288 @@
+//! The engine over a store that takes its time, on any executor.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+
+use crate::aggregate::Aggregate;
+use crate::engine::Config;
+use crate::error::{ApiMisuse, Error, StorageError};
+use crate::event::TaskId;
+use crate::protocol::{Answer, Input, LogFilter, Output, ReadAt, RequestId, StorageAnswer};
+use crate::stream::Position;
+use crate::time::Timestamp;
+
+use super::driver::{CommandOptions, Driver, Events, Executed, Read};
+use super::{AsyncStorageAdapter, LocalFuture};
+
+/// The host's time, for a host that must not block.
+pub trait Runtime {
+    /// The time now.
+    fn now(&self) -> Timestamp;
+
+    /// Is ready at that time.
+    fn sleep_until(&self, at: Timestamp) -> LocalFuture<()>;
+}
+
+/// An engine with an asynchronous store. Clones share it, and their commands share appends.
+///
+/// It spawns nothing: whichever of its futures is polled serves the store for all of them.
+pub struct AsyncAnnals<S, R> {
+    shared: Rc<Shared<S, R>>,
+}
+
+impl<S, R> Clone for AsyncAnnals<S, R> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: Rc::clone(&self.shared),
+        }
+    }
+}
+
+impl<S, R> fmt::Debug for AsyncAnnals<S, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AsyncAnnals").finish_non_exhaustive()
+    }
+}
+
+type Call = Pin<Box<dyn Future<Output = Result<StorageAnswer, StorageError>>>>;
+
+struct Shared<S, R> {
+    store: S,
+    runtime: R,
+    wakers: Arc<Wakers>,
+    inner: RefCell<Inner>,
+}
+
+struct Inner {
+    driver: Driver,
+    calls: Vec<(RequestId, u32, Call)>,
+    alarm: Option<(Timestamp, LocalFuture<()>)>,
+}
+
+/// Wakes every future of the engine: any of them can serve the others.
+#[derive(Default)]
+struct Wakers(Mutex<Vec<Waker>>);
+
+impl Wakers {
+    fn add(&self, waker: &Waker) {
+        let mut wakers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !wakers.iter().any(|known| known.will_wake(waker)) {
+            wakers.push(waker.clone());
+        }
+    }
+
+    fn wake_all(&self) {
+        let wakers = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Wake for Wakers {
+    fn wake(self: Arc<Self>) {
+        self.wake_all();
+    }
+}
+
+impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
+    /// An engine with this configuration over this store.
+    ///
+    /// # Errors
+    /// If the configuration can't be used.
+    pub fn new(config: Config, store: S, runtime: R) -> Result<Self, ApiMisuse> {
+        let inner = Inner {
+            driver: Driver::new(config)?,
+            calls: Vec::new(),
+            alarm: None,
+        };
+        let wakers = Arc::default();
+        Ok(Self {
+            shared: Rc::new(Shared {
+                store,
+                runtime,
+                wakers,
+                inner: RefCell::new(inner),
+            }),
+        })
+    }
+
+    /// Gives a command to the aggregate `id` of type `A`. Dropping the future gives the command up
+    /// if it is not on its way to the store yet.
+    ///
+    /// # Errors
+    /// [`CommandError`](crate::CommandError) says why it had no outcome.
+    pub async fn execute<A: Aggregate>(
+        &self,
+        id: &str,
+        command: &A::Command,
+        options: CommandOptions,
+    ) -> Result<Executed<A>, Error> {
+        let task = self.start(|driver, now| driver.execute::<A>(now, id, command, options))?;
+        Ok(self.finish(task, |driver| driver.executed(task)).await??)
+    }
+
+    /// The state of the aggregate `id` of type `A`.
+    ///
+    /// # Errors
+    /// [`ReadError`](crate::ReadError) says why it can't be read.
+    pub async fn state<A: Aggregate>(&self, id: &str, at: ReadAt) -> Result<Read<A>, Error> {
+        let task = self.start(|driver, now| driver.read::<A>(now, id, at, false))?;
+        Ok(self
+            .finish(task, |driver| driver.state_read(task))
+            .await??)
+    }
+
+    /// The state of the aggregate `id` of type `A`, and every event that led to it.
+    ///
+    /// # Errors
+    /// [`ReadError`](crate::ReadError) says why it can't be read.
+    pub async fn history<A: Aggregate>(&self, id: &str, at: ReadAt) -> Result<Read<A>, Error> {
+        let task = self.start(|driver, now| driver.read::<A>(now, id, at, true))?;
+        Ok(self
+            .finish(task, |driver| driver.state_read(task))
+            .await??)
+    }
+
+    /// A page of the log: events after a position that pass the filter; `None` at its end.
+    ///
+    /// # Errors
+    /// [`ReadError`](crate::ReadError) says why it can't be read.
+    pub async fn events(
+        &self,
+        after: Position,
+        filter: LogFilter,
+        limit: u32,
+    ) -> Result<Option<Events>, Error> {
+        let task = self.start(|driver, now| driver.subscribe(now, after, filter, limit))?;
+        Ok(self.finish(task, |driver| driver.page(task)).await??)
+    }
+
+    fn start<E>(
+        &self,
+        input: impl FnOnce(&mut Driver, Timestamp) -> Result<TaskId, E>,
+    ) -> Result<TaskId, E> {
+        let now = self.shared.runtime.now();
+        input(&mut self.shared.inner.borrow_mut().driver, now)
+    }
+
+    /// Serves the engine until the answer is there.
+    async fn finish<T>(
+        &self,
+        task: TaskId,
+        answer: impl Fn(&mut Driver) -> Option<T>,
+    ) -> Result<T, ApiMisuse> {
+        let _ended = EndOnDrop { annals: self, task };
+        poll_fn(|context| {
+            self.shared.wakers.add(context.waker());
+            let mut inner = self.shared.inner.borrow_mut();
+            if let Err(error) = self.serve(&mut inner) {
+                return Poll::Ready(Err(error));
+            }
+            match answer(&mut inner.driver) {
+                Some(answer) => Poll::Ready(Ok(answer)),
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Does all that can be done without waiting.
+    fn serve(&self, inner: &mut Inner) -> Result<(), ApiMisuse> {
+        let waker = Waker::from(Arc::clone(&self.shared.wakers));
+        let mut context = Context::from_waker(&waker);
+        let mut progress = false;
+        loop {
+            let wake_at = loop {
+                match inner.driver.poll() {
+                    Some(Output::Storage(request)) => {
+                        let (id, attempt) = (request.id, request.attempt);
+                        inner
+                            .calls
+                            .push((id, attempt, self.shared.store.call(request)));
+                    }
+                    Some(Output::Idle { wake_at }) => break wake_at,
+                    Some(Output::Domain(_)) => unreachable!("all aggregates are native"),
+                    Some(Output::Notice(_) | Output::Release(_)) | None => progress = true,
+                }
+            };
+            let mut answers = Vec::new();
+            inner.calls.retain_mut(|(request, attempt, call)| {
+                match call.as_mut().poll(&mut context) {
+                    Poll::Ready(result) => {
+                        answers.push(Answer {
+                            request: *request,
+                            attempt: *attempt,
+                            result,
+                        });
+                        false
+                    }
+                    Poll::Pending => true,
+                }
+            });
+            let now = self.shared.runtime.now();
+            if answers.is_empty() {
+                if !self.rings(inner, wake_at, &mut context) {
+                    break;
+                }
+                inner
+                    .driver
+                    .engine
+                    .handle_input(wake_at.map_or(now, |at| at.max(now)), Input::Tick)?;
+            }
+            for answer in answers {
+                inner
+                    .driver
+                    .engine
+                    .handle_input(now, Input::Answer(answer))?;
+            }
+        }
+        // Whoever waits for what was just filed may be another future.
+        if progress {
+            self.shared.wakers.wake_all();
+        }
+        Ok(())
+    }
+
+    /// Whether the time the engine wants to be woken at has come.
+    fn rings(
+        &self,
+        inner: &mut Inner,
+        wake_at: Option<Timestamp>,
+        context: &mut Context<'_>,
+    ) -> bool {
+        let Some(at) = wake_at else {
+            inner.alarm = None;
+            return false;
+        };
+        if inner.alarm.as_ref().is_none_or(|(set, _)| *set != at) {
+            inner.alarm = Some((at, self.shared.runtime.sleep_until(at)));
+        }
+        let (_, alarm) = inner.alarm.as_mut().expect("set above");
+        let rings = alarm.as_mut().poll(context).is_ready();
+        if rings {
+            inner.alarm = None;
+        }
+        rings
+    }
+}
+
+/// Gives up the task of a future that is dropped, and wakes another to serve the store.
+struct EndOnDrop<'a, S, R> {
+    annals: &'a AsyncAnnals<S, R>,
+    task: TaskId,
+}
+
+impl<S, R> Drop for EndOnDrop<'_, S, R> {
+    fn drop(&mut self) {
+        let shared = &self.annals.shared;
+        let mut inner = shared.inner.borrow_mut();
+        // A task that has ended is nothing to cancel; a misuse can't come of it.
+        let cancelled = inner.driver.forget(Timestamp::default(), self.task);
+        debug_assert_eq!(cancelled, Ok(()), "cancelling is always allowed");
+        shared.wakers.wake_all();
+    }
+}

@@ -1,0 +1,170 @@
+//! The domain of the simulation: appointments, few doctors and few slots, so that commands meet.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::aggregate::{Aggregate, Context};
+use crate::query::{Query, Tag};
+
+/// An appointment of a doctor in a slot. No two of a doctor share a slot.
+#[derive(Debug)]
+pub(super) struct Appointment;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct State {
+    pub(super) booked: Option<(u8, u8)>,
+    cancelled: bool,
+    notes: Vec<u32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Command {
+    Book {
+        doctor: u8,
+        slot: u8,
+    },
+    Move {
+        slot: u8,
+    },
+    Cancel,
+    /// Any number of notes, none included.
+    Note {
+        notes: Vec<u32>,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Event {
+    Booked { doctor: u8, slot: u8 },
+    Moved { doctor: u8, slot: u8 },
+    Cancelled,
+    Noted { note: u32 },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Refusal {
+    AlreadyBooked,
+    NotBooked,
+    SlotTaken { by: String },
+    TooManyNotes { have: usize },
+}
+
+impl Aggregate for Appointment {
+    const TYPE: &'static str = "Appointment";
+    type State = State;
+    type Command = Command;
+    type Event = Event;
+    type Refusal = Refusal;
+
+    fn initial() -> State {
+        State::default()
+    }
+
+    fn decide(
+        state: &State,
+        command: &Command,
+        context: &Context<'_>,
+    ) -> Result<Vec<Event>, Refusal> {
+        match command {
+            Command::Book { doctor, slot } => {
+                if state.booked.is_some() || state.cancelled {
+                    return Err(Refusal::AlreadyBooked);
+                }
+                check_free(*doctor, *slot, context)?;
+                Ok(vec![Event::Booked {
+                    doctor: *doctor,
+                    slot: *slot,
+                }])
+            }
+            Command::Move { slot } => {
+                let (doctor, at) = state.booked.ok_or(Refusal::NotBooked)?;
+                if at == *slot {
+                    return Ok(Vec::new());
+                }
+                check_free(doctor, *slot, context)?;
+                Ok(vec![Event::Moved {
+                    doctor,
+                    slot: *slot,
+                }])
+            }
+            Command::Cancel => {
+                state.booked.ok_or(Refusal::NotBooked)?;
+                Ok(vec![Event::Cancelled])
+            }
+            Command::Note { notes } => {
+                if state.notes.len() + notes.len() > 12 {
+                    return Err(Refusal::TooManyNotes {
+                        have: state.notes.len(),
+                    });
+                }
+                Ok(notes
+                    .iter()
+                    .map(|note| Event::Noted { note: *note })
+                    .collect())
+            }
+        }
+    }
+
+    fn evolve(mut state: State, event: &Event) -> State {
+        match event {
+            Event::Booked { doctor, slot } | Event::Moved { doctor, slot } => {
+                state.booked = Some((*doctor, *slot));
+            }
+            Event::Cancelled => {
+                state.booked = None;
+                state.cancelled = true;
+            }
+            Event::Noted { note } => state.notes.push(*note),
+        }
+        state
+    }
+
+    fn reads(command: &Command, state: &State) -> Query {
+        match (command, state.booked) {
+            (Command::Book { doctor, slot }, _) => Query::any_tag([tag(*doctor, *slot)]),
+            (Command::Move { slot }, Some((doctor, _))) => Query::any_tag([tag(doctor, *slot)]),
+            _ => Query::none(),
+        }
+    }
+
+    fn tags(event: &Event, before: &State) -> Vec<Tag> {
+        let old = before.booked.map(|(doctor, slot)| tag(doctor, slot).into());
+        match event {
+            Event::Booked { doctor, slot } | Event::Moved { doctor, slot } => old
+                .into_iter()
+                .chain([tag(*doctor, *slot).into()])
+                .collect(),
+            Event::Cancelled => old.into_iter().collect(),
+            Event::Noted { .. } => Vec::new(),
+        }
+    }
+}
+
+fn tag(doctor: u8, slot: u8) -> String {
+    format!("doctor:{doctor}/slot:{slot}")
+}
+
+/// Folds what happened to the slot's other appointments.
+fn check_free(doctor: u8, slot: u8, context: &Context<'_>) -> Result<(), Refusal> {
+    let mut holders = BTreeMap::new();
+    for other in context.others {
+        let id = &*other.stream.aggregate_id;
+        match other.read::<Event>() {
+            Ok(Event::Booked { doctor: d, slot: s } | Event::Moved { doctor: d, slot: s }) => {
+                holders.insert(id, (d, s));
+            }
+            Ok(Event::Cancelled) => {
+                holders.remove(id);
+            }
+            Ok(Event::Noted { .. }) | Err(_) => {}
+        }
+    }
+    match holders.iter().find(|(_, held)| **held == (doctor, slot)) {
+        Some((id, _)) => Err(Refusal::SlotTaken {
+            by: (*id).to_owned(),
+        }),
+        None => Ok(()),
+    }
+}

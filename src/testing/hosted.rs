@@ -1,0 +1,262 @@
+//! A domain that lives in the host, as a JavaScript one does: the engine sees numbers for states
+//! and pages, and the host keeps what they stand for.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::aggregate::{Context, OtherEvent};
+use crate::domain::{
+    AggregateDefinition, Command, Domain, EventText, NativeAggregate, NativeDecision, NativeState,
+};
+use crate::event::{NewEvent, Payload, RecordedEvent, TaskId};
+use crate::protocol::{
+    Append, DomainAnswer, DomainRequest, DomainResult, Handle, Load, Page, PageId, Release,
+    StorageAnswer, StorageBody,
+};
+use crate::stream::StreamId;
+
+use super::desk::Appointment;
+
+/// What a host keeps for an engine.
+pub(super) struct Hosted {
+    domain: Rc<dyn NativeAggregate>,
+    states: BTreeMap<Handle, Rc<dyn NativeState>>,
+    pages: BTreeMap<PageId, Vec<RecordedEvent>>,
+    commands: BTreeMap<TaskId, (StreamId, Command)>,
+    decided: BTreeMap<TaskId, Vec<Arc<str>>>,
+    /// Types and data of what was decided, for neighbours.
+    decided_types: BTreeMap<TaskId, Vec<Arc<str>>>,
+    refusals: BTreeMap<TaskId, (Arc<str>, Arc<str>)>,
+    last_page: u32,
+}
+
+impl Hosted {
+    pub(super) fn new() -> Self {
+        let Domain::Native(domain) = AggregateDefinition::native::<Appointment>().domain else {
+            unreachable!("made natively")
+        };
+        Self {
+            domain,
+            states: BTreeMap::new(),
+            pages: BTreeMap::new(),
+            commands: BTreeMap::new(),
+            decided: BTreeMap::new(),
+            decided_types: BTreeMap::new(),
+            refusals: BTreeMap::new(),
+            last_page: 0,
+        }
+    }
+
+    pub(super) fn start(&mut self, task: TaskId, stream: StreamId, command_type: &str, data: &str) {
+        let command = self
+            .domain
+            .read_command(command_type, data)
+            .expect("the client's command");
+        self.commands.insert(task, (stream, command));
+    }
+
+    /// The refusal of a task that has ended.
+    pub(super) fn end(&mut self, task: TaskId) -> Option<(Arc<str>, Arc<str>)> {
+        self.commands.remove(&task);
+        self.decided.remove(&task);
+        self.decided_types.remove(&task);
+        self.refusals.remove(&task)
+    }
+
+    pub(super) fn state_json(&self, handle: Handle) -> String {
+        self.state(handle).to_json().expect("the state is JSON")
+    }
+
+    fn state(&self, handle: Handle) -> Rc<dyn NativeState> {
+        if handle == Handle::INITIAL {
+            self.domain.initial()
+        } else {
+            Rc::clone(
+                self.states
+                    .get(&handle)
+                    .expect("the engine names states it has not released"),
+            )
+        }
+    }
+
+    pub(super) fn events(&self, page: &Page) -> Vec<RecordedEvent> {
+        match page {
+            Page::Events(events) => events.clone(),
+            Page::Held { page, .. } => self.pages[page].clone(),
+            Page::Rows(_) => unreachable!("the simulated store gives whole events"),
+        }
+    }
+
+    pub(super) fn release(&mut self, release: &Release) {
+        for handle in &release.handles {
+            // A state that was never made (a refusal, a failed fold) is released all the same.
+            self.states.remove(handle);
+        }
+        for page in &release.pages {
+            assert!(self.pages.remove(page).is_some(), "a page is released once");
+        }
+    }
+
+    /// Whether everything the host kept has been released.
+    pub(super) fn is_empty_but_for(&self, cached_states: usize) -> bool {
+        self.pages.is_empty() && self.states.len() <= cached_states
+    }
+
+    /// Keeps the pages that stay in the host, and gives the engine numbers for them.
+    pub(super) fn keep(&mut self, body: &StorageBody, answer: StorageAnswer) -> StorageAnswer {
+        match (body, answer) {
+            (StorageBody::Load(load), StorageAnswer::Loaded(mut loaded)) => {
+                let Load {
+                    streams, queries, ..
+                } = &**load;
+                for (asked, slice) in streams.iter().zip(&mut loaded.streams) {
+                    if asked.held {
+                        self.hold(&mut slice.page);
+                    }
+                }
+                for (asked, page) in queries.iter().zip(&mut loaded.queries) {
+                    if asked.held {
+                        self.hold(page);
+                    }
+                }
+                StorageAnswer::Loaded(loaded)
+            }
+            (_, answer) => answer,
+        }
+    }
+
+    fn hold(&mut self, page: &mut Page) {
+        self.last_page += 1;
+        let id = PageId(self.last_page);
+        let count = u32::try_from(page.len()).expect("pages are short");
+        let Page::Events(events) = std::mem::replace(page, Page::Held { page: id, count }) else {
+            unreachable!("the simulated store gives whole events")
+        };
+        self.pages.insert(id, events);
+    }
+
+    /// The append with its payloads.
+    pub(super) fn with_payloads(&self, append: &Append) -> Append {
+        let mut append = append.clone();
+        for event in append
+            .commits
+            .iter_mut()
+            .flat_map(|commit| &mut commit.events)
+        {
+            if let Payload::Held { task, index, .. } = event.event.data {
+                let text = &self.decided[&task][index as usize];
+                event.event.data = Payload::Text(Arc::clone(text));
+            }
+        }
+        append
+    }
+
+    pub(super) fn answer(&mut self, request: DomainRequest) -> DomainAnswer {
+        match request {
+            DomainRequest::Fold {
+                task,
+                from,
+                into,
+                page,
+                ..
+            } => {
+                let events = &self.pages[&page];
+                let mut texts = events.iter().map(|event| EventText {
+                    event_type: &event.event_type,
+                    data: &event.data,
+                });
+                let result = match self.domain.fold(self.state(from), &mut texts) {
+                    Ok(state) => {
+                        self.states.insert(into, state);
+                        DomainResult::Folded
+                    }
+                    Err((index, reason)) => DomainResult::Unreadable {
+                        index: u32::try_from(index).expect("pages are short"),
+                        reason,
+                    },
+                };
+                DomainAnswer { task, result }
+            }
+            DomainRequest::Decide {
+                task,
+                state,
+                into,
+                issued_at,
+                others,
+                ..
+            } => {
+                let state = self.state(state);
+                let (stream, command) = &self.commands[&task];
+                let wanted = self.domain.reads(command, &state);
+                let loaded = others
+                    .as_ref()
+                    .map(|others| others.query.clone())
+                    .unwrap_or_default();
+                if wanted != loaded {
+                    return DomainAnswer {
+                        task,
+                        result: DomainResult::Reads(wanted),
+                    };
+                }
+                let mut seen = Vec::new();
+                for page in others.iter().flat_map(|others| &others.pages) {
+                    seen.extend(self.pages[page].iter().map(|event| OtherEvent {
+                        stream: &event.stream,
+                        revision: event.revision,
+                        event_type: &event.event_type,
+                        data: &event.data,
+                    }));
+                }
+                seen.retain(|other| other.stream != stream);
+                for (neighbour, index) in others.iter().flat_map(|others| &others.neighbours) {
+                    seen.push(OtherEvent {
+                        stream: &self.commands[neighbour].0,
+                        revision: crate::stream::Revision(0),
+                        event_type: &self.decided_types[neighbour][*index as usize],
+                        data: &self.decided[neighbour][*index as usize],
+                    });
+                }
+                let context = Context {
+                    issued_at,
+                    others: &seen,
+                };
+                let result = match self.domain.decide(&state, command, &context) {
+                    NativeDecision::Decided { events, after } => {
+                        self.states.insert(into, after);
+                        self.decided(task, events)
+                    }
+                    NativeDecision::Refused { code, details } => {
+                        self.refusals.insert(task, (code, details));
+                        DomainResult::Refused
+                    }
+                    NativeDecision::Failed { .. } => DomainResult::Failed,
+                };
+                DomainAnswer { task, result }
+            }
+        }
+    }
+
+    fn decided(&mut self, task: TaskId, events: Vec<NewEvent>) -> DomainResult {
+        let mut texts = Vec::new();
+        let mut types = Vec::new();
+        let events = (0..)
+            .zip(events)
+            .map(|(index, event)| {
+                let Payload::Text(text) = &event.data else {
+                    unreachable!("decided natively")
+                };
+                texts.push(Arc::clone(text));
+                types.push(Arc::clone(&event.event_type));
+                let bytes = u32::try_from(text.len()).expect("payloads are short");
+                NewEvent {
+                    data: Payload::Held { task, index, bytes },
+                    ..event
+                }
+            })
+            .collect();
+        self.decided.insert(task, texts);
+        self.decided_types.insert(task, types);
+        DomainResult::Decided(events)
+    }
+}

@@ -1,0 +1,800 @@
+//! The run: who does what when, and what goes wrong.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use crate::domain::AggregateDefinition;
+use crate::engine::{Config, Engine, Mutation};
+use crate::error::{Applied, CommandError, StorageError, StorageErrorCode};
+use crate::event::{Metadata, TaskId};
+use crate::ids::{CommandId, IdSource};
+use crate::protocol::{
+    Answer, Conflict, Execute, Input, LogFilter, Notice, Output, Page, ReadAt, ReadState,
+    StorageAnswer, StorageBody, StorageRequest, Subscribe, Verdict,
+};
+use crate::storage::{MemoryStore, StorageAdapter};
+use crate::stream::{ExpectedRevision, Position, StreamId};
+use crate::time::Timestamp;
+use crate::variant::to_variant;
+
+use super::check::{Asked, Checker, Heard};
+use super::desk::{Appointment, Command};
+use super::hosted::Hosted;
+
+/// How often, out of 1,000 requests, something goes wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// The request never reaches the store.
+    pub lost_before: u64,
+    /// The store does it, and the answer is lost.
+    pub lost_after: u64,
+    /// Request or answer take longer than the deadline.
+    pub delayed: u64,
+    /// The answer comes twice, the second time later.
+    pub answered_twice: u64,
+    /// The store refuses, and says whether asking again may help.
+    pub refused: u64,
+    /// The engine's process ends when the request goes out, and is started again.
+    pub crashed: u64,
+}
+
+/// A run of the simulation. The same scenario gives the same run, byte for byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scenario {
+    /// Where all randomness comes from.
+    pub seed: u64,
+    /// Engines on the one store.
+    pub engines: usize,
+    /// Whether the engines' domain lives in the host, as a JavaScript one does.
+    pub hosted: bool,
+    /// Commands and reads.
+    pub operations: usize,
+    /// What goes wrong while the operations are given.
+    pub faults: Faults,
+    /// The defect the engines have, in tests of the tests.
+    pub mutation: Option<Mutation>,
+}
+
+impl Scenario {
+    /// A scenario drawn from a seed.
+    #[must_use]
+    pub fn from_seed(seed: u64) -> Self {
+        let mut random = random(seed ^ 0x5eed);
+        let rate = |random: &mut IdSource| match random.below(3) {
+            0 => 0,
+            _ => random.below(80),
+        };
+        let faults = match random.below(4) {
+            0 => Faults::default(),
+            _ => Faults {
+                lost_before: rate(&mut random),
+                lost_after: rate(&mut random),
+                delayed: rate(&mut random),
+                answered_twice: rate(&mut random),
+                refused: rate(&mut random),
+                crashed: rate(&mut random) / 4,
+            },
+        };
+        Self {
+            seed,
+            engines: 1 + random.below(3) as usize,
+            hosted: random.below(2) == 0,
+            operations: 10 + random.below(50) as usize,
+            faults,
+            mutation: None,
+        }
+    }
+}
+
+/// What a run was like.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Steps of the simulated world.
+    pub steps: u64,
+    /// Events in the log.
+    pub events: u64,
+    /// Outcomes of commands that were given back.
+    pub outcomes: u64,
+    /// Refusals that were given back.
+    pub refusals: u64,
+    /// Conflicts the store has answered.
+    pub conflicts: u64,
+    /// Faults of all kinds.
+    pub faults: u64,
+    /// Digest of everything the engines have put out.
+    pub digest: u64,
+}
+
+impl Report {
+    /// The sum of two reports; the digests are combined.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            steps: self.steps + other.steps,
+            events: self.events + other.events,
+            outcomes: self.outcomes + other.outcomes,
+            refusals: self.refusals + other.refusals,
+            conflicts: self.conflicts + other.conflicts,
+            faults: self.faults + other.faults,
+            digest: self.digest.rotate_left(5) ^ other.digest,
+        }
+    }
+}
+
+/// A broken promise. Running the scenario again breaks it again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("seed {seed}: {what}", seed = .scenario.seed)]
+pub struct Failure {
+    /// The run.
+    pub scenario: Scenario,
+    /// What was broken.
+    pub what: String,
+}
+
+/// Runs a scenario and checks every promise of the engine.
+///
+/// # Errors
+/// The first broken promise.
+pub fn simulate(scenario: &Scenario) -> Result<Report, Failure> {
+    World::new(scenario).run().map_err(|what| Failure {
+        scenario: *scenario,
+        what,
+    })
+}
+
+const REQUEST_TIMEOUT: u64 = 100;
+const LATENCY: u64 = 12;
+const MAX_STEPS: u64 = 200_000;
+const CACHED_STATES: usize = 3;
+
+pub(super) fn random(seed: u64) -> IdSource {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    bytes[8..16].copy_from_slice(&seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+    bytes[16] = 1;
+    let mut source = IdSource::new(bytes);
+    for _ in 0..8 {
+        source.next_u64();
+    }
+    source
+}
+
+/// Something that will happen.
+enum Happening {
+    /// Operation number so-and-so is given to an engine.
+    Operation(usize),
+    /// A request reaches the store.
+    Request {
+        host: usize,
+        life: u32,
+        request: StorageRequest,
+    },
+    /// An answer reaches an engine.
+    Answer {
+        host: usize,
+        life: u32,
+        body: StorageBody,
+        answer: Answer,
+    },
+    /// The time an engine wanted to be woken at.
+    Wake { host: usize, life: u32 },
+    /// An engine hears of another's append.
+    Advanced { host: usize, life: u32 },
+}
+
+struct Host {
+    life: u32,
+    engine: Engine,
+    hosted: Hosted,
+    last_task: u32,
+    /// Operations that wait for an answer.
+    open: BTreeMap<TaskId, usize>,
+    subscription: TaskId,
+    woken_at: Option<Timestamp>,
+}
+
+struct World<'a> {
+    scenario: &'a Scenario,
+    random: IdSource,
+    now: Timestamp,
+    agenda: BTreeMap<(Timestamp, u64), Happening>,
+    last: u64,
+    store: MemoryStore,
+    hosts: Vec<Host>,
+    operations: Vec<Asked>,
+    /// Operations that have not ended.
+    unfinished: usize,
+    checker: Checker,
+    report: Report,
+}
+
+impl<'a> World<'a> {
+    fn new(scenario: &'a Scenario) -> Self {
+        let mut random = random(scenario.seed);
+        let mut store = MemoryStore::new("simulated");
+        if scenario.mutation == Some(Mutation::DuplicateBeforeNeighbour) {
+            store = store.blind_to_neighbours();
+        }
+        let operations = draw_operations(scenario, &mut random);
+        let mut world = Self {
+            scenario,
+            random,
+            now: Timestamp::from_millis(1_795_000_000_000),
+            agenda: BTreeMap::new(),
+            last: 0,
+            store,
+            hosts: Vec::new(),
+            unfinished: operations.len(),
+            operations,
+            checker: Checker::default(),
+            report: Report {
+                digest: 0xcbf2_9ce4_8422_2325,
+                ..Report::default()
+            },
+        };
+        for index in 0..scenario.engines {
+            let host = world.new_host(index, 0);
+            world.hosts.push(host);
+        }
+        world
+    }
+
+    fn new_host(&mut self, index: usize, life: u32) -> Host {
+        let definition = if self.scenario.hosted {
+            AggregateDefinition::hosted("Appointment")
+        } else {
+            AggregateDefinition::native::<Appointment>()
+        };
+        let mut seed = [index as u8 + 1; 32];
+        seed[..8].copy_from_slice(&self.random.next_u64().to_le_bytes());
+        let mut config = Config::new(seed, vec![definition]);
+        config.request_timeout = REQUEST_TIMEOUT;
+        config.poll_interval = 40;
+        config.cached_states = CACHED_STATES;
+        config.page_limit = 1 + self.random.below(4) as u32;
+        config.max_commits = 1 + self.random.below(8) as usize;
+        config.mutation = self.scenario.mutation;
+        let engine = Engine::new(config).expect("the configuration is fine");
+        let mut host = Host {
+            life,
+            engine,
+            hosted: Hosted::new(),
+            last_task: 1,
+            open: BTreeMap::new(),
+            subscription: TaskId(1),
+            woken_at: None,
+        };
+        let subscribe = Subscribe {
+            task: host.subscription,
+            after: self.checker.followed(index),
+            filter: LogFilter::default(),
+            limit: 3,
+            follow: true,
+        };
+        host.engine
+            .handle_input(self.now, Input::Subscribe(subscribe))
+            .expect("a first input");
+        host
+    }
+
+    fn later(&mut self, millis: u64, happening: Happening) {
+        self.last += 1;
+        self.agenda
+            .insert((self.now.plus(millis), self.last), happening);
+    }
+
+    fn run(mut self) -> Result<Report, String> {
+        let mut at = 0;
+        for index in 0..self.operations.len() {
+            // Bursts: several commands in one moment share an append.
+            if self.random.below(3) == 0 {
+                at += self.random.below(30);
+            }
+            self.later(at, Happening::Operation(index));
+        }
+        for host in 0..self.hosts.len() {
+            self.drain(host)?;
+        }
+        while let Some(((at, _), happening)) = self.agenda.pop_first() {
+            self.now = self.now.max(at);
+            self.report.steps += 1;
+            if self.report.steps > MAX_STEPS {
+                return Err(format!("{} operations never end", self.unfinished));
+            }
+            self.happen(happening)?;
+            if self.unfinished == 0 && self.all_followed() {
+                break;
+            }
+        }
+        if self.unfinished > 0 {
+            return Err(format!("{} operations have no answer", self.unfinished));
+        }
+        self.end()
+    }
+
+    fn all_followed(&self) -> bool {
+        let head = Position(self.store.log().len() as u64);
+        (0..self.hosts.len()).all(|host| self.checker.followed(host) == head)
+    }
+
+    fn end(mut self) -> Result<Report, String> {
+        self.checker.check_log(&self.operations, self.store.log())?;
+        for (index, host) in self.hosts.iter().enumerate() {
+            if !host.hosted.is_empty_but_for(CACHED_STATES) {
+                return Err(format!("host {index} was left with states or pages"));
+            }
+        }
+        self.report.events = self.store.log().len() as u64;
+        Ok(self.report)
+    }
+
+    fn happen(&mut self, happening: Happening) -> Result<(), String> {
+        match happening {
+            Happening::Operation(index) => self.give(index),
+            Happening::Request {
+                host,
+                life,
+                request,
+            } => {
+                self.reach_store(host, life, &request);
+                Ok(())
+            }
+            Happening::Answer {
+                host,
+                life,
+                body,
+                answer,
+            } => {
+                if self.hosts[host].life != life {
+                    return Ok(());
+                }
+                let result = answer
+                    .result
+                    .map(|found| self.hosts[host].hosted.keep(&body, found));
+                self.input(host, Input::Answer(Answer { result, ..answer }))
+            }
+            Happening::Wake { host, life } => {
+                let woken = &mut self.hosts[host];
+                if woken.life != life || woken.woken_at.is_none_or(|at| at > self.now) {
+                    return Ok(());
+                }
+                woken.woken_at = None;
+                self.input(host, Input::Tick)
+            }
+            Happening::Advanced { host, life } => {
+                if self.hosts[host].life != life {
+                    return Ok(());
+                }
+                let head = Position(self.store.log().len() as u64);
+                let known = (self.random.below(2) == 0).then_some(head);
+                self.input(host, Input::Advanced(known))
+            }
+        }
+    }
+
+    /// Gives an operation, and whatever else comes in the same moment, to an engine.
+    fn give(&mut self, index: usize) -> Result<(), String> {
+        let host = self.random.below(self.hosts.len() as u64) as usize;
+        self.start(host, index);
+        // The others of this moment go to the same engine before it is drained.
+        while let Some(entry) = self.agenda.first_entry()
+            && entry.key().0 <= self.now
+            && matches!(entry.get(), Happening::Operation(_))
+        {
+            let Happening::Operation(index) = entry.remove() else {
+                unreachable!("looked at")
+            };
+            self.start(host, index);
+        }
+        self.drain(host)
+    }
+
+    fn start(&mut self, host: usize, index: usize) {
+        let head = Position(self.store.log().len() as u64);
+        let operation = &mut self.operations[index];
+        operation.given_at_head = head;
+        let host = &mut self.hosts[host];
+        host.last_task += 1;
+        let task = TaskId(host.last_task);
+        host.open.insert(task, index);
+        let input = match operation.command.clone() {
+            Some(command) => {
+                let (command_type, data) = to_variant(&command).expect("an enum");
+                host.hosted
+                    .start(task, operation.stream.clone(), &command_type, &data);
+                Input::Execute(Execute {
+                    task,
+                    stream: operation.stream.clone(),
+                    command_type,
+                    data,
+                    command_id: Some(operation.command_id),
+                    expected: operation.expected,
+                    issued_at: Some(operation.issued_at),
+                    metadata: Metadata {
+                        actor: Some(Arc::clone(&operation.actor)),
+                        ..Metadata::default()
+                    },
+                })
+            }
+            None => Input::ReadState(ReadState {
+                task,
+                stream: operation.stream.clone(),
+                at: ReadAt::Now,
+                events: index % 2 == 0,
+            }),
+        };
+        host.engine
+            .handle_input(self.now, input)
+            .expect("a new task");
+        if self.random.below(40) == 0 {
+            host.engine
+                .handle_input(self.now, Input::Cancel(task))
+                .expect("cancelling is allowed");
+        }
+    }
+
+    fn input(&mut self, host: usize, input: Input) -> Result<(), String> {
+        let engine = &mut self.hosts[host].engine;
+        engine
+            .handle_input(self.now, input)
+            .map_err(|misuse| format!("misuse: {misuse}"))?;
+        self.drain(host)
+    }
+
+    fn drain(&mut self, index: usize) -> Result<(), String> {
+        for _ in 0..MAX_STEPS {
+            let output = self.hosts[index].engine.poll_output();
+            write!(Digest(&mut self.report.digest), "{output:?}").expect("a digest takes all");
+            let host = &mut self.hosts[index];
+            match output {
+                Output::Idle { wake_at } => {
+                    host.woken_at = wake_at;
+                    if let Some(at) = wake_at {
+                        let millis = (at.millis() - self.now.millis()).max(0).unsigned_abs();
+                        let life = host.life;
+                        self.later(millis, Happening::Wake { host: index, life });
+                    }
+                    return Ok(());
+                }
+                Output::Release(release) => host.hosted.release(&release),
+                Output::Domain(request) => {
+                    let answer = host.hosted.answer(request);
+                    let input = Input::Domain(answer);
+                    host.engine
+                        .handle_input(self.now, input)
+                        .map_err(|e| e.to_string())?;
+                }
+                Output::Notice(notice) => self.hear(index, notice)?,
+                Output::Storage(request) => {
+                    if self.fault(self.scenario.faults.crashed) {
+                        self.crash(index, request);
+                        continue;
+                    }
+                    self.send(index, request);
+                }
+            }
+        }
+        Err("the engine is never idle".to_owned())
+    }
+
+    fn fault(&mut self, rate: u64) -> bool {
+        let happens = self.unfinished > 0 && self.random.below(1_000) < rate;
+        self.report.faults += u64::from(happens);
+        happens
+    }
+
+    fn latency(&mut self) -> u64 {
+        if self.fault(self.scenario.faults.delayed) {
+            REQUEST_TIMEOUT / 2 + self.random.below(REQUEST_TIMEOUT * 3)
+        } else {
+            self.random.below(LATENCY)
+        }
+    }
+
+    fn send(&mut self, host: usize, mut request: StorageRequest) {
+        if let StorageBody::Append(append) = &request.body {
+            let append = self.hosts[host].hosted.with_payloads(append);
+            request.body = StorageBody::Append(Arc::new(append));
+        }
+        if self.fault(self.scenario.faults.lost_before) {
+            return;
+        }
+        let life = self.hosts[host].life;
+        let after = self.latency();
+        self.later(
+            after,
+            Happening::Request {
+                host,
+                life,
+                request,
+            },
+        );
+    }
+
+    fn reach_store(&mut self, host: usize, life: u32, request: &StorageRequest) {
+        let head = self.store.log().len();
+        let refused = self.fault(self.scenario.faults.refused);
+        let result = if refused {
+            self.refuse(request)
+        } else {
+            self.store.call(request)
+        };
+        if let Ok(StorageAnswer::Appended(verdicts)) = &result {
+            let lost = |verdict: &&Verdict| match verdict {
+                // A commit that rests on a duplicate or a conflict has not met a conflict itself.
+                Verdict::Conflict(conflict) => !matches!(conflict, Conflict::Neighbour { .. }),
+                _ => false,
+            };
+            self.report.conflicts += verdicts.iter().filter(lost).count() as u64;
+        }
+        if self.store.log().len() > head {
+            for other in 0..self.hosts.len() {
+                let life = self.hosts[other].life;
+                let after = self.latency();
+                if self.random.below(4) > 0 {
+                    self.later(after, Happening::Advanced { host: other, life });
+                }
+            }
+        }
+        if self.fault(self.scenario.faults.lost_after) {
+            return;
+        }
+        let answer = Answer {
+            request: request.id,
+            attempt: request.attempt,
+            result,
+        };
+        if self.fault(self.scenario.faults.answered_twice) {
+            let after = LATENCY + self.latency();
+            let (body, answer) = (request.body.clone(), answer.clone());
+            self.later(
+                after,
+                Happening::Answer {
+                    host,
+                    life,
+                    body,
+                    answer,
+                },
+            );
+        }
+        let after = self.latency();
+        let body = request.body.clone();
+        self.later(
+            after,
+            Happening::Answer {
+                host,
+                life,
+                body,
+                answer,
+            },
+        );
+    }
+
+    fn refuse(&mut self, request: &StorageRequest) -> Result<StorageAnswer, StorageError> {
+        match self.random.below(5) {
+            0 => Err(StorageError::permanent(
+                StorageErrorCode::Full,
+                "the disk is full",
+            )),
+            1 => {
+                // Nobody knows whether it was done; here it was.
+                drop(self.store.call(request));
+                let message = "the connection was lost";
+                let error = StorageError::permanent(StorageErrorCode::Failed, message);
+                Err(StorageError {
+                    applied: Applied::Unknown,
+                    ..error
+                })
+            }
+            2 => {
+                let message = "the connection was lost";
+                let error = StorageError::retryable(StorageErrorCode::Failed, message);
+                Err(StorageError {
+                    applied: Applied::Unknown,
+                    ..error
+                })
+            }
+            _ => Err(StorageError::retryable(
+                StorageErrorCode::Busy,
+                "another holds the lock",
+            )),
+        }
+    }
+
+    /// The process ends; the request may still be on its way.
+    fn crash(&mut self, index: usize, request: StorageRequest) {
+        if self.random.below(2) == 0 {
+            self.send(index, request);
+        }
+        let life = self.hosts[index].life + 1;
+        let host = self.new_host(index, life);
+        let old = std::mem::replace(&mut self.hosts[index], host);
+        for operation in old.open.into_values() {
+            self.again(operation);
+        }
+    }
+
+    /// Whoever gave the operation knows nothing of it, and gives it again.
+    fn again(&mut self, operation: usize) {
+        self.operations[operation].haunted = true;
+        let after = self.random.below(60);
+        self.later(after, Happening::Operation(operation));
+    }
+
+    fn hear(&mut self, index: usize, notice: Notice) -> Result<(), String> {
+        let head = Position(self.store.log().len() as u64);
+        match notice {
+            Notice::Opened(_) | Notice::OpenFailed(_) => Ok(()),
+            Notice::CommandDone { task, result } => {
+                let host = &mut self.hosts[index];
+                let operation = host
+                    .open
+                    .remove(&task)
+                    .ok_or("an answer nobody waits for")?;
+                let refusal = host.hosted.end(task);
+                let asked = &self.operations[operation];
+                let result = match result {
+                    Err(CommandError::OutcomeUnknown { .. }) => {
+                        self.again(operation);
+                        return Ok(());
+                    }
+                    Err(CommandError::Refused { code, details }) => {
+                        self.report.refusals += 1;
+                        let (code, details) = refusal.unwrap_or((code, details));
+                        Err(CommandError::Refused { code, details })
+                    }
+                    Err(error) => Err(error),
+                    Ok(outcome) => {
+                        self.report.outcomes += 1;
+                        let state = state_json(&host.hosted, &outcome.state);
+                        let pages = &outcome.events;
+                        let events = pages
+                            .iter()
+                            .flat_map(|page| host.hosted.events(page))
+                            .collect();
+                        Ok(Heard {
+                            commit: outcome.commit,
+                            revision: outcome.revision,
+                            state,
+                            events,
+                        })
+                    }
+                };
+                self.unfinished -= 1;
+                self.checker
+                    .hear_command(asked, operation, head, &result, self.store.log())
+            }
+            Notice::StateRead { task, result } => {
+                let host = &mut self.hosts[index];
+                let operation = host
+                    .open
+                    .remove(&task)
+                    .ok_or("an answer nobody waits for")?;
+                self.unfinished -= 1;
+                let Ok(read) = result else { return Ok(()) };
+                let state = state_json(&host.hosted, &read.state);
+                let events: Vec<_> = read
+                    .events
+                    .iter()
+                    .flat_map(|page| host.hosted.events(page))
+                    .collect();
+                let asked = &self.operations[operation];
+                let wants_events = operation % 2 == 0;
+                let heard = Heard {
+                    commit: None,
+                    revision: read.revision,
+                    state,
+                    events,
+                };
+                self.checker
+                    .hear_read(asked, head, &heard, wants_events, self.store.log())
+            }
+            Notice::Events { task, page, next } => {
+                let Page::Events(events) = page else {
+                    return Err("a held page of the log".into());
+                };
+                self.checker
+                    .hear_events(index, &events, next, self.store.log())?;
+                let input = Input::Next(task);
+                self.hosts[index]
+                    .engine
+                    .handle_input(self.now, input)
+                    .map_err(|e| e.to_string())
+            }
+            Notice::SubscriptionEnded { .. } => {
+                // The store failed for good; whoever follows starts again.
+                let host = &mut self.hosts[index];
+                host.last_task += 1;
+                host.subscription = TaskId(host.last_task);
+                let subscribe = Subscribe {
+                    task: host.subscription,
+                    after: self.checker.followed(index),
+                    filter: LogFilter::default(),
+                    limit: 3,
+                    follow: true,
+                };
+                let input = Input::Subscribe(subscribe);
+                host.engine
+                    .handle_input(self.now, input)
+                    .map_err(|e| e.to_string())
+            }
+        }
+    }
+}
+
+fn state_json(hosted: &Hosted, state: &crate::domain::State) -> String {
+    match state.handle() {
+        Some(handle) => hosted.state_json(handle),
+        None => state.to_json().expect("native").expect("the state is JSON"),
+    }
+}
+
+/// Few streams, doctors and slots, so that commands meet.
+fn draw_operations(scenario: &Scenario, random: &mut IdSource) -> Vec<Asked> {
+    let mut drawn: VecDeque<Asked> = VecDeque::new();
+    let streams = 1 + random.below(6);
+    let slots = 1 + random.below(4);
+    for number in 0..scenario.operations {
+        let id = CommandId(uuid::Uuid::from_u64_pair(
+            random.next_u64(),
+            random.next_u64(),
+        ));
+        let stream = StreamId::new("Appointment", &format!("a-{}", random.below(streams)));
+        let doctor = random.below(2) as u8;
+        let slot = random.below(slots) as u8;
+        let command = match random.below(10) {
+            0..=2 => Some(Command::Book { doctor, slot }),
+            3 | 4 => Some(Command::Move { slot }),
+            5 => Some(Command::Cancel),
+            6 => None,
+            _ => {
+                let count = random.below(4) as u32;
+                Some(Command::Note {
+                    notes: (0..count).map(|n| n + number as u32).collect(),
+                })
+            }
+        };
+        let expected = match random.below(12) {
+            0 => ExpectedRevision::NoStream,
+            1 => ExpectedRevision::StreamExists,
+            2 => ExpectedRevision::Exact(crate::stream::Revision(random.below(5))),
+            _ => ExpectedRevision::Any,
+        };
+        let asked = Asked {
+            stream,
+            command,
+            command_id: id,
+            expected,
+            issued_at: Timestamp::from_millis(1_700_000_000_000 + number as i64),
+            actor: format!("actor \"{number}\"").into(),
+            given_at_head: Position(0),
+            haunted: false,
+        };
+        // Now and then the one before is given again, with the same content or with other.
+        let repeated = match drawn.back() {
+            Some(before) if before.command.is_some() && random.below(8) == 0 => {
+                let mut repeated = before.clone();
+                if random.below(4) == 0 {
+                    repeated.command = Some(Command::Note { notes: vec![9_999] });
+                }
+                Some(repeated)
+            }
+            _ => None,
+        };
+        drawn.push_back(repeated.unwrap_or(asked));
+    }
+    drawn.into()
+}
+
+/// FNV-1a of 64 bits, fed with text.
+struct Digest<'a>(&'a mut u64);
+
+impl std::fmt::Write for Digest<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        for byte in text.bytes() {
+            *self.0 = (*self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        Ok(())
+    }
+}

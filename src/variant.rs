@@ -1,0 +1,365 @@
+//! Enums of a Rust domain as the pair (type, data) they are stored as.
+//!
+//! `enum Event { AppointmentBooked { doctor: String } }` with serde's ordinary derive is type
+//! `AppointmentBooked` and data `{"doctor":"7"}`. A variant without fields has data `{}`. Renaming
+//! attributes apply; tagging attributes don't, for the tag is a column of its own.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::{
+    self, DeserializeOwned, DeserializeSeed, EnumAccess, IgnoredAny, VariantAccess, Visitor,
+};
+use serde::ser::{self, Impossible, Serialize, SerializeStructVariant, SerializeTupleVariant};
+use serde_json::Error;
+
+/// Type and data of a value of an enum.
+///
+/// # Errors
+/// If the value is not of an enum, or serde_json can't write it.
+pub(crate) fn to_variant<T: Serialize>(value: &T) -> Result<(Arc<str>, Arc<str>), Error> {
+    let (name, data) = value.serialize(VariantSerializer)?;
+    Ok((name.into(), data.into()))
+}
+
+/// The value of an enum with this type and data.
+///
+/// # Errors
+/// If the enum has no such variant or the data does not fit it.
+pub(crate) fn from_variant<T: DeserializeOwned>(name: &str, data: &str) -> Result<T, Error> {
+    T::deserialize(VariantDeserializer { name, data })
+}
+
+struct VariantDeserializer<'a> {
+    name: &'a str,
+    data: &'a str,
+}
+
+impl<'a> VariantDeserializer<'a> {
+    fn json(&self) -> serde_json::Deserializer<serde_json::de::StrRead<'a>> {
+        serde_json::Deserializer::from_str(self.data)
+    }
+}
+
+impl<'de> de::Deserializer<'de> for VariantDeserializer<'de> {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
+        Err(de::Error::custom(
+            "expected an enum with one variant per type",
+        ))
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        visitor.visit_enum(self)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
+        unit unit_struct newtype_struct seq tuple tuple_struct map struct identifier ignored_any
+    }
+}
+
+impl<'de> EnumAccess<'de> for VariantDeserializer<'de> {
+    type Error = Error;
+    type Variant = Self;
+
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), Error> {
+        let name = de::value::StrDeserializer::<Error>::new(self.name);
+        Ok((seed.deserialize(name)?, self))
+    }
+}
+
+impl<'de> VariantAccess<'de> for VariantDeserializer<'de> {
+    type Error = Error;
+
+    fn unit_variant(self) -> Result<(), Error> {
+        let mut json = self.json();
+        <IgnoredAny as serde::Deserialize>::deserialize(&mut json)?;
+        json.end()
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Error> {
+        let mut json = self.json();
+        let value = seed.deserialize(&mut json)?;
+        json.end()?;
+        Ok(value)
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Error> {
+        let mut json = self.json();
+        let value = de::Deserializer::deserialize_tuple(&mut json, len, visitor)?;
+        json.end()?;
+        Ok(value)
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        let mut json = self.json();
+        let value = de::Deserializer::deserialize_struct(&mut json, "", fields, visitor)?;
+        json.end()?;
+        Ok(value)
+    }
+}
+
+struct VariantSerializer;
+
+type Variant = (&'static str, String);
+
+macro_rules! not_a_variant {
+    ($($method:ident: $type:ty),* $(,)?) => {$(
+        fn $method(self, _: $type) -> Result<Variant, Error> {
+            Err(NotAnEnum.into())
+        }
+    )*};
+}
+
+/// The value is not of an enum.
+struct NotAnEnum;
+
+impl From<NotAnEnum> for Error {
+    fn from(_: NotAnEnum) -> Self {
+        ser::Error::custom("expected an enum with one variant per type")
+    }
+}
+
+impl ser::Serializer for VariantSerializer {
+    type Ok = Variant;
+    type Error = Error;
+    type SerializeSeq = Impossible<Variant, Error>;
+    type SerializeTuple = Impossible<Variant, Error>;
+    type SerializeTupleStruct = Impossible<Variant, Error>;
+    type SerializeTupleVariant = Fields;
+    type SerializeMap = Impossible<Variant, Error>;
+    type SerializeStruct = Impossible<Variant, Error>;
+    type SerializeStructVariant = Fields;
+
+    not_a_variant! {
+        serialize_bool: bool, serialize_i8: i8, serialize_i16: i16, serialize_i32: i32,
+        serialize_i64: i64, serialize_u8: u8, serialize_u16: u16, serialize_u32: u32,
+        serialize_u64: u64, serialize_f32: f32, serialize_f64: f64, serialize_char: char,
+        serialize_str: &str, serialize_bytes: &[u8], serialize_unit_struct: &'static str,
+    }
+
+    fn serialize_none(self) -> Result<Variant, Error> {
+        Err(NotAnEnum.into())
+    }
+
+    fn serialize_some<T: ?Sized + Serialize>(self, value: &T) -> Result<Variant, Error> {
+        value.serialize(self)
+    }
+
+    fn serialize_unit(self) -> Result<Variant, Error> {
+        Err(NotAnEnum.into())
+    }
+
+    fn serialize_unit_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+    ) -> Result<Variant, Error> {
+        Ok((variant, "{}".to_owned()))
+    }
+
+    fn serialize_newtype_struct<T: ?Sized + Serialize>(
+        self,
+        _: &'static str,
+        value: &T,
+    ) -> Result<Variant, Error> {
+        value.serialize(self)
+    }
+
+    fn serialize_newtype_variant<T: ?Sized + Serialize>(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+        value: &T,
+    ) -> Result<Variant, Error> {
+        Ok((variant, serde_json::to_string(value)?))
+    }
+
+    fn serialize_seq(self, _: Option<usize>) -> Result<Self::SerializeSeq, Error> {
+        Err(NotAnEnum.into())
+    }
+
+    fn serialize_tuple(self, _: usize) -> Result<Self::SerializeTuple, Error> {
+        Err(NotAnEnum.into())
+    }
+
+    fn serialize_tuple_struct(
+        self,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Self::SerializeTupleStruct, Error> {
+        Err(NotAnEnum.into())
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+        _: usize,
+    ) -> Result<Fields, Error> {
+        Ok(Fields {
+            variant,
+            json: "[".to_owned(),
+        })
+    }
+
+    fn serialize_map(self, _: Option<usize>) -> Result<Self::SerializeMap, Error> {
+        Err(NotAnEnum.into())
+    }
+
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self::SerializeStruct, Error> {
+        Err(NotAnEnum.into())
+    }
+
+    fn serialize_struct_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        variant: &'static str,
+        _: usize,
+    ) -> Result<Fields, Error> {
+        Ok(Fields {
+            variant,
+            json: "{".to_owned(),
+        })
+    }
+}
+
+/// The fields of a variant, written one by one.
+struct Fields {
+    variant: &'static str,
+    json: String,
+}
+
+impl fmt::Debug for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.variant, self.json)
+    }
+}
+
+impl Fields {
+    fn put<T: ?Sized + Serialize>(&mut self, key: Option<&str>, value: &T) -> Result<(), Error> {
+        if self.json.len() > 1 {
+            self.json.push(',');
+        }
+        if let Some(key) = key {
+            self.json.push_str(&serde_json::to_string(key)?);
+            self.json.push(':');
+        }
+        self.json.push_str(&serde_json::to_string(value)?);
+        Ok(())
+    }
+
+    fn close(mut self, bracket: char) -> Variant {
+        self.json.push(bracket);
+        (self.variant, self.json)
+    }
+}
+
+impl SerializeStructVariant for Fields {
+    type Ok = Variant;
+    type Error = Error;
+
+    fn serialize_field<T: ?Sized + Serialize>(
+        &mut self,
+        key: &'static str,
+        value: &T,
+    ) -> Result<(), Error> {
+        self.put(Some(key), value)
+    }
+
+    fn end(self) -> Result<Variant, Error> {
+        Ok(self.close('}'))
+    }
+}
+
+impl SerializeTupleVariant for Fields {
+    type Ok = Variant;
+    type Error = Error;
+
+    fn serialize_field<T: ?Sized + Serialize>(&mut self, value: &T) -> Result<(), Error> {
+        self.put(None, value)
+    }
+
+    fn end(self) -> Result<Variant, Error> {
+        Ok(self.close(']'))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    enum Event {
+        Booked {
+            doctor: String,
+            minutes: u32,
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            note: Option<String>,
+        },
+        Moved(Box<Slot>),
+        Swapped(u8, u8),
+        #[serde(rename = "called-off")]
+        Cancelled,
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Slot {
+        start: u32,
+    }
+
+    #[test]
+    fn every_kind_of_variant_comes_back_as_it_went() {
+        for (event, name, data) in [
+            (
+                Event::Booked {
+                    doctor: "7 \"x\"".into(),
+                    minutes: 30,
+                    note: None,
+                },
+                "Booked",
+                r#"{"doctor":"7 \"x\"","minutes":30}"#,
+            ),
+            (
+                Event::Moved(Box::new(Slot { start: 5 })),
+                "Moved",
+                r#"{"start":5}"#,
+            ),
+            (Event::Swapped(1, 2), "Swapped", "[1,2]"),
+            (Event::Cancelled, "called-off", "{}"),
+        ] {
+            let (found_name, found_data) = to_variant(&event).unwrap();
+            assert_eq!((&*found_name, &*found_data), (name, data));
+            assert_eq!(
+                from_variant::<Event>(&found_name, &found_data).unwrap(),
+                event
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_variant_is_an_error() {
+        assert!(from_variant::<Event>("Lost", "{}").is_err());
+        assert!(from_variant::<Event>("Booked", "{}").is_err());
+        assert!(from_variant::<Event>("Swapped", "[1,2] 3").is_err());
+        assert!(from_variant::<Slot>("Slot", "{}").is_err());
+        assert!(to_variant(&Slot { start: 1 }).is_err());
+        assert!(to_variant(&5).is_err());
+    }
+}

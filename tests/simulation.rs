@@ -1,0 +1,81 @@
+//! The engine under everything that can go wrong between it and its store.
+
+use annals::Mutation;
+use annals::testing::{Faults, Report, Scenario, simulate};
+
+#[test]
+fn no_seed_breaks_a_promise() {
+    let mut total = Report::default();
+    for seed in 0..3_000 {
+        match simulate(&Scenario::from_seed(seed)) {
+            Ok(report) => total = total.plus(&report),
+            Err(failure) => panic!("{failure}\n{:?}", failure.scenario),
+        }
+    }
+    // A simulation in which nothing happens proves nothing.
+    println!("{total:?}");
+    for (what, count) in [
+        ("events", total.events),
+        ("outcomes", total.outcomes),
+        ("refusals", total.refusals),
+        ("conflicts", total.conflicts),
+        ("faults", total.faults),
+    ] {
+        assert!(count > 1_000, "{count} {what} in all seeds together");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    for seed in [1, 77, 1_234] {
+        let scenario = Scenario::from_seed(seed);
+        assert_eq!(simulate(&scenario), simulate(&scenario));
+    }
+}
+
+#[test]
+fn without_faults_one_engine_meets_no_conflict() {
+    for seed in 0..200 {
+        let quiet = Scenario {
+            engines: 1,
+            faults: Faults::default(),
+            ..Scenario::from_seed(seed)
+        };
+        let report = simulate(&quiet).unwrap_or_else(|failure| panic!("{failure}"));
+        assert_eq!(
+            report.conflicts, 0,
+            "seed {seed}: an engine does not race itself"
+        );
+    }
+}
+
+/// The first seed that finds the defect.
+fn found(mutation: Mutation) -> Option<u64> {
+    (0..2_000).find(|seed| {
+        let scenario = Scenario {
+            mutation: Some(mutation),
+            ..Scenario::from_seed(*seed)
+        };
+        simulate(&scenario).is_err()
+    })
+}
+
+#[test]
+fn a_refusal_from_stale_state_is_found() {
+    assert!(found(Mutation::StaleRefusal).is_some());
+}
+
+#[test]
+fn a_retry_without_the_conflict_check_is_found() {
+    assert!(found(Mutation::RetryUnchecked).is_some());
+}
+
+#[test]
+fn a_duplicate_judged_before_its_batch_neighbour_is_found() {
+    assert!(found(Mutation::DuplicateBeforeNeighbour).is_some());
+}
+
+#[test]
+fn a_late_answer_taken_for_the_current_one_is_found() {
+    assert!(found(Mutation::LateAnswer).is_some());
+}

@@ -129,10 +129,6 @@ impl OtherEvent<'_> {
 
 impl fmt::Debug for OtherEvent<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}@{} {} {}",
-            self.stream, self.revision, self.event_type, self.data
-        )
+        write!(f, "{}@{} {} {}", self.stream, self.revision, self.event_type, self.data)
     }
 }

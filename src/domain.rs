@@ -97,10 +97,7 @@ pub(crate) struct HandleLease {
 
 impl HandleLease {
     pub(crate) fn new(handle: Handle, released: &Released) -> Rc<Self> {
-        Rc::new(Self {
-            handle,
-            released: Rc::clone(released),
-        })
+        Rc::new(Self { handle, released: Rc::clone(released) })
     }
 }
 
@@ -120,11 +117,7 @@ pub(crate) struct PageLease {
 
 impl PageLease {
     pub(crate) fn new(page: PageId, count: u32, released: &Released) -> Rc<Self> {
-        Rc::new(Self {
-            page,
-            count,
-            released: Rc::clone(released),
-        })
+        Rc::new(Self { page, count, released: Rc::clone(released) })
     }
 }
 
@@ -145,17 +138,9 @@ pub(crate) type Command = Rc<dyn Any>;
 
 /// What a native `decide` gives.
 pub(crate) enum NativeDecision {
-    Decided {
-        events: Vec<NewEvent>,
-        after: Rc<dyn NativeState>,
-    },
-    Refused {
-        code: Arc<str>,
-        details: Arc<str>,
-    },
-    Failed {
-        reason: Arc<str>,
-    },
+    Decided { events: Vec<NewEvent>, after: Rc<dyn NativeState> },
+    Refused { code: Arc<str>, details: Arc<str> },
+    Failed { reason: Arc<str> },
 }
 
 /// A native aggregate whose types have been erased.
@@ -199,19 +184,13 @@ impl AggregateDefinition {
     /// An aggregate written in Rust.
     #[must_use]
     pub fn native<A: Aggregate>() -> Self {
-        Self {
-            name: A::TYPE.into(),
-            domain: Domain::Native(Rc::new(Typed::<A>(PhantomData))),
-        }
+        Self { name: A::TYPE.into(), domain: Domain::Native(Rc::new(Typed::<A>(PhantomData))) }
     }
 
     /// An aggregate whose functions live in the host.
     #[must_use]
     pub fn hosted(name: &str) -> Self {
-        Self {
-            name: name.into(),
-            domain: Domain::Hosted,
-        }
+        Self { name: name.into(), domain: Domain::Hosted }
     }
 
     /// Name of the aggregate type.
@@ -302,29 +281,18 @@ impl<A: Aggregate> NativeAggregate for Typed<A> {
                 data: Payload::Text(data),
             });
         }
-        NativeDecision::Decided {
-            events,
-            after: Rc::new(after),
-        }
+        NativeDecision::Decided { events, after: Rc::new(after) }
     }
 }
 
 fn typed_state<A: Aggregate>(state: Rc<dyn NativeState>) -> Rc<A::State> {
-    state
-        .into_any()
-        .downcast()
-        .expect("a stream's states are of its aggregate's type")
+    state.into_any().downcast().expect("a stream's states are of its aggregate's type")
 }
 
 fn borrow_state<A: Aggregate>(state: &Rc<dyn NativeState>) -> &A::State {
-    (**state)
-        .as_any()
-        .downcast_ref()
-        .expect("a stream's states are of its aggregate's type")
+    (**state).as_any().downcast_ref().expect("a stream's states are of its aggregate's type")
 }
 
 fn typed_command<A: Aggregate>(command: &Command) -> &A::Command {
-    command
-        .downcast_ref()
-        .expect("a task's command is of its aggregate's type")
+    command.downcast_ref().expect("a task's command is of its aggregate's type")
 }

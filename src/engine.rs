@@ -105,9 +105,7 @@ impl Config {
         let mut names = BTreeSet::new();
         for definition in &self.aggregates {
             if !names.insert(&definition.name) {
-                return Err(ApiMisuse::AggregateDefinedTwice(Arc::clone(
-                    &definition.name,
-                )));
+                return Err(ApiMisuse::AggregateDefinedTwice(Arc::clone(&definition.name)));
             }
         }
         for (what, value) in [
@@ -193,7 +191,7 @@ enum Timer {
 #[derive(Clone)]
 pub(crate) enum KeptPage {
     Events(Rc<Vec<RecordedEvent>>),
-    Rows(Rc<Vec<EventRow>>),
+    Rows(Rc<(Rc<PageLease>, Vec<EventRow>)>),
     Held(Rc<PageLease>),
 }
 
@@ -201,7 +199,7 @@ impl KeptPage {
     fn is_empty(&self) -> bool {
         match self {
             Self::Events(events) => events.is_empty(),
-            Self::Rows(rows) => rows.is_empty(),
+            Self::Rows(rows) => rows.1.is_empty(),
             Self::Held(lease) => lease.count == 0,
         }
     }
@@ -209,7 +207,7 @@ impl KeptPage {
     fn len(&self) -> u64 {
         match self {
             Self::Events(events) => events.len() as u64,
-            Self::Rows(rows) => rows.len() as u64,
+            Self::Rows(rows) => rows.1.len() as u64,
             Self::Held(lease) => u64::from(lease.count),
         }
     }
@@ -219,11 +217,11 @@ impl KeptPage {
     fn to_page(&self) -> Page {
         match self {
             Self::Events(events) => Page::Events(events.as_ref().clone()),
-            Self::Rows(rows) => Page::Rows(rows.as_ref().clone()),
-            Self::Held(lease) => Page::Held {
-                page: lease.page,
-                count: lease.count,
-            },
+            Self::Rows(rows) => {
+                let (lease, rows) = rows.as_ref();
+                Page::Rows { page: lease.page, rows: rows.clone() }
+            }
+            Self::Held(lease) => Page::Held { page: lease.page, count: lease.count },
         }
     }
 }
@@ -262,6 +260,13 @@ impl Engine {
     #[must_use]
     pub fn task_count(&self) -> usize {
         self.tasks.len()
+    }
+
+    /// Whether the aggregate at this index of [`Config::aggregates`] is written in Rust.
+    #[must_use]
+    pub fn is_native(&self, index: u32) -> bool {
+        let definition = self.config.aggregates.get(index as usize);
+        definition.is_some_and(|definition| matches!(definition.domain, Domain::Native(_)))
     }
 
     /// The append with this number, while it is under way: what an adapter's judge is asked about.
@@ -352,9 +357,7 @@ impl Engine {
                 }
             }
             self.idle = true;
-            return Output::Idle {
-                wake_at: self.timers.first().map(|(at, _)| *at),
-            };
+            return Output::Idle { wake_at: self.timers.first().map(|(at, _)| *at) };
         }
     }
 
@@ -402,9 +405,7 @@ impl Engine {
     }
 
     fn opened(&mut self, info: Info) {
-        if let Store::Opening {
-            before: Some(before),
-        } = &self.store
+        if let Store::Opening { before: Some(before) } = &self.store
             && *before == info.epoch
         {
             let error = StorageError::permanent(
@@ -476,14 +477,8 @@ impl Engine {
     }
 
     fn aggregate_index(&self, name: &str) -> Option<AggregateIndex> {
-        let index = self
-            .config
-            .aggregates
-            .iter()
-            .position(|a| *a.name == *name)?;
-        Some(AggregateIndex(
-            u32::try_from(index).expect("fewer than 2^32 aggregates"),
-        ))
+        let index = self.config.aggregates.iter().position(|a| *a.name == *name)?;
+        Some(AggregateIndex(u32::try_from(index).expect("fewer than 2^32 aggregates")))
     }
 
     fn initial_state(&self, aggregate: AggregateIndex) -> State {
@@ -497,16 +492,16 @@ impl Engine {
     fn hosted_state(&mut self) -> (State, Handle) {
         self.last_handle = self.last_handle.wrapping_add(1).max(1);
         let handle = Handle(self.last_handle);
-        (
-            State(StateKind::Hosted(HandleLease::new(handle, &self.released))),
-            handle,
-        )
+        (State(StateKind::Hosted(HandleLease::new(handle, &self.released))), handle)
     }
 
     fn keep(&self, page: Page) -> KeptPage {
         match page {
             Page::Events(events) => KeptPage::Events(Rc::new(events)),
-            Page::Rows(rows) => KeptPage::Rows(Rc::new(rows)),
+            Page::Rows { page, rows } => {
+                let lease = PageLease::new(page, rows.len() as u32, &self.released);
+                KeptPage::Rows(Rc::new((lease, rows)))
+            }
             Page::Held { page, count } => {
                 KeptPage::Held(PageLease::new(page, count, &self.released))
             }

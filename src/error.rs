@@ -283,23 +283,13 @@ impl StorageError {
     /// A failure after which nothing is in the log and the same request may succeed soon.
     #[must_use]
     pub fn retryable(code: StorageErrorCode, message: &str) -> Self {
-        Self {
-            code,
-            applied: Applied::No,
-            retryable: true,
-            message: message.into(),
-        }
+        Self { code, applied: Applied::No, retryable: true, message: message.into() }
     }
 
     /// A failure after which nothing is in the log and that will not pass by itself.
     #[must_use]
     pub fn permanent(code: StorageErrorCode, message: &str) -> Self {
-        Self {
-            code,
-            applied: Applied::No,
-            retryable: false,
-            message: message.into(),
-        }
+        Self { code, applied: Applied::No, retryable: false, message: message.into() }
     }
 }
 

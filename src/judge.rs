@@ -47,11 +47,7 @@ pub fn judge(append: &Append, facts: &Facts) -> Vec<Verdict> {
 
 /// `see_neighbours: false` is the mutant that judges duplicates by the store alone.
 pub(crate) fn judge_with(append: &Append, facts: &Facts, see_neighbours: bool) -> Vec<Verdict> {
-    assert_eq!(
-        append.commits.len(),
-        facts.commits.len(),
-        "one entry of facts per commit"
-    );
+    assert_eq!(append.commits.len(), facts.commits.len(), "one entry of facts per commit");
     let mut bench = Bench {
         append,
         head: facts.head,
@@ -82,10 +78,7 @@ struct Bench<'a> {
 
 impl<'a> Bench<'a> {
     fn verdict(&mut self, commit: &'a Commit, facts: &CommitFacts) -> Verdict {
-        let neighbour = self
-            .outcomes
-            .get(&commit.command_id)
-            .filter(|_| self.see_neighbours);
+        let neighbour = self.outcomes.get(&commit.command_id).filter(|_| self.see_neighbours);
         if let Some(first) = facts.first.as_ref().or(neighbour) {
             return if first.hash == commit.hash {
                 Verdict::Duplicate(first.clone())
@@ -113,8 +106,7 @@ impl<'a> Bench<'a> {
         };
         self.head = summary.last_position();
         let index = u32::try_from(self.verdicts.len()).expect("fewer than 2^32 commits");
-        self.revisions
-            .insert(&commit.stream, (summary.revision, index));
+        self.revisions.insert(&commit.stream, (summary.revision, index));
         self.outcomes.insert(
             commit.command_id,
             FirstOutcome {
@@ -137,11 +129,7 @@ impl<'a> Bench<'a> {
             CommitExpectation::Exact(_) => Err(Conflict::Revision { actual }),
             CommitExpectation::After(index) => {
                 self.check_neighbour(index)?;
-                if last == Some(index) {
-                    Ok(())
-                } else {
-                    Err(Conflict::Revision { actual })
-                }
+                if last == Some(index) { Ok(()) } else { Err(Conflict::Revision { actual }) }
             }
         }
     }
@@ -154,26 +142,17 @@ impl<'a> Bench<'a> {
         if let Some(position) = facts.matched {
             return Err(Conflict::Matched { position });
         }
-        condition
-            .neighbours
-            .iter()
-            .try_for_each(|&index| self.check_neighbour(index))?;
+        condition.neighbours.iter().try_for_each(|&index| self.check_neighbour(index))?;
         for (index, verdict) in self.verdicts.iter().enumerate() {
             let Verdict::Committed(summary) = verdict else {
                 continue;
             };
-            if condition
-                .neighbours
-                .iter()
-                .any(|&named| named as usize == index)
-            {
+            if condition.neighbours.iter().any(|&named| named as usize == index) {
                 continue;
             }
             let events = &self.append.commits[index].events;
             let matching = events.iter().position(|event| {
-                condition
-                    .query
-                    .matches(&event.event.event_type, &event.event.tags)
+                condition.query.matches(&event.event.event_type, &event.event.tags)
             });
             if let Some(offset) = matching {
                 return Err(Conflict::Matched {

@@ -13,7 +13,8 @@ pub const MAX_DEPTH: usize = 120;
 /// The longest payload, in bytes of UTF-8.
 pub const MAX_PAYLOAD_BYTES: usize = 1024 * 1024;
 
-const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
+/// 2^53 - 1, the largest integer that JavaScript tells from its neighbours.
+const MAX_SAFE_INTEGER: &[u8] = b"9007199254740991";
 
 /// Checks that `text` is JSON that every host reads back as it was meant.
 ///
@@ -21,16 +22,9 @@ const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_991.0;
 /// [`InvalidPayload`] says what is wrong and where.
 pub fn check_payload(text: &str) -> Result<(), InvalidPayload> {
     if text.len() > MAX_PAYLOAD_BYTES {
-        return Err(InvalidPayload::TooLarge {
-            bytes: text.len(),
-            limit: MAX_PAYLOAD_BYTES,
-        });
+        return Err(InvalidPayload::TooLarge { bytes: text.len(), limit: MAX_PAYLOAD_BYTES });
     }
-    Scanner {
-        text: text.as_bytes(),
-        at: 0,
-    }
-    .document(&mut Sink(None))
+    Scanner { text: text.as_bytes(), at: 0 }.document(&mut Sink(None))
 }
 
 /// The digest of what a command asks. White space, the order of keys and the spelling of numbers
@@ -44,20 +38,13 @@ pub(crate) fn hash_command(
     data: &str,
 ) -> Result<CommandHash, InvalidPayload> {
     if data.len() > MAX_PAYLOAD_BYTES {
-        return Err(InvalidPayload::TooLarge {
-            bytes: data.len(),
-            limit: MAX_PAYLOAD_BYTES,
-        });
+        return Err(InvalidPayload::TooLarge { bytes: data.len(), limit: MAX_PAYLOAD_BYTES });
     }
     let mut canonical = Vec::with_capacity(data.len() + 64);
     for part in [&*stream.aggregate_type, &*stream.aggregate_id, command_type] {
         put_bytes(&mut canonical, b's', part.as_bytes());
     }
-    Scanner {
-        text: data.as_bytes(),
-        at: 0,
-    }
-    .document(&mut Sink(Some(&mut canonical)))?;
+    Scanner { text: data.as_bytes(), at: 0 }.document(&mut Sink(Some(&mut canonical)))?;
     Ok(CommandHash::of(&canonical))
 }
 
@@ -78,21 +65,35 @@ impl Sink<'_> {
     }
 }
 
+/// Sign, digits without zeros at either end, and the power of ten they are multiplied with: the same
+/// for every way to write a number. Every host writes a double with the fewest digits that name it,
+/// so the same double has the same digits.
+fn canonical_number(negative: bool, whole: &[u8], fraction: &[u8], exponent: i64) -> Vec<u8> {
+    let mut digits = [whole, fraction].concat();
+    let mut exponent = exponent - fraction.len() as i64;
+    while digits.last() == Some(&b'0') {
+        digits.pop();
+        exponent += 1;
+    }
+    let zeros = digits.iter().take_while(|digit| **digit == b'0').count();
+    if digits.len() == zeros {
+        return b"0".to_vec();
+    }
+    let sign = if negative { b'-' } else { b'+' };
+    [&[sign], &digits[zeros..], &exponent.to_be_bytes()].concat()
+}
+
 /// A JSON reader that builds nothing (RFC 8259).
 struct Scanner<'a> {
     text: &'a [u8],
     at: usize,
 }
 
-impl Scanner<'_> {
+impl<'a> Scanner<'a> {
     fn document(mut self, sink: &mut Sink<'_>) -> Result<(), InvalidPayload> {
         self.value(sink, 0)?;
         self.space();
-        if self.at < self.text.len() {
-            Err(self.not_json())
-        } else {
-            Ok(())
-        }
+        if self.at < self.text.len() { Err(self.not_json()) } else { Ok(()) }
     }
 
     fn not_json(&self) -> InvalidPayload {
@@ -201,48 +202,49 @@ impl Scanner<'_> {
 
     fn number(&mut self, sink: &mut Sink<'_>) -> Result<(), InvalidPayload> {
         let start = self.at;
-        if self.peek() == Some(b'-') {
+        let negative = self.peek() == Some(b'-');
+        self.at += usize::from(negative);
+        let whole = if self.peek() == Some(b'0') {
             self.at += 1;
-        }
-        if self.peek() == Some(b'0') {
-            self.at += 1;
+            &self.text[self.at - 1..self.at]
         } else {
-            self.digits()?;
-        }
-        let mut integer = true;
+            self.digits()?
+        };
+        let mut fraction = &[][..];
         if self.peek() == Some(b'.') {
-            integer = false;
             self.at += 1;
-            self.digits()?;
+            fraction = self.digits()?;
         }
+        let mut exponent = 0;
+        let mut integer = fraction.is_empty();
         if matches!(self.peek(), Some(b'e' | b'E')) {
             integer = false;
             self.at += 1;
-            if matches!(self.peek(), Some(b'+' | b'-')) {
-                self.at += 1;
+            let sign = self.peek();
+            self.at += usize::from(matches!(sign, Some(b'+' | b'-')));
+            // Beyond the exponents of a double it does not matter how far.
+            exponent = self.digits()?.iter().fold(0, |value: i64, digit| {
+                (value * 10 + i64::from(digit - b'0')).min(1_000_000_000)
+            });
+            if sign == Some(b'-') {
+                exponent = -exponent;
             }
-            self.digits()?;
         }
-        let text = std::str::from_utf8(&self.text[start..self.at]).expect("digits are ASCII");
-        let number: f64 = text.parse().expect("JSON's numbers are Rust's");
-        if integer && number.abs() > MAX_SAFE_INTEGER {
+        if integer && (whole.len(), whole) > (MAX_SAFE_INTEGER.len(), MAX_SAFE_INTEGER) {
             return Err(InvalidPayload::LargeInteger { at: start });
         }
-        // Adding 0 makes -0 and 0 one.
-        sink.put(b'n', &(number + 0.0).to_be_bytes());
+        if sink.0.is_some() {
+            sink.put(b'n', &canonical_number(negative, whole, fraction, exponent));
+        }
         Ok(())
     }
 
-    fn digits(&mut self) -> Result<(), InvalidPayload> {
+    fn digits(&mut self) -> Result<&'a [u8], InvalidPayload> {
         let start = self.at;
         while matches!(self.peek(), Some(b'0'..=b'9')) {
             self.at += 1;
         }
-        if self.at == start {
-            Err(self.not_json())
-        } else {
-            Ok(())
-        }
+        if self.at == start { Err(self.not_json()) } else { Ok(&self.text[start..self.at]) }
     }
 
     /// Reads a string; its characters are returned if they are `wanted`.
@@ -309,15 +311,10 @@ impl Scanner<'_> {
     }
 
     fn hex4(&mut self) -> Result<u32, InvalidPayload> {
-        let digits = self
-            .text
-            .get(self.at..self.at + 4)
-            .ok_or_else(|| self.not_json())?;
+        let digits = self.text.get(self.at..self.at + 4).ok_or_else(|| self.not_json())?;
         let mut code = 0;
         for digit in digits {
-            let value = char::from(*digit)
-                .to_digit(16)
-                .ok_or_else(|| self.not_json())?;
+            let value = char::from(*digit).to_digit(16).ok_or_else(|| self.not_json())?;
             code = code * 16 + value;
         }
         self.at += 4;
@@ -330,22 +327,16 @@ mod tests {
     use super::*;
 
     fn hash(data: &str) -> CommandHash {
-        hash_command(
-            &StreamId::new("Appointment", "a-1"),
-            "BookAppointment",
-            data,
-        )
-        .unwrap()
+        hash_command(&StreamId::new("Appointment", "a-1"), "BookAppointment", data).unwrap()
     }
 
     #[test]
     fn white_space_key_order_and_spelling_do_not_change_the_digest() {
         let plain = hash(r#"{"doctor":"7","minutes":30,"note":"é"}"#);
-        assert_eq!(
-            plain,
-            hash("{ \"note\": \"\\u00e9\",\n \"minutes\": 3e1, \"doctor\":\"7\" }")
-        );
-        assert_eq!(hash("-0"), hash("0.0"));
+        assert_eq!(plain, hash("{ \"note\": \"\\u00e9\",\n \"minutes\": 3e1, \"doctor\":\"7\" }"));
+        for same in [["-0", "0.0"], ["100", "1e2"], ["-1.50", "-15e-1"], ["0.001", "1e-3"]] {
+            assert_eq!(hash(same[0]), hash(same[1]), "{same:?}");
+        }
     }
 
     #[test]
@@ -354,16 +345,12 @@ mod tests {
         let base = hash("[1,2]");
         assert_ne!(base, hash("[12]"));
         assert_ne!(base, hash("[2,1]"));
+        assert_ne!(base, hash("[1,20]"));
+        assert_ne!(base, hash("[1,-2]"));
         assert_ne!(base, hash("[[1],2]"));
-        assert_ne!(
-            base,
-            hash_command(&stream, "CancelAppointment", "[1,2]").unwrap()
-        );
+        assert_ne!(base, hash_command(&stream, "CancelAppointment", "[1,2]").unwrap());
         let other = StreamId::new("Appointment", "a-2");
-        assert_ne!(
-            base,
-            hash_command(&other, "BookAppointment", "[1,2]").unwrap()
-        );
+        assert_ne!(base, hash_command(&other, "BookAppointment", "[1,2]").unwrap());
     }
 
     #[test]

@@ -436,8 +436,13 @@ pub struct LogPage {
 pub enum Page {
     /// The events.
     Events(Vec<RecordedEvent>),
-    /// Only what a native domain needs of them; the host has the rest.
-    Rows(Vec<EventRow>),
+    /// What a native domain needs of them; the host has the rest.
+    Rows {
+        /// The host's number for the page.
+        page: PageId,
+        /// The events.
+        rows: Vec<EventRow>,
+    },
     /// The host has them.
     Held {
         /// The host's number for the page.
@@ -453,7 +458,7 @@ impl Page {
     pub fn len(&self) -> usize {
         match self {
             Self::Events(events) => events.len(),
-            Self::Rows(rows) => rows.len(),
+            Self::Rows { rows, .. } => rows.len(),
             Self::Held { count, .. } => *count as usize,
         }
     }

@@ -43,10 +43,7 @@ impl Query {
         Self {
             items: tags
                 .into_iter()
-                .map(|tag| QueryItem {
-                    types: Vec::new(),
-                    tags: vec![tag.as_ref().into()],
-                })
+                .map(|tag| QueryItem { types: Vec::new(), tags: vec![tag.as_ref().into()] })
                 .collect(),
         }
     }
@@ -74,12 +71,8 @@ impl Query {
             if item.types.is_empty() && item.tags.is_empty() {
                 return Err(InvalidName::Empty { what: "query item" });
             }
-            item.types
-                .iter()
-                .try_for_each(|name| check_name("event type", name))?;
-            item.tags
-                .iter()
-                .try_for_each(|tag| check_name("tag", tag))?;
+            item.types.iter().try_for_each(|name| check_name("event type", name))?;
+            item.tags.iter().try_for_each(|tag| check_name("tag", tag))?;
         }
         Ok(())
     }

@@ -17,10 +17,7 @@ pub(crate) fn check_name(what: &'static str, name: &str) -> Result<(), InvalidNa
         return Err(InvalidName::Empty { what });
     }
     if name.len() > MAX_NAME_BYTES {
-        return Err(InvalidName::TooLong {
-            what,
-            bytes: name.len(),
-        });
+        return Err(InvalidName::TooLong { what, bytes: name.len() });
     }
     if let Some(at) = name.find(|c: char| c.is_control()) {
         return Err(InvalidName::ControlCharacter { what, at });
@@ -41,10 +38,7 @@ impl StreamId {
     /// The stream of the aggregate `aggregate_id` of type `aggregate_type`.
     #[must_use]
     pub fn new(aggregate_type: &str, aggregate_id: &str) -> Self {
-        Self {
-            aggregate_type: aggregate_type.into(),
-            aggregate_id: aggregate_id.into(),
-        }
+        Self { aggregate_type: aggregate_type.into(), aggregate_id: aggregate_id.into() }
     }
 
     /// # Errors

@@ -45,9 +45,7 @@ impl<'de> de::Deserializer<'de> for VariantDeserializer<'de> {
     type Error = Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
-        Err(de::Error::custom(
-            "expected an enum with one variant per type",
-        ))
+        Err(de::Error::custom("expected an enum with one variant per type"))
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -211,10 +209,7 @@ impl ser::Serializer for VariantSerializer {
         variant: &'static str,
         _: usize,
     ) -> Result<Fields, Error> {
-        Ok(Fields {
-            variant,
-            json: "[".to_owned(),
-        })
+        Ok(Fields { variant, json: "[".to_owned() })
     }
 
     fn serialize_map(self, _: Option<usize>) -> Result<Self::SerializeMap, Error> {
@@ -232,10 +227,7 @@ impl ser::Serializer for VariantSerializer {
         variant: &'static str,
         _: usize,
     ) -> Result<Fields, Error> {
-        Ok(Fields {
-            variant,
-            json: "{".to_owned(),
-        })
+        Ok(Fields { variant, json: "{".to_owned() })
     }
 }
 
@@ -303,7 +295,7 @@ impl SerializeTupleVariant for Fields {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde::Deserialize;
+    use serde::{Deserialize, Serialize};
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     enum Event {
@@ -328,28 +320,17 @@ mod tests {
     fn every_kind_of_variant_comes_back_as_it_went() {
         for (event, name, data) in [
             (
-                Event::Booked {
-                    doctor: "7 \"x\"".into(),
-                    minutes: 30,
-                    note: None,
-                },
+                Event::Booked { doctor: "7 \"x\"".into(), minutes: 30, note: None },
                 "Booked",
                 r#"{"doctor":"7 \"x\"","minutes":30}"#,
             ),
-            (
-                Event::Moved(Box::new(Slot { start: 5 })),
-                "Moved",
-                r#"{"start":5}"#,
-            ),
+            (Event::Moved(Box::new(Slot { start: 5 })), "Moved", r#"{"start":5}"#),
             (Event::Swapped(1, 2), "Swapped", "[1,2]"),
             (Event::Cancelled, "called-off", "{}"),
         ] {
             let (found_name, found_data) = to_variant(&event).unwrap();
             assert_eq!((&*found_name, &*found_data), (name, data));
-            assert_eq!(
-                from_variant::<Event>(&found_name, &found_data).unwrap(),
-                event
-            );
+            assert_eq!(from_variant::<Event>(&found_name, &found_data).unwrap(), event);
         }
     }
 

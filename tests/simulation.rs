@@ -36,26 +36,16 @@ fn the_same_seed_gives_the_same_run() {
 #[test]
 fn without_faults_one_engine_meets_no_conflict() {
     for seed in 0..200 {
-        let quiet = Scenario {
-            engines: 1,
-            faults: Faults::default(),
-            ..Scenario::from_seed(seed)
-        };
+        let quiet = Scenario { engines: 1, faults: Faults::default(), ..Scenario::from_seed(seed) };
         let report = simulate(&quiet).unwrap_or_else(|failure| panic!("{failure}"));
-        assert_eq!(
-            report.conflicts, 0,
-            "seed {seed}: an engine does not race itself"
-        );
+        assert_eq!(report.conflicts, 0, "seed {seed}: an engine does not race itself");
     }
 }
 
 /// The first seed that finds the defect.
 fn found(mutation: Mutation) -> Option<u64> {
     (0..2_000).find(|seed| {
-        let scenario = Scenario {
-            mutation: Some(mutation),
-            ..Scenario::from_seed(*seed)
-        };
+        let scenario = Scenario { mutation: Some(mutation), ..Scenario::from_seed(*seed) };
         simulate(&scenario).is_err()
     })
 }

@@ -39,10 +39,7 @@ impl Engine {
     /// Puts an accepted decision into the next append.
     pub(super) fn stage(&mut self, id: TaskId, basis: Basis, events: Vec<NewEvent>, after: At) {
         let index_of = |task: &TaskId| {
-            let index = self
-                .staged
-                .iter()
-                .position(|staged| staged.commit.task == *task);
+            let index = self.staged.iter().position(|staged| staged.commit.task == *task);
             let index = index.expect("a basis names staged commits");
             u32::try_from(index).expect("fewer than 2^32 commits in an append")
         };
@@ -71,11 +68,7 @@ impl Engine {
                 })
                 .collect(),
         };
-        let bytes = commit
-            .events
-            .iter()
-            .map(|event| event.event.data.bytes())
-            .sum::<usize>();
+        let bytes = commit.events.iter().map(|event| event.event.data.bytes()).sum::<usize>();
         let gathered = self.staged.iter().map(|staged| staged.bytes).sum::<usize>();
         if !self.staged.is_empty() && gathered + bytes > self.config.max_append_bytes {
             // It is decided again for the append after this one.
@@ -90,26 +83,15 @@ impl Engine {
             "commands of a stream are staged in order"
         );
         entry.queue.pop_front();
-        entry.tip = Some(Tip {
-            task: id,
-            at: after.clone(),
-        });
+        entry.tip = Some(Tip { task: id, at: after.clone() });
         let next = entry.queue.front().copied();
         self.ready.extend(next);
         let revision_before = Revision(after.revision.0 - commit.events.len() as u64);
-        self.staged.push(Staged {
-            commit,
-            revision_before,
-            after,
-            bytes,
-        });
+        self.staged.push(Staged { commit, revision_before, after, bytes });
     }
 
     pub(super) fn send_append(&mut self) {
-        let mut append = Append {
-            now: self.now,
-            commits: Vec::with_capacity(self.staged.len()),
-        };
+        let mut append = Append { now: self.now, commits: Vec::with_capacity(self.staged.len()) };
         let mut after = Vec::with_capacity(self.staged.len());
         for staged in std::mem::take(&mut self.staged) {
             self.streams.entry(&staged.commit.stream).in_flight = true;
@@ -117,10 +99,7 @@ impl Engine {
             after.push(staged.after);
         }
         let append = Arc::new(append);
-        self.in_flight = Some(InFlight {
-            append: Arc::clone(&append),
-            after,
-        });
+        self.in_flight = Some(InFlight { append: Arc::clone(&append), after });
         self.send(StorageBody::Append(append), Purpose::Append);
     }
 
@@ -199,10 +178,7 @@ impl Engine {
         for commit in &append.commits {
             let error = if unknown {
                 let command_id = commit.command_id;
-                CommandError::OutcomeUnknown {
-                    command_id,
-                    cause: error.clone(),
-                }
+                CommandError::OutcomeUnknown { command_id, cause: error.clone() }
             } else {
                 CommandError::Storage(error.clone())
             };
@@ -217,11 +193,7 @@ impl Engine {
         if let Some(in_flight) = self.in_flight.take() {
             tasks.extend(in_flight.append.commits.iter().map(|commit| commit.task));
         }
-        tasks.extend(
-            std::mem::take(&mut self.staged)
-                .iter()
-                .map(|staged| staged.commit.task),
-        );
+        tasks.extend(std::mem::take(&mut self.staged).iter().map(|staged| staged.commit.task));
         for task in tasks.into_iter().rev() {
             self.requeue(task);
         }
@@ -242,17 +214,9 @@ impl Engine {
         commit.expected = CommitExpectation::Exact(before);
         commit.condition = None;
         after.revision = Revision(before.0 + commit.events.len() as u64);
-        let tip = Tip {
-            task: commit.task,
-            at: after.clone(),
-        };
+        let tip = Tip { task: commit.task, at: after.clone() };
         self.streams.entry(&commit.stream).tip = Some(tip);
-        self.staged.push(Staged {
-            commit,
-            revision_before: before,
-            after,
-            bytes: 0,
-        });
+        self.staged.push(Staged { commit, revision_before: before, after, bytes: 0 });
         true
     }
 }

@@ -50,14 +50,8 @@ pub(super) struct CommandTask {
 enum Phase {
     Queued,
     BackingOff,
-    Loading {
-        from: At,
-    },
-    Folding {
-        from: Revision,
-        to: At,
-        slice: Slice,
-    },
+    Loading { from: At },
+    Folding { from: Revision, to: At, slice: Slice },
     Deciding(Basis, State),
     Staged,
 }
@@ -99,10 +93,7 @@ impl CommandTask {
     pub(super) fn accepts(&self, result: &DomainResult) -> bool {
         match self.phase {
             Phase::Folding { .. } => {
-                matches!(
-                    result,
-                    DomainResult::Folded | DomainResult::Unreadable { .. }
-                )
+                matches!(result, DomainResult::Folded | DomainResult::Unreadable { .. })
             }
             Phase::Deciding(..) => matches!(
                 result,
@@ -149,9 +140,7 @@ impl CommandTask {
 }
 
 pub(super) fn matches_any(query: &Query, events: &[CommitEvent]) -> bool {
-    events
-        .iter()
-        .any(|event| query.matches(&event.event.event_type, &event.event.tags))
+    events.iter().any(|event| query.matches(&event.event.event_type, &event.event.tags))
 }
 
 impl Engine {
@@ -163,21 +152,12 @@ impl Engine {
                 self.tasks.insert(id, Task::Command(Box::new(task)));
                 self.ready.push_back(id);
             }
-            Err(error) => self.notice(Notice::CommandDone {
-                task: id,
-                result: Err(error),
-            }),
+            Err(error) => self.notice(Notice::CommandDone { task: id, result: Err(error) }),
         }
     }
 
     fn read_command(&mut self, execute: Execute) -> Result<CommandTask, CommandError> {
-        let Execute {
-            stream,
-            command_type,
-            data,
-            mut metadata,
-            ..
-        } = execute;
+        let Execute { stream, command_type, data, mut metadata, .. } = execute;
         stream.check()?;
         check_name("command type", &command_type)?;
         let aggregate = self
@@ -188,21 +168,14 @@ impl Engine {
             ("causation id", &metadata.causation_id),
             ("actor", &metadata.actor),
         ] {
-            name.as_deref()
-                .map_or(Ok(()), |name| check_name(what, name))?;
+            name.as_deref().map_or(Ok(()), |name| check_name(what, name))?;
         }
         if let Some(extra) = &metadata.extra {
-            check_payload(extra).map_err(|error| CommandError::InvalidPayload {
-                what: "metadata",
-                error,
-            })?;
+            check_payload(extra)
+                .map_err(|error| CommandError::InvalidPayload { what: "metadata", error })?;
         }
-        let hash = hash_command(&stream, &command_type, &data).map_err(|error| {
-            CommandError::InvalidPayload {
-                what: "command",
-                error,
-            }
-        })?;
+        let hash = hash_command(&stream, &command_type, &data)
+            .map_err(|error| CommandError::InvalidPayload { what: "command", error })?;
         let command = match self.domain(aggregate) {
             Domain::Native(native) => Some(
                 native
@@ -211,12 +184,8 @@ impl Engine {
             ),
             Domain::Hosted => None,
         };
-        let command_id = execute
-            .command_id
-            .unwrap_or_else(|| self.ids.command_id(self.now));
-        metadata
-            .correlation_id
-            .get_or_insert_with(|| command_id.to_string().into());
+        let command_id = execute.command_id.unwrap_or_else(|| self.ids.command_id(self.now));
+        metadata.correlation_id.get_or_insert_with(|| command_id.to_string().into());
         Ok(CommandTask {
             stream,
             aggregate,
@@ -281,10 +250,7 @@ impl Engine {
         }
         let task = self.command(id);
         if !task.query.is_none()
-            && task
-                .matches
-                .as_ref()
-                .is_none_or(|matches| matches.read_to < task.overtaken)
+            && task.matches.as_ref().is_none_or(|matches| matches.read_to < task.overtaken)
         {
             self.wish_to_load(id);
             return;
@@ -299,10 +265,7 @@ impl Engine {
     /// of one moment. With a predecessor staged, only for the matches.
     fn wish_to_load(&mut self, id: TaskId) {
         let task = self.command(id);
-        let entry = self
-            .streams
-            .get(&task.stream)
-            .expect("a queued command keeps its entry");
+        let entry = self.streams.get(&task.stream).expect("a queued command keeps its entry");
         let held = matches!(self.domain(task.aggregate), Domain::Hosted);
         let from = entry.committed.clone().unwrap_or_else(|| At {
             revision: Revision(0),
@@ -317,19 +280,11 @@ impl Engine {
         });
         let query = (!task.query.is_none()).then(|| QueryLoad {
             query: task.query.clone(),
-            after: task
-                .matches
-                .as_ref()
-                .map_or(Position(0), |matches| matches.read_to),
+            after: task.matches.as_ref().map_or(Position(0), |matches| matches.read_to),
             held,
         });
         let command = Some(task.command_id);
-        self.wishes.push(LoadWish {
-            task: id,
-            command,
-            stream,
-            query,
-        });
+        self.wishes.push(LoadWish { task: id, command, stream, query });
         let task = self.command_mut(id);
         task.fresh = None;
         task.phase = Phase::Loading { from };
@@ -337,9 +292,7 @@ impl Engine {
 
     pub(super) fn command_loaded(&mut self, id: TaskId, part: Part) {
         let matches = part.matches.map(|page| self.keep(page));
-        let slice = part
-            .slice
-            .map(|slice| (self.keep(slice.page), slice.revision, slice.more));
+        let slice = part.slice.map(|slice| (self.keep(slice.page), slice.revision, slice.more));
         let task = self.command_mut(id);
         if !matches!(task.phase, Phase::Loading { .. }) {
             return;
@@ -351,10 +304,9 @@ impl Engine {
             return self.found_first_outcome(id, first);
         }
         if let Some(page) = matches {
-            let known = task.matches.get_or_insert_with(|| Matches {
-                pages: Vec::new(),
-                read_to: Position(0),
-            });
+            let known = task
+                .matches
+                .get_or_insert_with(|| Matches { pages: Vec::new(), read_to: Position(0) });
             if !page.is_empty() {
                 known.pages.push(page);
             }
@@ -364,28 +316,16 @@ impl Engine {
             self.ready.push_back(id);
             return;
         };
-        let slice = Slice {
-            revision,
-            more,
-            head: part.head,
-        };
+        let slice = Slice { revision, more, head: part.head };
         let aggregate = task.aggregate;
         let from_revision = from.revision;
         match self.fold(id, aggregate, from, &page) {
             Folding::Done(to) => {
-                self.command_mut(id).phase = Phase::Folding {
-                    from: from_revision,
-                    to,
-                    slice,
-                };
+                self.command_mut(id).phase = Phase::Folding { from: from_revision, to, slice };
                 self.command_folded(id);
             }
             Folding::Asked(to) => {
-                self.command_mut(id).phase = Phase::Folding {
-                    from: from_revision,
-                    to,
-                    slice,
-                };
+                self.command_mut(id).phase = Phase::Folding { from: from_revision, to, slice };
             }
             Folding::Failed(index, reason) => {
                 self.command_unreadable(id, from_revision, index, reason)
@@ -403,17 +343,11 @@ impl Engine {
         let revision = to.revision;
         if !slice.more {
             task.must_load = false;
-            task.fresh = Some(Fresh {
-                revision: slice.revision,
-                head: slice.head,
-            });
+            task.fresh = Some(Fresh { revision: slice.revision, head: slice.head });
         } else {
             task.must_load = true;
         }
-        debug_assert!(
-            slice.more || revision == slice.revision,
-            "a slice is contiguous"
-        );
+        debug_assert!(slice.more || revision == slice.revision, "a slice is contiguous");
         self.streams.entry(&stream).learn(to);
         self.ready.push_front(id);
     }
@@ -421,12 +355,7 @@ impl Engine {
     fn command_unreadable(&mut self, id: TaskId, from: Revision, index: usize, reason: Arc<str>) {
         let stream = self.command(id).stream.clone();
         let revision = Revision(from.0 + index as u64 + 1);
-        let error = UnreadableEvent {
-            stream,
-            revision,
-            event_type: "".into(),
-            reason,
-        };
+        let error = UnreadableEvent { stream, revision, event_type: "".into(), reason };
         self.finish_command(id, Err(error.into()));
     }
 
@@ -457,11 +386,7 @@ impl Engine {
     fn in_flight_matches(&self, id: TaskId) -> bool {
         let query = &self.command(id).query;
         self.in_flight.as_ref().is_some_and(|in_flight| {
-            in_flight
-                .append
-                .commits
-                .iter()
-                .any(|commit| matches_any(query, &commit.events))
+            in_flight.append.commits.iter().any(|commit| matches_any(query, &commit.events))
         })
     }
 
@@ -469,15 +394,9 @@ impl Engine {
     fn basis(&self, id: TaskId) -> Option<Basis> {
         let task = self.command(id);
         let entry = self.streams.get(&task.stream)?;
-        let at = entry
-            .tip
-            .as_ref()
-            .map_or(entry.committed.as_ref(), |tip| Some(&tip.at))?;
+        let at = entry.tip.as_ref().map_or(entry.committed.as_ref(), |tip| Some(&tip.at))?;
         let neighbours = self.matching_staged(id);
-        let read_to = task
-            .matches
-            .as_ref()
-            .map_or(Position(0), |matches| matches.read_to);
+        let read_to = task.matches.as_ref().map_or(Position(0), |matches| matches.read_to);
         let is_fresh = task.fresh.is_some_and(|fresh| {
             entry.tip.is_none()
                 && neighbours.is_empty()
@@ -499,15 +418,8 @@ impl Engine {
         if !task.expected.accepts(basis.revision) {
             return self.wrong_revision(id, &basis);
         }
-        let entry = self
-            .streams
-            .get(&task.stream)
-            .expect("a queued command keeps its entry");
-        let at = entry
-            .tip
-            .as_ref()
-            .map(|tip| &tip.at)
-            .or(entry.committed.as_ref());
+        let entry = self.streams.get(&task.stream).expect("a queued command keeps its entry");
+        let at = entry.tip.as_ref().map(|tip| &tip.at).or(entry.committed.as_ref());
         let state = at.expect("step_command has seen a state").state.clone();
         match state.0 {
             StateKind::Native(state) => self.decide_natively(id, basis, &state),
@@ -542,10 +454,7 @@ impl Engine {
         let Domain::Native(native) = self.domain(task.aggregate) else {
             unreachable!("a native state has a native domain")
         };
-        let command = task
-            .command
-            .as_ref()
-            .expect("a native domain's command was read");
+        let command = task.command.as_ref().expect("a native domain's command was read");
         let query = native.reads(command, state);
         if query != task.query {
             return self.query_found(id, query);
@@ -564,7 +473,7 @@ impl Engine {
                     event_type: &event.event_type,
                     data: &event.data,
                 })),
-                KeptPage::Rows(rows) => others.extend(rows.iter().map(|row| OtherEvent {
+                KeptPage::Rows(rows) => others.extend(rows.1.iter().map(|row| OtherEvent {
                     stream: &row.stream,
                     revision: row.revision,
                     event_type: &row.event_type,
@@ -582,10 +491,7 @@ impl Engine {
                     self.parked.insert(id);
                     return;
                 };
-                if task
-                    .query
-                    .matches(&event.event.event_type, &event.event.tags)
-                {
+                if task.query.matches(&event.event.event_type, &event.event.tags) {
                     others.push(OtherEvent {
                         stream: &neighbour.commit.stream,
                         revision,
@@ -596,10 +502,7 @@ impl Engine {
             }
         }
         others.retain(|other| *other.stream != task.stream);
-        let context = crate::aggregate::Context {
-            issued_at: task.issued_at,
-            others: &others,
-        };
+        let context = crate::aggregate::Context { issued_at: task.issued_at, others: &others };
         match native.decide(state, command, &context) {
             NativeDecision::Decided { events, after } => {
                 self.decided(id, basis, events, State(StateKind::Native(after)));
@@ -627,9 +530,7 @@ impl Engine {
                     return;
                 }
                 if staged.commit.stream != task.stream
-                    && task
-                        .query
-                        .matches(&event.event.event_type, &event.event.tags)
+                    && task.query.matches(&event.event.event_type, &event.event.tags)
                 {
                     neighbours.push((staged.commit.task, index));
                 }
@@ -649,15 +550,14 @@ impl Engine {
         let from = state.handle().expect("a hosted domain's states are hosted");
         let (after, into) = self.hosted_state();
         self.command_mut(id).phase = Phase::Deciding(basis, after);
-        self.outputs
-            .push_back(Output::Domain(DomainRequest::Decide {
-                task: id,
-                aggregate,
-                state: from,
-                into,
-                issued_at,
-                others,
-            }));
+        self.outputs.push_back(Output::Domain(DomainRequest::Decide {
+            task: id,
+            aggregate,
+            state: from,
+            into,
+            issued_at,
+            others,
+        }));
     }
 
     /// The host has answered a domain request of the command.
@@ -684,10 +584,8 @@ impl Engine {
                     DomainResult::Reads(query) => self.query_found(id, query),
                     DomainResult::Decided(events) => self.decided(id, basis, events, after),
                     DomainResult::Refused => {
-                        let error = CommandError::Refused {
-                            code: "".into(),
-                            details: "null".into(),
-                        };
+                        let error =
+                            CommandError::Refused { code: "".into(), details: "null".into() };
                         self.refused(id, &basis, error);
                     }
                     _ => {
@@ -720,10 +618,8 @@ impl Engine {
             return self.finish_command(id, Err(error));
         }
         if !events.is_empty() {
-            let at = At {
-                revision: Revision(basis.revision.0 + events.len() as u64),
-                state: after,
-            };
+            let at =
+                At { revision: Revision(basis.revision.0 + events.len() as u64), state: after };
             self.command_mut(id).phase = Phase::Staged;
             self.stage(id, basis, events, at);
         } else if basis.is_final {
@@ -746,9 +642,7 @@ impl Engine {
     fn state_at_hand(&self, id: TaskId) -> State {
         let entry = self.streams.get(&self.command(id).stream);
         let at = entry.and_then(|entry| entry.committed.as_ref());
-        at.expect("a final decision rests on a committed state")
-            .state
-            .clone()
+        at.expect("a final decision rests on a committed state").state.clone()
     }
 
     fn refused(&mut self, id: TaskId, basis: &Basis, refusal: CommandError) {
@@ -764,10 +658,7 @@ impl Engine {
 
     /// What the decision has read of its query: the condition's position.
     pub(super) fn read_to(&self, id: TaskId) -> Position {
-        self.command(id)
-            .matches
-            .as_ref()
-            .map_or(Position(0), |matches| matches.read_to)
+        self.command(id).matches.as_ref().map_or(Position(0), |matches| matches.read_to)
     }
 
     /// The command lost against others. It keeps its turn and decides again, but not for ever.
@@ -876,7 +767,7 @@ impl Engine {
                         native.fold(state, &mut texts)
                     }
                     KeptPage::Rows(rows) => {
-                        let mut texts = rows.iter().map(|row| crate::domain::EventText {
+                        let mut texts = rows.1.iter().map(|row| crate::domain::EventText {
                             event_type: &row.event_type,
                             data: &row.data,
                         });
@@ -887,10 +778,9 @@ impl Engine {
                     }
                 };
                 match folded {
-                    Ok(state) => Folding::Done(At {
-                        revision,
-                        state: State(StateKind::Native(state)),
-                    }),
+                    Ok(state) => {
+                        Folding::Done(At { revision, state: State(StateKind::Native(state)) })
+                    }
                     Err((index, reason)) => Folding::Failed(index, reason),
                 }
             }
@@ -939,16 +829,11 @@ fn check_events(events: &[NewEvent]) -> Result<(), CommandError> {
             check_name("tag", tag)?;
         }
         if event.schema_version == 0 {
-            return Err(InvalidName::Empty {
-                what: "schema version",
-            }
-            .into());
+            return Err(InvalidName::Empty { what: "schema version" }.into());
         }
         if let Payload::Text(text) = &event.data {
-            check_payload(text).map_err(|error| CommandError::InvalidPayload {
-                what: "event",
-                error,
-            })?;
+            check_payload(text)
+                .map_err(|error| CommandError::InvalidPayload { what: "event", error })?;
         }
     }
     Ok(())

@@ -40,20 +40,13 @@ enum Goal {
 enum Phase {
     Queued,
     Loading,
-    Folding {
-        to: At,
-        more: bool,
-        revision: Revision,
-    },
+    Folding { to: At, more: bool, revision: Revision },
 }
 
 impl ReadTask {
     pub(super) fn accepts(&self, result: &DomainResult) -> bool {
         matches!(self.phase, Phase::Folding { .. })
-            && matches!(
-                result,
-                DomainResult::Folded | DomainResult::Unreadable { .. }
-            )
+            && matches!(result, DomainResult::Folded | DomainResult::Unreadable { .. })
     }
 
     /// Where the next read ends. A first outcome is read in two parts, so that only the events of
@@ -100,19 +93,11 @@ impl ReadTask {
 
 impl Engine {
     pub(super) fn start_read(&mut self, read: ReadState) {
-        let ReadState {
-            task: id,
-            stream,
-            at,
-            events,
-        } = read;
+        let ReadState { task: id, stream, at, events } = read;
         let aggregate = match self.check_read(&stream) {
             Ok(aggregate) => aggregate,
             Err(error) => {
-                return self.notice(Notice::StateRead {
-                    task: id,
-                    result: Err(error),
-                });
+                return self.notice(Notice::StateRead { task: id, result: Err(error) });
             }
         };
         let task = ReadTask {
@@ -142,10 +127,7 @@ impl Engine {
             aggregate: self
                 .aggregate_index(&task.stream.aggregate_type)
                 .expect("a command's aggregate was found when it came"),
-            goal: Goal::FirstOutcome {
-                command_id: task.command_id,
-                first,
-            },
+            goal: Goal::FirstOutcome { command_id: task.command_id, first },
             phase: Phase::Queued,
             at: None,
             events: Some(Vec::new()),
@@ -174,10 +156,8 @@ impl Engine {
             return;
         }
         if task.at.is_none() {
-            let committed = self
-                .streams
-                .get(&task.stream)
-                .and_then(|entry| entry.committed.clone());
+            let committed =
+                self.streams.get(&task.stream).and_then(|entry| entry.committed.clone());
             let hot = committed.filter(|at| task.can_start_at(at.revision));
             let done = hot.is_some() && matches!(task.goal, Goal::State(ReadAt::Cached));
             let start = hot.unwrap_or_else(|| At {
@@ -197,12 +177,7 @@ impl Engine {
             limit: self.config.page_limit,
             held: matches!(self.domain(task.aggregate), Domain::Hosted),
         };
-        self.wishes.push(LoadWish {
-            task: id,
-            command: None,
-            stream: Some(stream),
-            query: None,
-        });
+        self.wishes.push(LoadWish { task: id, command: None, stream: Some(stream), query: None });
         self.read_mut(id).phase = Phase::Loading;
     }
 
@@ -237,11 +212,7 @@ impl Engine {
     pub(super) fn read_answered(&mut self, id: TaskId, result: DomainResult) {
         match result {
             DomainResult::Unreadable { index, reason } => {
-                let from = self
-                    .read(id)
-                    .at
-                    .as_ref()
-                    .map_or(Revision(0), |at| at.revision);
+                let from = self.read(id).at.as_ref().map_or(Revision(0), |at| at.revision);
                 self.unreadable(id, from, index as usize, reason);
             }
             _ => self.read_folded(id),
@@ -279,11 +250,8 @@ impl Engine {
         if let Goal::State(ReadAt::Revision(asked)) = task.goal
             && revision < asked
         {
-            let error = ReadError::NoSuchRevision {
-                stream: task.stream.clone(),
-                asked,
-                actual: revision,
-            };
+            let error =
+                ReadError::NoSuchRevision { stream: task.stream.clone(), asked, actual: revision };
             return self.finish_read(id, Err(error));
         }
         self.read_done(id);
@@ -292,12 +260,7 @@ impl Engine {
     fn unreadable(&mut self, id: TaskId, from: Revision, index: usize, reason: Arc<str>) {
         let stream = self.read(id).stream.clone();
         let revision = Revision(from.0 + index as u64 + 1);
-        let error = UnreadableEvent {
-            stream,
-            revision,
-            event_type: "".into(),
-            reason,
-        };
+        let error = UnreadableEvent { stream, revision, event_type: "".into(), reason };
         self.finish_read(id, Err(error.into()));
     }
 
@@ -309,21 +272,8 @@ impl Engine {
             self.streams.entry(&stream).learn(at.clone());
             self.streams.settle(&stream);
         }
-        let events = self
-            .read(id)
-            .events
-            .iter()
-            .flatten()
-            .map(KeptPage::to_page)
-            .collect();
-        self.finish_read(
-            id,
-            Ok(StateRead {
-                state: at.state,
-                revision: at.revision,
-                events,
-            }),
-        );
+        let events = self.read(id).events.iter().flatten().map(KeptPage::to_page).collect();
+        self.finish_read(id, Ok(StateRead { state: at.state, revision: at.revision, events }));
     }
 
     pub(super) fn cancel_read(&mut self, id: TaskId) {

@@ -67,14 +67,7 @@ impl Engine {
         self.last_request += 1;
         let id = RequestId(self.last_request);
         let at = self.set_timer(self.config.request_timeout, Timer::Request(id));
-        let pending = Pending {
-            body,
-            purpose,
-            attempt: 1,
-            at,
-            pausing: false,
-            unknown: false,
-        };
+        let pending = Pending { body, purpose, attempt: 1, at, pausing: false, unknown: false };
         self.pending.insert(id, pending);
         self.emit(id);
         id
@@ -121,10 +114,7 @@ impl Engine {
         let mut attempt = answer.attempt;
         if mutant!(self, LateAnswer) && !self.pending.contains_key(&id) {
             let current = self.pending.iter().find(|(_, pending)| {
-                answer
-                    .result
-                    .as_ref()
-                    .is_ok_and(|found| pending.body.fits(found).is_ok())
+                answer.result.as_ref().is_ok_and(|found| pending.body.fits(found).is_ok())
             });
             if let Some((current, pending)) = current {
                 (id, attempt) = (*current, pending.attempt);
@@ -132,10 +122,7 @@ impl Engine {
         }
         // An answer to a request that is done, or to an attempt that was given up, comes too late:
         // the current attempt, byte for byte the same, has an answer of its own.
-        let current = self
-            .pending
-            .get(&id)
-            .filter(|p| p.attempt == attempt && !p.pausing);
+        let current = self.pending.get(&id).filter(|p| p.attempt == attempt && !p.pausing);
         let Some(pending) = current else {
             if let Ok(found) = answer.result {
                 self.discard(found);
@@ -145,10 +132,7 @@ impl Engine {
         match answer.result {
             Ok(found) => {
                 if let Err(expected) = pending.body.fits(&found) {
-                    return Err(ApiMisuse::WrongAnswer {
-                        request: id,
-                        expected,
-                    });
+                    return Err(ApiMisuse::WrongAnswer { request: id, expected });
                 }
                 let pending = self.drop_pending(id).expect("found above");
                 self.deliver(pending, found);
@@ -169,9 +153,7 @@ impl Engine {
                 let mut queries: Vec<_> = loaded.queries.into_iter().map(Some).collect();
                 for part in parts {
                     let found = Part {
-                        first: part
-                            .command
-                            .and_then(|index| loaded.commands[index].clone()),
+                        first: part.command.and_then(|index| loaded.commands[index].clone()),
                         slice: part.stream.and_then(|index| streams[index].take()),
                         matches: part.query.and_then(|index| queries[index].take()),
                         head: loaded.head,
@@ -188,11 +170,7 @@ impl Engine {
             Some(super::Task::Command(_)) => self.command_loaded(task, part),
             Some(super::Task::Read(_)) => self.read_loaded(task, part),
             _ => {
-                for page in part
-                    .matches
-                    .into_iter()
-                    .chain(part.slice.map(|slice| slice.page))
-                {
+                for page in part.matches.into_iter().chain(part.slice.map(|slice| slice.page)) {
                     self.keep(page);
                 }
             }
@@ -231,10 +209,7 @@ impl Engine {
             self.next_attempt(id);
         } else {
             let message = format!("no answer in {} attempts", pending.attempt);
-            self.give_up(
-                id,
-                StorageError::retryable(StorageErrorCode::TimedOut, &message),
-            );
+            self.give_up(id, StorageError::retryable(StorageErrorCode::TimedOut, &message));
         }
     }
 

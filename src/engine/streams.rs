@@ -40,11 +40,7 @@ impl Entry {
 
     /// Takes note of a state that is in the store.
     pub(super) fn learn(&mut self, at: At) {
-        if self
-            .committed
-            .as_ref()
-            .is_none_or(|known| known.revision < at.revision)
-        {
+        if self.committed.as_ref().is_none_or(|known| known.revision < at.revision) {
             self.committed = Some(at);
         }
     }
@@ -61,12 +57,7 @@ pub(super) struct Streams {
 
 impl Streams {
     pub(super) fn new(capacity: usize) -> Self {
-        Self {
-            entries: BTreeMap::new(),
-            quiet: BTreeMap::new(),
-            clock: 0,
-            capacity,
-        }
+        Self { entries: BTreeMap::new(), quiet: BTreeMap::new(), clock: 0, capacity }
     }
 
     pub(super) fn get(&self, stream: &StreamId) -> Option<&Entry> {

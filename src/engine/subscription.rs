@@ -29,13 +29,7 @@ pub(super) struct Subscription {
 
 impl Engine {
     pub(super) fn start_subscription(&mut self, subscribe: Subscribe) {
-        let Subscribe {
-            task: id,
-            after,
-            filter,
-            limit,
-            follow,
-        } = subscribe;
+        let Subscribe { task: id, after, filter, limit, follow } = subscribe;
         let task = Subscription {
             after,
             filter,
@@ -67,11 +61,7 @@ impl Engine {
         }
         task.reading = true;
         task.grown = false;
-        let read = ReadLog {
-            after: task.after,
-            filter: task.filter.clone(),
-            limit: task.limit,
-        };
+        let read = ReadLog { after: task.after, filter: task.filter.clone(), limit: task.limit };
         self.send(StorageBody::ReadLog(Arc::new(read)), Purpose::ReadLog(id));
     }
 
@@ -99,11 +89,7 @@ impl Engine {
         if !page.is_empty() {
             task.wanted = false;
             let page = page.to_page();
-            self.notice(Notice::Events {
-                task: id,
-                page,
-                next: log.next,
-            });
+            self.notice(Notice::Events { task: id, page, next: log.next });
         } else if log.next < known_head || task.grown {
             self.ready.push_back(id);
         } else if !task.follow {

@@ -70,10 +70,7 @@ pub struct Annals<S, C> {
 pub struct SystemClock;
 
 #[cfg(feature = "native")]
-#[allow(
-    clippy::disallowed_methods,
-    reason = "a host's clock, behind a feature, outside the core"
-)]
+#[allow(clippy::disallowed_methods, reason = "a host's clock, behind a feature, outside the core")]
 impl Clock for SystemClock {
     fn now(&self) -> crate::Timestamp {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -95,11 +92,7 @@ impl<S: StorageAdapter, C: Clock> Annals<S, C> {
     /// # Errors
     /// If the configuration can't be used.
     pub fn new(config: Config, store: S, clock: C) -> Result<Self, ApiMisuse> {
-        Ok(Self {
-            driver: Driver::new(config)?,
-            store,
-            clock,
-        })
+        Ok(Self { driver: Driver::new(config)?, store, clock })
     }
 
     /// The store.
@@ -122,9 +115,7 @@ impl<S: StorageAdapter, C: Clock> Annals<S, C> {
         command: &A::Command,
         options: CommandOptions,
     ) -> Result<Executed<A>, Error> {
-        let task = self
-            .driver
-            .execute::<A>(self.clock.now(), id, command, options)?;
+        let task = self.driver.execute::<A>(self.clock.now(), id, command, options)?;
         Ok(self.run(|driver| driver.executed(task))??)
     }
 
@@ -138,15 +129,9 @@ impl<S: StorageAdapter, C: Clock> Annals<S, C> {
     ) -> Result<Vec<Result<Executed<A>, crate::CommandError>>, Error> {
         let mut tasks: Vec<TaskId> = Vec::new();
         for (id, command, options) in commands {
-            tasks.push(
-                self.driver
-                    .execute::<A>(self.clock.now(), id, command, options)?,
-            );
+            tasks.push(self.driver.execute::<A>(self.clock.now(), id, command, options)?);
         }
-        tasks
-            .into_iter()
-            .map(|task| Ok(self.run(|driver| driver.executed(task))?))
-            .collect()
+        tasks.into_iter().map(|task| Ok(self.run(|driver| driver.executed(task))?)).collect()
     }
 
     /// The state of the aggregate `id` of type `A`.
@@ -177,9 +162,7 @@ impl<S: StorageAdapter, C: Clock> Annals<S, C> {
         filter: LogFilter,
         limit: u32,
     ) -> Result<Option<Events>, Error> {
-        let task = self
-            .driver
-            .subscribe(self.clock.now(), after, filter, limit)?;
+        let task = self.driver.subscribe(self.clock.now(), after, filter, limit)?;
         let page = self.run(|driver| driver.page(task))??;
         self.driver.forget(self.clock.now(), task)?;
         Ok(page)
@@ -191,14 +174,8 @@ impl<S: StorageAdapter, C: Clock> Annals<S, C> {
             match self.driver.poll() {
                 Some(Output::Storage(request)) => {
                     let result = self.store.call(&request);
-                    let answer = Answer {
-                        request: request.id,
-                        attempt: request.attempt,
-                        result,
-                    };
-                    self.driver
-                        .engine
-                        .handle_input(self.clock.now(), Input::Answer(answer))?;
+                    let answer = Answer { request: request.id, attempt: request.attempt, result };
+                    self.driver.engine.handle_input(self.clock.now(), Input::Answer(answer))?;
                 }
                 Some(Output::Idle { wake_at }) => {
                     if let Some(answer) = answer(&mut self.driver) {
@@ -206,9 +183,7 @@ impl<S: StorageAdapter, C: Clock> Annals<S, C> {
                     }
                     let at = wake_at.expect("a task that is not done waits for something");
                     self.clock.sleep_until(at);
-                    self.driver
-                        .engine
-                        .handle_input(at.max(self.clock.now()), Input::Tick)?;
+                    self.driver.engine.handle_input(at.max(self.clock.now()), Input::Tick)?;
                 }
                 Some(Output::Domain(_)) => unreachable!("all aggregates are native"),
                 Some(Output::Notice(_) | Output::Release(_)) | None => {}

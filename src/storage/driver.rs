@@ -92,13 +92,7 @@ impl Driver {
     pub(super) fn new(config: Config) -> Result<Self, ApiMisuse> {
         let engine = Engine::new(config)?;
         let (awaited, done, pages) = Default::default();
-        Ok(Self {
-            engine,
-            last_task: 0,
-            awaited,
-            done,
-            pages,
-        })
+        Ok(Self { engine, last_task: 0, awaited, done, pages })
     }
 
     fn next_task(&mut self) -> TaskId {
@@ -141,12 +135,7 @@ impl Driver {
         events: bool,
     ) -> Result<TaskId, ApiMisuse> {
         let task = self.next_task();
-        let read = ReadState {
-            task,
-            stream: StreamId::new(A::TYPE, id),
-            at,
-            events,
-        };
+        let read = ReadState { task, stream: StreamId::new(A::TYPE, id), at, events };
         self.engine.handle_input(now, Input::ReadState(read))?;
         Ok(task)
     }
@@ -159,13 +148,7 @@ impl Driver {
         limit: u32,
     ) -> Result<TaskId, ApiMisuse> {
         let task = self.next_task();
-        let subscribe = Subscribe {
-            task,
-            after,
-            filter,
-            limit,
-            follow: false,
-        };
+        let subscribe = Subscribe { task, after, filter, limit, follow: false };
         self.engine.handle_input(now, Input::Subscribe(subscribe))?;
         Ok(task)
     }
@@ -183,10 +166,7 @@ impl Driver {
                         }
                     }
                     Notice::Events { task, page, next } if self.awaited.contains(&task) => {
-                        let events = Events {
-                            events: whole([page]),
-                            next,
-                        };
+                        let events = Events { events: whole([page]), next };
                         self.pages.entry(task).or_default().push(events);
                     }
                     // Tasks that wait for the store fail by themselves.
@@ -208,25 +188,10 @@ impl Driver {
             return None;
         };
         Some(result.map(|outcome| {
-            let Outcome {
-                command_id,
-                commit,
-                duplicate,
-                revision,
-                state,
-                events,
-                durability,
-            } = outcome;
+            let Outcome { command_id, commit, duplicate, revision, state, events, durability } =
+                outcome;
             let (state, events) = (typed::<A>(&state), whole(events));
-            Executed {
-                command_id,
-                commit,
-                duplicate,
-                revision,
-                state,
-                events,
-                durability,
-            }
+            Executed { command_id, commit, duplicate, revision, state, events, durability }
         }))
     }
 
@@ -238,16 +203,8 @@ impl Driver {
             return None;
         };
         Some(result.map(|read| {
-            let StateRead {
-                state,
-                revision,
-                events,
-            } = read;
-            Read {
-                state: typed::<A>(&state),
-                revision,
-                events: whole(events),
-            }
+            let StateRead { state, revision, events } = read;
+            Read { state: typed::<A>(&state), revision, events: whole(events) }
         }))
     }
 
@@ -280,10 +237,7 @@ impl Driver {
 }
 
 fn typed<A: Aggregate>(state: &State) -> A::State {
-    state
-        .value::<A>()
-        .expect("the stream's aggregate type names its domain")
-        .clone()
+    state.value::<A>().expect("the stream's aggregate type names its domain").clone()
 }
 
 /// The events of pages that hold them.
@@ -292,7 +246,7 @@ fn whole(pages: impl IntoIterator<Item = Page>) -> Vec<RecordedEvent> {
         .into_iter()
         .flat_map(|page| match page {
             Page::Events(events) => events,
-            Page::Rows(_) | Page::Held { .. } => Vec::new(),
+            Page::Rows { .. } | Page::Held { .. } => Vec::new(),
         })
         .collect()
 }

@@ -37,9 +37,7 @@ pub struct AsyncAnnals<S, R> {
 
 impl<S, R> Clone for AsyncAnnals<S, R> {
     fn clone(&self) -> Self {
-        Self {
-            shared: Rc::clone(&self.shared),
-        }
+        Self { shared: Rc::clone(&self.shared) }
     }
 }
 
@@ -94,20 +92,9 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
     /// # Errors
     /// If the configuration can't be used.
     pub fn new(config: Config, store: S, runtime: R) -> Result<Self, ApiMisuse> {
-        let inner = Inner {
-            driver: Driver::new(config)?,
-            calls: Vec::new(),
-            alarm: None,
-        };
+        let inner = Inner { driver: Driver::new(config)?, calls: Vec::new(), alarm: None };
         let wakers = Arc::default();
-        Ok(Self {
-            shared: Rc::new(Shared {
-                store,
-                runtime,
-                wakers,
-                inner: RefCell::new(inner),
-            }),
-        })
+        Ok(Self { shared: Rc::new(Shared { store, runtime, wakers, inner: RefCell::new(inner) }) })
     }
 
     /// Gives a command to the aggregate `id` of type `A`. Dropping the future gives the command up
@@ -131,9 +118,7 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
     /// [`ReadError`](crate::ReadError) says why it can't be read.
     pub async fn state<A: Aggregate>(&self, id: &str, at: ReadAt) -> Result<Read<A>, Error> {
         let task = self.start(|driver, now| driver.read::<A>(now, id, at, false))?;
-        Ok(self
-            .finish(task, |driver| driver.state_read(task))
-            .await??)
+        Ok(self.finish(task, |driver| driver.state_read(task)).await??)
     }
 
     /// The state of the aggregate `id` of type `A`, and every event that led to it.
@@ -142,9 +127,7 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
     /// [`ReadError`](crate::ReadError) says why it can't be read.
     pub async fn history<A: Aggregate>(&self, id: &str, at: ReadAt) -> Result<Read<A>, Error> {
         let task = self.start(|driver, now| driver.read::<A>(now, id, at, true))?;
-        Ok(self
-            .finish(task, |driver| driver.state_read(task))
-            .await??)
+        Ok(self.finish(task, |driver| driver.state_read(task)).await??)
     }
 
     /// A page of the log: events after a position that pass the filter; `None` at its end.
@@ -200,9 +183,7 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
                 match inner.driver.poll() {
                     Some(Output::Storage(request)) => {
                         let (id, attempt) = (request.id, request.attempt);
-                        inner
-                            .calls
-                            .push((id, attempt, self.shared.store.call(request)));
+                        inner.calls.push((id, attempt, self.shared.store.call(request)));
                     }
                     Some(Output::Idle { wake_at }) => break wake_at,
                     Some(Output::Domain(_)) => unreachable!("all aggregates are native"),
@@ -213,11 +194,7 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
             inner.calls.retain_mut(|(request, attempt, call)| {
                 match call.as_mut().poll(&mut context) {
                     Poll::Ready(result) => {
-                        answers.push(Answer {
-                            request: *request,
-                            attempt: *attempt,
-                            result,
-                        });
+                        answers.push(Answer { request: *request, attempt: *attempt, result });
                         false
                     }
                     Poll::Pending => true,
@@ -234,10 +211,7 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
                     .handle_input(wake_at.map_or(now, |at| at.max(now)), Input::Tick)?;
             }
             for answer in answers {
-                inner
-                    .driver
-                    .engine
-                    .handle_input(now, Input::Answer(answer))?;
+                inner.driver.engine.handle_input(now, Input::Answer(answer))?;
             }
         }
         // Whoever waits for what was just filed may be another future.

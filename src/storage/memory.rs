@@ -103,16 +103,11 @@ impl MemoryStore {
         let mut found = BTreeSet::new();
         for item in &query.items {
             let postings: Vec<&Vec<Position>> = if item.tags.is_empty() {
-                item.types
-                    .iter()
-                    .filter_map(|name| self.types.get(name))
-                    .collect()
+                item.types.iter().filter_map(|name| self.types.get(name)).collect()
             } else {
                 // An event must have all the tags: the rarest of them leads to it.
                 let postings = item.tags.iter().map(|tag| self.tags.get(tag));
-                let rarest = postings
-                    .min_by_key(|list| list.map_or(0, Vec::len))
-                    .flatten();
+                let rarest = postings.min_by_key(|list| list.map_or(0, Vec::len)).flatten();
                 rarest.into_iter().collect()
             };
             for list in postings {
@@ -128,10 +123,7 @@ impl MemoryStore {
 
     fn append(&mut self, append: &Append) -> Result<Vec<Verdict>, StorageError> {
         let texts = append.commits.iter().flat_map(|commit| &commit.events);
-        if texts
-            .clone()
-            .any(|event| matches!(event.event.data, Payload::Held { .. }))
-        {
+        if texts.clone().any(|event| matches!(event.event.data, Payload::Held { .. })) {
             return Err(StorageError::permanent(
                 StorageErrorCode::Failed,
                 "a native store needs the payloads, the host has kept them",
@@ -139,16 +131,8 @@ impl MemoryStore {
         }
         let facts = Facts {
             head: self.head(),
-            last_recorded_at: self
-                .log
-                .last()
-                .map(|event| event.recorded_at)
-                .unwrap_or_default(),
-            commits: append
-                .commits
-                .iter()
-                .map(|commit| self.facts(commit))
-                .collect(),
+            last_recorded_at: self.log.last().map(|event| event.recorded_at).unwrap_or_default(),
+            commits: append.commits.iter().map(|commit| self.facts(commit)).collect(),
         };
         let verdicts = judge_with(append, &facts, self.see_neighbours);
         for (commit, verdict) in append.commits.iter().zip(&verdicts) {
@@ -164,9 +148,7 @@ impl MemoryStore {
             revision: self.revision(&commit.stream),
             first: self.commands.get(&commit.command_id).cloned(),
             matched: commit.condition.as_ref().and_then(|condition| {
-                self.matches(&condition.query, condition.after)
-                    .first()
-                    .copied()
+                self.matches(&condition.query, condition.after).first().copied()
             }),
         }
     }
@@ -180,19 +162,11 @@ impl MemoryStore {
         self.commands.insert(commit.command_id, first);
         let before = summary.revision_before();
         for (offset, event) in (0..).zip(&commit.events) {
-            let Payload::Text(data) = &event.event.data else {
-                unreachable!("looked at before")
-            };
+            let Payload::Text(data) = &event.event.data else { unreachable!("looked at before") };
             let position = Position(summary.position.0 + offset);
             let index = self.log.len();
-            self.streams
-                .entry(commit.stream.clone())
-                .or_default()
-                .push(index);
-            self.types
-                .entry(Arc::clone(&event.event.event_type))
-                .or_default()
-                .push(position);
+            self.streams.entry(commit.stream.clone()).or_default().push(index);
+            self.types.entry(Arc::clone(&event.event.event_type)).or_default().push(position);
             for tag in &event.event.tags {
                 let list = self.tags.entry(Arc::clone(tag)).or_default();
                 if list.last() != Some(&position) {
@@ -218,34 +192,23 @@ impl MemoryStore {
 
     fn load(&self, load: &Load) -> Loaded {
         Loaded {
-            commands: load
-                .commands
-                .iter()
-                .map(|id| self.commands.get(id).cloned())
-                .collect(),
-            streams: load
-                .streams
-                .iter()
-                .map(|stream| self.slice(stream))
-                .collect(),
+            commands: load.commands.iter().map(|id| self.commands.get(id).cloned()).collect(),
+            streams: load.streams.iter().map(|stream| self.slice(stream)).collect(),
             queries: load.queries.iter().map(|query| self.query(query)).collect(),
             head: self.head(),
         }
     }
 
     fn slice(&self, load: &StreamLoad) -> StreamSlice {
-        let indexes = self
-            .streams
-            .get(&load.stream)
-            .map_or(&[][..], Vec::as_slice);
+        let indexes = self.streams.get(&load.stream).map_or(&[][..], Vec::as_slice);
         let start = usize::try_from(load.after.0).map_or(indexes.len(), |n| n.min(indexes.len()));
-        let mut wanted = indexes[start..]
-            .iter()
-            .map(|index| &self.log[*index])
-            .take_while(|event| match load.until {
-                Until::End => true,
-                Until::Revision(revision) => event.revision <= revision,
-                Until::Time(time) => event.recorded_at <= time,
+        let mut wanted =
+            indexes[start..].iter().map(|index| &self.log[*index]).take_while(|event| {
+                match load.until {
+                    Until::End => true,
+                    Until::Revision(revision) => event.revision <= revision,
+                    Until::Time(time) => event.recorded_at <= time,
+                }
             });
         let events: Vec<_> = wanted.by_ref().take(load.limit as usize).cloned().collect();
         StreamSlice {
@@ -257,26 +220,17 @@ impl MemoryStore {
 
     fn query(&self, load: &QueryLoad) -> Page {
         let positions = self.matches(&load.query, load.after);
-        Page::Events(
-            positions
-                .into_iter()
-                .map(|at| self.event(at).clone())
-                .collect(),
-        )
+        Page::Events(positions.into_iter().map(|at| self.event(at).clone()).collect())
     }
 
     fn read_log(&self, read: &ReadLog) -> LogPage {
         let start = usize::try_from(read.after.0).map_or(self.log.len(), |n| n.min(self.log.len()));
-        let passing = self.log[start..]
-            .iter()
-            .filter(|event| read.filter.passes(event));
+        let passing = self.log[start..].iter().filter(|event| read.filter.passes(event));
         let events: Vec<_> = passing.take(read.limit as usize).cloned().collect();
         let full = events.len() == read.limit as usize;
         let last = events.last().map(|event| event.position);
         LogPage {
-            next: last
-                .filter(|_| full)
-                .unwrap_or_else(|| self.head().max(read.after)),
+            next: last.filter(|_| full).unwrap_or_else(|| self.head().max(read.after)),
             page: Page::Events(events),
             head: self.head(),
         }
@@ -285,11 +239,7 @@ impl MemoryStore {
 
 impl StorageAdapter for MemoryStore {
     fn call(&mut self, request: &StorageRequest) -> Result<StorageAnswer, StorageError> {
-        if request
-            .epoch
-            .as_ref()
-            .is_some_and(|epoch| *epoch != self.epoch)
-        {
+        if request.epoch.as_ref().is_some_and(|epoch| *epoch != self.epoch) {
             return Err(StorageError::permanent(
                 StorageErrorCode::ForeignEpoch,
                 "the store has another epoch",

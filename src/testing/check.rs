@@ -92,10 +92,7 @@ fn decide(log: &[RecordedEvent], asked: &Asked) -> Verdict {
             data: &event.data,
         })
         .collect();
-    let context = Context {
-        issued_at: asked.issued_at,
-        others: &others,
-    };
+    let context = Context { issued_at: asked.issued_at, others: &others };
     match Appointment::decide(&state, command, &context) {
         Ok(events) => Verdict::Events(events),
         Err(refusal) => {
@@ -130,9 +127,7 @@ impl Checker {
             }
         }
         if at != next {
-            return Err(format!(
-                "host {host} has followed to {at}, and is told {next}"
-            ));
+            return Err(format!("host {host} has followed to {at}, and is told {next}"));
         }
         self.followed.insert(host, at);
         Ok(())
@@ -154,10 +149,7 @@ impl Checker {
                 asked.stream, heard.revision
             ));
         }
-        let stream: Vec<_> = log
-            .iter()
-            .filter(|event| event.stream == asked.stream)
-            .collect();
+        let stream: Vec<_> = log.iter().filter(|event| event.stream == asked.stream).collect();
         let events: Vec<_> = stream.into_iter().take(heard.revision.0 as usize).collect();
         check_state(&events, &heard.state)?;
         if wants_events && events != heard.events.iter().collect::<Vec<_>>() {
@@ -178,21 +170,11 @@ impl Checker {
         let moments = (asked.given_at_head.0..=head.0).map(|head| prefix(log, Position(head)));
         let mut unknown = moments.filter(|log| !is_in(log, asked.command_id));
         let true_at_some_moment = match result {
-            Ok(Heard {
-                commit: Some(commit),
-                revision,
-                state,
-                events,
-            }) => {
+            Ok(Heard { commit: Some(commit), revision, state, events }) => {
                 self.acknowledged.insert(asked.command_id, commit.clone());
                 return check_commit(asked, commit, *revision, state, events, log);
             }
-            Ok(Heard {
-                commit: None,
-                revision,
-                state,
-                ..
-            }) => unknown.any(|log| {
+            Ok(Heard { commit: None, revision, state, .. }) => unknown.any(|log| {
                 let (found, at) = state_at(log, &asked.stream);
                 decide(log, asked) == Verdict::Events(Vec::new())
                     && at == *revision
@@ -211,10 +193,7 @@ impl Checker {
                 return if is_in(prefix(log, head), asked.command_id) {
                     Ok(())
                 } else {
-                    Err(format!(
-                        "{} is said to be reused, and is not in the log",
-                        asked.command_id
-                    ))
+                    Err(format!("{} is said to be reused, and is not in the log", asked.command_id))
                 };
             }
             Err(
@@ -223,14 +202,9 @@ impl Checker {
             Err(error) => return Err(format!("{asked:?}: {error}")),
         };
         if !true_at_some_moment {
-            return Err(format!(
-                "{asked:?} was answered {result:?}, which was never true"
-            ));
+            return Err(format!("{asked:?} was answered {result:?}, which was never true"));
         }
-        self.without_commit
-            .entry(asked.command_id)
-            .or_default()
-            .insert(operation);
+        self.without_commit.entry(asked.command_id).or_default().insert(operation);
         Ok(())
     }
 
@@ -247,10 +221,7 @@ impl Checker {
         while index < log.len() {
             let event = &log[index];
             let id = event.command_id;
-            let count = log[index..]
-                .iter()
-                .take_while(|next| next.command_id == id)
-                .count();
+            let count = log[index..].iter().take_while(|next| next.command_id == id).count();
             if !commands.insert(id) {
                 return Err(format!("command {id} is in the log twice"));
             }
@@ -275,18 +246,14 @@ impl Checker {
         }
         for id in self.acknowledged.keys() {
             if !commands.contains(id) {
-                return Err(format!(
-                    "command {id} was acknowledged and is not in the log"
-                ));
+                return Err(format!("command {id} was acknowledged and is not in the log"));
             }
         }
         for (id, ended) in &self.without_commit {
             let given = || operations.iter().filter(|asked| asked.command_id == *id);
             let certain = given().count() == ended.len() && !given().any(|asked| asked.haunted);
             if certain && commands.contains(id) {
-                return Err(format!(
-                    "command {id} was said not to be in the log, and is"
-                ));
+                return Err(format!("command {id} was said not to be in the log, and is"));
             }
         }
         Ok(())
@@ -325,9 +292,9 @@ impl Checker {
 }
 
 fn check_state(events: &[&RecordedEvent], heard: &str) -> Result<(), String> {
-    let fold = events.iter().fold(Appointment::initial(), |state, event| {
-        Appointment::evolve(state, &read(event))
-    });
+    let fold = events
+        .iter()
+        .fold(Appointment::initial(), |state, event| Appointment::evolve(state, &read(event)));
     let state = serde_json::to_string(&fold).map_err(|error| error.to_string())?;
     if state == heard {
         Ok(())
@@ -348,24 +315,16 @@ fn check_commit(
     let start = usize::try_from(commit.position.0 - 1).expect("a position of this log");
     let found = log.get(start..start + commit.count as usize);
     let found = found.ok_or_else(|| format!("{asked:?} was acknowledged beyond the log"))?;
-    let fits = found
-        .iter()
-        .all(|event| event.command_id == asked.command_id)
-        && found
-            .last()
-            .is_some_and(|event| event.revision == commit.revision)
+    let fits = found.iter().all(|event| event.command_id == asked.command_id)
+        && found.last().is_some_and(|event| event.revision == commit.revision)
         && commit.revision == revision;
     if !fits {
-        return Err(format!(
-            "{asked:?} was acknowledged as {commit:?}, where {found:?} is"
-        ));
+        return Err(format!("{asked:?} was acknowledged as {commit:?}, where {found:?} is"));
     }
     if !events.is_empty() && events != found {
         return Err(format!("{asked:?} gave {events:?}, the log has {found:?}"));
     }
-    let events: Vec<_> = log
-        .iter()
-        .filter(|e| e.stream == asked.stream && e.revision <= revision)
-        .collect();
+    let events: Vec<_> =
+        log.iter().filter(|e| e.stream == asked.stream && e.revision <= revision).collect();
     check_state(&events, state)
 }

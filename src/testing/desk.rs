@@ -73,10 +73,7 @@ impl Aggregate for Appointment {
                     return Err(Refusal::AlreadyBooked);
                 }
                 check_free(*doctor, *slot, context)?;
-                Ok(vec![Event::Booked {
-                    doctor: *doctor,
-                    slot: *slot,
-                }])
+                Ok(vec![Event::Booked { doctor: *doctor, slot: *slot }])
             }
             Command::Move { slot } => {
                 let (doctor, at) = state.booked.ok_or(Refusal::NotBooked)?;
@@ -84,10 +81,7 @@ impl Aggregate for Appointment {
                     return Ok(Vec::new());
                 }
                 check_free(doctor, *slot, context)?;
-                Ok(vec![Event::Moved {
-                    doctor,
-                    slot: *slot,
-                }])
+                Ok(vec![Event::Moved { doctor, slot: *slot }])
             }
             Command::Cancel => {
                 state.booked.ok_or(Refusal::NotBooked)?;
@@ -95,14 +89,9 @@ impl Aggregate for Appointment {
             }
             Command::Note { notes } => {
                 if state.notes.len() + notes.len() > 12 {
-                    return Err(Refusal::TooManyNotes {
-                        have: state.notes.len(),
-                    });
+                    return Err(Refusal::TooManyNotes { have: state.notes.len() });
                 }
-                Ok(notes
-                    .iter()
-                    .map(|note| Event::Noted { note: *note })
-                    .collect())
+                Ok(notes.iter().map(|note| Event::Noted { note: *note }).collect())
             }
         }
     }
@@ -132,10 +121,9 @@ impl Aggregate for Appointment {
     fn tags(event: &Event, before: &State) -> Vec<Tag> {
         let old = before.booked.map(|(doctor, slot)| tag(doctor, slot).into());
         match event {
-            Event::Booked { doctor, slot } | Event::Moved { doctor, slot } => old
-                .into_iter()
-                .chain([tag(*doctor, *slot).into()])
-                .collect(),
+            Event::Booked { doctor, slot } | Event::Moved { doctor, slot } => {
+                old.into_iter().chain([tag(*doctor, *slot).into()]).collect()
+            }
             Event::Cancelled => old.into_iter().collect(),
             Event::Noted { .. } => Vec::new(),
         }
@@ -162,9 +150,7 @@ fn check_free(doctor: u8, slot: u8, context: &Context<'_>) -> Result<(), Refusal
         }
     }
     match holders.iter().find(|(_, held)| **held == (doctor, slot)) {
-        Some((id, _)) => Err(Refusal::SlotTaken {
-            by: (*id).to_owned(),
-        }),
+        Some((id, _)) => Err(Refusal::SlotTaken { by: (*id).to_owned() }),
         None => Ok(()),
     }
 }

@@ -49,10 +49,7 @@ impl Hosted {
     }
 
     pub(super) fn start(&mut self, task: TaskId, stream: StreamId, command_type: &str, data: &str) {
-        let command = self
-            .domain
-            .read_command(command_type, data)
-            .expect("the client's command");
+        let command = self.domain.read_command(command_type, data).expect("the client's command");
         self.commands.insert(task, (stream, command));
     }
 
@@ -73,9 +70,7 @@ impl Hosted {
             self.domain.initial()
         } else {
             Rc::clone(
-                self.states
-                    .get(&handle)
-                    .expect("the engine names states it has not released"),
+                self.states.get(&handle).expect("the engine names states it has not released"),
             )
         }
     }
@@ -84,7 +79,7 @@ impl Hosted {
         match page {
             Page::Events(events) => events.clone(),
             Page::Held { page, .. } => self.pages[page].clone(),
-            Page::Rows(_) => unreachable!("the simulated store gives whole events"),
+            Page::Rows { .. } => unreachable!("the simulated store gives whole events"),
         }
     }
 
@@ -107,9 +102,7 @@ impl Hosted {
     pub(super) fn keep(&mut self, body: &StorageBody, answer: StorageAnswer) -> StorageAnswer {
         match (body, answer) {
             (StorageBody::Load(load), StorageAnswer::Loaded(mut loaded)) => {
-                let Load {
-                    streams, queries, ..
-                } = &**load;
+                let Load { streams, queries, .. } = &**load;
                 for (asked, slice) in streams.iter().zip(&mut loaded.streams) {
                     if asked.held {
                         self.hold(&mut slice.page);
@@ -139,11 +132,7 @@ impl Hosted {
     /// The append with its payloads.
     pub(super) fn with_payloads(&self, append: &Append) -> Append {
         let mut append = append.clone();
-        for event in append
-            .commits
-            .iter_mut()
-            .flat_map(|commit| &mut commit.events)
-        {
+        for event in append.commits.iter_mut().flat_map(|commit| &mut commit.events) {
             if let Payload::Held { task, index, .. } = event.event.data {
                 let text = &self.decided[&task][index as usize];
                 event.event.data = Payload::Text(Arc::clone(text));
@@ -154,18 +143,11 @@ impl Hosted {
 
     pub(super) fn answer(&mut self, request: DomainRequest) -> DomainAnswer {
         match request {
-            DomainRequest::Fold {
-                task,
-                from,
-                into,
-                page,
-                ..
-            } => {
+            DomainRequest::Fold { task, from, into, page, .. } => {
                 let events = &self.pages[&page];
-                let mut texts = events.iter().map(|event| EventText {
-                    event_type: &event.event_type,
-                    data: &event.data,
-                });
+                let mut texts = events
+                    .iter()
+                    .map(|event| EventText { event_type: &event.event_type, data: &event.data });
                 let result = match self.domain.fold(self.state(from), &mut texts) {
                     Ok(state) => {
                         self.states.insert(into, state);
@@ -178,26 +160,13 @@ impl Hosted {
                 };
                 DomainAnswer { task, result }
             }
-            DomainRequest::Decide {
-                task,
-                state,
-                into,
-                issued_at,
-                others,
-                ..
-            } => {
+            DomainRequest::Decide { task, state, into, issued_at, others, .. } => {
                 let state = self.state(state);
                 let (stream, command) = &self.commands[&task];
                 let wanted = self.domain.reads(command, &state);
-                let loaded = others
-                    .as_ref()
-                    .map(|others| others.query.clone())
-                    .unwrap_or_default();
+                let loaded = others.as_ref().map(|others| others.query.clone()).unwrap_or_default();
                 if wanted != loaded {
-                    return DomainAnswer {
-                        task,
-                        result: DomainResult::Reads(wanted),
-                    };
+                    return DomainAnswer { task, result: DomainResult::Reads(wanted) };
                 }
                 let mut seen = Vec::new();
                 for page in others.iter().flat_map(|others| &others.pages) {
@@ -217,10 +186,7 @@ impl Hosted {
                         data: &self.decided[neighbour][*index as usize],
                     });
                 }
-                let context = Context {
-                    issued_at,
-                    others: &seen,
-                };
+                let context = Context { issued_at, others: &seen };
                 let result = match self.domain.decide(&state, command, &context) {
                     NativeDecision::Decided { events, after } => {
                         self.states.insert(into, after);
@@ -243,16 +209,11 @@ impl Hosted {
         let events = (0..)
             .zip(events)
             .map(|(index, event)| {
-                let Payload::Text(text) = &event.data else {
-                    unreachable!("decided natively")
-                };
+                let Payload::Text(text) = &event.data else { unreachable!("decided natively") };
                 texts.push(Arc::clone(text));
                 types.push(Arc::clone(&event.event_type));
                 let bytes = u32::try_from(text.len()).expect("payloads are short");
-                NewEvent {
-                    data: Payload::Held { task, index, bytes },
-                    ..event
-                }
+                NewEvent { data: Payload::Held { task, index, bytes }, ..event }
             })
             .collect();
         self.decided.insert(task, texts);

@@ -137,10 +137,7 @@ pub struct Failure {
 /// # Errors
 /// The first broken promise.
 pub fn simulate(scenario: &Scenario) -> Result<Report, Failure> {
-    World::new(scenario).run().map_err(|what| Failure {
-        scenario: *scenario,
-        what,
-    })
+    World::new(scenario).run().map_err(|what| Failure { scenario: *scenario, what })
 }
 
 const REQUEST_TIMEOUT: u64 = 100;
@@ -165,18 +162,9 @@ enum Happening {
     /// Operation number so-and-so is given to an engine.
     Operation(usize),
     /// A request reaches the store.
-    Request {
-        host: usize,
-        life: u32,
-        request: StorageRequest,
-    },
+    Request { host: usize, life: u32, request: StorageRequest },
     /// An answer reaches an engine.
-    Answer {
-        host: usize,
-        life: u32,
-        body: StorageBody,
-        answer: Answer,
-    },
+    Answer { host: usize, life: u32, body: StorageBody, answer: Answer },
     /// The time an engine wanted to be woken at.
     Wake { host: usize, life: u32 },
     /// An engine hears of another's append.
@@ -228,10 +216,7 @@ impl<'a> World<'a> {
             unfinished: operations.len(),
             operations,
             checker: Checker::default(),
-            report: Report {
-                digest: 0xcbf2_9ce4_8422_2325,
-                ..Report::default()
-            },
+            report: Report { digest: 0xcbf2_9ce4_8422_2325, ..Report::default() },
         };
         for index in 0..scenario.engines {
             let host = world.new_host(index, 0);
@@ -272,16 +257,13 @@ impl<'a> World<'a> {
             limit: 3,
             follow: true,
         };
-        host.engine
-            .handle_input(self.now, Input::Subscribe(subscribe))
-            .expect("a first input");
+        host.engine.handle_input(self.now, Input::Subscribe(subscribe)).expect("a first input");
         host
     }
 
     fn later(&mut self, millis: u64, happening: Happening) {
         self.last += 1;
-        self.agenda
-            .insert((self.now.plus(millis), self.last), happening);
+        self.agenda.insert((self.now.plus(millis), self.last), happening);
     }
 
     fn run(mut self) -> Result<Report, String> {
@@ -332,26 +314,15 @@ impl<'a> World<'a> {
     fn happen(&mut self, happening: Happening) -> Result<(), String> {
         match happening {
             Happening::Operation(index) => self.give(index),
-            Happening::Request {
-                host,
-                life,
-                request,
-            } => {
+            Happening::Request { host, life, request } => {
                 self.reach_store(host, life, &request);
                 Ok(())
             }
-            Happening::Answer {
-                host,
-                life,
-                body,
-                answer,
-            } => {
+            Happening::Answer { host, life, body, answer } => {
                 if self.hosts[host].life != life {
                     return Ok(());
                 }
-                let result = answer
-                    .result
-                    .map(|found| self.hosts[host].hosted.keep(&body, found));
+                let result = answer.result.map(|found| self.hosts[host].hosted.keep(&body, found));
                 self.input(host, Input::Answer(Answer { result, ..answer }))
             }
             Happening::Wake { host, life } => {
@@ -382,9 +353,7 @@ impl<'a> World<'a> {
             && entry.key().0 <= self.now
             && matches!(entry.get(), Happening::Operation(_))
         {
-            let Happening::Operation(index) = entry.remove() else {
-                unreachable!("looked at")
-            };
+            let Happening::Operation(index) = entry.remove() else { unreachable!("looked at") };
             self.start(host, index);
         }
         self.drain(host)
@@ -401,8 +370,7 @@ impl<'a> World<'a> {
         let input = match operation.command.clone() {
             Some(command) => {
                 let (command_type, data) = to_variant(&command).expect("an enum");
-                host.hosted
-                    .start(task, operation.stream.clone(), &command_type, &data);
+                host.hosted.start(task, operation.stream.clone(), &command_type, &data);
                 Input::Execute(Execute {
                     task,
                     stream: operation.stream.clone(),
@@ -421,24 +389,18 @@ impl<'a> World<'a> {
                 task,
                 stream: operation.stream.clone(),
                 at: ReadAt::Now,
-                events: index % 2 == 0,
+                events: index.is_multiple_of(2),
             }),
         };
-        host.engine
-            .handle_input(self.now, input)
-            .expect("a new task");
+        host.engine.handle_input(self.now, input).expect("a new task");
         if self.random.below(40) == 0 {
-            host.engine
-                .handle_input(self.now, Input::Cancel(task))
-                .expect("cancelling is allowed");
+            host.engine.handle_input(self.now, Input::Cancel(task)).expect("cancelling is allowed");
         }
     }
 
     fn input(&mut self, host: usize, input: Input) -> Result<(), String> {
         let engine = &mut self.hosts[host].engine;
-        engine
-            .handle_input(self.now, input)
-            .map_err(|misuse| format!("misuse: {misuse}"))?;
+        engine.handle_input(self.now, input).map_err(|misuse| format!("misuse: {misuse}"))?;
         self.drain(host)
     }
 
@@ -461,9 +423,7 @@ impl<'a> World<'a> {
                 Output::Domain(request) => {
                     let answer = host.hosted.answer(request);
                     let input = Input::Domain(answer);
-                    host.engine
-                        .handle_input(self.now, input)
-                        .map_err(|e| e.to_string())?;
+                    host.engine.handle_input(self.now, input).map_err(|e| e.to_string())?;
                 }
                 Output::Notice(notice) => self.hear(index, notice)?,
                 Output::Storage(request) => {
@@ -502,24 +462,13 @@ impl<'a> World<'a> {
         }
         let life = self.hosts[host].life;
         let after = self.latency();
-        self.later(
-            after,
-            Happening::Request {
-                host,
-                life,
-                request,
-            },
-        );
+        self.later(after, Happening::Request { host, life, request });
     }
 
     fn reach_store(&mut self, host: usize, life: u32, request: &StorageRequest) {
         let head = self.store.log().len();
         let refused = self.fault(self.scenario.faults.refused);
-        let result = if refused {
-            self.refuse(request)
-        } else {
-            self.store.call(request)
-        };
+        let result = if refused { self.refuse(request) } else { self.store.call(request) };
         if let Ok(StorageAnswer::Appended(verdicts)) = &result {
             let lost = |verdict: &&Verdict| match verdict {
                 // A commit that rests on a duplicate or a conflict has not met a conflict itself.
@@ -540,65 +489,33 @@ impl<'a> World<'a> {
         if self.fault(self.scenario.faults.lost_after) {
             return;
         }
-        let answer = Answer {
-            request: request.id,
-            attempt: request.attempt,
-            result,
-        };
+        let answer = Answer { request: request.id, attempt: request.attempt, result };
         if self.fault(self.scenario.faults.answered_twice) {
             let after = LATENCY + self.latency();
             let (body, answer) = (request.body.clone(), answer.clone());
-            self.later(
-                after,
-                Happening::Answer {
-                    host,
-                    life,
-                    body,
-                    answer,
-                },
-            );
+            self.later(after, Happening::Answer { host, life, body, answer });
         }
         let after = self.latency();
         let body = request.body.clone();
-        self.later(
-            after,
-            Happening::Answer {
-                host,
-                life,
-                body,
-                answer,
-            },
-        );
+        self.later(after, Happening::Answer { host, life, body, answer });
     }
 
     fn refuse(&mut self, request: &StorageRequest) -> Result<StorageAnswer, StorageError> {
         match self.random.below(5) {
-            0 => Err(StorageError::permanent(
-                StorageErrorCode::Full,
-                "the disk is full",
-            )),
+            0 => Err(StorageError::permanent(StorageErrorCode::Full, "the disk is full")),
             1 => {
                 // Nobody knows whether it was done; here it was.
                 drop(self.store.call(request));
                 let message = "the connection was lost";
                 let error = StorageError::permanent(StorageErrorCode::Failed, message);
-                Err(StorageError {
-                    applied: Applied::Unknown,
-                    ..error
-                })
+                Err(StorageError { applied: Applied::Unknown, ..error })
             }
             2 => {
                 let message = "the connection was lost";
                 let error = StorageError::retryable(StorageErrorCode::Failed, message);
-                Err(StorageError {
-                    applied: Applied::Unknown,
-                    ..error
-                })
+                Err(StorageError { applied: Applied::Unknown, ..error })
             }
-            _ => Err(StorageError::retryable(
-                StorageErrorCode::Busy,
-                "another holds the lock",
-            )),
+            _ => Err(StorageError::retryable(StorageErrorCode::Busy, "another holds the lock")),
         }
     }
 
@@ -628,10 +545,7 @@ impl<'a> World<'a> {
             Notice::Opened(_) | Notice::OpenFailed(_) => Ok(()),
             Notice::CommandDone { task, result } => {
                 let host = &mut self.hosts[index];
-                let operation = host
-                    .open
-                    .remove(&task)
-                    .ok_or("an answer nobody waits for")?;
+                let operation = host.open.remove(&task).ok_or("an answer nobody waits for")?;
                 let refusal = host.hosted.end(task);
                 let asked = &self.operations[operation];
                 let result = match result {
@@ -649,10 +563,8 @@ impl<'a> World<'a> {
                         self.report.outcomes += 1;
                         let state = state_json(&host.hosted, &outcome.state);
                         let pages = &outcome.events;
-                        let events = pages
-                            .iter()
-                            .flat_map(|page| host.hosted.events(page))
-                            .collect();
+                        let events =
+                            pages.iter().flat_map(|page| host.hosted.events(page)).collect();
                         Ok(Heard {
                             commit: outcome.commit,
                             revision: outcome.revision,
@@ -662,45 +574,28 @@ impl<'a> World<'a> {
                     }
                 };
                 self.unfinished -= 1;
-                self.checker
-                    .hear_command(asked, operation, head, &result, self.store.log())
+                self.checker.hear_command(asked, operation, head, &result, self.store.log())
             }
             Notice::StateRead { task, result } => {
                 let host = &mut self.hosts[index];
-                let operation = host
-                    .open
-                    .remove(&task)
-                    .ok_or("an answer nobody waits for")?;
+                let operation = host.open.remove(&task).ok_or("an answer nobody waits for")?;
                 self.unfinished -= 1;
                 let Ok(read) = result else { return Ok(()) };
                 let state = state_json(&host.hosted, &read.state);
-                let events: Vec<_> = read
-                    .events
-                    .iter()
-                    .flat_map(|page| host.hosted.events(page))
-                    .collect();
+                let events: Vec<_> =
+                    read.events.iter().flat_map(|page| host.hosted.events(page)).collect();
                 let asked = &self.operations[operation];
-                let wants_events = operation % 2 == 0;
-                let heard = Heard {
-                    commit: None,
-                    revision: read.revision,
-                    state,
-                    events,
-                };
-                self.checker
-                    .hear_read(asked, head, &heard, wants_events, self.store.log())
+                let wants_events = operation.is_multiple_of(2);
+                let heard = Heard { commit: None, revision: read.revision, state, events };
+                self.checker.hear_read(asked, head, &heard, wants_events, self.store.log())
             }
             Notice::Events { task, page, next } => {
                 let Page::Events(events) = page else {
                     return Err("a held page of the log".into());
                 };
-                self.checker
-                    .hear_events(index, &events, next, self.store.log())?;
+                self.checker.hear_events(index, &events, next, self.store.log())?;
                 let input = Input::Next(task);
-                self.hosts[index]
-                    .engine
-                    .handle_input(self.now, input)
-                    .map_err(|e| e.to_string())
+                self.hosts[index].engine.handle_input(self.now, input).map_err(|e| e.to_string())
             }
             Notice::SubscriptionEnded { .. } => {
                 // The store failed for good; whoever follows starts again.
@@ -715,9 +610,7 @@ impl<'a> World<'a> {
                     follow: true,
                 };
                 let input = Input::Subscribe(subscribe);
-                host.engine
-                    .handle_input(self.now, input)
-                    .map_err(|e| e.to_string())
+                host.engine.handle_input(self.now, input).map_err(|e| e.to_string())
             }
         }
     }
@@ -736,10 +629,7 @@ fn draw_operations(scenario: &Scenario, random: &mut IdSource) -> Vec<Asked> {
     let streams = 1 + random.below(6);
     let slots = 1 + random.below(4);
     for number in 0..scenario.operations {
-        let id = CommandId(uuid::Uuid::from_u64_pair(
-            random.next_u64(),
-            random.next_u64(),
-        ));
+        let id = CommandId(uuid::Uuid::from_u64_pair(random.next_u64(), random.next_u64()));
         let stream = StreamId::new("Appointment", &format!("a-{}", random.below(streams)));
         let doctor = random.below(2) as u8;
         let slot = random.below(slots) as u8;
@@ -750,9 +640,7 @@ fn draw_operations(scenario: &Scenario, random: &mut IdSource) -> Vec<Asked> {
             6 => None,
             _ => {
                 let count = random.below(4) as u32;
-                Some(Command::Note {
-                    notes: (0..count).map(|n| n + number as u32).collect(),
-                })
+                Some(Command::Note { notes: (0..count).map(|n| n + number as u32).collect() })
             }
         };
         let expected = match random.below(12) {

@@ -1,0 +1,32 @@
+/** What all entries export. */
+export {
+  type Aggregate,
+  type AggregateFunctions,
+  type AnyAggregate,
+  type DecideContext,
+  type Message,
+  type OtherEvent,
+  type Refusal,
+  aggregate,
+  nativeAggregate,
+  refuse,
+} from "./domain.js";
+export type {
+  At,
+  Attempt,
+  EventOf,
+  EventsOptions,
+  ExecuteOptions,
+  History,
+  Limits,
+  OpenOptions,
+  Outcome,
+  Position,
+  RecordedEvent,
+  StateAt,
+  StateOptions,
+} from "./engine.js";
+export { AnnalsError, type ErrorCode, RefusedError } from "./errors.js";
+export type { EngineModule, Glue, WasmSource } from "./module.js";
+export type * from "./storage.js";
+export { StorageFailure } from "./storage.js";

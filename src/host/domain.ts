@@ -1,0 +1,140 @@
+import { invalidArgument } from "./errors.js";
+import type { Query } from "./storage.js";
+
+/** A command or an event: what kind, and what about it. */
+export interface Message<Type extends string = string, Data = unknown> {
+  readonly type: Type;
+  readonly data: Data;
+}
+
+/** Why the domain refuses a command. */
+export interface Refusal<Code extends string = string, Details = unknown> {
+  readonly code: Code;
+  readonly details: Details;
+}
+
+/** A refusal, to be returned from `decide`. */
+export function refuse<const Code extends string>(code: Code): Refusal<Code, null>;
+export function refuse<const Code extends string, Details>(
+  code: Code,
+  details: Details,
+): Refusal<Code, Details>;
+export function refuse(code: string, details: unknown = null): Refusal {
+  return { code, details };
+}
+
+/** The functions of an aggregate. All are pure: same arguments, same result, no side effects. */
+export interface AggregateFunctions<
+  State,
+  Command extends Message,
+  Event extends Message,
+  Refused extends Refusal,
+> {
+  /** The state before the first event. */
+  readonly initial: () => State;
+  /** What follows from the command: events, none if there is nothing to do, or a refusal. */
+  readonly decide: (
+    state: State,
+    command: Command,
+    context: DecideContext<Event>,
+  ) => readonly Event[] | Refused;
+  /** The state after an event. It must not fail, and not change `state`. */
+  readonly evolve: (state: State, event: Event) => State;
+  /**
+   * Which events of other streams the decision rests on: those with any of these tags, or those a
+   * query matches. They come as `others`, and the command is decided again if one more comes.
+   */
+  readonly reads?: (command: Command, state: State) => readonly string[] | Query;
+  /** Tags of an event, for the `reads` of others. `before` is the state before the event. */
+  readonly tags?: (event: Event, before: State) => readonly string[];
+}
+
+/** What a decision may look at besides state and command. */
+export interface DecideContext<Event extends Message = Message> {
+  /** Which aggregate it is. */
+  readonly id: string;
+  /** When the command was given. */
+  readonly issuedAt: Date;
+  /** Events of other streams that match what `reads` returned, in order. */
+  readonly others: readonly OtherEvent<Event>[];
+}
+
+/** An event of another stream. */
+export type OtherEvent<Event extends Message = Message> = Event extends Message
+  ? {
+      readonly type: Event["type"];
+      readonly data: Event["data"];
+      readonly stream: { readonly type: string; readonly id: string };
+    }
+  : never;
+
+declare const types: unique symbol;
+
+/** An aggregate: a name, and the types of what may be asked of it and what may happen to it. */
+export interface Aggregate<
+  State = unknown,
+  Command extends Message = Message,
+  Event extends Message = Message,
+  Refused extends Refusal = Refusal,
+> {
+  readonly type: string;
+  /** @internal What JavaScript has of it; `null` if the module defines it. */
+  readonly functions: ErasedFunctions | null;
+  /** Carries the types; there is no such property. */
+  readonly [types]?: (state: State, command: Command, event: Event, refused: Refused) => void;
+}
+
+/** @internal */
+export type ErasedFunctions = AggregateFunctions<unknown, Message, Message, Refusal>;
+
+/** Any aggregate. */
+// eslint-disable-next-line @typescript-eslint/no-explicit-any
+export type AnyAggregate = Aggregate<any, any, any, any>;
+
+/**
+ * Defines an aggregate in TypeScript.
+ *
+ * ```ts
+ * type Command = Message<"Add", { amount: number }>;
+ * type Event = Message<"Added", { amount: number }>;
+ * type Refused = Refusal<"limit-reached", { limit: number }>;
+ *
+ * const counter = aggregate<number, Command, Event, Refused>("Counter", {
+ *   initial: () => 0,
+ *   decide: (sum, { data }) =>
+ *     sum + data.amount > 10 ? refuse("limit-reached", { limit: 10 }) : [{ type: "Added", data }],
+ *   evolve: (sum, { data }) => sum + data.amount,
+ * });
+ * ```
+ */
+export function aggregate<
+  State,
+  Command extends Message,
+  Event extends Message,
+  Refused extends Refusal = never,
+>(
+  type: string,
+  functions: AggregateFunctions<State, Command, Event, Refused>,
+): Aggregate<State, Command, Event, Refused> {
+  for (const name of ["initial", "decide", "evolve"] as const) {
+    if (typeof functions[name] !== "function") {
+      throw invalidArgument(`aggregate ${type}: expected a function ${name}`);
+    }
+  }
+  return Object.freeze({ type, functions: functions as unknown as ErasedFunctions });
+}
+
+/** Names an aggregate that the module defines in Rust, with its types. */
+export function nativeAggregate<
+  State,
+  Command extends Message,
+  Event extends Message,
+  Refused extends Refusal = never,
+>(type: string): Aggregate<State, Command, Event, Refused> {
+  return Object.freeze({ type, functions: null });
+}
+
+/** What a `reads` returned, as a query. */
+export function toQuery(reads: readonly string[] | Query): Query {
+  return reads.map((item) => (typeof item === "string" ? { types: [], tags: [item] } : item));
+}

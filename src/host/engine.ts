@@ -1,0 +1,462 @@
+import type { Aggregate, AnyAggregate, Message, Refusal } from "./domain.js";
+import { cancelled, Driver, type StateInput } from "./driver.js";
+import { AnnalsError, invalidArgument, RefusedError } from "./errors.js";
+import type { EngineModule } from "./module.js";
+import { toPayload } from "./payload.js";
+import type { Durability, StorageAdapter, StoredEvent } from "./storage.js";
+
+declare const position: unique symbol;
+
+/**
+ * A place in a store. It names the store too, so that one of another store, or of this store
+ * before it was restored, is refused. Keep it as it is: its form is nobody's business.
+ */
+export type Position = string & { readonly [position]: true };
+
+/** What an engine is opened with. */
+export interface OpenOptions {
+  /** Where events are kept. */
+  readonly storage: StorageAdapter;
+  /** What may be asked of it. */
+  readonly aggregates: readonly AnyAggregate[];
+  /** How patient and how large it is. */
+  readonly limits?: Limits;
+}
+
+export interface Limits {
+  /** Milliseconds after which an attempt at a storage request is given up. Default: 10,000. */
+  readonly requestTimeout?: number;
+  /** Most states kept at hand. Default: 10,000. */
+  readonly cachedStates?: number;
+  /** Most events read from a stream at once. Default: 1,000. */
+  readonly pageLimit?: number;
+  /** Milliseconds between looks at the log, where the store does not notify. Default: 1,000. */
+  readonly pollInterval?: number;
+}
+
+/** What may be said about a command besides what it asks. */
+export interface ExecuteOptions {
+  /** A UUID. Give a repeated command the id of the first: it is then applied once. */
+  readonly commandId?: string;
+  /** What the caller expects of the stream: a revision, or whether it exists. Default: `"any"`. */
+  readonly expectedRevision?: number | "any" | "no-stream" | "stream-exists";
+  /** When the command was given. Default: now. */
+  readonly issuedAt?: Date | string;
+  /** Who gave it. */
+  readonly actor?: string;
+  /** Ties together what came of one first cause. Default: the command's id. */
+  readonly correlationId?: string;
+  /** Id of the message that caused it. */
+  readonly causationId?: string;
+  /** More, in the application's own words. */
+  readonly metadata?: { readonly [key: string]: unknown };
+  /** Gives the command up, if it is not on its way to the store. */
+  readonly signal?: AbortSignal;
+}
+
+/** An event as the store has it. */
+export type RecordedEvent<Event extends Message = Message> = Event extends Message
+  ? {
+      readonly type: Event["type"];
+      readonly data: Event["data"];
+      readonly position: Position;
+      readonly stream: { readonly type: string; readonly id: string };
+      /** Its place in the stream, from 1. */
+      readonly revision: number;
+      readonly eventId: string;
+      readonly schemaVersion: number;
+      readonly tags: readonly string[];
+      /** When the store took it: ISO 8601, UTC. */
+      readonly recordedAt: string;
+      /** When its command was given: ISO 8601, UTC. */
+      readonly issuedAt: string;
+      readonly commandId: string;
+      readonly correlationId: string;
+      readonly causationId: string | null;
+      readonly actor: string | null;
+      readonly metadata: { readonly [key: string]: unknown } | null;
+    }
+  : never;
+
+/** What came of a command. */
+export interface Outcome<State, Event extends Message> {
+  readonly commandId: string;
+  /** What it appended; empty if there was nothing to do. */
+  readonly events: readonly RecordedEvent<Event>[];
+  /** The state after it, frozen. */
+  readonly state: State;
+  /** The stream's revision after it. */
+  readonly revision: number;
+  /** Position of its last event; `null` if it has none. */
+  readonly position: Position | null;
+  /** Whether it had been committed before: this is its first outcome. */
+  readonly duplicate: boolean;
+  /** What the commit survives. */
+  readonly durability: Durability;
+}
+
+/** The outcome of a command, or the domain's refusal. */
+export type Attempt<State, Event extends Message, Refused extends Refusal> =
+  | ({ readonly ok: true } & Outcome<State, Event>)
+  | { readonly ok: false; readonly refusal: Refused };
+
+/** A point in a stream's life: after so many events, or as of a time. */
+export type At = { readonly revision: number } | { readonly time: Date | string };
+
+export interface StateOptions {
+  /** Default: now. */
+  readonly at?: At;
+  /** Take the state at hand without asking the store, if there is one. */
+  readonly cached?: boolean;
+  readonly signal?: AbortSignal;
+}
+
+export interface StateAt<State> {
+  /** The state, frozen. */
+  readonly state: State;
+  /** The revision it is the state at. 0: the stream has no events. */
+  readonly revision: number;
+}
+
+export interface History<State, Event extends Message> extends StateAt<State> {
+  /** Every event up to that revision. */
+  readonly events: readonly RecordedEvent<Event>[];
+}
+
+export interface EventsOptions<Type extends string = string> {
+  /** Events after this position. Default: from the first. */
+  readonly after?: Position;
+  /** Only these types. */
+  readonly types?: readonly Type[];
+  /** Only those of these aggregates. */
+  readonly aggregates?: readonly AnyAggregate[];
+  /** Only those with any of these tags. */
+  readonly tags?: readonly string[];
+  /** Whether it goes on with events to come. Default: `true`. */
+  readonly follow?: boolean;
+  /** Most events read at once. Default: 500. */
+  readonly pageSize?: number;
+  /** Ends it: the loop is left with an error of code `cancelled`. */
+  readonly signal?: AbortSignal;
+}
+
+/** The events of an aggregate, or of several. */
+export type EventOf<A> = A extends Aggregate<infer _S, infer _C, infer Event, infer _R> ? Event : never;
+
+export class Engine {
+  readonly #driver: Driver;
+
+  /** @internal */
+  constructor(driver: Driver) {
+    this.#driver = driver;
+  }
+
+  /** Opens an engine over a store, in a module the application brings. */
+  static async open(options: OpenOptions & { readonly module: EngineModule }): Promise<Engine> {
+    const { module, storage, aggregates, limits = {} } = options;
+    if (!Array.isArray(aggregates)) throw invalidArgument("expected an array of aggregates");
+    const values = [limits.requestTimeout, limits.cachedStates, limits.pageLimit, limits.pollInterval];
+    return new this(
+      await Driver.open({ module, storage, aggregates, limits: values.map((value) => limit(value)) }),
+    );
+  }
+
+  /**
+   * Gives a command to the aggregate with this id. Rejects with a {@link RefusedError} if the
+   * domain refuses it; {@link Engine.attempt} gives refusals as results instead.
+   */
+  async execute<State, Command extends Message, Event extends Message, Refused extends Refusal>(
+    aggregate: Aggregate<State, Command, Event, Refused>,
+    id: string,
+    command: Command,
+    options: ExecuteOptions = {},
+  ): Promise<Outcome<State, Event>> {
+    if (typeof (command as Command | null)?.type !== "string") {
+      throw invalidArgument("expected a command: an object with type and data");
+    }
+    const { metadata, issuedAt } = options;
+    const result = await this.#driver.execute(
+      {
+        aggregate,
+        id: name("id", id),
+        command,
+        commandId: options.commandId === undefined ? null : uuid(options.commandId),
+        expected: expectation(options.expectedRevision ?? "any"),
+        issuedAt: issuedAt === undefined ? null : millis(issuedAt),
+        correlationId: optionalName("correlationId", options.correlationId),
+        causationId: optionalName("causationId", options.causationId),
+        actor: optionalName("actor", options.actor),
+        extra: metadata === undefined ? null : toPayload(metadata, "metadata").text,
+      },
+      options.signal,
+    );
+    const events = result.events.map((event) => this.#recorded<Event>(event));
+    return {
+      commandId: result.commandId,
+      events,
+      state: result.state as State,
+      revision: result.revision,
+      position: events.at(-1)?.position ?? null,
+      duplicate: result.duplicate,
+      durability: result.durability,
+    };
+  }
+
+  /** As {@link Engine.execute}, with a refusal as a result. Everything else still rejects. */
+  async attempt<State, Command extends Message, Event extends Message, Refused extends Refusal>(
+    aggregate: Aggregate<State, Command, Event, Refused>,
+    id: string,
+    command: Command,
+    options: ExecuteOptions = {},
+  ): Promise<Attempt<State, Event, Refused>> {
+    try {
+      return { ok: true, ...(await this.execute(aggregate, id, command, options)) };
+    } catch (error) {
+      if (error instanceof RefusedError) return { ok: false, refusal: error.details as Refused };
+      throw error;
+    }
+  }
+
+  /** The state of an aggregate: now, after so many events, or as of a time. */
+  async state<State, Command extends Message, Event extends Message, Refused extends Refusal>(
+    aggregate: Aggregate<State, Command, Event, Refused>,
+    id: string,
+    options: StateOptions = {},
+  ): Promise<StateAt<State>> {
+    const input = stateInput(aggregate, id, options, false);
+    const { state, revision } = await this.#driver.state(input, options.signal);
+    return { state: state as State, revision };
+  }
+
+  /** The state of an aggregate, and every event that led to it. */
+  async history<State, Command extends Message, Event extends Message, Refused extends Refusal>(
+    aggregate: Aggregate<State, Command, Event, Refused>,
+    id: string,
+    options: Omit<StateOptions, "cached"> = {},
+  ): Promise<History<State, Event>> {
+    const input = stateInput(aggregate, id, options, true);
+    const { state, revision, events } = await this.#driver.state(input, options.signal);
+    return { state: state as State, revision, events: events.map((e) => this.#recorded<Event>(e)) };
+  }
+
+  /**
+   * The events of the log in order: those stored, then, unless `follow` is false, those to come.
+   * Leaving the loop ends it. The next page is read when the last is used up.
+   *
+   * ```ts
+   * for await (const event of engine.events({ aggregates: [appointment] })) {
+   *   if (event.type === "AppointmentBooked") console.log(event.data.doctor);
+   * }
+   * ```
+   */
+  events<A extends AnyAggregate = Aggregate, Type extends EventOf<A>["type"] = EventOf<A>["type"]>(
+    options: EventsOptions<Type> & { readonly aggregates?: readonly A[] } = {},
+  ): AsyncIterableIterator<RecordedEvent<Extract<EventOf<A>, { type: Type }>>> {
+    const after = options.after === undefined ? 0 : this.#numberOf(options.after);
+    const pageSize = options.pageSize ?? 500;
+    if (!Number.isSafeInteger(pageSize) || pageSize < 1) throw invalidArgument("expected a pageSize of at least 1");
+    return new Events(this.#driver, { ...options, pageSize, after }, (event) => this.#recorded(event)) as never;
+  }
+
+  /**
+   * Gives up reads and subscriptions, waits for the commands under way, and closes the store.
+   * May be called again.
+   */
+  close(): Promise<void> {
+    return this.#driver.close();
+  }
+
+  /** As {@link Engine.close}: `await using engine = await Engine.open(…)`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** Closes at once: commands under way are rejected, though they may reach the store. */
+  [Symbol.dispose](): void {
+    this.#driver.abandon();
+  }
+
+  #recorded<Event extends Message>(event: StoredEvent): RecordedEvent<Event> {
+    const recorded = {
+      type: event.type,
+      data: JSON.parse(event.data) as unknown,
+      position: `${this.#driver.epoch}:${event.position}` as Position,
+      stream: { type: event.aggregateType, id: event.aggregateId },
+      revision: event.revision,
+      eventId: event.eventId,
+      schemaVersion: event.schemaVersion,
+      tags: event.tags === "[]" ? [] : (JSON.parse(event.tags) as string[]),
+      recordedAt: event.recordedAt,
+      issuedAt: event.issuedAt,
+      commandId: event.commandId,
+      correlationId: event.correlationId,
+      causationId: event.causationId,
+      actor: event.actor,
+      metadata: event.extra === null ? null : (JSON.parse(event.extra) as object),
+    };
+    return recorded as unknown as RecordedEvent<Event>;
+  }
+
+  #numberOf(position: Position): number {
+    const at = position.lastIndexOf(":");
+    const number = Number(position.slice(at + 1));
+    if (at < 1 || !/^\d+$/.test(position.slice(at + 1)) || !Number.isSafeInteger(number)) {
+      throw invalidArgument(`expected a position, found ${JSON.stringify(position)}`);
+    }
+    if (position.slice(0, at) !== this.#driver.epoch) {
+      throw new AnnalsError("foreign-position", "the position is of another store, or of this one before it was restored", {
+        position,
+      });
+    }
+    return number;
+  }
+}
+
+interface Waiting {
+  resolve(result: IteratorResult<unknown, undefined>): void;
+  reject(error: AnnalsError): void;
+}
+
+/** A subscription as an iterator. Calls of `next` may overlap; `return` ends a `next` that waits. */
+class Events implements AsyncIterableIterator<unknown, undefined> {
+  readonly #subscription: { next(): void; cancel(): void };
+  readonly #recorded: (event: StoredEvent) => unknown;
+  #page: StoredEvent[] = [];
+  #at = 0;
+  #ended = false;
+  #error: AnnalsError | null = null;
+  #waiting: Waiting[] = [];
+  #stopListening: () => void = () => undefined;
+
+  constructor(
+    driver: Driver,
+    options: EventsOptions & { readonly after: number; readonly pageSize: number } | (Omit<EventsOptions, "after"> & { readonly after: number; readonly pageSize: number }),
+    recorded: (event: StoredEvent) => unknown,
+  ) {
+    const { signal } = options;
+    if (signal?.aborted === true) throw cancelled(signal);
+    this.#recorded = recorded;
+    this.#subscription = driver.subscribe({
+      after: options.after,
+      types: options.types ?? [],
+      aggregateTypes: (options.aggregates ?? []).map((aggregate) => aggregate.type),
+      tags: options.tags ?? [],
+      limit: options.pageSize,
+      follow: options.follow ?? true,
+      onEvents: (events) => {
+        this.#page = events;
+        this.#at = 0;
+        this.#serve();
+      },
+      onEnd: (error) => this.#end(error),
+    });
+    if (signal !== undefined) {
+      const onAbort = () => this.#end(cancelled(signal));
+      signal.addEventListener("abort", onAbort, { once: true });
+      this.#stopListening = () => signal.removeEventListener("abort", onAbort);
+    }
+  }
+
+  next(): Promise<IteratorResult<unknown, undefined>> {
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ resolve, reject });
+      this.#serve();
+    });
+  }
+
+  return(): Promise<IteratorResult<unknown, undefined>> {
+    this.#page = [];
+    this.#end(null);
+    return Promise.resolve({ done: true, value: undefined });
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  #serve(): void {
+    while (this.#waiting.length > 0 && this.#at < this.#page.length) {
+      const event = this.#page[this.#at++]!;
+      this.#waiting.shift()!.resolve({ done: false, value: this.#recorded(event) });
+      if (this.#at === this.#page.length && !this.#ended) this.#subscription.next();
+    }
+    if (!this.#ended || this.#at < this.#page.length) return;
+    for (const { resolve, reject } of this.#waiting.splice(0)) {
+      if (this.#error === null) resolve({ done: true, value: undefined });
+      else reject(this.#error);
+      // An error is told once; after it the iterator is done.
+      this.#error = null;
+    }
+  }
+
+  #end(error: AnnalsError | null): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#error = error;
+    this.#stopListening();
+    this.#subscription.cancel();
+    this.#serve();
+  }
+}
+
+function stateInput(
+  aggregate: AnyAggregate,
+  id: string,
+  { at, cached }: StateOptions,
+  events: boolean,
+): StateInput {
+  const point = at === undefined ? (cached === true ? "cached" : "now") : atOf(at);
+  return { aggregate, id: name("id", id), at: point, events };
+}
+
+function atOf(at: At): { revision: number } | { time: number } {
+  if ("revision" in at) {
+    if (!Number.isSafeInteger(at.revision) || at.revision < 0) {
+      throw invalidArgument(`expected a revision, found ${at.revision}`);
+    }
+    return { revision: at.revision };
+  }
+  return { time: millis(at.time) };
+}
+
+function millis(time: Date | string): number {
+  const at = typeof time === "string" ? Date.parse(time) : time.getTime();
+  if (Number.isNaN(at)) throw invalidArgument(`expected a time, found ${String(time)}`);
+  return at;
+}
+
+function name(what: string, value: string): string {
+  if (typeof value !== "string") throw invalidArgument(`expected a string as ${what}, found ${typeof value}`);
+  if (/\p{Surrogate}/u.test(value)) {
+    throw new AnnalsError("invalid-name", `expected ${what} of whole characters, found a lone surrogate`, {});
+  }
+  return value;
+}
+
+function optionalName(what: string, value: string | undefined): string | null {
+  return value === undefined ? null : name(what, value);
+}
+
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+
+function uuid(id: string): string {
+  if (!UUID.test(id)) throw invalidArgument(`expected a UUID as commandId, found ${JSON.stringify(id)}`);
+  return id;
+}
+
+function expectation(expected: NonNullable<ExecuteOptions["expectedRevision"]>) {
+  if (typeof expected === "number" && (!Number.isSafeInteger(expected) || expected < 0)) {
+    throw invalidArgument(`expected a revision as expectedRevision, found ${expected}`);
+  }
+  if (typeof expected === "string" && !["any", "no-stream", "stream-exists"].includes(expected)) {
+    throw invalidArgument(`expected "any", "no-stream", "stream-exists" or a revision, found ${JSON.stringify(expected)}`);
+  }
+  return expected;
+}
+
+function limit(value: number | undefined): number {
+  if (value !== undefined && (!Number.isSafeInteger(value) || value < 1 || value > 0xffff_ffff)) {
+    throw invalidArgument(`expected a limit of at least 1, found ${value}`);
+  }
+  return value ?? 0;
+}

@@ -1,0 +1,17 @@
+import type { OpenOptions } from "./engine.js";
+import * as glue from "./glue/annals.js";
+import type { EngineModule, WasmSource } from "./module.js";
+
+/** What an entry that brings the ready module takes. */
+export type ReadyOptions = OpenOptions & {
+  /** Another module, such as a Rust domain of the application's own. */
+  readonly module?: EngineModule;
+};
+
+/** The options with the ready module, whose code is at `wasm`, unless they bring one. */
+export function withModule(
+  options: ReadyOptions,
+  wasm: () => WasmSource | Promise<WasmSource>,
+): OpenOptions & { readonly module: EngineModule } {
+  return { ...options, module: options.module ?? { glue, wasm } };
+}

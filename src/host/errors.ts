@@ -1,0 +1,75 @@
+/** The stable codes of everything that can go wrong. They are part of the contract. */
+export type ErrorCode =
+  /** The domain refused the command; `details` has the domain's own code and details. */
+  | "refused"
+  /** The caller expected another revision; `details.actual` has the one found. */
+  | "wrong-revision"
+  /** Others were faster, each time. Ask again. */
+  | "contended"
+  /** The command id was used for another command. */
+  | "command-id-reused"
+  /** The store failed and the command may be in the log. Give it again with `details.commandId`. */
+  | "outcome-unknown"
+  /** `decide`, `reads` or `tags` threw or returned what they may not; `cause` has what they threw. */
+  | "domain-failed"
+  /** A stored event can't be parsed or folded; `details` has its stream and revision. */
+  | "unreadable-event"
+  | "unknown-aggregate"
+  | "no-such-revision"
+  /** A name is empty, too long or has control characters. */
+  | "invalid-name"
+  /** A command, event, state or metadata would not come back from JSON as it is. */
+  | "invalid-payload"
+  /** An argument can't be used. */
+  | "invalid-argument"
+  /** A position of another store, or of this store before it was restored. */
+  | "foreign-position"
+  /** Given up by the caller's signal or by closing the engine; not in the log. */
+  | "cancelled"
+  | "engine-closed"
+  /** The engine's code could not be loaded or compiled; `cause` says why. */
+  | "module-failed"
+  /** The engine panicked, which is a bug of ours. Open another; nothing acknowledged is lost. */
+  | "engine-poisoned"
+  /** The host used the engine wrongly. */
+  | "api-misuse"
+  | "storage-failed"
+  | "storage-busy"
+  | "storage-full"
+  | "storage-closed"
+  | "storage-timed-out"
+  | "foreign-epoch"
+  | "unknown-format";
+
+const BRAND = Symbol.for("annals.AnnalsError");
+
+/** Every error of Annals. Recognise it with {@link AnnalsError.is}, which works across copies. */
+export class AnnalsError<Details = unknown> extends Error {
+  override readonly name = "AnnalsError";
+  readonly code: ErrorCode;
+  readonly details: Details;
+
+  constructor(code: ErrorCode, message: string, details: Details, cause?: unknown) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.code = code;
+    this.details = details;
+    Object.defineProperty(this, BRAND, { value: true });
+  }
+
+  /** Whether `error` is an error of Annals, with this code if one is given. */
+  static is(error: unknown, code?: ErrorCode): error is AnnalsError {
+    if (typeof error !== "object" || error === null || !(BRAND in error)) return false;
+    return code === undefined || (error as unknown as AnnalsError).code === code;
+  }
+}
+
+/** The domain refused a command. */
+export class RefusedError<Refused = { code: string; details: unknown }> extends AnnalsError<Refused> {
+  constructor(refusal: Refused & { readonly code: string }) {
+    super("refused", `refused: ${refusal.code}`, refusal);
+  }
+}
+
+export function invalidArgument(message: string): AnnalsError {
+  return new AnnalsError("invalid-argument", message, {});
+}

@@ -1,0 +1,386 @@
+import { checkEpoch } from "../epoch.js";
+import { Listeners, type OnAdvanced } from "../listeners.js";
+import { matches } from "../query.js";
+import {
+  StorageFailure,
+  type AppendRequest,
+  type Commit,
+  type CommitFacts,
+  type FirstOutcome,
+  type Judge,
+  type Loaded,
+  type LoadRequest,
+  type LogPage,
+  type QueryItem,
+  type QueryLoad,
+  type ReadLogRequest,
+  type StorageAdapter,
+  type StoredEvent,
+  type StoreInfo,
+  type StreamLoad,
+  type StreamSlice,
+  type Verdict,
+} from "../storage.js";
+import { answerTo, Connection, type Stores } from "./connection.js";
+import { Recent } from "./recent.js";
+import {
+  advance,
+  checkState,
+  eventsOf,
+  eventsOfStream,
+  firstOutcomeOf,
+  readState,
+  recordsOf,
+  writeState,
+  type AppendRecord,
+  type StoreState,
+} from "./schema.js";
+
+export interface IndexedDbConfig {
+  /** Name of the database. All tabs of an origin that use it share the store. */
+  readonly name: string;
+  /** What a commit survives: `relaxed` the end of the browser, `strict` the end of power. */
+  readonly durability?: "relaxed" | "strict";
+  /** Instead of the global one. */
+  readonly indexedDB?: IDBFactory;
+}
+
+/** Events in the browser's database, one record per append. Several tabs may share it. */
+export function indexedDbStorage(config: IndexedDbConfig): StorageAdapter {
+  const factory = config.indexedDB ?? globalThis.indexedDB;
+  if ((factory as IDBFactory | undefined) === undefined) {
+    throw new StorageFailure("storage-failed", "expected IndexedDB, found none here");
+  }
+  return new IndexedDbAdapter(config.name, config.durability ?? "relaxed", factory);
+}
+
+/** Records to read at first, and at most, for a page of the log. */
+const FIRST_RECORDS = 16;
+const MOST_RECORDS = 1024;
+
+class IndexedDbAdapter implements StorageAdapter {
+  readonly #connection: Connection;
+  readonly #durability: "relaxed" | "strict";
+  readonly #channelName: string;
+  readonly #listeners = new Listeners();
+  readonly #recent = new Recent();
+  #channel: BroadcastChannel | undefined;
+
+  constructor(name: string, durability: "relaxed" | "strict", factory: IDBFactory) {
+    this.#connection = new Connection(factory, name, durability);
+    this.#durability = durability;
+    this.#channelName = `annals/${name}`;
+  }
+
+  async open(): Promise<StoreInfo> {
+    const { epoch, head } = await this.#connection.run("readonly", stateOf);
+    const durability = this.#durability === "strict" ? "power-loss" : "process-crash";
+    return { epoch, head, durability };
+  }
+
+  async append(request: AppendRequest, judge: Judge): Promise<Verdict[]> {
+    const { before, after, verdicts } = await this.#connection.run("readwrite", async (stores) => {
+      const { asOf } = this.#recent;
+      const [before, remembered] = await Promise.all([
+        stateOf(stores, request.epoch),
+        factsOf(stores, request.commits, this.#recent),
+      ]);
+      const holds = asOf.epoch === before.epoch && asOf.head === before.head;
+      const commits = holds ? remembered : await factsOf(stores, request.commits);
+      const { head, lastRecordedAt } = before;
+      const verdicts = judge({ head, lastRecordedAt, commits });
+      const after = advance(before, verdicts);
+      if (after.head > head) {
+        for (const record of recordsOf(request.commits, verdicts)) stores.appends.add(record);
+        writeState(stores.meta, after);
+      }
+      stores.commit();
+      return { before, after, verdicts };
+    });
+    this.#recent.sawAppend(before, request, verdicts);
+    if (after.head > before.head) this.#tell(after.head);
+    return verdicts;
+  }
+
+  load(request: LoadRequest): Promise<Loaded> {
+    return this.#connection.run("readonly", async (stores) => {
+      const [state, commands, streams, queries] = await Promise.all([
+        stateOf(stores, request.epoch),
+        firstOutcomes(stores, request.commands),
+        Promise.all(request.streams.map((load) => sliceOf(stores, load))),
+        Promise.all(request.queries.map((load) => allMatches(stores, load))),
+      ]);
+      request.streams.forEach(({ aggregateType, aggregateId }, index) => {
+        this.#recent.sawStream(state, aggregateType, aggregateId, streams[index]!.revision);
+      });
+      return { commands, streams, queries, head: state.head };
+    });
+  }
+
+  readLog(request: ReadLogRequest): Promise<LogPage> {
+    const { after, limit } = request;
+    return this.#connection.run("readonly", async (stores) => {
+      const { head } = await stateOf(stores, request.epoch);
+      const events: StoredEvent[] = [];
+      let next = after;
+      let wanted = FIRST_RECORDS;
+      for (let read = 0; read < MOST_RECORDS; ) {
+        const { records, upTo } = await recordsAfter(stores, next, filtersOf(request), wanted);
+        for (const event of records.flatMap(eventsOf)) {
+          if (event.position <= next || !passes(event, request)) continue;
+          events.push(event);
+          if (events.length === limit) return { events, next: event.position, head };
+        }
+        if (upTo === Infinity) return { events, next: Math.max(head, after), head };
+        next = upTo;
+        read += wanted;
+        // As many as the rest of the page takes, if they are like those before them.
+        wanted = Math.ceil(((limit - events.length) * read) / Math.max(events.length, 1));
+        wanted = Math.min(Math.max(wanted, FIRST_RECORDS), MOST_RECORDS);
+      }
+      // A transaction that reads much of the log would keep appends waiting.
+      return { events, next, head };
+    });
+  }
+
+  subscribe(onAdvanced: OnAdvanced): () => void {
+    const remove = this.#listeners.add(onAdvanced);
+    this.#openChannel();
+    return () => {
+      remove();
+      this.#closeChannel();
+    };
+  }
+
+  /** Lets go of the database. A request after this opens it again. */
+  close(): Promise<void> {
+    this.#closeChannel();
+    return this.#connection.close();
+  }
+
+  #tell(head: number): void {
+    this.#listeners.tell(head);
+    this.#openChannel()?.postMessage(head);
+  }
+
+  #openChannel(): BroadcastChannel | undefined {
+    if (typeof BroadcastChannel === "undefined") return undefined;
+    if (this.#channel === undefined) {
+      this.#channel = new BroadcastChannel(this.#channelName);
+      this.#channel.onmessage = ({ data }: MessageEvent<unknown>) =>
+        this.#listeners.tell(typeof data === "number" ? data : undefined);
+    }
+    return this.#channel;
+  }
+
+  #closeChannel(): void {
+    if (this.#listeners.size > 0) return;
+    this.#channel?.close();
+    this.#channel = undefined;
+  }
+}
+
+async function stateOf({ meta }: Stores, expectedEpoch?: string): Promise<StoreState> {
+  const state = checkState(await answerTo(readState(meta)));
+  if (expectedEpoch !== undefined) checkEpoch(expectedEpoch, state.epoch);
+  return state;
+}
+
+/** What is remembered is asked before anything is awaited, so that it is all of one head. */
+async function factsOf(
+  stores: Stores,
+  commits: readonly Commit[],
+  recent?: Recent,
+): Promise<CommitFacts[]> {
+  const revisions = commits.map(
+    ({ aggregateType, aggregateId }) =>
+      recent?.revision(aggregateType, aggregateId) ?? revisionOf(stores, aggregateType, aggregateId),
+  );
+  const matches = commits.map(({ condition }) => {
+    if (condition === null) return null;
+    const match = recent?.firstMatch(condition);
+    return match === undefined ? firstMatch(stores, condition) : match;
+  });
+  const outcomes = firstOutcomes(
+    stores,
+    commits.map(({ commandId }) => commandId),
+  );
+  const facts = await Promise.all([Promise.all(revisions), outcomes, Promise.all(matches)]);
+  const [revision, first, matched] = facts;
+  return commits.map((_, index) => ({
+    revision: revision[index]!,
+    first: first[index]!,
+    matched: matched[index]!,
+  }));
+}
+
+async function revisionOf(
+  { appends }: Stores,
+  aggregateType: string,
+  aggregateId: string,
+): Promise<number> {
+  const range = IDBKeyRange.bound([aggregateType, aggregateId], [aggregateType, aggregateId, []]);
+  const cursor = await answerTo(appends.index("streams").openKeyCursor(range, "prev"));
+  return cursor === null ? 0 : (cursor.key as [string, string, number])[2];
+}
+
+async function firstOutcomes(
+  { appends }: Stores,
+  commandIds: readonly string[],
+): Promise<(FirstOutcome | null)[]> {
+  if (commandIds.length === 0) return [];
+  const index = appends.index("commandIds");
+  // New ids sort by time, so one look tells that none of them is known, as is nearly always so.
+  const sorted = [...commandIds].sort();
+  const range = IDBKeyRange.bound(sorted[0], sorted.at(-1));
+  if ((await answerTo(index.getKey(range))) === undefined) return commandIds.map(() => null);
+  return Promise.all(
+    commandIds.map(async (id) => {
+      const record = await answerTo<AppendRecord | undefined>(index.get(id));
+      return firstOutcomeOf(record, id);
+    }),
+  );
+}
+
+async function sliceOf(stores: Stores, load: StreamLoad): Promise<StreamSlice> {
+  const { aggregateType, aggregateId, after, untilRevision, untilTime, limit } = load;
+  const until = untilRevision ?? Infinity;
+  // Each record has at least one event of the stream. One record more is to see `more`, another
+  // is the one that `after` is in: if it is there, the last record tells the stream's revision.
+  const count = Math.max(Math.min(until - after, limit), 0) + 2;
+  const range = IDBKeyRange.bound(
+    [aggregateType, aggregateId, after],
+    [aggregateType, aggregateId, []],
+  );
+  const records = await answerTo<AppendRecord[]>(
+    stores.appends.index("streams").getAll(range, count),
+  );
+  const found = records.flatMap((record) => eventsOfStream(record, aggregateType, aggregateId));
+  const isWhole = records.length < count && (found.length > 0 || after === 0);
+  const revision = isWhole
+    ? (found.at(-1)?.revision ?? 0)
+    : await revisionOf(stores, aggregateType, aggregateId);
+  const events = found.filter(
+    (event) =>
+      event.revision > after &&
+      event.revision <= until &&
+      (untilTime === null || event.recordedAt <= untilTime),
+  );
+  return { events: events.slice(0, limit), revision, more: events.length > limit };
+}
+
+/** The lowest position of an event that matches a condition. */
+async function firstMatch(stores: Stores, { query, after }: QueryLoad): Promise<number | null> {
+  const positions = await Promise.all(
+    query.map(async (item) => {
+      const parts = partsOf(item);
+      // A record found by a single part has a match for certain.
+      const { heads } = await headsAfter(stores, after, parts, parts.length > 1 ? undefined : 1);
+      for (const head of heads) {
+        const [record] = await recordsAt(stores, [head]);
+        const match = eventsOf(record!).find((event) => event.position > after && fits(event, item));
+        if (match !== undefined) return match.position;
+      }
+      return Infinity;
+    }),
+  );
+  const lowest = Math.min(...positions);
+  return lowest === Infinity ? null : lowest;
+}
+
+async function allMatches(stores: Stores, { query, after }: QueryLoad): Promise<StoredEvent[]> {
+  const found = await Promise.all(query.map((item) => headsAfter(stores, after, partsOf(item))));
+  const heads = new Set(found.flatMap(({ heads }) => heads));
+  const records = await recordsAt(stores, [...heads].sort(ascending));
+  return records
+    .flatMap(eventsOf)
+    .filter((event) => event.position > after && query.some((item) => fits(event, item)));
+}
+
+/** An index, and names of which an event must have one. */
+interface Part {
+  readonly index: "tags" | "types";
+  readonly anyOf: readonly string[];
+}
+
+function partsOf({ types, tags }: QueryItem): Part[] {
+  const parts: Part[] = tags.map((tag) => ({ index: "tags", anyOf: [tag] }));
+  if (types.length > 0) parts.push({ index: "types", anyOf: types });
+  return parts;
+}
+
+function fits(event: StoredEvent, item: QueryItem): boolean {
+  return matches(item, event.type, tagsOf(event));
+}
+
+function filtersOf({ types, tags }: ReadLogRequest): Part[] {
+  const parts: Part[] = [];
+  if (tags.length > 0) parts.push({ index: "tags", anyOf: tags });
+  if (types.length > 0) parts.push({ index: "types", anyOf: types });
+  return parts;
+}
+
+function passes(event: StoredEvent, { types, aggregateTypes, tags }: ReadLogRequest): boolean {
+  return (
+    (types.length === 0 || types.includes(event.type)) &&
+    (aggregateTypes.length === 0 || aggregateTypes.includes(event.aggregateType)) &&
+    (tags.length === 0 || tagsOf(event).some((tag) => tags.includes(tag)))
+  );
+}
+
+function tagsOf(event: StoredEvent): string[] {
+  return JSON.parse(event.tags) as string[];
+}
+
+/**
+ * Keys of the records with events after a position, in each of which every part finds something,
+ * though not always in one event. They are all there are up to `upTo`.
+ */
+async function headsAfter(
+  { appends }: Stores,
+  position: number,
+  parts: readonly Part[],
+  limit?: number,
+): Promise<{ readonly heads: number[]; readonly upTo: number }> {
+  const keysIn = (source: IDBObjectStore | IDBIndex, range: IDBKeyRange) =>
+    answerTo(source.getAllKeys(range, limit)) as Promise<number[]>;
+  const keysOf = ({ index, anyOf }: Part) =>
+    anyOf.map((name) =>
+      keysIn(appends.index(index), IDBKeyRange.bound([name, position], [name, []], true)),
+    );
+  const lists = await Promise.all(
+    parts.length === 0
+      ? [Promise.all([keysIn(appends, IDBKeyRange.lowerBound(position, true))])]
+      : parts.map((part) => Promise.all(keysOf(part))),
+  );
+  const upTo = Math.min(
+    ...lists.flat().map((keys) => (keys.length === limit ? keys.at(-1)! : Infinity)),
+  );
+  const sets = lists.map((keys) => new Set(keys.flat()));
+  const heads = [...sets[0]!].filter((head) => head <= upTo && sets.every((set) => set.has(head)));
+  return { heads: heads.sort(ascending), upTo };
+}
+
+/** As {@link headsAfter}, with the records. */
+async function recordsAfter(
+  stores: Stores,
+  position: number,
+  parts: readonly Part[],
+  limit: number,
+): Promise<{ readonly records: AppendRecord[]; readonly upTo: number }> {
+  if (parts.length > 0) {
+    const { heads, upTo } = await headsAfter(stores, position, parts, limit);
+    return { records: await recordsAt(stores, heads), upTo };
+  }
+  const range = IDBKeyRange.lowerBound(position, true);
+  const records = await answerTo<AppendRecord[]>(stores.appends.getAll(range, limit));
+  return { records, upTo: records.length === limit ? records.at(-1)!.head : Infinity };
+}
+
+function recordsAt({ appends }: Stores, heads: readonly number[]): Promise<AppendRecord[]> {
+  return Promise.all(heads.map((head) => answerTo<AppendRecord>(appends.get(head))));
+}
+
+function ascending(a: number, b: number): number {
+  return a - b;
+}

@@ -1,0 +1,137 @@
+import { asCommitFailure, asFailure, isLost, unknownFormat } from "./errors.js";
+import { APPENDS, createStores, FORMAT, META } from "./schema.js";
+
+export interface Stores {
+  readonly meta: IDBObjectStore;
+  readonly appends: IDBObjectStore;
+  /** Everything has been asked for: the browser need not wait for the answers to commit. */
+  commit(): void;
+}
+
+type Work<Result> = (stores: Stores) => Promise<Result>;
+
+/** The connection to the database: opened when it is needed, and again after it was lost. */
+export class Connection {
+  readonly #factory: IDBFactory;
+  readonly #name: string;
+  readonly #durability: "relaxed" | "strict";
+  #database: Promise<IDBDatabase> | undefined;
+
+  constructor(factory: IDBFactory, name: string, durability: "relaxed" | "strict") {
+    this.#factory = factory;
+    this.#name = name;
+    this.#durability = durability;
+  }
+
+  /**
+   * Runs `work` in a transaction, which may await nothing but requests of that transaction. If
+   * `work` fails, nothing is applied. A read-write transaction has completed when this resolves.
+   */
+  async run<Result>(mode: IDBTransactionMode, work: Work<Result>): Promise<Result> {
+    try {
+      return await this.#attempt(mode, work);
+    } catch (error) {
+      if (!isLost(error)) throw asFailure(error);
+    }
+    try {
+      return await this.#attempt(mode, work);
+    } catch (error) {
+      throw asFailure(error);
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.#database !== undefined) await this.#release(this.#database);
+  }
+
+  async #attempt<Result>(mode: IDBTransactionMode, work: Work<Result>): Promise<Result> {
+    const connection = (this.#database ??= this.#open());
+    try {
+      const database = await connection;
+      const transaction = database.transaction([META, APPENDS], mode, {
+        durability: this.#durability,
+      });
+      return await runIn(transaction, work);
+    } catch (error) {
+      if (isLost(error)) void this.#release(connection);
+      throw error;
+    }
+  }
+
+  #open(): Promise<IDBDatabase> {
+    const connection = openDatabase(this.#factory, this.#name).then((database) => {
+      // Another tab wants to upgrade or delete the database, or the browser has taken it away.
+      database.onversionchange = database.onclose = () => void this.#release(connection);
+      return database;
+    });
+    connection.catch(() => void this.#release(connection));
+    return connection;
+  }
+
+  async #release(connection: Promise<IDBDatabase>): Promise<void> {
+    if (this.#database === connection) this.#database = undefined;
+    await connection.then(
+      (database) => database.close(),
+      () => undefined,
+    );
+  }
+}
+
+async function runIn<Result>(transaction: IDBTransaction, work: Work<Result>): Promise<Result> {
+  const completed = completion(transaction);
+  let result: Result;
+  try {
+    result = await work({
+      meta: transaction.objectStore(META),
+      appends: transaction.objectStore(APPENDS),
+      commit: () => transaction.commit(),
+    });
+  } catch (error) {
+    abort(transaction);
+    throw error;
+  }
+  if (transaction.mode === "readwrite") {
+    await completed.catch((error: unknown) => {
+      throw asCommitFailure(error);
+    });
+  }
+  return result;
+}
+
+/** The answer to a request. Awaiting it keeps the transaction alive. */
+export function answerTo<Result>(request: IDBRequest<Result>): Promise<Result> {
+  return new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
+}
+
+function openDatabase(factory: IDBFactory, name: string): Promise<IDBDatabase> {
+  const request = factory.open(name, FORMAT);
+  request.onupgradeneeded = () => createStores(request.result);
+  return answerTo(request).then((database) => {
+    if ([META, APPENDS].every((name) => database.objectStoreNames.contains(name))) return database;
+    database.close();
+    throw unknownFormat("another database");
+  });
+}
+
+function completion(transaction: IDBTransaction): Promise<void> {
+  const completed = new Promise<void>((resolve, reject) => {
+    transaction.oncomplete = () => resolve();
+    transaction.onabort = () =>
+      reject(transaction.error ?? new DOMException("the transaction was aborted", "AbortError"));
+  });
+  // Where nobody waits for it, the request that failed has told.
+  completed.catch(() => undefined);
+  return completed;
+}
+
+/** Fails where the transaction has ended by itself. */
+function abort(transaction: IDBTransaction): void {
+  try {
+    transaction.abort();
+  } catch {
+    // Nothing is left to abort.
+  }
+}

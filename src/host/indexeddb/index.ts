@@ -1,0 +1,1 @@
+export { indexedDbStorage, type IndexedDbConfig } from "./adapter.js";

@@ -1,0 +1,103 @@
+import { AnnalsError } from "./errors.js";
+
+/** The deepest nesting of a payload, as in the core. */
+const MAX_DEPTH = 120;
+/** The longest payload in bytes, as in the core. */
+const MAX_BYTES = 1024 * 1024;
+
+/** A value that equals its JSON round trip, and its text. */
+export interface Payload {
+  readonly value: unknown;
+  readonly text: string;
+}
+
+/**
+ * Writes a value as JSON. What would not come back as it is (a function, a date, NaN, an integer
+ * beyond 2^53, half a surrogate pair, a cycle) is refused with its place. Only `undefined` members
+ * of objects are left out, as everywhere in JavaScript; `value` is then without them.
+ */
+export function toPayload(value: unknown, what: string): Payload {
+  const same = check(value, what, 0);
+  const text = JSON.stringify(value);
+  // A code unit takes at most three bytes, so short texts need no count.
+  if (text.length * 3 > MAX_BYTES && utf8Length(text) > MAX_BYTES) {
+    throw invalid(`${what}: expected at most ${MAX_BYTES} bytes of JSON`);
+  }
+  return { value: same ? value : JSON.parse(text), text };
+}
+
+/** Length of a string in UTF-8. */
+export function utf8Length(text: string): number {
+  let bytes = text.length;
+  for (let index = 0; index < text.length; index += 1) {
+    const unit = text.charCodeAt(index);
+    // A pair takes four bytes, two for each of its halves.
+    if (unit > 0x7f) bytes += unit > 0x7ff && (unit < 0xd800 || unit > 0xdfff) ? 2 : 1;
+  }
+  return bytes;
+}
+
+/** Whether the value equals its JSON round trip as it is. */
+function check(value: unknown, place: string, depth: number): boolean {
+  switch (typeof value) {
+    case "string":
+      if (!isWellFormed(value)) throw invalid(`${place}: expected whole characters, found a lone surrogate`);
+      return true;
+    case "number":
+      if (!Number.isFinite(value)) throw invalid(`${place}: expected a finite number, found ${value}`);
+      if (Number.isInteger(value) && !Number.isSafeInteger(value) && Math.abs(value) < 1e21) {
+        throw invalid(`${place}: expected an integer within 2^53, found ${value}`);
+      }
+      return !Object.is(value, -0);
+    case "boolean":
+      return true;
+    case "object":
+      return value === null || checkObject(value, place, depth);
+    default:
+      throw invalid(`${place}: expected JSON, found ${typeof value}`);
+  }
+}
+
+function checkObject(value: object, place: string, depth: number): boolean {
+  if (depth >= MAX_DEPTH) throw invalid(`${place}: expected at most ${MAX_DEPTH} levels of nesting`);
+  let same = true;
+  if (Array.isArray(value)) {
+    for (let index = 0; index < value.length; index += 1) {
+      if (!check(value[index], `${place}[${index}]`, depth + 1)) same = false;
+    }
+    return same;
+  }
+  const prototype: unknown = Object.getPrototypeOf(value);
+  if ((prototype !== Object.prototype && prototype !== null) || "toJSON" in value) {
+    // Objects of another realm are plain too.
+    const isPlain = Object.prototype.toString.call(value) === "[object Object]" && !("toJSON" in value)
+      && (prototype as { constructor?: { name?: string } } | null)?.constructor?.name === "Object";
+    if (!isPlain) throw invalid(`${place}: expected a plain object`);
+  }
+  for (const key of Object.keys(value)) {
+    const member = (value as Record<string, unknown>)[key];
+    if (member === undefined) same = false;
+    else if (!check(member, `${place}.${key}`, depth + 1)) same = false;
+    if (!isWellFormed(key)) throw invalid(`${place}: expected whole characters in a key`);
+  }
+  return same;
+}
+
+const LONE_SURROGATE = /\p{Surrogate}/u;
+
+function isWellFormed(text: string): boolean {
+  return !LONE_SURROGATE.test(text);
+}
+
+function invalid(message: string): AnnalsError {
+  return new AnnalsError("invalid-payload", message, {});
+}
+
+/** Freezes a value and all it holds. What is frozen already is taken to be frozen all through. */
+export function deepFreeze<T>(value: T): T {
+  if (typeof value === "object" && value !== null && !Object.isFrozen(value)) {
+    Object.freeze(value);
+    for (const key of Object.keys(value)) deepFreeze((value as Record<string, unknown>)[key]);
+  }
+  return value;
+}

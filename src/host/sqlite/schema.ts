@@ -1,0 +1,233 @@
+import { newEpoch } from "../epoch.js";
+import { StorageFailure } from "../storage.js";
+import { unknownFormat } from "./errors.js";
+
+/** The part of `node:sqlite`, `better-sqlite3` and `libsql` that is used. */
+export interface SqliteDatabase {
+  exec(sql: string): unknown;
+  prepare(sql: string): SqliteStatement;
+}
+
+export interface SqliteStatement {
+  run(...parameters: SqliteValue[]): unknown;
+  get(...parameters: SqliteValue[]): unknown;
+  all(...parameters: SqliteValue[]): unknown[];
+}
+
+export type SqliteValue = string | number | null;
+
+const FORMAT = 1;
+
+/** "Anls": what `file` and others can tell the database by. */
+const APPLICATION_ID = 0x416e6c73;
+
+const TABLES = `
+  CREATE TABLE annals_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE events (
+    position INTEGER PRIMARY KEY,
+    event_id TEXT NOT NULL,
+    aggregate_type TEXT NOT NULL,
+    aggregate_id TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    event_type TEXT NOT NULL,
+    schema_version INTEGER NOT NULL,
+    recorded_at TEXT NOT NULL,
+    issued_at TEXT NOT NULL,
+    command_id TEXT NOT NULL,
+    correlation_id TEXT NOT NULL,
+    causation_id TEXT,
+    actor TEXT,
+    metadata TEXT,
+    tags TEXT NOT NULL,
+    data TEXT NOT NULL,
+    subject TEXT, -- reserved, with key_id: whose data it is, and the key it is encrypted with
+    key_id TEXT,
+    UNIQUE (aggregate_type, aggregate_id, revision)
+  ) STRICT;
+
+  CREATE INDEX events_by_type ON events (event_type);
+
+  CREATE TABLE event_tags (
+    tag TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    PRIMARY KEY (tag, position)
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE commands (
+    command_id TEXT PRIMARY KEY,
+    hash TEXT NOT NULL,
+    aggregate_type TEXT NOT NULL,
+    aggregate_id TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    recorded_at TEXT NOT NULL,
+    commit_hash TEXT -- reserved: a log that can be verified
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TRIGGER events_are_not_updated BEFORE UPDATE ON events
+    BEGIN SELECT RAISE(ABORT, 'events can only be appended'); END;
+  CREATE TRIGGER events_are_not_deleted BEFORE DELETE ON events
+    BEGIN SELECT RAISE(ABORT, 'events can only be appended'); END;
+  CREATE TRIGGER commands_are_not_updated BEFORE UPDATE ON commands
+    BEGIN SELECT RAISE(ABORT, 'commands can only be appended'); END;
+  CREATE TRIGGER commands_are_not_deleted BEFORE DELETE ON commands
+    BEGIN SELECT RAISE(ABORT, 'commands can only be appended'); END;
+`;
+
+/** Every name that {@link TABLES} takes. */
+const NAMES = [...TABLES.matchAll(/CREATE (?:TABLE|INDEX|TRIGGER) (\w+)/g)].map(([, name]) => name!);
+
+/** Columns of an event, under the names of `StoredEvent`. */
+const EVENT = `
+  position, aggregate_type AS aggregateType, aggregate_id AS aggregateId, revision,
+  event_id AS eventId, event_type AS type, schema_version AS schemaVersion, tags,
+  recorded_at AS recordedAt, issued_at AS issuedAt, command_id AS commandId,
+  correlation_id AS correlationId, causation_id AS causationId, actor, metadata AS extra, data`;
+
+const STATEMENTS = {
+  dataVersion: `PRAGMA data_version`,
+
+  state: `
+    SELECT meta.value AS epoch, last.position AS head, last.recorded_at AS lastRecordedAt
+    FROM annals_meta AS meta
+    LEFT JOIN events AS last ON last.position = (SELECT max(position) FROM events)
+    WHERE meta.key = 'epoch'`,
+  firstOutcome: `
+    SELECT hash, aggregate_type AS aggregateType, aggregate_id AS aggregateId, position, revision,
+      count, recorded_at AS recordedAt
+    FROM commands WHERE command_id = ?`,
+  revision: `
+    SELECT max(revision) AS revision FROM events WHERE aggregate_type = ? AND aggregate_id = ?`,
+  recordedAt: `
+    SELECT recorded_at AS recordedAt
+    FROM events WHERE aggregate_type = ? AND aggregate_id = ? AND revision = ?`,
+  streamEvents: `
+    SELECT ${EVENT} FROM events
+    WHERE aggregate_type = ? AND aggregate_id = ? AND revision > ? AND revision <= ?
+    ORDER BY revision`,
+
+  seekAll: `SELECT position FROM events WHERE position >= ? ORDER BY position LIMIT 1`,
+  seekTag: `
+    SELECT position FROM event_tags WHERE tag = ? AND position >= ? ORDER BY position LIMIT 1`,
+  seekType: `
+    SELECT position FROM events WHERE event_type = ? AND position >= ? ORDER BY position LIMIT 1`,
+  // The + keeps SQLite from sorting all events of the aggregate types to find the first.
+  seekAggregateTypes: `
+    SELECT position FROM events
+    WHERE +aggregate_type IN (SELECT value FROM json_each(?)) AND position >= ?
+    ORDER BY position LIMIT 1`,
+  page: `SELECT ${EVENT} FROM events WHERE position > ? ORDER BY position LIMIT ?`,
+  eventsAt: `
+    SELECT ${EVENT} FROM json_each(?) AS wanted CROSS JOIN events ON position = wanted.value
+    ORDER BY wanted.key`,
+
+  insertEvent: `
+    INSERT INTO events (position, event_id, aggregate_type, aggregate_id, revision, event_type,
+      schema_version, recorded_at, issued_at, command_id, correlation_id, causation_id, actor,
+      metadata, tags, data)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+  insertTag: `INSERT OR IGNORE INTO event_tags (tag, position) VALUES (?, ?)`,
+  insertCommand: `
+    INSERT INTO commands (command_id, hash, aggregate_type, aggregate_id, position, revision, count,
+      recorded_at)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+} as const;
+
+export type Statements = { readonly [Name in keyof typeof STATEMENTS]: SqliteStatement };
+
+export interface PreparedStore {
+  readonly statements: Statements;
+  readonly inMemory: boolean;
+}
+
+/** Makes the database a store, if it is none. One that is somebody else's is left as it was. */
+export function prepareStore(database: SqliteDatabase, durability: "full" | "normal"): PreparedStore {
+  // Waiting is done outside the driver, which would stop the whole process.
+  database.exec("PRAGMA busy_timeout = 0");
+  const isNew = !isStore(database);
+  const mode = pragma(database, "journal_mode = WAL");
+  const inMemory = mode === "memory";
+  if (!inMemory && mode !== "wal") {
+    throw new StorageFailure("storage-failed", `expected journal mode wal, found ${String(mode)}`);
+  }
+  database.exec(`PRAGMA synchronous = ${durability === "full" ? "FULL" : "NORMAL"}`);
+  if (isNew) create(database);
+  return { statements: prepareStatements(database), inMemory };
+}
+
+function create(database: SqliteDatabase): void {
+  database.exec("BEGIN IMMEDIATE");
+  try {
+    // Another process may have been faster.
+    if (!isStore(database)) {
+      // A file that others use as well keeps their marks.
+      if (isEmpty(database)) {
+        database.exec(`PRAGMA application_id = ${APPLICATION_ID}`);
+        database.exec(`PRAGMA user_version = ${FORMAT}`);
+      }
+      database.exec(TABLES);
+      const insert = database.prepare("INSERT INTO annals_meta (key, value) VALUES (?, ?)");
+      insert.run("format", String(FORMAT));
+      insert.run("epoch", newEpoch());
+    }
+    database.exec("COMMIT");
+  } catch (error) {
+    rollBack(database);
+    throw error;
+  }
+}
+
+/** Fails where the driver has rolled back by itself. */
+export function rollBack(database: SqliteDatabase): void {
+  try {
+    database.exec("ROLLBACK");
+  } catch {
+    // Nothing is left to roll back.
+  }
+}
+
+/** Whether the database is a store of this format; one that has no place for a store is refused. */
+function isStore(database: SqliteDatabase): boolean {
+  const taken = database
+    .prepare("SELECT name FROM sqlite_schema WHERE lower(name) IN (SELECT value FROM json_each(?))")
+    .all(JSON.stringify(NAMES)) as { readonly name: string }[];
+  const applicationId = pragma(database, "application_id");
+  if (taken.length === 0) {
+    if (applicationId === 0 || applicationId === APPLICATION_ID) return false;
+    throw unknownFormat(`a database with application id ${String(applicationId)}`);
+  }
+  const format = formatOf(database, taken[0]!.name);
+  if (format !== String(FORMAT)) throw unknownFormat(`format ${format}, not ${FORMAT}`);
+  return true;
+}
+
+function formatOf(database: SqliteDatabase, name: string): string {
+  let row: { readonly value: string } | undefined;
+  try {
+    row = database.prepare("SELECT value FROM annals_meta WHERE key = 'format'").get() as typeof row;
+  } catch (error) {
+    throw unknownFormat(`something else that is called ${name}`, error);
+  }
+  if (row === undefined) throw unknownFormat(`something else that is called ${name}`);
+  return row.value;
+}
+
+function isEmpty(database: SqliteDatabase): boolean {
+  return (
+    database.prepare("SELECT 1 FROM sqlite_schema").get() === undefined &&
+    pragma(database, "user_version") === 0
+  );
+}
+
+function pragma(database: SqliteDatabase, text: string): unknown {
+  const row = database.prepare(`PRAGMA ${text}`).get() as object;
+  return Object.values(row)[0];
+}
+
+function prepareStatements(database: SqliteDatabase): Statements {
+  return Object.fromEntries(
+    Object.entries(STATEMENTS).map(([name, sql]) => [name, database.prepare(sql)]),
+  ) as Statements;
+}

@@ -1,0 +1,254 @@
+/**
+ * What a storage adapter is: a log that answers four requests. The engine does the thinking; an
+ * adapter keeps, finds and locks.
+ *
+ * An answer may be given at once (synchronous stores) or as a promise. A failure is thrown as a
+ * {@link StorageFailure}; anything else that is thrown counts as `storage-failed` with an unknown
+ * effect.
+ */
+export interface StorageAdapter {
+  /** Opens the store, creating it if there is none, and says what it is. May be called again. */
+  open(): Answer<StoreInfo>;
+
+  /**
+   * Appends commits. In one transaction: take the write lock; compare the store's epoch with the
+   * request's (`foreign-epoch` if it differs); read the facts; call `judge` once, with nothing
+   * awaited between it and the writes but writes; write each commit whose verdict is `committed`,
+   * with the positions and revisions the verdict gives; resolve once all is as durable as
+   * {@link StoreInfo.durability} says.
+   */
+  append(request: AppendRequest, judge: Judge): Answer<Verdict[]>;
+
+  /** Reads first outcomes, streams and queries, all of one moment. */
+  load(request: LoadRequest): Answer<Loaded>;
+
+  /** Reads a page of the log in order of position. */
+  readLog(request: ReadLogRequest): Answer<LogPage>;
+
+  /**
+   * Calls `onAdvanced` after others (other tabs, processes, engines on the same adapter) have
+   * appended, with the position of the last event if it is known. Returns the way to stop it.
+   */
+  subscribe?(onAdvanced: (position?: number) => void): () => void;
+
+  /** Releases what the adapter opened itself. May be called twice. */
+  close(): Answer<void>;
+}
+
+export type Answer<T> = T | Promise<T>;
+
+export interface StoreInfo {
+  /** Identity of the store and of this life of it. A restored copy has another. */
+  readonly epoch: string;
+  /** Position of its last event, 0 if it has none. */
+  readonly head: number;
+  /** What an acknowledged append survives. */
+  readonly durability: Durability;
+}
+
+export type Durability = "memory" | "process-crash" | "power-loss" | "replicated";
+
+export interface AppendRequest {
+  readonly epoch: string;
+  /** In order; each is atomic for itself. */
+  readonly commits: readonly Commit[];
+}
+
+export interface Commit {
+  readonly commandId: string;
+  /** Digest of what the command asked; kept with the command's id. */
+  readonly hash: string;
+  readonly aggregateType: string;
+  readonly aggregateId: string;
+  /** ISO 8601, UTC, milliseconds. */
+  readonly issuedAt: string;
+  readonly correlationId: string;
+  readonly causationId: string | null;
+  readonly actor: string | null;
+  /** JSON text of the application's own metadata. */
+  readonly extra: string | null;
+  /** Facts wanted: the lowest position after `after` of an event that matches `query`. */
+  readonly condition: { readonly query: Query; readonly after: number } | null;
+  /** At least one. */
+  readonly events: readonly CommitEvent[];
+}
+
+export interface CommitEvent {
+  readonly eventId: string;
+  readonly type: string;
+  readonly schemaVersion: number;
+  readonly tags: readonly string[];
+  /** JSON text, stored byte for byte. */
+  readonly data: string;
+}
+
+/** An event matches if it matches any item: one of its types (if it names any) and all its tags. */
+export type Query = readonly QueryItem[];
+
+export interface QueryItem {
+  readonly types: readonly string[];
+  readonly tags: readonly string[];
+}
+
+/** The engine's one pure function that says what may be appended. Throws if it no longer wants to. */
+export type Judge = (facts: Facts) => Verdict[];
+
+/** What the store knows, under the write lock, before the first commit. */
+export interface Facts {
+  /** Position of the last event, 0 if there is none. */
+  head: number;
+  /** Milliseconds since 1970 at which it was recorded, 0 if there is none. */
+  lastRecordedAt: number;
+  /** One per commit, in order. */
+  commits: CommitFacts[];
+}
+
+export interface CommitFacts {
+  /** Number of events in the commit's stream. */
+  revision: number;
+  /** What the store remembers of the commit's command id. */
+  first: FirstOutcome | null;
+  /** Position of an event after the condition's position that matches it. */
+  matched: number | null;
+}
+
+/** What the store remembers of a committed command, for ever. */
+export interface FirstOutcome {
+  readonly hash: string;
+  readonly aggregateType: string;
+  readonly aggregateId: string;
+  /** Position of its first event; the others follow without a gap. */
+  readonly position: number;
+  /** Revision of its last event. */
+  readonly revision: number;
+  /** Number of its events. */
+  readonly count: number;
+  /** Milliseconds since 1970. */
+  readonly recordedAt: number;
+}
+
+export type Verdict =
+  | {
+      readonly kind: "committed";
+      /** Position of the first event; the others follow without a gap. */
+      readonly position: number;
+      /** Revision of the last event. */
+      readonly revision: number;
+      readonly count: number;
+      /** Milliseconds since 1970. Never less than that of the store's last event. */
+      readonly recordedAt: number;
+    }
+  | { readonly kind: "conflict"; readonly reason: "revision" | "matched" | "neighbour"; readonly at: number }
+  | { readonly kind: "duplicate"; readonly first: FirstOutcome }
+  | { readonly kind: "command-id-reused"; readonly first: FirstOutcome };
+
+export interface LoadRequest {
+  readonly epoch: string;
+  readonly commands: readonly string[];
+  readonly streams: readonly StreamLoad[];
+  readonly queries: readonly QueryLoad[];
+}
+
+export interface StreamLoad {
+  readonly aggregateType: string;
+  readonly aggregateId: string;
+  /** Events with a higher revision … */
+  readonly after: number;
+  /** … up to this revision, if it is not null … */
+  readonly untilRevision: number | null;
+  /** … recorded at or before this time (ISO 8601, UTC, milliseconds), if it is not null … */
+  readonly untilTime: string | null;
+  /** … but no more than this. */
+  readonly limit: number;
+}
+
+export interface QueryLoad {
+  readonly query: Query;
+  readonly after: number;
+}
+
+export interface Loaded {
+  readonly commands: (FirstOutcome | null)[];
+  readonly streams: StreamSlice[];
+  /** Matches in order of position. */
+  readonly queries: StoredEvent[][];
+  /** Position of the store's last event at that moment. */
+  readonly head: number;
+}
+
+export interface StreamSlice {
+  readonly events: StoredEvent[];
+  /** Number of events in the stream at that moment. */
+  readonly revision: number;
+  /** Whether `limit` left out events that the request asked for. */
+  readonly more: boolean;
+}
+
+export interface ReadLogRequest {
+  readonly epoch: string;
+  readonly after: number;
+  /** Empty lists let everything pass; of `tags` any is enough. */
+  readonly types: readonly string[];
+  readonly aggregateTypes: readonly string[];
+  readonly tags: readonly string[];
+  readonly limit: number;
+}
+
+export interface LogPage {
+  readonly events: StoredEvent[];
+  /** Up to where the log has been read. At least the last event's position; `head` at the end. */
+  readonly next: number;
+  readonly head: number;
+}
+
+/** An event as a store gives it back. Texts are exactly those that were appended. */
+export interface StoredEvent {
+  readonly position: number;
+  readonly aggregateType: string;
+  readonly aggregateId: string;
+  readonly revision: number;
+  readonly eventId: string;
+  readonly type: string;
+  readonly schemaVersion: number;
+  /** JSON text of an array of strings. */
+  readonly tags: string;
+  /** ISO 8601, UTC, milliseconds. */
+  readonly recordedAt: string;
+  readonly issuedAt: string;
+  readonly commandId: string;
+  readonly correlationId: string;
+  readonly causationId: string | null;
+  readonly actor: string | null;
+  readonly extra: string | null;
+  readonly data: string;
+}
+
+export type StorageCode =
+  | "storage-failed"
+  | "storage-busy"
+  | "storage-full"
+  | "storage-closed"
+  | "foreign-epoch"
+  | "storage-timed-out"
+  | "unknown-format";
+
+/** How an adapter says that it can't answer. */
+export class StorageFailure extends Error {
+  override readonly name = "StorageFailure";
+  readonly code: StorageCode;
+  /** Whether the same request may succeed soon. */
+  readonly retryable: boolean;
+  /** Whether a failed append may be in the log all the same. */
+  readonly mayBeApplied: boolean;
+
+  constructor(
+    code: StorageCode,
+    message: string,
+    options: { retryable?: boolean; mayBeApplied?: boolean; cause?: unknown } = {},
+  ) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.retryable = options.retryable ?? false;
+    this.mayBeApplied = options.mayBeApplied ?? false;
+  }
+}

@@ -1,0 +1,262 @@
+//! Messages from JavaScript. `src/host/wire.ts` is the other side.
+
+use std::sync::Arc;
+
+use crate::error::{Applied, StorageError, StorageErrorCode};
+use crate::event::{CommitSummary, FirstOutcome, Metadata, NewEvent, Payload, TaskId};
+use crate::judge::{CommitFacts, Facts};
+use crate::protocol::{
+    Answer, Conflict, DomainAnswer, DomainResult, Durability, Epoch, EventRow, Execute, Info,
+    Input, Loaded, LogFilter, LogPage, Page, PageId, ReadAt, ReadState, RequestId, StorageAnswer,
+    StreamSlice, Subscribe, Verdict,
+};
+use crate::query::{Query, QueryItem};
+use crate::stream::{ExpectedRevision, Position, Revision, StreamId};
+use crate::time::Timestamp;
+
+use super::words::{Malformed, Reader};
+
+type Result<T> = std::result::Result<T, Malformed>;
+
+pub(super) fn input(reader: &mut Reader<'_>) -> Result<Input> {
+    Ok(match reader.word()? {
+        1 => Input::Execute(execute(reader)?),
+        2 => Input::ReadState(read_state(reader)?),
+        3 => Input::Subscribe(subscribe(reader)?),
+        4 => Input::Next(task(reader)?),
+        5 => Input::Cancel(task(reader)?),
+        6 => Input::Answer(answer(reader)?),
+        7 => Input::Domain(domain_answer(reader)?),
+        8 => Input::Advanced(reader.option(position)?),
+        9 => Input::Tick,
+        tag => return Err(Malformed::Tag(tag)),
+    })
+}
+
+pub(super) fn facts(reader: &mut Reader<'_>) -> Result<Facts> {
+    Ok(Facts {
+        head: position(reader)?,
+        last_recorded_at: time(reader)?,
+        commits: reader.list(|reader| {
+            Ok(CommitFacts {
+                revision: revision(reader)?,
+                first: reader.option(first_outcome)?,
+                matched: reader.option(position)?,
+            })
+        })?,
+    })
+}
+
+fn task(reader: &mut Reader<'_>) -> Result<TaskId> {
+    reader.word().map(TaskId)
+}
+
+fn position(reader: &mut Reader<'_>) -> Result<Position> {
+    reader.number().map(Position)
+}
+
+fn revision(reader: &mut Reader<'_>) -> Result<Revision> {
+    reader.number().map(Revision)
+}
+
+fn time(reader: &mut Reader<'_>) -> Result<Timestamp> {
+    Ok(Timestamp::from_millis(reader.number()?.cast_signed()))
+}
+
+fn stream(reader: &mut Reader<'_>) -> Result<StreamId> {
+    Ok(StreamId { aggregate_type: reader.string()?, aggregate_id: reader.string()? })
+}
+
+fn execute(reader: &mut Reader<'_>) -> Result<Execute> {
+    Ok(Execute {
+        task: task(reader)?,
+        stream: stream(reader)?,
+        command_type: reader.string()?,
+        data: reader.string()?,
+        command_id: reader.option(Reader::uuid)?,
+        expected: match reader.word()? {
+            0 => ExpectedRevision::Any,
+            1 => ExpectedRevision::NoStream,
+            2 => ExpectedRevision::StreamExists,
+            3 => ExpectedRevision::Exact(revision(reader)?),
+            tag => return Err(Malformed::Tag(tag)),
+        },
+        issued_at: reader.option(time)?,
+        metadata: Metadata {
+            correlation_id: reader.option(Reader::string)?,
+            causation_id: reader.option(Reader::string)?,
+            actor: reader.option(Reader::string)?,
+            extra: reader.option(Reader::string)?,
+        },
+    })
+}
+
+fn read_state(reader: &mut Reader<'_>) -> Result<ReadState> {
+    Ok(ReadState {
+        task: task(reader)?,
+        stream: stream(reader)?,
+        at: match reader.word()? {
+            0 => ReadAt::Now,
+            1 => ReadAt::Cached,
+            2 => ReadAt::Revision(revision(reader)?),
+            3 => ReadAt::Time(time(reader)?),
+            tag => return Err(Malformed::Tag(tag)),
+        },
+        events: reader.flag()?,
+    })
+}
+
+fn subscribe(reader: &mut Reader<'_>) -> Result<Subscribe> {
+    Ok(Subscribe {
+        task: task(reader)?,
+        after: position(reader)?,
+        filter: LogFilter {
+            types: reader.list(Reader::string)?,
+            aggregate_types: reader.list(Reader::string)?,
+            tags: reader.list(Reader::string)?,
+        },
+        limit: reader.word()?,
+        follow: reader.flag()?,
+    })
+}
+
+fn answer(reader: &mut Reader<'_>) -> Result<Answer> {
+    let request = RequestId(reader.word()?);
+    let attempt = reader.word()?;
+    let result = match reader.word()? {
+        0 => Err(storage_error(reader)?),
+        1 => Ok(StorageAnswer::Info(info(reader)?)),
+        2 => Ok(StorageAnswer::Appended(reader.list(verdict)?)),
+        3 => Ok(StorageAnswer::Loaded(loaded(reader)?)),
+        4 => Ok(StorageAnswer::Log(LogPage {
+            page: page(reader, None)?,
+            next: position(reader)?,
+            head: position(reader)?,
+        })),
+        tag => return Err(Malformed::Tag(tag)),
+    };
+    Ok(Answer { request, attempt, result })
+}
+
+fn storage_error(reader: &mut Reader<'_>) -> Result<StorageError> {
+    let number = reader.word()?;
+    let code = StorageErrorCode::ALL.get(number as usize).copied();
+    Ok(StorageError {
+        code: code.ok_or(Malformed::Tag(number))?,
+        applied: if reader.flag()? { Applied::Unknown } else { Applied::No },
+        retryable: reader.flag()?,
+        message: reader.string()?,
+    })
+}
+
+fn info(reader: &mut Reader<'_>) -> Result<Info> {
+    Ok(Info {
+        epoch: Epoch(reader.string()?),
+        head: position(reader)?,
+        durability: match reader.word()? {
+            0 => Durability::Memory,
+            1 => Durability::ProcessCrash,
+            2 => Durability::PowerLoss,
+            3 => Durability::Replicated,
+            tag => return Err(Malformed::Tag(tag)),
+        },
+        notifies: reader.flag()?,
+    })
+}
+
+fn commit(reader: &mut Reader<'_>) -> Result<CommitSummary> {
+    Ok(CommitSummary {
+        position: position(reader)?,
+        revision: revision(reader)?,
+        count: reader.word()?,
+        recorded_at: time(reader)?,
+    })
+}
+
+fn first_outcome(reader: &mut Reader<'_>) -> Result<FirstOutcome> {
+    Ok(FirstOutcome { hash: reader.uuid()?, stream: stream(reader)?, commit: commit(reader)? })
+}
+
+fn verdict(reader: &mut Reader<'_>) -> Result<Verdict> {
+    Ok(match reader.word()? {
+        0 => Verdict::Committed(commit(reader)?),
+        1 => Verdict::Conflict(Conflict::Revision { actual: revision(reader)? }),
+        2 => Verdict::Conflict(Conflict::Matched { position: position(reader)? }),
+        3 => Verdict::Conflict(Conflict::Neighbour { index: reader.number()? as u32 }),
+        4 => Verdict::Duplicate(first_outcome(reader)?),
+        5 => Verdict::CommandIdReused(first_outcome(reader)?),
+        tag => return Err(Malformed::Tag(tag)),
+    })
+}
+
+fn loaded(reader: &mut Reader<'_>) -> Result<Loaded> {
+    Ok(Loaded {
+        commands: reader.list(|reader| reader.option(first_outcome))?,
+        streams: reader.list(|reader| {
+            let owner = reader.option(stream)?;
+            Ok(StreamSlice {
+                page: page(reader, owner.as_ref())?,
+                revision: revision(reader)?,
+                more: reader.flag()?,
+            })
+        })?,
+        queries: reader.list(|reader| page(reader, None))?,
+        head: position(reader)?,
+    })
+}
+
+/// A page, held or as rows. The rows of a slice have one stream, which comes before them.
+fn page(reader: &mut Reader<'_>, owner: Option<&StreamId>) -> Result<Page> {
+    Ok(match reader.word()? {
+        0 => Page::Held { page: PageId(reader.word()?), count: reader.word()? },
+        1 => Page::Rows {
+            page: PageId(reader.word()?),
+            rows: reader.list(|reader| {
+                Ok(EventRow {
+                    stream: match owner {
+                        Some(stream) => stream.clone(),
+                        None => stream(reader)?,
+                    },
+                    revision: revision(reader)?,
+                    event_type: reader.string()?,
+                    data: reader.string()?,
+                })
+            })?,
+        },
+        tag => return Err(Malformed::Tag(tag)),
+    })
+}
+
+fn domain_answer(reader: &mut Reader<'_>) -> Result<DomainAnswer> {
+    let task = task(reader)?;
+    let result = match reader.word()? {
+        0 => DomainResult::Folded,
+        1 => DomainResult::Unreadable { index: reader.word()?, reason: reader.string()? },
+        2 => DomainResult::Reads(query(reader)?),
+        3 => {
+            let mut index = 0;
+            DomainResult::Decided(reader.list(|reader| {
+                let event = NewEvent {
+                    event_type: reader.string()?,
+                    schema_version: reader.word()?,
+                    tags: reader.list(Reader::string)?,
+                    data: Payload::Held { task, index, bytes: reader.word()? },
+                };
+                index += 1;
+                Ok(event)
+            })?)
+        }
+        4 => DomainResult::Refused,
+        5 => DomainResult::Failed,
+        tag => return Err(Malformed::Tag(tag)),
+    };
+    Ok(DomainAnswer { task, result })
+}
+
+fn query(reader: &mut Reader<'_>) -> Result<Query> {
+    let items = reader.list(|reader| {
+        let types: Vec<Arc<str>> = reader.list(Reader::string)?;
+        Ok(QueryItem { types, tags: reader.list(Reader::string)? })
+    })?;
+    Ok(Query { items })
+}

@@ -1,0 +1,389 @@
+//! Messages to JavaScript. `src/host/wire.ts` is the other side.
+
+use std::fmt::Write as _;
+
+use crate::domain::State;
+use crate::error::{CommandError, ReadError, StorageError, UnreadableEvent};
+use crate::event::{CommitSummary, FirstOutcome, Payload};
+use crate::protocol::{
+    Append, Commit, Conflict, DomainRequest, Durability, Load, Notice, Outcome, Output, Page,
+    ReadLog, StateRead, StorageBody, StorageRequest, Until, Verdict,
+};
+use crate::query::Query;
+use crate::stream::StreamId;
+use crate::time::Timestamp;
+
+use super::words::Writer;
+
+pub(super) fn output(writer: &mut Writer, output: &Output) {
+    match output {
+        Output::Storage(request) => storage_request(writer, request),
+        Output::Domain(request) => domain_request(writer, request),
+        Output::Notice(notice) => self::notice(writer, notice),
+        Output::Release(release) => {
+            writer.word(7);
+            writer.list(&release.handles, |writer, handle| writer.word(handle.0));
+            writer.list(&release.pages, |writer, page| writer.word(page.0));
+        }
+        Output::Idle { wake_at } => {
+            writer.word(8);
+            writer.option(*wake_at, time);
+        }
+    }
+}
+
+pub(super) fn verdicts(writer: &mut Writer, verdicts: &[Verdict]) {
+    writer.list(verdicts, |writer, verdict| match verdict {
+        Verdict::Committed(summary) => {
+            writer.word(0);
+            commit_summary(writer, summary);
+        }
+        Verdict::Conflict(conflict) => {
+            let (tag, at) = self::conflict(*conflict);
+            writer.word(tag);
+            writer.number(at);
+        }
+        Verdict::Duplicate(first) => {
+            writer.word(4);
+            first_outcome(writer, first);
+        }
+        Verdict::CommandIdReused(first) => {
+            writer.word(5);
+            first_outcome(writer, first);
+        }
+    });
+}
+
+fn conflict(conflict: Conflict) -> (u32, u64) {
+    match conflict {
+        Conflict::Revision { actual } => (1, actual.0),
+        Conflict::Matched { position } => (2, position.0),
+        Conflict::Neighbour { index } => (3, index.into()),
+    }
+}
+
+fn time(writer: &mut Writer, time: Timestamp) {
+    writer.number(time.millis().cast_unsigned());
+}
+
+fn stream(writer: &mut Writer, stream: &StreamId) {
+    writer.str(&stream.aggregate_type);
+    writer.str(&stream.aggregate_id);
+}
+
+fn commit_summary(writer: &mut Writer, commit: &CommitSummary) {
+    writer.number(commit.position.0);
+    writer.number(commit.revision.0);
+    writer.word(commit.count);
+    time(writer, commit.recorded_at);
+}
+
+fn first_outcome(writer: &mut Writer, first: &FirstOutcome) {
+    writer.ascii(first.hash);
+    stream(writer, &first.stream);
+    commit_summary(writer, &first.commit);
+}
+
+fn query(writer: &mut Writer, query: &Query) {
+    writer.list(&query.items, |writer, item| {
+        writer.list(&item.types, |writer, name| writer.str(name));
+        writer.list(&item.tags, |writer, tag| writer.str(tag));
+    });
+}
+
+fn storage_request(writer: &mut Writer, request: &StorageRequest) {
+    writer.word(1);
+    writer.word(request.id.0);
+    writer.word(request.attempt);
+    writer.str(request.epoch.as_ref().map_or("", |epoch| &epoch.0));
+    match &request.body {
+        StorageBody::Info => writer.word(0),
+        StorageBody::Append(append) => self::append(writer, append),
+        StorageBody::Load(load) => self::load(writer, load),
+        StorageBody::ReadLog(read) => read_log(writer, read),
+    }
+}
+
+fn append(writer: &mut Writer, append: &Append) {
+    writer.word(1);
+    writer.list(&append.commits, commit);
+}
+
+/// What JavaScript does not have of a commit: it knows the task's stream and metadata, and the
+/// events of a decision of its own.
+fn commit(writer: &mut Writer, commit: &Commit) {
+    writer.word(commit.task.0);
+    writer.ascii(commit.command_id);
+    writer.ascii(commit.hash);
+    time(writer, commit.issued_at);
+    writer.option(commit.condition.as_ref(), |writer, condition| {
+        query(writer, &condition.query);
+        writer.number(condition.after.0);
+    });
+    writer.list(&commit.events, |writer, event| {
+        writer.ascii(event.id);
+        match &event.event.data {
+            Payload::Held { .. } => writer.flag(false),
+            Payload::Text(data) => {
+                writer.flag(true);
+                writer.str(&event.event.event_type);
+                writer.word(event.event.schema_version);
+                writer.list(&event.event.tags, |writer, tag| writer.str(tag));
+                writer.str(data);
+            }
+        }
+    });
+}
+
+fn load(writer: &mut Writer, load: &Load) {
+    writer.word(2);
+    writer.list(&load.commands, |writer, command| writer.ascii(command));
+    writer.list(&load.streams, |writer, load| {
+        stream(writer, &load.stream);
+        writer.number(load.after.0);
+        match load.until {
+            Until::End => writer.word(0),
+            Until::Revision(revision) => {
+                writer.word(1);
+                writer.number(revision.0);
+            }
+            Until::Time(at) => {
+                writer.word(2);
+                time(writer, at);
+            }
+        }
+        writer.word(load.limit);
+        writer.flag(load.held);
+    });
+    writer.list(&load.queries, |writer, load| {
+        query(writer, &load.query);
+        writer.number(load.after.0);
+        writer.flag(load.held);
+    });
+}
+
+fn read_log(writer: &mut Writer, read: &ReadLog) {
+    writer.word(3);
+    writer.number(read.after.0);
+    for list in [&read.filter.types, &read.filter.aggregate_types, &read.filter.tags] {
+        writer.list(list, |writer, name| writer.str(name));
+    }
+    writer.word(read.limit);
+}
+
+fn domain_request(writer: &mut Writer, request: &DomainRequest) {
+    match request {
+        DomainRequest::Fold { task, aggregate, from, into, page } => {
+            writer.word(2);
+            for word in [task.0, aggregate.0, from.0, into.0, page.0] {
+                writer.word(word);
+            }
+        }
+        DomainRequest::Decide { task, aggregate, state, into, issued_at, others } => {
+            writer.word(3);
+            for word in [task.0, aggregate.0, state.0, into.0] {
+                writer.word(word);
+            }
+            time(writer, *issued_at);
+            writer.option(others.as_ref(), |writer, others| {
+                query(writer, &others.query);
+                writer.list(&others.pages, |writer, page| writer.word(page.0));
+                writer.list(&others.neighbours, |writer, (task, index)| {
+                    writer.word(task.0);
+                    writer.word(*index);
+                });
+            });
+        }
+    }
+}
+
+fn notice(writer: &mut Writer, notice: &Notice) {
+    match notice {
+        // The host gave the information itself.
+        Notice::Opened(_) => {
+            writer.word(4);
+            writer.flag(true);
+        }
+        Notice::OpenFailed(error) => {
+            writer.word(4);
+            writer.flag(false);
+            storage_error(writer, error);
+        }
+        Notice::CommandDone { task, result } => {
+            writer.word(5);
+            writer.word(task.0);
+            match result {
+                Ok(outcome) => self::outcome(writer, outcome),
+                Err(error) => command_error(writer, error),
+            }
+        }
+        Notice::StateRead { task, result } => {
+            writer.word(6);
+            writer.word(task.0);
+            match result {
+                Ok(read) => state_read(writer, read),
+                Err(error) => read_error(writer, error),
+            }
+        }
+        Notice::Events { task, page: found, next } => {
+            writer.word(9);
+            writer.word(task.0);
+            page(writer, found);
+            writer.number(next.0);
+        }
+        Notice::SubscriptionEnded { task, result } => {
+            writer.word(10);
+            writer.word(task.0);
+            match result {
+                Ok(()) => writer.word(0),
+                Err(error) => read_error(writer, error),
+            }
+        }
+    }
+}
+
+fn outcome(writer: &mut Writer, outcome: &Outcome) {
+    writer.word(0);
+    writer.ascii(outcome.command_id);
+    writer.flag(outcome.duplicate);
+    writer.number(outcome.revision.0);
+    writer.word(match outcome.durability {
+        Durability::Memory => 0,
+        Durability::ProcessCrash => 1,
+        Durability::PowerLoss => 2,
+        Durability::Replicated => 3,
+    });
+    writer.option(outcome.commit.as_ref(), commit_summary);
+    state(writer, &outcome.state);
+    // What this command has just appended, JavaScript has from the request.
+    let pages: &[Page] = if outcome.duplicate { &outcome.events } else { &[] };
+    writer.list(pages, page);
+}
+
+fn state_read(writer: &mut Writer, read: &StateRead) {
+    writer.word(0);
+    writer.number(read.revision.0);
+    state(writer, &read.state);
+    writer.list(&read.events, page);
+}
+
+/// A handle, or the state as JSON.
+fn state(writer: &mut Writer, state: &State) {
+    match (state.handle(), state.to_json()) {
+        (Some(handle), _) => {
+            writer.word(0);
+            writer.word(handle.0);
+        }
+        (None, Some(Ok(json))) => {
+            writer.word(1);
+            writer.str(&json);
+        }
+        (None, Some(Err(error))) => {
+            writer.word(2);
+            writer.str(&error.to_string());
+        }
+        (None, None) => unreachable!("a state is here or in the host"),
+    }
+}
+
+/// The host's number of a page. JavaScript never answers whole events, which have none.
+fn page(writer: &mut Writer, page: &Page) {
+    match page {
+        Page::Held { page, .. } | Page::Rows { page, .. } => writer.word(page.0),
+        Page::Events(_) => unreachable!("JavaScript keeps its pages"),
+    }
+}
+
+/// JSON of the details of an error. It is written by hand because JSON trees are a tenth of the
+/// module.
+#[derive(Default)]
+struct Details(String);
+
+impl Details {
+    fn key(&mut self, key: &str) {
+        self.0.push(if self.0.is_empty() { '{' } else { ',' });
+        write!(self.0, "\"{key}\":").expect("a string takes all");
+    }
+
+    fn number(mut self, key: &str, number: u64) -> Self {
+        self.key(key);
+        write!(self.0, "{number}").expect("a string takes all");
+        self
+    }
+
+    fn json(mut self, key: &str, json: &str) -> Self {
+        self.key(key);
+        self.0.push_str(json);
+        self
+    }
+
+    fn text(self, key: &str, text: &str) -> Self {
+        let text = serde_json::to_string(text).expect("a string can be written");
+        self.json(key, &text)
+    }
+
+    fn stream(self, stream: &StreamId) -> Self {
+        let name = Self::default().text("type", &stream.aggregate_type);
+        let name = name.text("id", &stream.aggregate_id).end();
+        self.json("stream", &name)
+    }
+
+    fn end(mut self) -> String {
+        self.0.push_str(if self.0.is_empty() { "{}" } else { "}" });
+        self.0
+    }
+}
+
+fn error(writer: &mut Writer, code: &str, message: &str, details: Details) {
+    writer.word(1);
+    writer.str(code);
+    writer.str(message);
+    writer.str(&details.end());
+}
+
+fn storage_error(writer: &mut Writer, failure: &StorageError) {
+    let retryable = if failure.retryable { "true" } else { "false" };
+    let details = Details::default().json("retryable", retryable);
+    error(writer, failure.code.code(), &failure.message, details);
+}
+
+fn command_error(writer: &mut Writer, failure: &CommandError) {
+    let details = Details::default();
+    let details = match failure {
+        CommandError::Storage(failure) => return storage_error(writer, failure),
+        CommandError::Refused { code, details: json } if !code.is_empty() => {
+            details.text("code", code).json("details", json)
+        }
+        CommandError::WrongRevision { stream, actual, .. } => {
+            details.stream(stream).number("actual", actual.0)
+        }
+        CommandError::Contended { stream, attempts, .. } => {
+            details.stream(stream).number("attempts", (*attempts).into())
+        }
+        CommandError::Unreadable(event) => unreadable(details, event),
+        CommandError::OutcomeUnknown { command_id, cause } => {
+            let details = details.text("commandId", &command_id.to_string());
+            details.text("cause", cause.code.code())
+        }
+        CommandError::CommandIdReused(id) => details.text("commandId", &id.to_string()),
+        _ => details,
+    };
+    error(writer, failure.code(), &failure.to_string(), details);
+}
+
+fn read_error(writer: &mut Writer, failure: &ReadError) {
+    let details = Details::default();
+    let details = match failure {
+        ReadError::Storage(failure) => return storage_error(writer, failure),
+        ReadError::NoSuchRevision { stream, asked, actual } => {
+            details.stream(stream).number("asked", asked.0).number("actual", actual.0)
+        }
+        ReadError::Unreadable(event) => unreadable(details, event),
+        _ => details,
+    };
+    error(writer, failure.code(), &failure.to_string(), details);
+}
+
+fn unreadable(details: Details, event: &UnreadableEvent) -> Details {
+    details.stream(&event.stream).number("revision", event.revision.0)
+}

@@ -22,7 +22,7 @@ use wasm_bindgen::prelude::*;
 pub use wasm_bindgen;
 
 use crate::domain::AggregateDefinition;
-use crate::engine::{Config, Engine};
+use crate::engine::Engine;
 use crate::error::ApiMisuse;
 use crate::judge::judge;
 use crate::protocol::{Output, RequestId};
@@ -47,12 +47,11 @@ macro_rules! export_domain {
             #[wasm_bindgen::prelude::wasm_bindgen(js_name = createCore)]
             #[allow(unreachable_pub, missing_docs)]
             pub fn create_core(
-                seed: &[u8],
-                aggregates: Vec<String>,
-                limits: &[u32],
+                words: &[u32],
+                text: &[u8],
             ) -> Result<$crate::wasm::Core, wasm_bindgen::JsValue> {
                 let native = vec![$($crate::AggregateDefinition::native::<$aggregate>()),+];
-                $crate::wasm::Core::create(seed, &aggregates, limits, &native)
+                $crate::wasm::Core::create(words, text, &native)
             }
         };
     };
@@ -64,8 +63,8 @@ macro_rules! export_domain {
 /// A misuse, as an object with `code` and `message`.
 #[cfg(feature = "wasm-entry")]
 #[wasm_bindgen(js_name = createCore)]
-pub fn create_core(seed: &[u8], aggregates: Vec<String>, limits: &[u32]) -> Result<Core, JsValue> {
-    Core::create(seed, &aggregates, limits, &[])
+pub fn create_core(words: &[u32], text: &[u8]) -> Result<Core, JsValue> {
+    Core::create(words, text, &[])
 }
 
 /// A misuse, as JavaScript sees it.
@@ -118,34 +117,26 @@ pub struct Core {
 }
 
 impl Core {
-    /// An engine with these aggregates: those the module defines, and those that live in
-    /// JavaScript. The seed is 32 random bytes. The limits, 0 for the default, are
-    /// [`Config::request_timeout`], [`Config::cached_states`], [`Config::page_limit`] and
-    /// [`Config::poll_interval`].
+    /// An engine as the message says: 8 random words of seed; the limits
+    /// [`Config::request_timeout`](crate::Config::request_timeout), `cached_states`, `page_limit` and
+    /// `poll_interval`, 0 for the default; the names of its aggregates, those the module
+    /// defines and those that live in JavaScript.
     ///
     /// # Errors
     /// A misuse, as an object with `code` and `message`.
     pub fn create(
-        seed: &[u8],
-        aggregates: &[String],
-        limits: &[u32],
+        words: &[u32],
+        text: &[u8],
         native: &[AggregateDefinition],
     ) -> Result<Self, JsValue> {
         keep_panics();
-        let found = seed.len();
-        let seed = <[u8; 32]>::try_from(seed).map_err(|_| {
-            misuse("api-misuse", format!("expected 32 bytes of seed, found {found}"))
-        })?;
-        let aggregates = aggregates.iter().map(|name| {
-            let definition = native.iter().find(|definition| definition.name() == name);
-            definition.cloned().unwrap_or_else(|| AggregateDefinition::hosted(name))
-        });
-        let mut config = Config::new(seed, aggregates.collect());
-        let limit = |index: usize| limits.get(index).copied().filter(|limit| *limit > 0);
-        config.request_timeout = limit(0).map_or(config.request_timeout, u64::from);
-        config.cached_states = limit(1).map_or(config.cached_states, |limit| limit as usize);
-        config.page_limit = limit(2).unwrap_or(config.page_limit);
-        config.poll_interval = limit(3).map_or(config.poll_interval, u64::from);
+        let mut config = Reader::new(words, text)
+            .and_then(|mut reader| decode::config(&mut reader))
+            .map_err(|error| misuse("api-misuse", error.to_string()))?;
+        for definition in &mut config.aggregates {
+            let found = native.iter().find(|native| native.name() == definition.name());
+            *definition = found.unwrap_or(definition).clone();
+        }
         let engine = Engine::new(config).map_err(|error| api_misuse(&error))?;
         let (input_words, input_text) = (Vec::new(), Vec::new());
         Ok(Self { engine, input_words, input_text, output: Writer::default() })

@@ -6,7 +6,7 @@ import type { Facts, Verdict } from "./storage.js";
 export interface Glue {
   initSync(options: { module: BufferSource | WebAssembly.Module }): WasmExports;
   default(options: { module_or_path: WasmSource | Promise<WasmSource> }): Promise<WasmExports>;
-  createCore(seed: Uint8Array, aggregates: string[], limits: Uint32Array): GlueCore;
+  createCore(words: Uint32Array, text: Uint8Array): GlueCore;
   lastPanic(): string | undefined;
   __wbg_reset_state(): void;
 }
@@ -148,9 +148,12 @@ export class Core {
     onPoison: (error: AnnalsError) => void,
   ): Promise<Core> {
     const instance = await instantiate(module);
-    const seed = crypto.getRandomValues(new Uint8Array(32));
+    const seed = crypto.getRandomValues(new Uint32Array(8));
+    const message = new Writer();
+    for (const word of [...seed, ...limits]) message.word(word);
+    message.strings(aggregates).countBytes();
     const core = instance.guard(() =>
-      instance.glue.createCore(seed, aggregates, Uint32Array.from(limits)),
+      instance.glue.createCore(Uint32Array.from(message.words), encoder.encode(message.text())),
     );
     instance.engines.add(onPoison);
     return new Core(instance, core, onPoison);

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::domain::AggregateDefinition;
+use crate::engine::Config;
 use crate::error::{Applied, StorageError, StorageErrorCode};
 use crate::event::{CommitSummary, FirstOutcome, Metadata, NewEvent, Payload, TaskId};
 use crate::judge::{CommitFacts, Facts};
@@ -31,6 +33,23 @@ pub(super) fn input(reader: &mut Reader<'_>) -> Result<Input> {
         9 => Input::Tick,
         tag => return Err(Malformed::Tag(tag)),
     })
+}
+
+pub(super) fn config(reader: &mut Reader<'_>) -> Result<Config> {
+    let mut seed = [0; 32];
+    for bytes in seed.chunks_exact_mut(4) {
+        bytes.copy_from_slice(&reader.word()?.to_le_bytes());
+    }
+    let limits = [reader.word()?, reader.word()?, reader.word()?, reader.word()?];
+    let aggregates = reader.list(|reader| reader.str().map(AggregateDefinition::hosted))?;
+    let mut config = Config::new(seed, aggregates);
+    let [request_timeout, cached_states, page_limit, poll_interval] =
+        limits.map(|limit| (limit > 0).then_some(limit));
+    config.request_timeout = request_timeout.map_or(config.request_timeout, u64::from);
+    config.cached_states = cached_states.map_or(config.cached_states, |limit| limit as usize);
+    config.page_limit = page_limit.unwrap_or(config.page_limit);
+    config.poll_interval = poll_interval.map_or(config.poll_interval, u64::from);
+    Ok(config)
 }
 
 pub(super) fn facts(reader: &mut Reader<'_>) -> Result<Facts> {

@@ -6,6 +6,7 @@ import {
   type AppendRequest,
   type Commit,
   type CommitFacts,
+  type Facts,
   type FirstOutcome,
   type Judge,
   type Loaded,
@@ -22,6 +23,7 @@ import {
   type Verdict,
 } from "../storage.js";
 import { answerTo, Connection, type Stores } from "./connection.js";
+import { JudgeThrew } from "./errors.js";
 import { Recent } from "./recent.js";
 import {
   advance,
@@ -73,7 +75,9 @@ class IndexedDbAdapter implements StorageAdapter {
   }
 
   async open(): Promise<StoreInfo> {
-    const { epoch, head } = await this.#connection.run("readonly", stateOf);
+    const state = await this.#connection.run("readonly", (stores) => stateOf(stores));
+    this.#recent.saw(state);
+    const { epoch, head } = state;
     const durability = this.#durability === "strict" ? "power-loss" : "process-crash";
     return { epoch, head, durability };
   }
@@ -88,7 +92,7 @@ class IndexedDbAdapter implements StorageAdapter {
       const holds = asOf.epoch === before.epoch && asOf.head === before.head;
       const commits = holds ? remembered : await factsOf(stores, request.commits);
       const { head, lastRecordedAt } = before;
-      const verdicts = judge({ head, lastRecordedAt, commits });
+      const verdicts = ask(judge, { head, lastRecordedAt, commits });
       const after = advance(before, verdicts);
       if (after.head > head) {
         for (const record of recordsOf(request.commits, verdicts)) stores.appends.add(record);
@@ -107,9 +111,10 @@ class IndexedDbAdapter implements StorageAdapter {
       const [state, commands, streams, queries] = await Promise.all([
         stateOf(stores, request.epoch),
         firstOutcomes(stores, request.commands),
-        Promise.all(request.streams.map((load) => sliceOf(stores, load))),
+        slicesOf(stores, request.streams),
         Promise.all(request.queries.map((load) => allMatches(stores, load))),
       ]);
+      this.#recent.saw(state);
       request.streams.forEach(({ aggregateType, aggregateId }, index) => {
         this.#recent.sawStream(state, aggregateType, aggregateId, streams[index]!.revision);
       });
@@ -145,45 +150,49 @@ class IndexedDbAdapter implements StorageAdapter {
 
   subscribe(onAdvanced: OnAdvanced): () => void {
     const remove = this.#listeners.add(onAdvanced);
-    this.#openChannel();
+    if (this.#channel === undefined) {
+      this.#channel = openChannel(this.#channelName);
+      this.#channel?.addEventListener("message", ({ data }: MessageEvent<unknown>) =>
+        this.#listeners.tell(typeof data === "number" ? data : undefined),
+      );
+    }
     return () => {
       remove();
-      this.#closeChannel();
+      if (this.#listeners.size > 0) return;
+      this.#channel?.close();
+      this.#channel = undefined;
     };
   }
 
   /** Lets go of the database. A request after this opens it again. */
   close(): Promise<void> {
-    this.#closeChannel();
     return this.#connection.close();
   }
 
   #tell(head: number): void {
     this.#listeners.tell(head);
-    this.#openChannel()?.postMessage(head);
+    const channel = this.#channel ?? openChannel(this.#channelName);
+    channel?.postMessage(head);
+    if (channel !== this.#channel) channel?.close();
   }
+}
 
-  #openChannel(): BroadcastChannel | undefined {
-    if (typeof BroadcastChannel === "undefined") return undefined;
-    if (this.#channel === undefined) {
-      this.#channel = new BroadcastChannel(this.#channelName);
-      this.#channel.onmessage = ({ data }: MessageEvent<unknown>) =>
-        this.#listeners.tell(typeof data === "number" ? data : undefined);
-    }
-    return this.#channel;
-  }
-
-  #closeChannel(): void {
-    if (this.#listeners.size > 0) return;
-    this.#channel?.close();
-    this.#channel = undefined;
-  }
+function openChannel(name: string): BroadcastChannel | undefined {
+  return typeof BroadcastChannel === "undefined" ? undefined : new BroadcastChannel(name);
 }
 
 async function stateOf({ meta }: Stores, expectedEpoch?: string): Promise<StoreState> {
   const state = checkState(await answerTo(readState(meta)));
   if (expectedEpoch !== undefined) checkEpoch(expectedEpoch, state.epoch);
   return state;
+}
+
+function ask(judge: Judge, facts: Facts): Verdict[] {
+  try {
+    return judge(facts);
+  } catch (reason) {
+    throw new JudgeThrew(reason);
+  }
 }
 
 /** What is remembered is asked before anything is awaited, so that it is all of one head. */
@@ -242,31 +251,75 @@ async function firstOutcomes(
   );
 }
 
-async function sliceOf(stores: Stores, load: StreamLoad): Promise<StreamSlice> {
-  const { aggregateType, aggregateId, after, untilRevision, untilTime, limit } = load;
-  const until = untilRevision ?? Infinity;
-  // Each record has at least one event of the stream. One record more is to see `more`, another
-  // is the one that `after` is in: if it is there, the last record tells the stream's revision.
-  const count = Math.max(Math.min(until - after, limit), 0) + 2;
-  const range = IDBKeyRange.bound(
-    [aggregateType, aggregateId, after],
-    [aggregateType, aggregateId, []],
+/** A read of the records that hold the events of a stream which a load asks for. */
+interface StreamRange {
+  readonly keys: IDBKeyRange;
+  readonly count: number;
+}
+
+function rangeOf({ aggregateType, aggregateId, after, untilRevision, limit }: StreamLoad): StreamRange {
+  return {
+    keys: IDBKeyRange.bound([aggregateType, aggregateId, after], [aggregateType, aggregateId, []]),
+    // Each record has at least one event of the stream. One record more is to see whether there
+    // are more; another is the one that `after` is in, without which an empty answer says nothing.
+    count: Math.max(Math.min((untilRevision ?? Infinity) - after, limit), 0) + 2,
+  };
+}
+
+async function slicesOf(stores: Stores, loads: readonly StreamLoad[]): Promise<StreamSlice[]> {
+  const ranges = loads.map(rangeOf);
+  const records =
+    (await sharedRecords(stores, ranges)) ??
+    (await Promise.all(
+      ranges.map(({ keys, count }) =>
+        answerTo<AppendRecord[]>(stores.appends.index("streams").getAll(keys, count)),
+      ),
+    ));
+  return Promise.all(
+    loads.map((load, index) => sliceOf(stores, load, records[index]!, ranges[index]!.count)),
   );
-  const records = await answerTo<AppendRecord[]>(
-    stores.appends.index("streams").getAll(range, count),
+}
+
+/** Each record once, if the streams share enough of them to be worth the detour by the keys. */
+async function sharedRecords(
+  stores: Stores,
+  ranges: readonly StreamRange[],
+): Promise<AppendRecord[][] | undefined> {
+  if (ranges.length < 2) return undefined;
+  const heads = await Promise.all(
+    ranges.map(
+      ({ keys, count }) =>
+        answerTo(stores.appends.index("streams").getAllKeys(keys, count)) as Promise<number[]>,
+    ),
   );
+  const distinct = [...new Set(heads.flat())];
+  if (2 * distinct.length > heads.flat().length) return undefined;
+  const records = await recordsAt(stores, distinct);
+  const recordOf = new Map(records.map((record) => [record.head, record]));
+  return heads.map((heads) => heads.map((head) => recordOf.get(head)!));
+}
+
+async function sliceOf(
+  stores: Stores,
+  { aggregateType, aggregateId, after, untilRevision, untilTime, limit }: StreamLoad,
+  records: readonly AppendRecord[],
+  count: number,
+): Promise<StreamSlice> {
   const found = records.flatMap((record) => eventsOfStream(record, aggregateType, aggregateId));
-  const isWhole = records.length < count && (found.length > 0 || after === 0);
-  const revision = isWhole
-    ? (found.at(-1)?.revision ?? 0)
-    : await revisionOf(stores, aggregateType, aggregateId);
+  const reachesEnd = records.length < count && (found.length > 0 || after === 0);
   const events = found.filter(
     (event) =>
       event.revision > after &&
-      event.revision <= until &&
+      event.revision <= (untilRevision ?? Infinity) &&
       (untilTime === null || event.recordedAt <= untilTime),
   );
-  return { events: events.slice(0, limit), revision, more: events.length > limit };
+  return {
+    events: events.slice(0, limit),
+    revision: reachesEnd
+      ? (found.at(-1)?.revision ?? 0)
+      : await revisionOf(stores, aggregateType, aggregateId),
+    more: events.length > limit,
+  };
 }
 
 /** The lowest position of an event that matches a condition. */

@@ -1,5 +1,10 @@
 import { StorageFailure } from "../storage.js";
 
+/** Carries what a judge threw past those who look for the browser's errors: it may look like one. */
+export class JudgeThrew {
+  constructor(readonly reason: unknown) {}
+}
+
 /** Whether the connection may be gone. A request that changed nothing yet is worth another one. */
 export function isLost(error: unknown): boolean {
   return ["InvalidStateError", "AbortError", "UnknownError"].includes(nameOf(error));
@@ -7,6 +12,7 @@ export function isLost(error: unknown): boolean {
 
 /** A failure of the browser's, after which nothing is in the log. What is not the browser's stays. */
 export function asFailure(error: unknown): unknown {
+  if (error instanceof JudgeThrew) return error.reason;
   const name = nameOf(error);
   if (name === "") return error;
   const message = messageOf(error);

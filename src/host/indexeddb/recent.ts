@@ -18,7 +18,7 @@ const MOST_EVENTS = 2_000;
  * same as it was then, so an append need not ask it again, which would be most of its cost.
  */
 export class Recent {
-  #asOf: AsOf = { epoch: "", head: 0 };
+  #asOf: AsOf = { epoch: "", head: -1 };
   readonly #revisions = new Map<string, number>();
   /** Those of every position after `#since`. */
   #events: RecentEvent[] = [];
@@ -43,14 +43,24 @@ export class Recent {
     return null;
   }
 
+  /** The store was so. Older news is no news: answers may come late. */
+  saw({ epoch, head }: AsOf): boolean {
+    if (epoch === this.#asOf.epoch && head <= this.#asOf.head) return head === this.#asOf.head;
+    this.#asOf = { epoch, head };
+    this.#revisions.clear();
+    this.#events = [];
+    this.#since = head;
+    return true;
+  }
+
   /** A stream had this revision when the store was so. */
   sawStream(state: AsOf, aggregateType: string, aggregateId: string, revision: number): void {
-    if (this.#moveTo(state)) this.#keepRevision(aggregateType, aggregateId, revision);
+    if (this.saw(state)) this.#keepRevision(aggregateType, aggregateId, revision);
   }
 
   /** These commits were judged when the store was so. */
   sawAppend(state: AsOf, { commits }: AppendRequest, verdicts: readonly Verdict[]): void {
-    if (!this.#moveTo(state)) return;
+    if (!this.saw(state)) return;
     let { head } = state;
     commits.forEach(({ aggregateType, aggregateId, events }, index) => {
       const verdict = verdicts[index]!;
@@ -66,16 +76,6 @@ export class Recent {
       this.#since = this.#events[this.#events.length - MOST_EVENTS / 2 - 1]!.position;
       this.#events = this.#events.slice(-MOST_EVENTS / 2);
     }
-  }
-
-  /** Whether that is what is remembered now. Answers may come late; older news is no news. */
-  #moveTo({ epoch, head }: AsOf): boolean {
-    if (epoch === this.#asOf.epoch && head <= this.#asOf.head) return head === this.#asOf.head;
-    this.#asOf = { epoch, head };
-    this.#revisions.clear();
-    this.#events = [];
-    this.#since = head;
-    return true;
   }
 
   #keepRevision(aggregateType: string, aggregateId: string, revision: number): void {

@@ -9,12 +9,10 @@ export interface SqliteDatabase {
 }
 
 export interface SqliteStatement {
-  run(...parameters: SqliteValue[]): unknown;
-  get(...parameters: SqliteValue[]): unknown;
-  all(...parameters: SqliteValue[]): unknown[];
+  run(...parameters: unknown[]): unknown;
+  get(...parameters: unknown[]): unknown;
+  all(...parameters: unknown[]): unknown[];
 }
-
-export type SqliteValue = string | number | null;
 
 const FORMAT = 1;
 

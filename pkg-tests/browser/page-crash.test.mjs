@@ -1,0 +1,177 @@
+// What the demo's users may rely on when a page is closed in the middle, and when tabs race.
+
+import assert from "node:assert/strict";
+import { after, afterEach, before, beforeEach, test } from "node:test";
+import { startDemo } from "../support/demo.mjs";
+
+let demo;
+let visitor;
+
+before(async () => (demo = await startDemo()));
+after(() => demo?.close());
+beforeEach(async () => (visitor = await demo.visitor()));
+afterEach(() => visitor.leave());
+
+/** Gives the page functions that tests call. */
+async function tab() {
+  const page = await visitor.tab();
+  await page.evaluate(() => {
+    const hour = 3_600_000;
+    const tomorrow = Math.ceil(Date.now() / (24 * hour)) * 24 * hour;
+    const at = (minutes) => new Date(tomorrow + minutes * 60_000).toISOString();
+
+    /** A booking that starts so many minutes into tomorrow, UTC. */
+    window.bookingAt = (doctor, room, minutes, length) => ({
+      type: "BookAppointment",
+      data: {
+        doctor,
+        patient: "p-1",
+        room,
+        appointmentType: "check-up",
+        start: at(minutes),
+        end: at(minutes + length),
+        title: `${doctor} at ${minutes}`,
+      },
+    });
+    window.give = (id, command, options) => clinic.engine.attempt(clinic.appointment, id, command, options);
+    window.wholeLog = async () => {
+      const events = [];
+      for await (const { stream, revision, type, commandId } of clinic.engine.events({ follow: false })) {
+        events.push({ id: stream.id, revision, type, commandId });
+      }
+      return events;
+    };
+    /** Waits for a moment that is the same in all tabs. */
+    window.waitUntil = (time) => new Promise((resolve) => setTimeout(resolve, time - Date.now()));
+  });
+  return page;
+}
+
+/** Each stream's revisions are 1, 2, 3, …, and no command is in the log twice. */
+function checkLog(events) {
+  const revisions = new Map();
+  for (const { id, revision } of events) {
+    assert.equal(revision, (revisions.get(id) ?? 0) + 1, `a revision of ${id} is missing or double`);
+    revisions.set(id, revision);
+  }
+  assert.equal(new Set(events.map(({ commandId }) => commandId)).size, events.length);
+  return revisions;
+}
+
+test("a page closed in the middle of 1,000 bookings has lost none that was acknowledged", async () => {
+  const acknowledged = new Map();
+  const page = await tab();
+  let enough;
+  const closing = new Promise((resolve) => (enough = resolve));
+  await page.exposeFunction("acknowledge", (id, revision, commandId) => {
+    assert.ok((acknowledged.get(id)?.length ?? 0) < revision, `${id}@${revision} was acknowledged twice`);
+    acknowledged.set(id, [...(acknowledged.get(id) ?? []), commandId]);
+    if (acknowledged.size === 400) enough();
+  });
+  // Many at once, all of one day, twenty doctors; each that is booked is confirmed at once.
+  await page.evaluate(() => {
+    const one = async (index) => {
+      const id = `a-${index}`;
+      const [doctor, slot] = [index % 20, Math.floor(index / 20)];
+      const booking = bookingAt(`d-${doctor}`, `r-${doctor}`, slot * 20, 20);
+      for (const command of [booking, { type: "ConfirmAppointment", data: {} }]) {
+        const { ok, revision, commandId } = await give(id, command);
+        if (ok) acknowledge(id, revision, commandId);
+      }
+    };
+    for (let index = 0; index < 1000; index += 1) void one(index);
+  });
+  await closing;
+  await page.close();
+
+  const events = await (await tab()).evaluate(() => wholeLog());
+  const revisions = checkLog(events);
+  const inLog = new Set(events.map(({ id, revision, commandId }) => `${id}@${revision} ${commandId}`));
+  for (const [id, commandIds] of acknowledged) {
+    assert.ok(revisions.get(id) >= commandIds.length, `${id} was acknowledged and is not there`);
+    for (const [index, commandId] of commandIds.entries()) assert.ok(inLog.has(`${id}@${index + 1} ${commandId}`));
+  }
+  assert.ok(acknowledged.size >= 400);
+  assert.ok(events.length < 2000, "the page was closed too late to tell anything");
+});
+
+test("of two tabs that race for one appointment exactly one wins, each time", async () => {
+  const tabs = [await tab(), await tab()];
+  const rounds = 30;
+  const start = Date.now() + 300;
+  const found = await Promise.all(
+    tabs.map((page, own) =>
+      page.evaluate(
+        async ([own, rounds, start]) => {
+          const outcomes = [];
+          for (let round = 0; round < rounds; round += 1) {
+            await waitUntil(start + round * 40);
+            const booking = bookingAt(`d-${own}`, `r-${own}`, round * 20, 20);
+            const { ok, refusal } = await give(`raced-${round}`, booking);
+            outcomes.push(ok ? "won" : refusal.code);
+          }
+          return outcomes;
+        },
+        [own, rounds, start],
+      ),
+    ),
+  );
+  for (let round = 0; round < rounds; round += 1) {
+    assert.deepEqual(found.map((outcomes) => outcomes[round]).sort(), ["already-booked", "won"], `round ${round}`);
+  }
+  for (const page of tabs) assert.equal(checkLog(await page.evaluate(() => wholeLog())).size, rounds);
+});
+
+test("of two tabs that race for one doctor's time exactly one wins, and the other is told by whom", async () => {
+  const tabs = [await tab(), await tab()];
+  const rounds = 30;
+  const start = Date.now() + 300;
+  const found = await Promise.all(
+    tabs.map((page, own) =>
+      page.evaluate(
+        async ([own, rounds, start]) => {
+          const outcomes = [];
+          for (let round = 0; round < rounds; round += 1) {
+            await waitUntil(start + round * 40);
+            const { ok, refusal } = await give(`${own}-${round}`, bookingAt("d-1", `r-${own}`, round * 20, 20));
+            outcomes.push(ok ? "won" : `${refusal.code} by ${refusal.details.by}`);
+          }
+          return outcomes;
+        },
+        [own, rounds, start],
+      ),
+    ),
+  );
+  for (let round = 0; round < rounds; round += 1) {
+    const outcomes = found.map((all) => all[round]);
+    const winner = outcomes.indexOf("won");
+    assert.equal(outcomes[1 - winner], `doctor-taken by ${winner}-${round}`, `round ${round}`);
+  }
+  for (const page of tabs) assert.equal(checkLog(await page.evaluate(() => wholeLog())).size, rounds);
+});
+
+test("64 bookings at once for different times of one doctor all succeed", async () => {
+  const page = await tab();
+  const won = await page.evaluate(async () => {
+    const given = Array.from({ length: 64 }, (_, index) => give(`a-${index}`, bookingAt("d-1", "r-1", index * 10, 10)));
+    return (await Promise.all(given)).filter(({ ok }) => ok).length;
+  });
+  assert.equal(won, 64);
+  assert.equal(checkLog(await page.evaluate(() => wholeLog())).size, 64);
+});
+
+test("64 bookings at once from two tabs for different times of one doctor all succeed", async () => {
+  const tabs = [await tab(), await tab()];
+  const won = await Promise.all(
+    tabs.map((page, own) =>
+      page.evaluate(async (own) => {
+        const given = Array.from({ length: 32 }, (_, index) =>
+          give(`${own}-${index}`, bookingAt("d-1", "r-1", (index * 2 + own) * 10, 10)),
+        );
+        return (await Promise.all(given)).filter(({ ok }) => ok).length;
+      }, own),
+    ),
+  );
+  assert.deepEqual(won, [32, 32]);
+  assert.equal(checkLog(await tabs[0].evaluate(() => wholeLog())).size, 64);
+});

@@ -1,0 +1,135 @@
+// Time travel in the demo: any number of events of the log, and the agenda as it was after them.
+
+import assert from "node:assert/strict";
+import { after, afterEach, before, beforeEach, test } from "node:test";
+import { agenda, agendaShows, book, day, showDay, startDemo, submit } from "../support/demo.mjs";
+
+let demo;
+let visitor;
+let page;
+
+const booked = "09:00–09:30, Knee, Inês Duarte, Dr Amara Okafor, Booked";
+const confirmed = "09:00–09:30, Knee, Inês Duarte, Dr Amara Okafor, Confirmed";
+const moved = "10:00–10:30, Knee, Inês Duarte, Dr Amara Okafor, Booked";
+const other = "09:00–09:30, Rash, Inês Duarte, Dr Yui Tanaka, Booked";
+
+before(async () => (demo = await startDemo()));
+after(() => demo?.close());
+beforeEach(async () => {
+  visitor = await demo.visitor();
+  page = await visitor.tab();
+  await showDay(page, await day(page, 1));
+  await book(page, { doctor: "okafor", room: "1", title: "Knee", start: "09:00", end: "09:30" });
+  await agendaShows(page, [booked]);
+  await page.click("#panel >> text=Confirm");
+  await agendaShows(page, [confirmed]);
+  await page.click("#panel >> text=Reschedule");
+  await submit(page, "#panel", { start: "10:00" });
+  await agendaShows(page, [moved]);
+  await book(page, { doctor: "tanaka", room: "3", title: "Rash", start: "09:00", end: "09:30" });
+  await agendaShows(page, [moved, other]);
+});
+afterEach(() => visitor.leave());
+
+const slideTo = (count) => page.locator("#slider").fill(String(count));
+
+test("the slider shows the agenda as it was after each event", async () => {
+  const expected = [[], [booked], [confirmed], [moved], [moved, other]];
+  for (const count of [4, 0, 3, 1, 2]) {
+    await slideTo(count);
+    await agendaShows(page, expected[count]);
+    const words = count === 0 ? /^Before the first of 4 events/ : new RegExp(`event ${count} of 4`);
+    assert.match(await page.textContent("#replay-time"), words);
+  }
+});
+
+test("the past can be looked at but not changed; live is one step away", async () => {
+  await page.click(".block >> nth=0");
+  await slideTo(1);
+  await agendaShows(page, [booked]);
+  assert.match(await page.textContent("#panel .past"), /the past/);
+  assert.equal(await page.locator("#panel form, #panel .actions").count(), 0);
+  const lines = page.locator("#panel .log li");
+  assert.deepEqual(await lines.evaluateAll((all) => all.map((line) => line.className)), ["", "later", "later"]);
+
+  await page.click("#live");
+  await agendaShows(page, [moved, other]);
+  assert.equal(await page.locator("#panel .actions").count(), 1);
+});
+
+test("an event in the log leads to the agenda at that event", async () => {
+  await page.click(".block >> nth=0");
+  await page.waitForSelector("#panel .log li:nth-child(3)");
+  await page.click("#panel .log li:nth-child(2) button");
+  await agendaShows(page, [confirmed]);
+  assert.match(await page.textContent("#replay-caption"), /^Confirmed Knee · Reception$/);
+});
+
+test("the arrow keys go event by event", async () => {
+  await page.focus("#slider");
+  await page.keyboard.press("ArrowLeft");
+  await agendaShows(page, [moved]);
+  await page.keyboard.press("Home");
+  await agendaShows(page, []);
+  await page.keyboard.press("ArrowRight");
+  await agendaShows(page, [booked]);
+});
+
+test("play goes through the whole log, and can be paused", async () => {
+  await page.evaluate(() => {
+    window.seen = [];
+    const time = document.querySelector("#replay-time");
+    new MutationObserver(() => seen.push(time.textContent.match(/event (\d+) of/)?.[1] ?? "0")).observe(time, { childList: true });
+  });
+  await page.click("#play");
+  await page.waitForSelector("#play[aria-label=Pause]");
+  await page.waitForFunction(() => seen.at(-1) === "2");
+  await page.click("#play");
+  await page.waitForSelector("#play[aria-label=Replay]");
+  await page.click("#play");
+  await agendaShows(page, [moved, other]);
+  await page.waitForSelector("#play[aria-label=Replay]");
+  assert.deepEqual(await page.evaluate(() => seen), ["0", "1", "2", "3", "4"]);
+});
+
+test("replay follows the events to their days, unless it is told not to", async () => {
+  const [first, second] = [await day(page, 1), await day(page, 2)];
+  await showDay(page, second);
+  await agendaShows(page, []);
+  await slideTo(2);
+  await agendaShows(page, [confirmed]);
+  assert.equal(await page.inputValue("#day"), first);
+
+  await page.uncheck("#follow-days");
+  await showDay(page, second);
+  await slideTo(1);
+  await agendaShows(page, []);
+});
+
+test("events that come while the past is shown wait at the end of the slider", async () => {
+  await slideTo(1);
+  await agendaShows(page, [booked]);
+  const second = await visitor.tab();
+  await showDay(second, await day(second, 1));
+  await book(second, { doctor: "moreau", room: "4", title: "Fever", start: "09:00", end: "09:30" });
+  await page.waitForFunction(() => document.querySelector("#slider").max === "5");
+  assert.deepEqual(await agenda(page), [booked]);
+});
+
+test("the page folds the events to what the engine's own states are", async () => {
+  const states = await page.evaluate(async () => {
+    const { engine, appointment, log } = clinic;
+    const pairs = [];
+    for (const [id, entry] of log.at(log.events.length)) {
+      for (let revision = 1; revision <= entry.revision; revision += 1) {
+        const { state } = await engine.state(appointment, id, { at: { revision } });
+        const count = log.events.findIndex((event) => event.stream.id === id && event.revision === revision) + 1;
+        const { status, booking } = log.at(count).get(id);
+        pairs.push([{ ...booking, status }, { ...state }]);
+      }
+    }
+    return pairs;
+  });
+  assert.equal(states.length, 4);
+  for (const [folded, state] of states) assert.deepEqual(folded, state);
+});

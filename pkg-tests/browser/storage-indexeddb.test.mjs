@@ -1,0 +1,287 @@
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { ruleNames } from "../support/adapter-rules.mjs";
+import { startBrowser } from "../support/page.mjs";
+
+let browser;
+let page;
+before(async () => {
+  browser = await startBrowser();
+  page = await preparedPage();
+});
+after(() => browser?.close());
+
+for (const durability of ["relaxed", "strict"]) {
+  for (const name of ruleNames(["another", "recreate"])) {
+    test(`IndexedDB, ${durability}: ${name}`, () =>
+      page.evaluate(([name, durability]) => runRule(name, () => newStore(durability)), [name, durability]));
+  }
+}
+
+test("IndexedDB: durability is what the transactions are asked for", async () => {
+  const found = await page.evaluate(async () => {
+    const asked = [];
+    const original = IDBDatabase.prototype.transaction;
+    IDBDatabase.prototype.transaction = function (stores, mode, options) {
+      asked.push(`${mode} ${options.durability}`);
+      return original.call(this, stores, mode, options);
+    };
+    try {
+      const says = [];
+      for (const durability of [undefined, "relaxed", "strict"]) {
+        const subject = await Subject.open(indexedDbStorage({ name: newName(), ...(durability && { durability }) }));
+        await subject.accept(commit("a-1", 0, [event()]));
+        says.push(subject.info.durability);
+      }
+      return { says, asked: asked.filter((text) => text.startsWith("readwrite")) };
+    } finally {
+      IDBDatabase.prototype.transaction = original;
+    }
+  });
+  assert.deepEqual(found, {
+    says: ["process-crash", "process-crash", "power-loss"],
+    asked: ["readwrite relaxed", "readwrite relaxed", "readwrite strict"],
+  });
+});
+
+test("IndexedDB: two tabs that race for a stream lose nothing, and hear of each other", async () => {
+  const name = "race";
+  const other = await preparedPage();
+  const race = async (tab) =>
+    tab.evaluate(async (name) => {
+      const subject = await Subject.open(indexedDbStorage({ name }));
+      const told = [];
+      subject.storage.subscribe((position) => told.push(position));
+      for (let won = 0; won < 40; ) {
+        const { revision } = await subject.slice("Appointment", "hot", { limit: 1 });
+        const commandId = crypto.randomUUID();
+        const [verdict] = await subject.append([commit("hot", revision, [event()], { commandId })]);
+        if (verdict.kind === "committed") won++;
+      }
+      await until(() => told.includes(80));
+      const { events } = await subject.slice("Appointment", "hot");
+      return events.map(({ revision }) => revision);
+    }, name);
+  const found = await Promise.all([race(page), race(other)]);
+  const expected = Array.from({ length: 80 }, (_, index) => index + 1);
+  assert.deepEqual(found, [expected, expected]);
+  await other.close();
+});
+
+test("IndexedDB: another tab can delete the store while an engine has it open", async () => {
+  const name = "deleted elsewhere";
+  await open(page, name);
+  const other = await preparedPage();
+  await other.evaluate((name) => deleteDatabase(name), name);
+  const code = await page.evaluate(() => codeOf(() => subject.accept(commit("a-1", 1, [event()]))));
+  assert.equal(code, "foreign-epoch");
+  await other.close();
+});
+
+test("IndexedDB: a store that the browser has cleared is told from the first", async () => {
+  const tab = await preparedPage({ apart: true });
+  await open(tab, "cleared");
+  await storage(tab, "clearDataForOrigin", { storageTypes: "indexeddb" });
+  assert.equal(await tab.evaluate(() => codeOf(() => subject.log())), "foreign-epoch");
+  await tab.close();
+});
+
+test("IndexedDB: an append during which the store is cleared is told truthfully", async () => {
+  const tab = await preparedPage({ apart: true });
+  for (let round = 0; round < 5; round++) {
+    await open(tab, `cleared in flight ${round}`);
+    const failure = tab.evaluate(async () => {
+      for (let revision = 1; ; revision++) {
+        const { code, mayBeApplied } =
+          (await failureOf(() => subject.accept(commit("a-1", revision, [event()]))).catch(() => undefined)) ?? {};
+        if (code !== undefined) return `${code} ${mayBeApplied}`;
+      }
+    });
+    await new Promise((resolve) => setTimeout(resolve, 20 + 7 * round));
+    await storage(tab, "clearDataForOrigin", { storageTypes: "indexeddb" });
+    assert.match(await failure, /^(foreign-epoch false|storage-failed (true|false))$/);
+  }
+  await tab.close();
+});
+
+test("IndexedDB: a full disk fails the append, with nothing applied", async () => {
+  const tab = await preparedPage({ apart: true });
+  await storage(tab, "overrideQuotaForOrigin", { quotaSize: 2_000_000 });
+  await open(tab, "full");
+  const refused = await tab.evaluate(async () => {
+    const data = JSON.stringify("x".repeat(5_000_000));
+    const { code, retryable, mayBeApplied } = await failureOf(() =>
+      subject.append([commit("a-1", 1, [event("Noted", [], { data })])]),
+    );
+    return [code, retryable, mayBeApplied, (await subject.slice("Appointment", "a-1")).revision];
+  });
+  assert.deepEqual(refused, ["storage-full", false, false, 1]);
+  await tab.evaluate(() => subject.accept(commit("a-1", 1, [event()])));
+  await tab.close();
+});
+
+test("IndexedDB: a connection that is found closed is opened again", async () => {
+  const found = await page.evaluate(async () => {
+    const original = IDBFactory.prototype.open;
+    const databases = [];
+    IDBFactory.prototype.open = function (...args) {
+      const request = original.apply(this, args);
+      request.addEventListener("success", () => databases.push(request.result));
+      return request;
+    };
+    try {
+      const subject = await Subject.open(indexedDbStorage({ name: newName() }));
+      await subject.accept(commit("a-1", 0, [event()]));
+      databases[0].close();
+      const answers = await Promise.all([
+        subject.append([commit("a-1", 1, [event()])]),
+        subject.slice("Appointment", "a-1"),
+        subject.log(),
+      ]);
+      return [databases.length, answers[0][0].kind, answers[2].length];
+    } finally {
+      IDBFactory.prototype.open = original;
+    }
+  });
+  assert.deepEqual(found, [2, "committed", 2]);
+});
+
+test("IndexedDB: an append that is lost while it commits may be applied; the rest goes on", async () => {
+  const found = await page.evaluate(async () => {
+    const subject = await Subject.open(indexedDbStorage({ name: newName() }));
+    const sent = commit("a-1", 0, [event()]);
+    const original = IDBTransaction.prototype.commit;
+    IDBTransaction.prototype.commit = IDBTransaction.prototype.abort;
+    const { code, retryable, mayBeApplied } = await failureOf(() => subject.append([sent]));
+    IDBTransaction.prototype.commit = original;
+    await subject.accept(sent);
+    return [code, retryable, mayBeApplied];
+  });
+  assert.deepEqual(found, ["storage-failed", true, true]);
+});
+
+test("IndexedDB: a unique index is the safety net under the judge", async () => {
+  const found = await page.evaluate(async () => {
+    const subject = await Subject.open(indexedDbStorage({ name: newName() }));
+    await subject.accept(commit("a-1", 0, [event()]));
+    const wrong = { kind: "committed", position: 2, revision: 1, count: 1, recordedAt: 0 };
+    const append = () =>
+      subject.storage.append({ epoch: subject.epoch, commits: [commit("a-1", 0, [event()])] }, () => [wrong]);
+    const { code, mayBeApplied } = await failureOf(append);
+    return [code, mayBeApplied, (await subject.log()).length];
+  });
+  assert.deepEqual(found, ["storage-failed", false, 1]);
+});
+
+test("IndexedDB: conditions hold however much was appended since", async () => {
+  const found = await page.evaluate(async () => {
+    const subject = await Subject.open(indexedDbStorage({ name: newName() }));
+    const filler = (count) => Array.from({ length: count }, () => event());
+    const marked = (tag) => event("AppointmentBooked", [tag]);
+    await subject.accept(commit("a-1", 0, [...filler(99), marked("x"), ...filler(1400)]));
+    await subject.accept(commit("a-1", 1500, [...filler(1499), marked("x"), ...filler(100)]));
+    const conditions = [0, 99, 100, 1500, 2000, 2999, 3000, 3100, 5000].map((after) =>
+      commit("b-1", 0, [event()], { condition: { query: [{ types: [], tags: ["x"] }], after } }),
+    );
+    return (await subject.facts(...conditions)).commits.map(({ matched }) => matched);
+  });
+  assert.deepEqual(found, [100, 100, 3000, 3000, 3000, 3000, null, null, null]);
+});
+
+for (const [what, version, stores] of [
+  ["of a newer format", 2, ["meta", "appends"]],
+  ["of somebody else", 1, ["todos"]],
+  ["of somebody else with stores of the same names", 1, ["meta", "appends"]],
+]) {
+  test(`IndexedDB: a database ${what} is refused and left as it was`, async () => {
+    const found = await page.evaluate(
+      async ([version, stores]) => {
+        const name = newName();
+        (await openDatabase(name, version, stores)).close();
+        const { code, retryable } = await failureOf(() => indexedDbStorage({ name }).open());
+        const { version: left } = (await indexedDB.databases()).find((database) => database.name === name);
+        const database = await openDatabase(name, left, []);
+        const names = [...database.objectStoreNames];
+        database.close();
+        return { code, retryable, left, names };
+      },
+      [version, stores],
+    );
+    assert.deepEqual(found, { code: "unknown-format", retryable: false, left: version, names: stores.toSorted() });
+  });
+}
+
+test("IndexedDB: it works without BroadcastChannel", async () => {
+  const tab = await preparedPage();
+  await tab.evaluate(async () => {
+    delete globalThis.BroadcastChannel;
+    await runRule("those who share the adapter are told of appends, until they stop listening", () => newStore("relaxed"));
+  });
+  await tab.close();
+});
+
+test("IndexedDB: a host without it says so", async () => {
+  const { indexedDbStorage } = await import("annals/indexeddb");
+  assert.throws(() => indexedDbStorage({ name: "here" }), { code: "storage-failed" });
+});
+
+/** A page with what the tests use in it as globals. */
+async function preparedPage(options) {
+  const page = await browser.page(options);
+  await page.evaluate(async () => {
+    const { indexedDbStorage } = await import("annals/indexeddb");
+    const rules = await import("/support/adapter-rules.mjs");
+    const newName = () => `store ${crypto.randomUUID()}`;
+    const asked = (request) =>
+      new Promise((resolve, reject) => {
+        request.onsuccess = () => resolve(request.result);
+        request.onerror = () => reject(request.error);
+      });
+    const deleteDatabase = (name) => asked(indexedDB.deleteDatabase(name));
+    Object.assign(globalThis, rules, {
+      indexedDbStorage,
+      newName,
+      deleteDatabase,
+      openDatabase(name, version, stores) {
+        const request = indexedDB.open(name, version);
+        request.onupgradeneeded = () => stores.forEach((store) => request.result.createObjectStore(store));
+        return asked(request);
+      },
+      newStore(durability) {
+        const name = newName();
+        const another = () => indexedDbStorage({ name, durability });
+        return {
+          storage: another(),
+          another,
+          recreate: () => deleteDatabase(name),
+          release: () => deleteDatabase(name),
+        };
+      },
+      async failureOf(action) {
+        try {
+          await action();
+        } catch (error) {
+          return error;
+        }
+        throw new Error("expected a failure");
+      },
+      codeOf: async (action) => (await failureOf(action)).code,
+    });
+  });
+  return page;
+}
+
+/** The browser's own hand in what the page's origin stores. A quota lasts as long as the session. */
+async function storage(page, method, options) {
+  const session = await page.context().newCDPSession(page);
+  await session.send(`Storage.${method}`, { origin: browser.origin, ...options });
+}
+
+/** Makes a store with one event, the page's `subject`. */
+async function open(page, name) {
+  await page.evaluate(async (name) => {
+    await deleteDatabase(name);
+    globalThis.subject = await Subject.open(indexedDbStorage({ name }));
+    await subject.accept(commit("a-1", 0, [event()]));
+  }, name);
+}

@@ -1,0 +1,287 @@
+import assert from "node:assert/strict";
+import { fork, spawn } from "node:child_process";
+import { once } from "node:events";
+import { readFileSync, writeFileSync } from "node:fs";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { sqliteStorage } from "annals/sqlite";
+import { Subject, commit, enrol, event, until } from "../support/adapter-rules.mjs";
+import { fails } from "../support/expect.mjs";
+import { drivers, temporaryFolder } from "../support/sqlite-drivers.mjs";
+
+test("there is a driver to test with", () => assert.notEqual(drivers.size, 0));
+
+const newerNode = process.env.ANNALS_NEWER_NODE;
+if (newerNode && !process.versions.sqlite) {
+  test("all this holds for node:sqlite, which this Node does not have", async () => {
+    const { NODE_TEST_CONTEXT: _, ...env } = { ...process.env, ANNALS_SQLITE_DRIVER: "node:sqlite" };
+    const child = spawn(newerNode, [fileURLToPath(import.meta.url)], { env });
+    let output = "";
+    for (const stream of [child.stdout, child.stderr]) stream.on("data", (text) => (output += text));
+    const [code] = await once(child, "exit");
+    assert.equal(code, 0, output);
+    assert.match(output, /node:sqlite on disk/);
+  });
+}
+
+const fast = { durability: "normal", pollInterval: 5 };
+
+for (const [driver, open] of drivers) {
+  enrol(test, `${driver} on disk`, () => storeOnDisk(open), ["another", "recreate"]);
+  enrol(test, `${driver} in memory`, () => {
+    const database = open(":memory:");
+    return { storage: sqliteStorage({ database }), release: () => database.close() };
+  });
+
+  const rule = (name, run) =>
+    test(`${driver}: ${name}`, async () => {
+      const folder = temporaryFolder();
+      const opened = [];
+      const connect = () => {
+        opened.push(open(folder.file));
+        return opened.at(-1);
+      };
+      try {
+        await run({ connect, file: folder.file });
+      } finally {
+        for (const database of opened) if (database.open !== false && database.isOpen !== false) database.close();
+        folder.remove();
+      }
+    });
+
+  rule("durability is what SQLite is set to", async ({ connect }) => {
+    for (const [durability, synchronous, says] of [
+      [undefined, 2, "power-loss"],
+      ["full", 2, "power-loss"],
+      ["normal", 1, "process-crash"],
+    ]) {
+      const database = connect();
+      const storage = sqliteStorage({ database, ...(durability && { durability }) });
+      assert.equal((await storage.open()).durability, says);
+      assert.equal(database.prepare("PRAGMA synchronous").get().synchronous, synchronous);
+      assert.equal(database.prepare("PRAGMA journal_mode").get().journal_mode, "wal");
+    }
+    assert.equal((await sqliteStorage({ database: open(":memory:") }).open()).durability, "memory");
+  });
+
+  rule("requests that are not busy are answered at once", async ({ connect }) => {
+    const storage = sqliteStorage({ database: connect() });
+    const { epoch, head } = storage.open();
+    assert.equal(head, 0);
+    const page = storage.readLog({ epoch, after: 0, types: [], aggregateTypes: [], tags: [], limit: 1 });
+    assert.deepEqual(page, { events: [], next: 0, head: 0 });
+  });
+
+  rule("a file of its own is marked, one that others use keeps its marks", async ({ connect }) => {
+    const marks = (database) => [
+      database.prepare("PRAGMA application_id").get().application_id,
+      database.prepare("PRAGMA user_version").get().user_version,
+    ];
+    const own = connect();
+    await sqliteStorage({ database: own }).open();
+    assert.deepEqual(marks(own), [0x416e6c73, 1]);
+
+    const shared = open(":memory:");
+    shared.exec("CREATE TABLE customers (name TEXT); PRAGMA user_version = 7");
+    const subject = await Subject.open(sqliteStorage({ database: shared }));
+    await subject.accept(commit("a-1", 0, [event()]));
+    assert.deepEqual(marks(shared), [0, 7]);
+    shared.close();
+  });
+
+  for (const [what, sql] of [
+    ["somebody else's table of the same name", "CREATE TABLE Events (id INTEGER)"],
+    ["somebody else's view of the same name", "CREATE VIEW commands AS SELECT 1"],
+    ["somebody else's meta table", "CREATE TABLE annals_meta (name TEXT)"],
+    ["another application's mark", "PRAGMA application_id = 42"],
+    ["a newer format", "UPDATE annals_meta SET value = '2' WHERE key = 'format'"],
+    ["no format", "DELETE FROM annals_meta WHERE key = 'format'"],
+  ]) {
+    rule(`a database with ${what} is refused and left as it was`, async ({ connect, file }) => {
+      if (/format/.test(sql)) {
+        const first = connect();
+        await sqliteStorage({ database: first }).open();
+        first.close();
+      }
+      const maker = connect();
+      maker.exec(sql);
+      maker.close();
+      const before = readFileSync(file);
+      const database = connect();
+      await fails(() => sqliteStorage({ database }).open(), { code: "unknown-format", retryable: false });
+      database.close();
+      assert.deepEqual(readFileSync(file), before);
+    });
+  }
+
+  rule("a file that is no database is refused", async ({ connect, file }) => {
+    writeFileSync(file, "Dear diary, ".repeat(1000));
+    await fails(() => sqliteStorage({ database: connect() }).open(), { code: "unknown-format" });
+  });
+
+  rule("events and commands can be neither changed nor deleted", async ({ connect }) => {
+    const database = connect();
+    const subject = await Subject.open(sqliteStorage({ database }));
+    await subject.accept(commit("a-1", 0, [event()]));
+    for (const sql of [
+      "UPDATE events SET data = '{}'",
+      "DELETE FROM events",
+      "UPDATE commands SET hash = ''",
+      "DELETE FROM commands",
+    ]) {
+      assert.throws(() => database.exec(sql), /can only be appended/);
+    }
+    assert.equal((await subject.log()).length, 1);
+  });
+
+  rule("an append waits for the lock of others without stopping the process", async ({ connect }) => {
+    const subject = await Subject.open(sqliteStorage({ database: connect() }));
+    const other = connect();
+    other.exec("BEGIN IMMEDIATE");
+    let asked = 0;
+    const answer = subject.append([commit("a-1", 0, [event()])], () => asked++);
+    assert.ok(answer instanceof Promise);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    assert.equal(asked, 0);
+    assert.equal((await subject.slice("Appointment", "a-1")).revision, 0, "reads don't wait");
+    other.exec("ROLLBACK");
+    assert.equal((await answer)[0].kind, "committed");
+    assert.equal(asked, 1);
+  });
+
+  rule("an append that waits too long fails as busy, with nothing applied", async ({ connect }) => {
+    const subject = await Subject.open(sqliteStorage({ database: connect(), busyTimeout: 30 }));
+    const other = connect();
+    other.exec("BEGIN IMMEDIATE");
+    const sent = commit("a-1", 0, [event()]);
+    await fails(() => subject.append([sent]), { code: "storage-busy", retryable: true, mayBeApplied: false });
+    other.exec("ROLLBACK");
+    await subject.accept(sent);
+  });
+
+  rule("a full disk fails the append, with nothing applied", async ({ connect }) => {
+    const database = connect();
+    const subject = await Subject.open(sqliteStorage({ database }));
+    await subject.accept(commit("a-1", 0, [event()]));
+    const { page_count: pages } = database.prepare("PRAGMA page_count").get();
+    database.exec(`PRAGMA max_page_count = ${pages + 2}`);
+    const large = commit("a-1", 1, [event(), event("Noted", [], { data: JSON.stringify("x".repeat(100_000)) })]);
+    await fails(() => subject.append([large]), { code: "storage-full", retryable: false, mayBeApplied: false });
+    assert.equal((await subject.slice("Appointment", "a-1")).revision, 1);
+    database.exec("PRAGMA max_page_count = 1000000");
+    await subject.accept(large);
+  });
+
+  rule("a failed COMMIT tells whether the append may be in the log", async ({ connect }) => {
+    for (const [trouble, expected] of [
+      [{ code: "SQLITE_IOERR_FSYNC" }, { code: "storage-failed", mayBeApplied: true, retryable: true }],
+      [{ code: "ERR_SQLITE_ERROR", errcode: 1034 }, { code: "storage-failed", mayBeApplied: true, retryable: true }],
+      [{ code: "SQLITE_FULL" }, { code: "storage-full", mayBeApplied: false, retryable: false }],
+      [{ code: "ERR_SQLITE_ERROR", errcode: 13 }, { code: "storage-full", mayBeApplied: false, retryable: false }],
+      [{ code: "SQLITE_BUSY" }, { code: "storage-busy", mayBeApplied: false, retryable: true }],
+    ]) {
+      let failing = false;
+      const database = failingCommits(connect(), () => failing && Object.assign(new Error("disk trouble"), trouble));
+      const subject = await Subject.open(sqliteStorage({ database }));
+      const { revision } = await subject.slice("Appointment", "a-1");
+      const sent = commit("a-1", revision, [event()]);
+      failing = true;
+      await fails(() => subject.append([sent]), expected);
+      failing = false;
+      await subject.accept(sent);
+    }
+  });
+
+  rule("a closed connection is told from other trouble", async ({ connect }) => {
+    const database = connect();
+    const subject = await Subject.open(sqliteStorage({ database, ...fast }));
+    const stop = subject.storage.subscribe(() => {});
+    database.close();
+    const expected = { code: "storage-closed", retryable: false, mayBeApplied: false };
+    await fails(() => subject.append([commit("a-1", 0, [event()])]), expected);
+    await fails(() => subject.log(), expected);
+    await fails(() => subject.storage.open(), expected);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    stop();
+    await subject.storage.close();
+  });
+
+  rule("closing the adapter leaves the connection to who opened it", async ({ connect }) => {
+    const database = connect();
+    const storage = sqliteStorage({ database });
+    await storage.open();
+    await storage.close();
+    assert.equal(database.prepare("SELECT count(*) AS n FROM events").get().n, 0);
+  });
+
+  rule("processes that race for a stream lose nothing", async ({ connect, file }) => {
+    const workers = await Promise.all([1, 2, 3].map(() => startWorker(driver, file)));
+    const finished = workers.map(async (worker) => {
+      worker.send({ race: 40 });
+      const [message] = await once(worker, "message");
+      assert.deepEqual(message, { won: 40 });
+      worker.disconnect();
+    });
+    await Promise.all(finished);
+    const subject = await Subject.open(sqliteStorage({ database: connect() }));
+    const { events } = await subject.slice("Appointment", "hot");
+    assert.deepEqual(events.map(({ revision }) => revision), Array.from({ length: 120 }, (_, index) => index + 1));
+  });
+
+  rule("what a process was told is committed outlives its violent end", async ({ connect, file }) => {
+    const worker = await startWorker(driver, file);
+    const acknowledged = [];
+    worker.on("message", ({ commandId }) => acknowledged.push(commandId));
+    worker.send({ race: Infinity });
+    await until(() => acknowledged.length > 50);
+    worker.kill("SIGKILL");
+    await once(worker, "exit");
+    const subject = await Subject.open(sqliteStorage({ database: connect() }));
+    const { commands } = await subject.load({ commands: acknowledged });
+    assert.equal(commands.indexOf(null), -1);
+    const log = await subject.log();
+    assert.deepEqual(log.map(({ position }) => position), log.map((_, index) => index + 1));
+  });
+}
+
+function storeOnDisk(open) {
+  const folder = temporaryFolder();
+  const databases = [];
+  const another = () => {
+    databases.push(open(folder.file));
+    return sqliteStorage({ database: databases.at(-1), ...fast });
+  };
+  return {
+    storage: another(),
+    another,
+    // As a restore does it: other content under the same connection.
+    async recreate() {
+      const database = open(folder.file);
+      for (const name of ["events", "event_tags", "commands", "annals_meta"]) database.exec(`DROP TABLE ${name}`);
+      await sqliteStorage({ database }).open();
+      database.close();
+    },
+    release() {
+      for (const database of databases) database.close();
+      folder.remove();
+    },
+  };
+}
+
+function failingCommits(database, trouble) {
+  return {
+    prepare: (sql) => database.prepare(sql),
+    exec(sql) {
+      const error = sql === "COMMIT" && trouble();
+      if (error) throw error;
+      database.exec(sql);
+    },
+  };
+}
+
+async function startWorker(driver, file) {
+  const worker = fork(new URL("../support/sqlite-worker.mjs", import.meta.url), [driver, file]);
+  const [message] = await once(worker, "message");
+  assert.equal(message, "ready");
+  return worker;
+}

@@ -1,0 +1,30 @@
+// Expectations for rules that run in Node and in pages.
+
+/** Equal values, whatever the order of keys and the prototypes of objects. */
+export function same(actual, expected, what = "value") {
+  const [found, wanted] = [textOf(actual), textOf(expected)];
+  if (found !== wanted) throw new Error(`${what}: expected ${wanted}, found ${found}`);
+}
+
+/** The error that the action throws, at once or later, which has these properties. */
+export async function fails(action, expected) {
+  let error;
+  try {
+    await action();
+  } catch (thrown) {
+    error = thrown;
+  }
+  if (error === undefined) throw new Error(`expected a failure with ${textOf(expected)}, found none`);
+  for (const [name, value] of Object.entries(expected)) {
+    same(error[name], value, `${name} of ${error}`);
+  }
+  return error;
+}
+
+function textOf(value) {
+  return JSON.stringify(value, (key, part) => {
+    if (part === undefined) return "(undefined)";
+    if (part === null || typeof part !== "object" || Array.isArray(part)) return part;
+    return Object.fromEntries(Object.entries(part).sort(([a], [b]) => (a < b ? -1 : 1)));
+  });
+}

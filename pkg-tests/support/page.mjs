@@ -1,0 +1,55 @@
+// Pages of a real browser in which tests import the package by name.
+
+import { createReadStream } from "node:fs";
+import { stat } from "node:fs/promises";
+import { createServer } from "node:http";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { chromium } from "playwright-core";
+
+const folders = {
+  "/pkg/": path.dirname(fileURLToPath(import.meta.resolve("annals/package.json"))),
+  "/support/": path.dirname(fileURLToPath(import.meta.url)),
+};
+
+const types = { ".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm" };
+
+const html = `<!doctype html><meta charset="utf-8"><title>Annals</title>
+<script type="importmap">{"imports": {"annals/indexeddb": "/pkg/indexeddb/index.js", "annals/memory": "/pkg/memory/index.js"}}</script>`;
+
+/** Starts a Chromium and a server for it; `page()` opens a page, `close()` ends both. */
+export async function startBrowser() {
+  const server = createServer(answer);
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const url = `http://127.0.0.1:${server.address().port}/`;
+  const args = ["--disable-background-networking", "--disable-component-update", "--disable-sync"];
+  if (process.getuid?.() === 0) args.push("--no-sandbox");
+  const browser = await chromium.launch({ executablePath: process.env.CHROME_PATH, args });
+  const context = await browser.newContext();
+  return {
+    /** Where the pages come from. */
+    origin: url,
+    /** Pages share what they store, but for those that are `apart`. */
+    async page({ apart = false } = {}) {
+      const page = await (apart ? await browser.newContext() : context).newPage();
+      await page.goto(url);
+      return page;
+    },
+    async close() {
+      await browser.close();
+      server.close();
+      server.closeAllConnections();
+    },
+  };
+}
+
+async function answer({ url }, response) {
+  const { pathname } = new URL(url, "http://localhost");
+  if (pathname === "/") return response.writeHead(200, { "content-type": "text/html" }).end(html);
+  const prefix = Object.keys(folders).find((prefix) => pathname.startsWith(prefix));
+  const file = prefix && path.join(folders[prefix], path.posix.normalize(pathname.slice(prefix.length - 1)));
+  const found = file && (await stat(file).catch(() => undefined));
+  if (!found?.isFile()) return response.writeHead(404).end();
+  response.writeHead(200, { "content-type": types[path.extname(file)] ?? "application/octet-stream" });
+  createReadStream(file).pipe(response);
+}

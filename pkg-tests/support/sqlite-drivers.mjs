@@ -1,0 +1,38 @@
+// The SQLite drivers that this Node and this machine have.
+
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+
+const loaders = {
+  "node:sqlite": async () => {
+    const { DatabaseSync } = await import("node:sqlite");
+    return (file) => new DatabaseSync(file);
+  },
+  "better-sqlite3": async () => {
+    const { default: Database } = await import("better-sqlite3");
+    new Database(":memory:").close(); // the binary may be missing, or another Node's
+    return (file) => new Database(file);
+  },
+  libsql: async () => {
+    const { default: Database } = await import("libsql");
+    return (file) => new Database(file);
+  },
+};
+
+/** Name and way to open a file, of each driver that there is. */
+export const drivers = new Map();
+
+const only = process.env.ANNALS_SQLITE_DRIVER;
+
+for (const [name, load] of Object.entries(loaders)) {
+  if (only !== undefined && name !== only) continue;
+  const open = await load().catch(() => undefined);
+  if (open !== undefined) drivers.set(name, open);
+}
+
+/** A folder of its own for a database, and the way to remove it. */
+export function temporaryFolder() {
+  const folder = mkdtempSync(path.join(tmpdir(), "annals-"));
+  return { file: path.join(folder, "store.db"), remove: () => rmSync(folder, { recursive: true }) };
+}

@@ -1,0 +1,24 @@
+// A process that appends to a SQLite store until it has won as often as it was told.
+
+import { sqliteStorage } from "annals/sqlite";
+import { Subject, commit, event } from "./adapter-rules.mjs";
+import { drivers } from "./sqlite-drivers.mjs";
+
+const [driver, file] = process.argv.slice(2);
+const subject = await Subject.open(sqliteStorage({ database: drivers.get(driver)(file) }));
+
+process.once("message", async ({ race }) => {
+  let won = 0;
+  for (let attempt = 0; won < (race ?? Infinity); attempt++) {
+    const { revision } = await subject.slice("Appointment", "hot", { limit: 1 });
+    const commandId = `${process.pid}-${attempt}`;
+    const [verdict] = await subject.append([commit("hot", revision, [event()], { commandId })]);
+    if (verdict.kind !== "committed") continue;
+    won++;
+    if (race === null) process.send({ commandId });
+    // Whoever appends without a pause starves the others.
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  process.send({ won });
+});
+process.send("ready");

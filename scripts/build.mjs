@@ -1,0 +1,195 @@
+// `npm run build`: the Rust crates and the TypeScript host become pkg/, pkg/ and www/ become
+// www/dist. Cargo knows itself what is up to date; every later step is skipped while what it reads
+// is unchanged.
+
+import { existsSync } from "node:fs";
+import { cp, mkdir, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { packageManifest } from "./manifest.mjs";
+import { setUpPackages } from "./packages.mjs";
+import {
+  exclusively, hash, hashFiles, inRoot, listFiles, main, run, step, unlessUpToDate,
+} from "./shell.mjs";
+import { checkSizes } from "./sizes.mjs";
+import { buildWasm, setUpCargo, setUpWasm, setUpWasmBindgen } from "./toolchain.mjs";
+
+/**
+ * One glue for every host: where the module comes from is each entry's own matter, and an engine
+ * that panicked is replaced by resetting the instance.
+ */
+const bindgenFlags = ["--target", "web", "--omit-default-module-path", "--experimental-reset-state-function"];
+
+// Never --all-features: it lets wasm-opt write what Node 20 and current browsers refuse. These are
+// what rustc's default target uses, all of them in every engine for years.
+const wasmOptFlags = [
+  "-O3",
+  "--enable-bulk-memory",
+  "--enable-bulk-memory-opt",
+  "--enable-call-indirect-overlong",
+  "--enable-multivalue",
+  "--enable-mutable-globals",
+  "--enable-nontrapping-float-to-int",
+  "--enable-reference-types",
+  "--enable-sign-ext",
+];
+
+const engine = {
+  name: "engine module",
+  crate: "annals",
+  // The crate is an ordinary library; only this build makes a module of it.
+  cargo: ["rustc", "-p", "annals", "--lib", "--crate-type", "cdylib", "--features", "wasm-entry"],
+  out: "src/host/glue",
+  outName: "annals",
+  optimise: true,
+};
+
+const clinic = {
+  name: "demo's Rust domain",
+  crate: "clinic",
+  cargo: ["build", "-p", "clinic", "--features", "wasm"],
+  out: "www/clinic/pkg",
+  outName: "clinic",
+  optimise: true,
+};
+
+const simulation = {
+  name: "simulation module",
+  crate: "simulation-wasm",
+  cargo: ["build", "-p", "simulation-wasm"],
+  out: "pkg-tests/simulation/pkg",
+  outName: "simulation",
+  optimise: false,
+};
+
+/** Sets up what the build needs, and returns it. */
+export async function setUpBuild() {
+  await setUpPackages();
+  await setUpCargo();
+  return { toolchain: await setUpWasm(), wasmBindgen: await setUpWasmBindgen() };
+}
+
+/** pkg/ and www/dist. */
+export async function build(tools) {
+  await exclusively("build", async () => {
+    await buildModule(engine, tools);
+    await step("npm package", buildPackage);
+    await buildModule(clinic, tools);
+    await step("demo", buildDemo);
+    await step("sizes", checkSizes);
+  });
+}
+
+/** The simulated host and its checks, as a module that Node runs. */
+export async function buildSimulation(tools) {
+  await exclusively("build", () => buildModule(simulation, tools));
+}
+
+// --- Modules ----------------------------------------------------------------------------------
+
+async function buildModule({ name, crate, cargo, out, outName, optimise }, { toolchain, wasmBindgen }) {
+  await step(name, async () => {
+    const compiled = await buildWasm(toolchain, cargo, { profile: "wasm", crate });
+    const module = path.join(out, `${outName}_bg.wasm`);
+    const base64 = path.join(out, `${outName}-base64.js`);
+    const flags = JSON.stringify([bindgenFlags, optimise && wasmOptFlags]);
+    const key = hash(await readFile(compiled), flags, await hashFiles(["package-lock.json", "Cargo.lock"]));
+    return unlessUpToDate(outName, key, [path.join(out, `${outName}.js`), module, base64], async () => {
+      await rm(inRoot(out), { recursive: true, force: true });
+      await run(wasmBindgen, [compiled, ...bindgenFlags, "--out-dir", out, "--out-name", outName]);
+      if (optimise) {
+        const wasmOpt = inRoot("node_modules/binaryen/bin/wasm-opt");
+        await run(process.execPath, [wasmOpt, module, ...wasmOptFlags, "-o", module]);
+      }
+      await writeBase64(module, base64);
+    });
+  });
+}
+
+/** The module as text, for hosts that can load nothing but JavaScript. */
+async function writeBase64(module, file) {
+  const text = (await readFile(inRoot(module))).toString("base64");
+  await writeFile(inRoot(file), `export const wasmBase64 = "${text}";\n`);
+  await writeFile(inRoot(file.replace(/\.js$/, ".d.ts")), "export declare const wasmBase64: string;\n");
+}
+
+// --- Package ----------------------------------------------------------------------------------
+
+const tsc = inRoot("node_modules/typescript/bin/tsc");
+const documents = ["README.md", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE"];
+
+async function buildPackage() {
+  const manifest = await packageManifest();
+  const key = hash(JSON.stringify(manifest), await hashFiles(["src/host", "package-lock.json", ...documents]));
+  const outputs = ["pkg/package.json", "pkg/annals.wasm", "pkg/index.js", "pkg/index.d.ts"];
+  const remark = await unlessUpToDate("package", key, outputs, async () => {
+    // Built aside and then put in place as a whole: a module that was deleted leaves no trace, and
+    // a running test never sees half a package.
+    const pkg = inRoot(".tools/pkg");
+    await rm(pkg, { recursive: true, force: true });
+    await run(process.execPath, [tsc, "-p", "src/host/tsconfig.json", "--outDir", pkg]);
+    const glue = path.join(pkg, "glue");
+    await mkdir(glue, { recursive: true });
+    for (const file of ["annals.js", "annals.d.ts", "annals-base64.js", "annals-base64.d.ts"]) {
+      await cp(inRoot("src/host/glue", file), path.join(glue, file));
+    }
+    await cp(inRoot("src/host/glue/annals_bg.wasm"), path.join(pkg, "annals.wasm"));
+    for (const file of documents) if (existsSync(inRoot(file))) await cp(inRoot(file), path.join(pkg, file));
+    await writeFile(path.join(pkg, "package.json"), `${JSON.stringify(manifest, null, 2)}\n`);
+
+    const old = inRoot(".tools/pkg.old");
+    await rm(old, { recursive: true, force: true });
+    if (existsSync(inRoot("pkg"))) await rename(inRoot("pkg"), old);
+    await rename(pkg, inRoot("pkg"));
+    await rm(old, { recursive: true, force: true });
+  });
+  await linkPackage();
+  return remark;
+}
+
+/**
+ * Tests and the demo import `annals` by name, as its users do. A link made here, and not a
+ * dependency on file:pkg, leaves `npm ci` independent of a build.
+ */
+async function linkPackage() {
+  const link = inRoot("node_modules/annals");
+  if (existsSync(link)) return;
+  await rm(link, { force: true });
+  await symlink("../pkg", link, "dir");
+}
+
+// --- Demo -------------------------------------------------------------------------------------
+
+async function buildDemo() {
+  // The Rust sources are in the demo through clinic/pkg.
+  const skip = (file) => /^www[\\/](dist|clinic[\\/](src|target)\b)/.test(file);
+  const key = await hashFiles(["www", "pkg", "package-lock.json", "scripts/build.mjs"], skip);
+  return unlessUpToDate("demo", key, ["www/dist/index.html", "www/dist/main.js"], async () => {
+    const dist = inRoot("www/dist");
+    await rm(dist, { recursive: true, force: true });
+    await mkdir(dist, { recursive: true });
+    const esbuild = await import("esbuild");
+    await esbuild.build({
+      absWorkingDir: inRoot(),
+      entryPoints: ["www/src/main.ts"],
+      outdir: "www/dist",
+      bundle: true,
+      format: "esm",
+      target: "es2022",
+      minify: true,
+      sourcemap: true,
+      logLevel: "silent",
+    });
+    // The engine is in the domain's module, which is fetched from beside the bundle.
+    await cp(inRoot("www/clinic/pkg/clinic_bg.wasm"), path.join(dist, "clinic.wasm"));
+    for (const file of await listFiles(["www"], (name) => /^www[\\/](src|dist|clinic)\b/.test(name))) {
+      if (/\.(html|css|svg|png|ico|webmanifest)$/.test(file)) {
+        await cp(file, path.join(dist, path.relative(inRoot("www"), file)));
+      }
+    }
+  });
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  await main(async () => build(await setUpBuild()));
+}

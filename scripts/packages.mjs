@@ -1,0 +1,105 @@
+// The npm side of the set-up: the locked packages, and the few large ones that are installed into
+// .tools only where they are needed.
+
+import { existsSync } from "node:fs";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { isBuiltin } from "node:module";
+import path from "node:path";
+import { Failure, hash, inRoot, isExecutable, run, step, tryRun, unlessUpToDate, which } from "./shell.mjs";
+
+const minutes = 60_000;
+
+const quiet = ["--no-audit", "--no-fund", "--no-update-notifier"];
+
+/** The npm that started us, or else the one on the PATH. */
+function npm(args, options) {
+  const script = process.env.npm_execpath ?? "";
+  return path.basename(script) === "npm-cli.js"
+    ? run(process.execPath, [script, ...args], options)
+    : run("npm", args, options);
+}
+
+/** node_modules as the lock file says. */
+export async function setUpPackages() {
+  await step("npm packages", async () => {
+    const lock = await readFile(inRoot("package-lock.json"), "utf8");
+    const { devDependencies, optionalDependencies } = JSON.parse(await readFile(inRoot("package.json"), "utf8"));
+    const key = hash(lock, JSON.stringify([devDependencies, optionalDependencies]), process.platform, process.arch);
+    return unlessUpToDate("packages", key, ["node_modules/.package-lock.json"], async () => {
+      // No package needs its install script to work here, but for better-sqlite3, which has a
+      // set-up step of its own because it may fail. NODE_ENV=production must not leave tools out.
+      const scope = ["--ignore-scripts", "--include=dev", "--include=optional"];
+      await npm(["ci", ...scope, ...quiet, "--prefer-offline"], { limit: 15 * minutes });
+    });
+  });
+}
+
+/**
+ * One package, with its dependencies, in a folder of its own under .tools: too large for everyone's
+ * node_modules, or with a program that must not shadow the system's in `npm run`.
+ * Returns the package's folder.
+ */
+export async function installAside(name, version) {
+  const prefix = inRoot(".tools/npm", name.replace("/", "+"));
+  const folder = path.join(prefix, "node_modules", name);
+  const manifest = path.join(folder, "package.json");
+  if (existsSync(manifest) && JSON.parse(await readFile(manifest, "utf8")).version === version) return folder;
+  await mkdir(prefix, { recursive: true });
+  await writeFile(path.join(prefix, "package.json"), '{ "private": true }\n');
+  // Under its own prefix npm would still take the settings that `npm run` passed down for ours.
+  const env = { npm_config_local_prefix: prefix };
+  await npm(
+    ["install", "--prefix", prefix, "--no-save", "--no-package-lock", "--ignore-scripts", ...quiet, `${name}@${version}`],
+    { cwd: prefix, env, limit: 10 * minutes },
+  );
+  return folder;
+}
+
+// The newest long-term release; the npm registry has its Linux builds as packages.
+const newerNodeVersion = "24.21.0";
+
+/**
+ * A Node that has `node:sqlite`: this one, or else one from the npm registry.
+ * Undefined where there is none for the platform.
+ */
+export async function setUpNewerNode() {
+  if (isBuiltin("node:sqlite")) return process.execPath;
+  if (process.platform !== "linux" || !["x64", "arm64"].includes(process.arch)) return undefined;
+  let program;
+  await step(`Node ${newerNodeVersion}, to test node:sqlite with`, async () => {
+    const folder = await installAside(`node-linux-${process.arch}`, newerNodeVersion);
+    program = path.join(folder, "bin/node");
+    if (!isExecutable(program)) throw new Failure(`${program} is not there`);
+  });
+  return program;
+}
+
+/**
+ * better-sqlite3's native part. Its own install script brings a built one from a place that is not
+ * a package registry, or compiles it; where neither works, the tests that want it say so.
+ */
+export async function setUpBetterSqlite3() {
+  await step("better-sqlite3's native part", async () => {
+    const folder = inRoot("node_modules/better-sqlite3");
+    const works = () =>
+      tryRun(process.execPath, ["-e", `new (require(${JSON.stringify(folder)}))(":memory:").close()`]);
+    if (!existsSync(folder)) return "left out: not installed on this platform";
+    if ((await works()) !== undefined) return "up to date";
+    try {
+      await npm(["rebuild", "better-sqlite3"], { env: nodeHeaders(), limit: 8 * minutes });
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error;
+    }
+    if ((await works()) !== undefined) return;
+    const missing = ["python3", "make", "g++"].filter((tool) => which(tool) === undefined);
+    return missing.length > 0
+      ? `left out: no built one could be downloaded, and compiling wants ${missing.join(", ")}`
+      : "left out: it could neither be downloaded nor compiled";
+  });
+}
+
+/** Node's own headers, if they came with it, save the compiler's download of them. */
+function nodeHeaders() {
+  const prefix = path.dirname(path.dirname(process.execPath));
+  return existsSync(path.join(prefix, "include/node/node_version.h")) ? { npm_config_nodedir: prefix } : {};
+}

@@ -1,0 +1,42 @@
+// What a page has to download, held to a budget. Compressed, because that is what travels.
+
+import { readFile } from "node:fs/promises";
+import { gzipSync } from "node:zlib";
+import { Failure, inRoot } from "./shell.mjs";
+
+const budgets = {
+  "engine module": 100 * 1024,
+  "browser entry with IndexedDB": 15 * 1024,
+};
+
+/** Returns the sizes as a remark. */
+export async function checkSizes() {
+  const sizes = {
+    "engine module": compressed(await readFile(inRoot("pkg/annals.wasm"))),
+    "browser entry with IndexedDB": compressed(await browserEntry()),
+  };
+  const lines = Object.entries(sizes).map(([what, size]) => `${what} ${kilobytes(size)} of ${kilobytes(budgets[what])}`);
+  if (Object.entries(sizes).some(([what, size]) => size > budgets[what])) {
+    throw new Failure(`Over the budget (gzip -9):\n${lines.join("\n")}`);
+  }
+  return `gzip: ${lines.join(", ")}`;
+}
+
+const compressed = (bytes) => gzipSync(bytes, { level: 9 }).length;
+
+const kilobytes = (bytes) => `${(bytes / 1024).toFixed(1)} KB`;
+
+/** Everything that both entries export: the most that an application can pull in through them. */
+async function browserEntry() {
+  const esbuild = await import("esbuild");
+  const { outputFiles } = await esbuild.build({
+    stdin: { contents: 'export * from "./index.js"; export * from "./indexeddb/index.js";', resolveDir: inRoot("pkg") },
+    bundle: true,
+    format: "esm",
+    target: "es2022",
+    minify: true,
+    write: false,
+    logLevel: "silent",
+  });
+  return outputFiles[0].contents;
+}

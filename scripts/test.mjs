@@ -1,0 +1,124 @@
+// `npm test`: sets up what is missing and runs every check, stopping at the first that fails.
+//
+//   npm test                          everything, in this order
+//   npm test -- --only node,browser   some steps
+//   npm test -- --list                the steps' names
+
+import { parseArgs } from "node:util";
+import { setUpBrowser } from "./browser.mjs";
+import { build, buildSimulation, setUpBuild } from "./build.mjs";
+import { checkCoreTree } from "./core-tree.mjs";
+import { checkLicences } from "./licences.mjs";
+import { checkPackage } from "./package-check.mjs";
+import { setUpBetterSqlite3, setUpNewerNode, setUpPackages } from "./packages.mjs";
+import { Failure, elapsed, inRoot, listFiles, main, run, say, step } from "./shell.mjs";
+import { setUpCargo, setUpLinters } from "./toolchain.mjs";
+
+/** Each check, and what has to be set up or built before it. The build's own steps are its check. */
+const checks = [
+  { name: "format", needs: ["rust"], check: checkFormat },
+  { name: "clippy", needs: ["rust"], check: checkClippy },
+  { name: "rust-tests", needs: ["rust"], check: checkRustTests },
+  { name: "core-tree", needs: ["rust"], check: checkCoreTree },
+  { name: "rustdoc", needs: ["rust"], check: checkDocs },
+  { name: "licences", needs: ["rust", "packages"], check: checkLicences },
+  { name: "build", needs: ["build"] },
+  { name: "types", needs: ["build"], check: checkTypes },
+  { name: "package", needs: ["build"], check: checkPackage },
+  { name: "node", needs: ["build", "drivers"], check: checkNode },
+  { name: "simulation", needs: ["build", "simulation"], check: () => nodeTests("pkg-tests/simulation") },
+  { name: "browser", needs: ["build", "browser"], check: () => nodeTests("pkg-tests/browser") },
+];
+
+const minutes = 60_000;
+
+/** A Node that has node:sqlite, where there is one. */
+let newerNode;
+
+await main(async () => {
+  const { values } = parseArgs({
+    options: { only: { type: "string", multiple: true }, list: { type: "boolean" } },
+  });
+  if (values.list) return say(checks.map(({ name }) => name).join("\n"));
+
+  const names = (values.only ?? []).flatMap((text) => text.split(","));
+  const unknown = names.filter((name) => !checks.some((check) => check.name === name));
+  if (unknown.length > 0) throw new Failure(`No such step: ${unknown.join(", ")} (npm test -- --list shows them)`);
+  const selected = checks.filter(({ name }) => names.length === 0 || names.includes(name));
+
+  const { tools, env } = await setUp(new Set(selected.flatMap(({ needs }) => needs)));
+  Object.assign(process.env, env);
+  const built = new Set();
+  for (const { name, needs, check } of selected) {
+    for (const [need, make] of [["build", build], ["simulation", buildSimulation]]) {
+      if (!needs.includes(need) || built.has(need)) continue;
+      await make(tools);
+      built.add(need);
+    }
+    if (check !== undefined) await step(name, check);
+  }
+  say(`\n${selected.length} of ${checks.length} steps were run and passed, in ${elapsed()}.`);
+});
+
+/** First of all, so that what can't be had is known before anything is compiled. */
+async function setUp(needs) {
+  say("Set-up");
+  const env = {};
+  let tools;
+  if (needs.has("rust")) {
+    await setUpCargo();
+    await setUpLinters();
+  }
+  if (needs.has("build")) tools = await setUpBuild();
+  else if (needs.has("packages")) await setUpPackages();
+  if (needs.has("drivers")) {
+    await setUpBetterSqlite3();
+    newerNode = await setUpNewerNode();
+  }
+  if (needs.has("browser")) env.CHROME_PATH = await setUpBrowser();
+  say("Checks");
+  return { tools, env };
+}
+
+async function checkFormat() {
+  await run("cargo", ["fmt", "--check"]);
+  await run("cargo", ["fmt", "--check", "--manifest-path", "scripts/bindgen/Cargo.toml"]);
+}
+
+async function checkClippy() {
+  await run("cargo", ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"]);
+}
+
+async function checkRustTests() {
+  await run("cargo", ["test", "--workspace", "--all-features"], { show: true });
+}
+
+async function checkDocs() {
+  const env = { RUSTDOCFLAGS: "-D warnings" };
+  await run("cargo", ["doc", "--workspace", "--no-deps", "--all-features"], { env });
+}
+
+async function checkTypes() {
+  const projects = (await listFiles(["src/host", "pkg-tests", "www"], (file) => /[\\/](pkg|dist|node_modules)$/.test(file)))
+    .filter((file) => /[\\/]tsconfig(\.[\w-]+)?\.json$/.test(file));
+  for (const project of projects) {
+    await run(process.execPath, [inRoot("node_modules/typescript/bin/tsc"), "--noEmit", "-p", project]);
+  }
+  return `${projects.length} projects`;
+}
+
+/** On this Node and on a newer one, each with the SQLite drivers that it can load. */
+async function checkNode() {
+  for (const node of new Set([process.execPath, newerNode ?? process.execPath])) {
+    say(`  with Node ${await run(node, ["--version"])}`);
+    await nodeTests("pkg-tests/node", node);
+  }
+}
+
+async function nodeTests(folder, node = process.execPath) {
+  const files = (await listFiles([folder])).filter((file) => file.endsWith(".test.mjs"));
+  if (files.length === 0) throw new Failure(`${folder} has no tests`);
+  // A file that hangs, say because a failed test left its browser open, must not hold up the rest.
+  const flags = ["--test", "--test-reporter=spec", `--test-timeout=${5 * minutes}`];
+  await run(node, [...flags, ...files], { show: true, limit: 20 * minutes });
+}

@@ -1,0 +1,209 @@
+//! The engine over a store that blocks, and over one that takes its time.
+
+#![cfg(feature = "native")]
+
+mod support;
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use annals::protocol::{LogFilter, ReadAt, StorageAnswer, StorageBody, StorageRequest};
+use annals::storage::{
+    Annals, AsyncAnnals, AsyncStorageAdapter, CommandOptions, LocalFuture, MemoryStore, Runtime,
+    StorageAdapter, SystemClock,
+};
+use annals::{
+    AggregateDefinition, CommandError, Config, Error, Position, Revision, StorageError,
+    StorageErrorCode, Timestamp,
+};
+use support::{Booking, Command, command_id};
+
+fn config() -> Config {
+    Config::new([5; 32], vec![AggregateDefinition::native::<Booking>()])
+}
+
+fn options(id: u128) -> CommandOptions {
+    CommandOptions { command_id: Some(command_id(id)), ..CommandOptions::default() }
+}
+
+#[test]
+fn a_blocking_store_serves_commands_states_histories_and_the_log() -> Result<(), Error> {
+    let mut annals = Annals::new(config(), MemoryStore::new("s"), SystemClock)?;
+    let done = annals.execute::<Booking>("b-1", &Command::Book { slot: 3 }, options(1))?;
+    assert_eq!((done.state.slot, done.revision, done.events.len()), (Some(3), Revision(1), 1));
+    let again = annals.execute::<Booking>("b-1", &Command::Book { slot: 3 }, options(1))?;
+    assert!(again.duplicate);
+    assert_eq!(again.events, done.events);
+    let refused = annals.execute::<Booking>("b-2", &Command::Book { slot: 3 }, options(2));
+    let Err(Error::Command(CommandError::Refused { code, details })) = refused else {
+        panic!("the slot is taken")
+    };
+    assert_eq!((&*code, &*details), ("slot-taken", r#"{"slot":3}"#));
+    assert_eq!(annals.state::<Booking>("b-1", ReadAt::Now)?.state.slot, Some(3));
+    assert_eq!(annals.history::<Booking>("b-1", ReadAt::Now)?.events, done.events);
+    let page = annals.events(Position(0), LogFilter::default(), 10)?.expect("a page");
+    assert_eq!((page.events, page.next), (done.events, Position(1)));
+    assert!(annals.events(page.next, LogFilter::default(), 10)?.is_none());
+    Ok(())
+}
+
+/// A store that fails now and then, in ways that pass.
+struct Shaky(MemoryStore, u32);
+
+impl StorageAdapter for Shaky {
+    fn call(&mut self, request: &StorageRequest) -> Result<StorageAnswer, StorageError> {
+        self.1 += 1;
+        if self.1.is_multiple_of(3) {
+            return Err(StorageError::retryable(StorageErrorCode::Busy, "locked"));
+        }
+        self.0.call(request)
+    }
+}
+
+#[test]
+fn a_blocking_store_that_is_busy_is_waited_for() -> Result<(), Error> {
+    let mut annals = Annals::new(config(), Shaky(MemoryStore::new("s"), 0), SystemClock)?;
+    let commands: Vec<_> = (0..20).map(|number| format!("b-{number}")).collect();
+    for id in &commands {
+        annals.execute::<Booking>(id, &Command::Note, CommandOptions::default())?;
+    }
+    assert_eq!(annals.store().0.log().len(), 20);
+    let all = commands.iter().map(|id| (&**id, &Command::Note, CommandOptions::default()));
+    let results = annals.execute_all::<Booking>(all)?;
+    assert!(results.iter().all(|result| result.as_ref().is_ok_and(|done| done.revision.0 == 2)));
+    Ok(())
+}
+
+// --- A store that takes its time --------------------------------------------------------------
+
+/// A store whose answers wait until the test lets them go.
+#[derive(Clone)]
+struct Slow {
+    store: Rc<RefCell<MemoryStore>>,
+    waiting: Rc<RefCell<VecDeque<Waiting>>>,
+    appends: Rc<Cell<usize>>,
+}
+
+type Slot = Rc<RefCell<(bool, Option<Waker>)>>;
+
+struct Waiting(Slot);
+
+impl Slow {
+    fn new() -> Self {
+        Self {
+            store: Rc::new(RefCell::new(MemoryStore::new("s"))),
+            waiting: Rc::default(),
+            appends: Rc::default(),
+        }
+    }
+
+    /// Lets one request reach the store; whether there was one.
+    fn step(&self) -> bool {
+        let Some(Waiting(slot)) = self.waiting.borrow_mut().pop_front() else { return false };
+        slot.borrow_mut().0 = true;
+        let waker = slot.borrow_mut().1.take();
+        waker.into_iter().for_each(Waker::wake);
+        true
+    }
+}
+
+impl AsyncStorageAdapter for Slow {
+    fn call(&self, request: StorageRequest) -> LocalFuture<Result<StorageAnswer, StorageError>> {
+        if matches!(request.body, StorageBody::Append(_)) {
+            self.appends.set(self.appends.get() + 1);
+        }
+        let slot: Slot = Rc::default();
+        self.waiting.borrow_mut().push_back(Waiting(Rc::clone(&slot)));
+        let store = Rc::clone(&self.store);
+        Box::pin(async move {
+            std::future::poll_fn(|context| {
+                let mut slot = slot.borrow_mut();
+                if slot.0 {
+                    return Poll::Ready(());
+                }
+                slot.1 = Some(context.waker().clone());
+                Poll::Pending
+            })
+            .await;
+            store.borrow_mut().call(&request)
+        })
+    }
+}
+
+/// A clock that stands still.
+struct Still;
+
+impl Runtime for Still {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(1_000_000)
+    }
+
+    fn sleep_until(&self, _: Timestamp) -> LocalFuture<()> {
+        Box::pin(std::future::pending())
+    }
+}
+
+type Job<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
+
+/// Polls all jobs in turn, letting the store go on when none can, until all are done.
+fn run(store: &Slow, mut jobs: Vec<Job<'_>>) {
+    let mut context = Context::from_waker(Waker::noop());
+    for _ in 0..10_000 {
+        jobs.retain_mut(|job| job.as_mut().poll(&mut context).is_pending());
+        if jobs.is_empty() {
+            return;
+        }
+        store.step();
+    }
+    panic!("{} jobs are stuck", jobs.len());
+}
+
+#[test]
+fn futures_polled_together_share_appends() -> Result<(), Error> {
+    let store = Slow::new();
+    let annals = AsyncAnnals::new(config(), store.clone(), Still)?;
+    let done = RefCell::new(Vec::new());
+    let jobs = (0..32).map(|number| -> Job<'_> {
+        let (annals, done) = (annals.clone(), &done);
+        Box::pin(async move {
+            let id = format!("b-{number}");
+            let command = Command::Book { slot: number };
+            let executed =
+                annals.execute::<Booking>(&id, &command, CommandOptions::default()).await;
+            done.borrow_mut().push(executed.expect("the slot is free").revision);
+        })
+    });
+    run(&store, jobs.collect());
+    assert_eq!(*done.borrow(), vec![Revision(1); 32]);
+    assert!(store.appends.get() <= 2, "{} appends", store.appends.get());
+    Ok(())
+}
+
+#[test]
+fn a_future_that_is_dropped_gives_its_command_up_and_the_others_go_on() -> Result<(), Error> {
+    let store = Slow::new();
+    let annals = AsyncAnnals::new(config(), store.clone(), Still)?;
+    let mut context = Context::from_waker(Waker::noop());
+    {
+        let dropped = annals.execute::<Booking>("b-1", &Command::Note, options(1));
+        let mut dropped = pin!(dropped);
+        assert!(dropped.as_mut().poll(&mut context).is_pending());
+    }
+    let annals = &annals;
+    run(
+        &store,
+        vec![Box::pin(async move {
+            let done = annals.execute::<Booking>("b-1", &Command::Note, options(2)).await;
+            assert_eq!(done.expect("nobody is in the way").revision, Revision(1));
+            let history = annals.history::<Booking>("b-1", ReadAt::Now).await;
+            assert_eq!(history.expect("it can be read").events.len(), 1);
+            let page = annals.events(Position(0), LogFilter::default(), 5).await;
+            assert_eq!(page.expect("it can be read").map(|page| page.events.len()), Some(1));
+        })],
+    );
+    Ok(())
+}

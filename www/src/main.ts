@@ -1,0 +1,105 @@
+/** Opens the clinic and shows it: what the user chooses and what happens make one model, rendered by the parts. */
+
+import { createAgenda } from "./agenda.js";
+import { appointment } from "./appointment.js";
+import { createBooking } from "./booking.js";
+import { openClinic } from "./clinic.js";
+import { byId, h, options } from "./dom.js";
+import { reportError } from "./errors.js";
+import { createPanel } from "./panel.js";
+import { doctors, patients, reception } from "./people.js";
+import { createReplay } from "./replay.js";
+import { bookSamples } from "./samples.js";
+import { dayOf } from "./time.js";
+import type { Model, Part, Show, View } from "./view.js";
+
+const actorKey = "clinic.actor";
+
+async function main(): Promise<void> {
+  let due = false;
+  const soon = () => {
+    if (due) return;
+    due = true;
+    requestAnimationFrame(() => {
+      due = false;
+      render();
+    });
+  };
+  // A hidden tab draws no frames; it catches up when it is seen again.
+  const clinic = await openClinic(() => soon());
+
+  const view: View = { day: dayOf(new Date()), selected: undefined, at: undefined, actor: rememberedActor() };
+  const show: Show = (change) => {
+    Object.assign(view, change);
+    soon();
+  };
+  const model = (): Model => {
+    const { log } = clinic;
+    const live = view.at === undefined;
+    const count = view.at ?? log.events.length;
+    const event = live ? undefined : log.events[count - 1];
+    return { ...view, log, count, entries: log.at(count), live, event, now: new Date() };
+  };
+
+  const panel = createPanel(clinic, model, show);
+  const open = (id: string) => {
+    show({ selected: id });
+    panel.focus();
+  };
+  const book = createBooking(clinic, model, show, open);
+  const parts: Part[] = [
+    createAgenda({ show, book, open }),
+    panel,
+    createReplay(model, show),
+    createWelcome(async () => show({ day: await bookSamples(clinic) })),
+    createActing(show),
+  ];
+  const render = () => {
+    const shown = model();
+    parts.forEach((part) => part.render(shown));
+  };
+  byId("book").addEventListener("click", () => book({}));
+  // The clock goes on when nothing else happens.
+  setInterval(soon, 30_000);
+  render();
+  document.body.classList.remove("loading");
+  // For the curious: try it in the console.
+  Object.assign(globalThis, { clinic: { ...clinic, appointment } });
+}
+
+/** On the first visit there is nothing to see, so it offers something. */
+function createWelcome(fill: () => Promise<void>): Part {
+  const place = byId("welcome");
+  const button = byId<HTMLButtonElement>("samples");
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    await fill();
+    button.disabled = false;
+  });
+  return { render: ({ log }) => (place.hidden = log.events.length > 0) };
+}
+
+/** Who gives the commands. */
+function createActing(show: Show): Part {
+  const select = byId<HTMLSelectElement>("actor");
+  select.replaceChildren(
+    ...options([reception]),
+    h("optgroup", { label: "Doctors" }, ...options(doctors)),
+    h("optgroup", { label: "Patients" }, ...options(patients)),
+  );
+  select.addEventListener("change", () => {
+    localStorage.setItem(actorKey, select.value);
+    show({ actor: select.value });
+  });
+  return { render: ({ actor }) => (select.value = actor) };
+}
+
+function rememberedActor(): string {
+  const actor = localStorage.getItem(actorKey);
+  return [reception, ...doctors, ...patients].some(({ id }) => id === actor) ? actor! : reception.id;
+}
+
+main().catch((error: unknown) => {
+  document.body.classList.remove("loading");
+  reportError(error, () => location.reload());
+});

@@ -114,6 +114,7 @@ pub struct Core {
     input_words: Vec<u32>,
     input_text: Vec<u8>,
     output: Writer,
+    mailbox: [u32; 5],
 }
 
 impl Core {
@@ -139,13 +140,28 @@ impl Core {
         }
         let engine = Engine::new(config).map_err(|error| api_misuse(&error))?;
         let (input_words, input_text) = (Vec::new(), Vec::new());
-        Ok(Self { engine, input_words, input_text, output: Writer::default() })
+        Ok(Self { engine, input_words, input_text, output: Writer::default(), mailbox: [0; 5] })
     }
 
-    fn reader(&self) -> Result<Reader<'_>, JsValue> {
-        Reader::new(&self.input_words, &self.input_text)
+    /// Says where the output is; returns the number of its words.
+    fn post(&mut self) -> usize {
+        self.mailbox[2] = address(self.output.words.as_ptr());
+        self.mailbox[3] = address(self.output.text.as_ptr());
+        self.mailbox[4] = self.output.text.len() as u32;
+        self.output.words.len()
+    }
+
+    /// The input, whose text takes this much of its room.
+    fn reader(&self, text_bytes: usize) -> Result<Reader<'_>, JsValue> {
+        let text = self.input_text.get(..text_bytes).unwrap_or_default();
+        Reader::new(&self.input_words, text)
             .map_err(|error| misuse("api-misuse", error.to_string()))
     }
+}
+
+/// An address in linear memory, which has 32 bits.
+fn address<T>(pointer: *const T) -> u32 {
+    pointer as usize as u32
 }
 
 #[wasm_bindgen]
@@ -157,26 +173,22 @@ impl Core {
         self.engine.is_native(index)
     }
 
-    /// Makes room for the next input; returns the address of its words.
-    #[wasm_bindgen(js_name = inputWords)]
-    pub fn input_words(&mut self, count: usize) -> *const u32 {
+    /// Address of five words: the addresses of the input's words and text and of the output's words
+    /// and text, and the length of the output's text in bytes. The address stays; what is there
+    /// changes with each call that makes room or writes.
+    #[must_use]
+    pub fn mailbox(&self) -> *const u32 {
+        self.mailbox.as_ptr()
+    }
+
+    /// Makes room for the next input.
+    pub fn room(&mut self, words: usize, text_bytes: usize) {
         self.input_words.clear();
-        self.input_words.resize(count, 0);
-        self.input_words.as_ptr()
-    }
-
-    /// Makes room for the next input; returns the address of its text.
-    #[wasm_bindgen(js_name = inputText)]
-    pub fn input_text(&mut self, bytes: usize) -> *const u8 {
+        self.input_words.resize(words, 0);
         self.input_text.clear();
-        self.input_text.resize(bytes, 0);
-        self.input_text.as_ptr()
-    }
-
-    /// Says how many bytes of the text's room are text.
-    #[wasm_bindgen(js_name = trimInputText)]
-    pub fn trim_input_text(&mut self, bytes: usize) {
-        self.input_text.truncate(bytes);
+        self.input_text.resize(text_bytes, 0);
+        self.mailbox[0] = address(self.input_words.as_ptr());
+        self.mailbox[1] = address(self.input_text.as_ptr());
     }
 
     /// Takes the input in the buffers.
@@ -184,8 +196,8 @@ impl Core {
     /// # Errors
     /// A misuse, as an object with `code` and `message`; nothing has changed then.
     #[wasm_bindgen(js_name = handleInput)]
-    pub fn handle_input(&mut self, now: f64) -> Result<(), JsValue> {
-        let input = decode::input(&mut self.reader()?)
+    pub fn handle_input(&mut self, now: f64, text_bytes: usize) -> Result<(), JsValue> {
+        let input = decode::input(&mut self.reader(text_bytes)?)
             .map_err(|error| misuse("api-misuse", error.to_string()))?;
         let now = Timestamp::from_millis(now as i64);
         self.engine.handle_input(now, input).map_err(|error| api_misuse(&error))
@@ -200,7 +212,7 @@ impl Core {
             let output = self.engine.poll_output();
             encode::output(&mut self.output, &output);
             if matches!(output, Output::Idle { .. } | Output::Domain(_)) {
-                return self.output.words.len();
+                return self.post();
             }
         }
     }
@@ -210,8 +222,8 @@ impl Core {
     ///
     /// # Errors
     /// A misuse, as an object with `code` and `message`.
-    pub fn judge(&mut self, request: u32) -> Result<usize, JsValue> {
-        let facts = decode::facts(&mut self.reader()?)
+    pub fn judge(&mut self, request: u32, text_bytes: usize) -> Result<usize, JsValue> {
+        let facts = decode::facts(&mut self.reader(text_bytes)?)
             .map_err(|error| misuse("api-misuse", error.to_string()))?;
         let Some(append) = self.engine.append_in_flight(RequestId(request)) else {
             return Ok(0);
@@ -223,28 +235,7 @@ impl Core {
         let verdicts = judge(append, &facts);
         self.output.clear();
         encode::verdicts(&mut self.output, &verdicts);
-        Ok(self.output.words.len())
-    }
-
-    /// Address of the words of the last output.
-    #[wasm_bindgen(js_name = outputWords)]
-    #[must_use]
-    pub fn output_words(&self) -> *const u32 {
-        self.output.words.as_ptr()
-    }
-
-    /// Address of the text of the last output.
-    #[wasm_bindgen(js_name = outputText)]
-    #[must_use]
-    pub fn output_text(&self) -> *const u8 {
-        self.output.text.as_ptr()
-    }
-
-    /// Length of the text of the last output, in bytes.
-    #[wasm_bindgen(js_name = outputTextLength)]
-    #[must_use]
-    pub fn output_text_length(&self) -> usize {
-        self.output.text.len()
+        Ok(self.post())
     }
 
     /// Panics, so that hosts can test what they do then.

@@ -14,7 +14,10 @@ after(() => browser?.close());
 for (const durability of ["relaxed", "strict"]) {
   for (const name of ruleNames(["another", "recreate"])) {
     test(`IndexedDB, ${durability}: ${name}`, () =>
-      page.evaluate(([name, durability]) => runRule(name, () => newStore(durability)), [name, durability]));
+      page.evaluate(
+        ([name, durability]) => runRule(name, () => newStore(durability)),
+        [name, durability],
+      ));
   }
 }
 
@@ -29,7 +32,9 @@ test("IndexedDB: durability is what the transactions are asked for", async () =>
     try {
       const says = [];
       for (const durability of [undefined, "relaxed", "strict"]) {
-        const subject = await Subject.open(indexedDbStorage({ name: newName(), ...(durability && { durability }) }));
+        const subject = await Subject.open(
+          indexedDbStorage({ name: newName(), ...(durability && { durability }) }),
+        );
         await subject.accept(commit("a-1", 0, [event()]));
         says.push(subject.info.durability);
       }
@@ -52,7 +57,7 @@ test("IndexedDB: two tabs that race for a stream lose nothing, and hear of each 
       const subject = await Subject.open(indexedDbStorage({ name }));
       const told = [];
       subject.storage.subscribe((position) => told.push(position));
-      for (let won = 0; won < 40; ) {
+      for (let won = 0; won < 40;) {
         const { revision } = await subject.slice("Appointment", "hot", { limit: 1 });
         const commandId = crypto.randomUUID();
         const [verdict] = await subject.append([commit("hot", revision, [event()], { commandId })]);
@@ -93,7 +98,9 @@ test("IndexedDB: an append during which the store is cleared is told truthfully"
     const failure = tab.evaluate(async () => {
       for (let revision = 1; ; revision++) {
         const { code, mayBeApplied } =
-          (await failureOf(() => subject.accept(commit("a-1", revision, [event()]))).catch(() => undefined)) ?? {};
+          (await failureOf(() => subject.accept(commit("a-1", revision, [event()]))).catch(
+            () => undefined,
+          )) ?? {};
         if (code !== undefined) return `${code} ${mayBeApplied}`;
       }
     });
@@ -166,7 +173,10 @@ test("IndexedDB: a unique index is the safety net under the judge", async () => 
     await subject.accept(commit("a-1", 0, [event()]));
     const wrong = { kind: "committed", position: 2, revision: 1, count: 1, recordedAt: 0 };
     const append = () =>
-      subject.storage.append({ epoch: subject.epoch, commits: [commit("a-1", 0, [event()])] }, () => [wrong]);
+      subject.storage.append(
+        { epoch: subject.epoch, commits: [commit("a-1", 0, [event()])] },
+        () => [wrong],
+      );
     const { code, mayBeApplied } = await failureOf(append);
     return [code, mayBeApplied, (await subject.log()).length];
   });
@@ -199,7 +209,9 @@ for (const [what, version, stores] of [
         const name = newName();
         (await openDatabase(name, version, stores)).close();
         const { code, retryable } = await failureOf(() => indexedDbStorage({ name }).open());
-        const { version: left } = (await indexedDB.databases()).find((database) => database.name === name);
+        const { version: left } = (await indexedDB.databases()).find(
+          (database) => database.name === name,
+        );
         const database = await openDatabase(name, left, []);
         const names = [...database.objectStoreNames];
         database.close();
@@ -207,7 +219,12 @@ for (const [what, version, stores] of [
       },
       [version, stores],
     );
-    assert.deepEqual(found, { code: "unknown-format", retryable: false, left: version, names: stores.toSorted() });
+    assert.deepEqual(found, {
+      code: "unknown-format",
+      retryable: false,
+      left: version,
+      names: stores.toSorted(),
+    });
   });
 }
 
@@ -215,7 +232,10 @@ test("IndexedDB: it works without BroadcastChannel", async () => {
   const tab = await preparedPage();
   await tab.evaluate(async () => {
     delete globalThis.BroadcastChannel;
-    await runRule("those who share the adapter are told of appends, until they stop listening", () => newStore("relaxed"));
+    await runRule(
+      "those who share the adapter are told of appends, until they stop listening",
+      () => newStore("relaxed"),
+    );
   });
   await tab.close();
 });
@@ -244,7 +264,8 @@ async function preparedPage(options) {
       deleteDatabase,
       openDatabase(name, version, stores) {
         const request = indexedDB.open(name, version);
-        request.onupgradeneeded = () => stores.forEach((store) => request.result.createObjectStore(store));
+        request.onupgradeneeded = () =>
+          stores.forEach((store) => request.result.createObjectStore(store));
         return asked(request);
       },
       newStore(durability) {

@@ -14,10 +14,14 @@ test("there is a driver to test with", () => assert.notEqual(drivers.size, 0));
 const newerNode = process.env.ANNALS_NEWER_NODE;
 if (newerNode && !process.versions.sqlite) {
   test("all this holds for node:sqlite, which this Node does not have", async () => {
-    const { NODE_TEST_CONTEXT: _, ...env } = { ...process.env, ANNALS_SQLITE_DRIVER: "node:sqlite" };
+    const { NODE_TEST_CONTEXT: _, ...env } = {
+      ...process.env,
+      ANNALS_SQLITE_DRIVER: "node:sqlite",
+    };
     const child = spawn(newerNode, [fileURLToPath(import.meta.url)], { env });
     let output = "";
-    for (const stream of [child.stdout, child.stderr]) stream.on("data", (text) => (output += text));
+    for (const stream of [child.stdout, child.stderr])
+      stream.on("data", (text) => (output += text));
     const [code] = await once(child, "exit");
     assert.equal(code, 0, output);
     assert.match(output, /node:sqlite on disk/);
@@ -44,7 +48,8 @@ for (const [driver, open] of drivers) {
       try {
         await run({ connect, file: folder.file });
       } finally {
-        for (const database of opened) if (database.open !== false && database.isOpen !== false) database.close();
+        for (const database of opened)
+          if (database.open !== false && database.isOpen !== false) database.close();
         folder.remove();
       }
     });
@@ -68,7 +73,14 @@ for (const [driver, open] of drivers) {
     const storage = sqliteStorage({ database: connect() });
     const { epoch, head } = storage.open();
     assert.equal(head, 0);
-    const page = storage.readLog({ epoch, after: 0, types: [], aggregateTypes: [], tags: [], limit: 1 });
+    const page = storage.readLog({
+      epoch,
+      after: 0,
+      types: [],
+      aggregateTypes: [],
+      tags: [],
+      limit: 1,
+    });
     assert.deepEqual(page, { events: [], next: 0, head: 0 });
   });
 
@@ -108,7 +120,10 @@ for (const [driver, open] of drivers) {
       maker.close();
       const before = readFileSync(file);
       const database = connect();
-      await fails(() => sqliteStorage({ database }).open(), { code: "unknown-format", retryable: false });
+      await fails(() => sqliteStorage({ database }).open(), {
+        code: "unknown-format",
+        retryable: false,
+      });
       database.close();
       assert.deepEqual(readFileSync(file), before);
     });
@@ -134,27 +149,34 @@ for (const [driver, open] of drivers) {
     assert.equal((await subject.log()).length, 1);
   });
 
-  rule("an append waits for the lock of others without stopping the process", async ({ connect }) => {
-    const subject = await Subject.open(sqliteStorage({ database: connect() }));
-    const other = connect();
-    other.exec("BEGIN IMMEDIATE");
-    let asked = 0;
-    const answer = subject.append([commit("a-1", 0, [event()])], () => asked++);
-    assert.ok(answer instanceof Promise);
-    await new Promise((resolve) => setTimeout(resolve, 20));
-    assert.equal(asked, 0);
-    assert.equal((await subject.slice("Appointment", "a-1")).revision, 0, "reads don't wait");
-    other.exec("ROLLBACK");
-    assert.equal((await answer)[0].kind, "committed");
-    assert.equal(asked, 1);
-  });
+  rule(
+    "an append waits for the lock of others without stopping the process",
+    async ({ connect }) => {
+      const subject = await Subject.open(sqliteStorage({ database: connect() }));
+      const other = connect();
+      other.exec("BEGIN IMMEDIATE");
+      let asked = 0;
+      const answer = subject.append([commit("a-1", 0, [event()])], () => asked++);
+      assert.ok(answer instanceof Promise);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      assert.equal(asked, 0);
+      assert.equal((await subject.slice("Appointment", "a-1")).revision, 0, "reads don't wait");
+      other.exec("ROLLBACK");
+      assert.equal((await answer)[0].kind, "committed");
+      assert.equal(asked, 1);
+    },
+  );
 
   rule("an append that waits too long fails as busy, with nothing applied", async ({ connect }) => {
     const subject = await Subject.open(sqliteStorage({ database: connect(), busyTimeout: 30 }));
     const other = connect();
     other.exec("BEGIN IMMEDIATE");
     const sent = commit("a-1", 0, [event()]);
-    await fails(() => subject.append([sent]), { code: "storage-busy", retryable: true, mayBeApplied: false });
+    await fails(() => subject.append([sent]), {
+      code: "storage-busy",
+      retryable: true,
+      mayBeApplied: false,
+    });
     other.exec("ROLLBACK");
     await subject.accept(sent);
   });
@@ -165,8 +187,15 @@ for (const [driver, open] of drivers) {
     await subject.accept(commit("a-1", 0, [event()]));
     const { page_count: pages } = database.prepare("PRAGMA page_count").get();
     database.exec(`PRAGMA max_page_count = ${pages + 2}`);
-    const large = commit("a-1", 1, [event(), event("Noted", [], { data: JSON.stringify("x".repeat(100_000)) })]);
-    await fails(() => subject.append([large]), { code: "storage-full", retryable: false, mayBeApplied: false });
+    const large = commit("a-1", 1, [
+      event(),
+      event("Noted", [], { data: JSON.stringify("x".repeat(100_000)) }),
+    ]);
+    await fails(() => subject.append([large]), {
+      code: "storage-full",
+      retryable: false,
+      mayBeApplied: false,
+    });
     assert.equal((await subject.slice("Appointment", "a-1")).revision, 1);
     database.exec("PRAGMA max_page_count = 1000000");
     await subject.accept(large);
@@ -174,14 +203,26 @@ for (const [driver, open] of drivers) {
 
   rule("a failed COMMIT tells whether the append may be in the log", async ({ connect }) => {
     for (const [trouble, expected] of [
-      [{ code: "SQLITE_IOERR_FSYNC" }, { code: "storage-failed", mayBeApplied: true, retryable: true }],
-      [{ code: "ERR_SQLITE_ERROR", errcode: 1034 }, { code: "storage-failed", mayBeApplied: true, retryable: true }],
+      [
+        { code: "SQLITE_IOERR_FSYNC" },
+        { code: "storage-failed", mayBeApplied: true, retryable: true },
+      ],
+      [
+        { code: "ERR_SQLITE_ERROR", errcode: 1034 },
+        { code: "storage-failed", mayBeApplied: true, retryable: true },
+      ],
       [{ code: "SQLITE_FULL" }, { code: "storage-full", mayBeApplied: false, retryable: false }],
-      [{ code: "ERR_SQLITE_ERROR", errcode: 13 }, { code: "storage-full", mayBeApplied: false, retryable: false }],
+      [
+        { code: "ERR_SQLITE_ERROR", errcode: 13 },
+        { code: "storage-full", mayBeApplied: false, retryable: false },
+      ],
       [{ code: "SQLITE_BUSY" }, { code: "storage-busy", mayBeApplied: false, retryable: true }],
     ]) {
       let failing = false;
-      const database = failingCommits(connect(), () => failing && Object.assign(new Error("disk trouble"), trouble));
+      const database = failingCommits(
+        connect(),
+        () => failing && Object.assign(new Error("disk trouble"), trouble),
+      );
       const subject = await Subject.open(sqliteStorage({ database }));
       const { revision } = await subject.slice("Appointment", "a-1");
       const sent = commit("a-1", revision, [event()]);
@@ -206,6 +247,20 @@ for (const [driver, open] of drivers) {
     await subject.storage.close();
   });
 
+  rule("a connection that gives big integers is refused", async ({ connect }) => {
+    const database = connect();
+    const bigger = {
+      exec: (sql) => database.exec(sql),
+      prepare(sql) {
+        const statement = database.prepare(sql);
+        statement.safeIntegers?.(true);
+        statement.setReadBigInts?.(true);
+        return statement;
+      },
+    };
+    await fails(() => sqliteStorage({ database: bigger }).open(), { code: "storage-failed" });
+  });
+
   rule("closing the adapter leaves the connection to who opened it", async ({ connect }) => {
     const database = connect();
     const storage = sqliteStorage({ database });
@@ -225,23 +280,32 @@ for (const [driver, open] of drivers) {
     await Promise.all(finished);
     const subject = await Subject.open(sqliteStorage({ database: connect() }));
     const { events } = await subject.slice("Appointment", "hot");
-    assert.deepEqual(events.map(({ revision }) => revision), Array.from({ length: 120 }, (_, index) => index + 1));
+    assert.deepEqual(
+      events.map(({ revision }) => revision),
+      Array.from({ length: 120 }, (_, index) => index + 1),
+    );
   });
 
-  rule("what a process was told is committed outlives its violent end", async ({ connect, file }) => {
-    const worker = await startWorker(driver, file);
-    const acknowledged = [];
-    worker.on("message", ({ commandId }) => acknowledged.push(commandId));
-    worker.send({ race: Infinity });
-    await until(() => acknowledged.length > 50);
-    worker.kill("SIGKILL");
-    await once(worker, "exit");
-    const subject = await Subject.open(sqliteStorage({ database: connect() }));
-    const { commands } = await subject.load({ commands: acknowledged });
-    assert.equal(commands.indexOf(null), -1);
-    const log = await subject.log();
-    assert.deepEqual(log.map(({ position }) => position), log.map((_, index) => index + 1));
-  });
+  rule(
+    "what a process was told is committed outlives its violent end",
+    async ({ connect, file }) => {
+      const worker = await startWorker(driver, file);
+      const acknowledged = [];
+      worker.on("message", ({ commandId }) => acknowledged.push(commandId));
+      worker.send({ race: Infinity });
+      await until(() => acknowledged.length > 50);
+      worker.kill("SIGKILL");
+      await once(worker, "exit");
+      const subject = await Subject.open(sqliteStorage({ database: connect() }));
+      const { commands } = await subject.load({ commands: acknowledged });
+      assert.equal(commands.indexOf(null), -1);
+      const log = await subject.log();
+      assert.deepEqual(
+        log.map(({ position }) => position),
+        log.map((_, index) => index + 1),
+      );
+    },
+  );
 }
 
 function storeOnDisk(open) {
@@ -257,7 +321,8 @@ function storeOnDisk(open) {
     // As a restore does it: other content under the same connection.
     async recreate() {
       const database = open(folder.file);
-      for (const name of ["events", "event_tags", "commands", "annals_meta"]) database.exec(`DROP TABLE ${name}`);
+      for (const name of ["events", "event_tags", "commands", "annals_meta"])
+        database.exec(`DROP TABLE ${name}`);
       await sqliteStorage({ database }).open();
       database.close();
     },

@@ -17,7 +17,9 @@ export function enrol(test, adapter, makeStore, abilities = []) {
 
 /** The rules for stores with these abilities. */
 export function ruleNames(abilities = []) {
-  return rules.filter(({ needs }) => needs === undefined || abilities.includes(needs)).map(({ name }) => name);
+  return rules
+    .filter(({ needs }) => needs === undefined || abilities.includes(needs))
+    .map(({ name }) => name);
 }
 
 export async function runRule(name, makeStore) {
@@ -92,7 +94,8 @@ export class Subject {
     for (;;) {
       const page = await this.page({ ...options, after });
       events.push(...page.events);
-      for (const { position } of page.events) same(position <= page.next, true, "next is past the page");
+      for (const { position } of page.events)
+        same(position <= page.next, true, "next is past the page");
       if (page.next === page.head) return events;
       same(page.next > after, true, `a page goes on, from ${after} to ${page.next}`);
       after = page.next;
@@ -152,7 +155,12 @@ const rules = [
         actor: "reception",
         extra: '{"ip": "::1"}',
       };
-      const sent = commit("a-1", 0, [event(), event("AppointmentConfirmed", ["b", "a"], { schemaVersion: 3 })], rest);
+      const sent = commit(
+        "a-1",
+        0,
+        [event(), event("AppointmentConfirmed", ["b", "a"], { schemaVersion: 3 })],
+        rest,
+      );
       const [verdict] = await subject.accept(sent);
       same(verdict, { kind: "committed", position: 1, revision: 2, count: 2, recordedAt: START });
       const expected = sent.events.map((event, index) => ({
@@ -170,7 +178,10 @@ const rules = [
         ...rest,
         data: event.data,
       }));
-      const only = (found) => found.map((event) => Object.fromEntries(Object.keys(expected[0]).map((key) => [key, event[key]])));
+      const only = (found) =>
+        found.map((event) =>
+          Object.fromEntries(Object.keys(expected[0]).map((key) => [key, event[key]])),
+        );
       same(only((await subject.slice("Appointment", "a-1")).events), expected);
       same(only(await subject.log()), expected);
       const loaded = await subject.load({ queries: [{ query: anyTag("a"), after: 0 }] });
@@ -191,11 +202,24 @@ const rules = [
         '""',
         JSON.stringify("x".repeat(300_000)),
       ];
-      await subject.accept(commit("a-1", 0, texts.map((data) => event("AppointmentBooked", [], { data })), { extra: texts[2] }));
+      await subject.accept(
+        commit(
+          "a-1",
+          0,
+          texts.map((data) => event("AppointmentBooked", [], { data })),
+          { extra: texts[2] },
+        ),
+      );
       const { events } = await subject.slice("Appointment", "a-1");
-      same(events.map(({ data }) => data), texts);
+      same(
+        events.map(({ data }) => data),
+        texts,
+      );
       same(events[0].extra, texts[2]);
-      same((await subject.log({ limit: 2 })).map(({ data }) => data), texts);
+      same(
+        (await subject.log({ limit: 2 })).map(({ data }) => data),
+        texts,
+      );
     },
   },
   {
@@ -246,15 +270,29 @@ const rules = [
       await subject.accept(...distinct);
       const log = await subject.log();
       same(
-        log.map(({ aggregateType, aggregateId, actor, tags }) => [aggregateType, aggregateId, actor, tags]),
-        distinct.map(({ aggregateType, aggregateId, actor, events }) => [aggregateType, aggregateId, actor, JSON.stringify(events[0].tags)]),
+        log.map(({ aggregateType, aggregateId, actor, tags }) => [
+          aggregateType,
+          aggregateId,
+          actor,
+          tags,
+        ]),
+        distinct.map(({ aggregateType, aggregateId, actor, events }) => [
+          aggregateType,
+          aggregateId,
+          actor,
+          JSON.stringify(events[0].tags),
+        ]),
       );
       for (const [index, { aggregateType, aggregateId, commandId, hash }] of distinct.entries()) {
         const { streams, commands } = await subject.load({
           streams: [{ ...wholeStream, aggregateType, aggregateId }],
           commands: [commandId],
         });
-        same(streams[0].events.map(({ position }) => position), [index + 1], aggregateType);
+        same(
+          streams[0].events.map(({ position }) => position),
+          [index + 1],
+          aggregateType,
+        );
         same(commands[0].hash, hash);
       }
       for (const name of names) {
@@ -264,8 +302,15 @@ const rules = [
             { query: [{ types: [`type ${name}`], tags: [] }], after: 0 },
           ],
         });
-        const expected = log.filter((event) => event.aggregateType === name).map(({ position }) => position);
-        for (const events of queries) same(events.map(({ position }) => position), expected, name);
+        const expected = log
+          .filter((event) => event.aggregateType === name)
+          .map(({ position }) => position);
+        for (const events of queries)
+          same(
+            events.map(({ position }) => position),
+            expected,
+            name,
+          );
       }
     },
   },
@@ -273,12 +318,20 @@ const rules = [
     name: "the judge learns the head, its time, the streams' revisions and first outcomes",
     async run(subject) {
       const empty = await subject.facts(commit("a-1", 0, [event()]));
-      same(empty, { head: 0, lastRecordedAt: 0, commits: [{ revision: 0, first: null, matched: null }] });
+      same(empty, {
+        head: 0,
+        lastRecordedAt: 0,
+        commits: [{ revision: 0, first: null, matched: null }],
+      });
       const [one, two] = [commit("a-1", 0, [event(), event()]), commit("a-2", 0, [event()])];
       await subject.accept(one, two);
       subject.now += 1234;
       await subject.accept(commit("a-1", 2, [event()]));
-      const facts = await subject.facts(commit("a-1", 0, [event()]), { ...two, aggregateId: "a-3" }, commit("a-2", 0, [event()]));
+      const facts = await subject.facts(
+        commit("a-1", 0, [event()]),
+        { ...two, aggregateId: "a-3" },
+        commit("a-2", 0, [event()]),
+      );
       same(facts, {
         head: 4,
         lastRecordedAt: START + 1234,
@@ -316,7 +369,12 @@ const rules = [
         commit("a-3", 0, [event()], condition(anyTag("doctor:8"), 0)),
       ]);
       same(
-        verdicts.map(({ kind, reason, at, position }) => [kind, position ?? null, reason ?? null, at ?? null]),
+        verdicts.map(({ kind, reason, at, position }) => [
+          kind,
+          position ?? null,
+          reason ?? null,
+          at ?? null,
+        ]),
         [
           ["committed", 1, null, null],
           ["conflict", null, "revision", 1],
@@ -327,12 +385,15 @@ const rules = [
           ["committed", 4, null, null],
         ],
       );
-      same((await subject.log()).map(({ aggregateId, revision }) => [aggregateId, revision]), [
-        ["a-1", 1],
-        ["a-1", 2],
-        ["a-1", 3],
-        ["a-3", 1],
-      ]);
+      same(
+        (await subject.log()).map(({ aggregateId, revision }) => [aggregateId, revision]),
+        [
+          ["a-1", 1],
+          ["a-1", 2],
+          ["a-1", 3],
+          ["a-3", 1],
+        ],
+      );
       same((await subject.slice("Appointment", "a-2")).revision, 0);
     },
   },
@@ -343,9 +404,15 @@ const rules = [
       const before = await subject.log();
       subject.now += 60_000;
       const refused = commit("a-1", 0, [event("AppointmentBooked", ["t"])]);
-      same((await subject.append([refused])).map(({ kind }) => kind), ["conflict"]);
+      same(
+        (await subject.append([refused])).map(({ kind }) => kind),
+        ["conflict"],
+      );
       same(await subject.log(), before);
-      const loaded = await subject.load({ commands: [refused.commandId], queries: [{ query: anyTag("t"), after: 0 }] });
+      const loaded = await subject.load({
+        commands: [refused.commandId],
+        queries: [{ query: anyTag("t"), after: 0 }],
+      });
       same([loaded.commands, loaded.queries, loaded.head], [[null], [[]], 1]);
       same((await subject.facts(refused)).lastRecordedAt, START);
     },
@@ -354,7 +421,10 @@ const rules = [
     name: "a judge that throws is heard, and nothing is applied",
     async run(subject) {
       await subject.accept(commit("a-1", 0, [event()]));
-      for (const reason of [new Error("no longer wanted"), new DOMException("given up", "AbortError")]) {
+      for (const reason of [
+        new Error("no longer wanted"),
+        new DOMException("given up", "AbortError"),
+      ]) {
         let asked = 0;
         const judge = () => {
           asked++;
@@ -372,11 +442,19 @@ const rules = [
     name: "a command's first outcome is remembered whatever comes after",
     async run(subject) {
       const sent = commit("a-1", 0, [event(), event()]);
-      const [verdict] = await subject.accept(commit("a-0", 0, [event()]), sent).then((all) => all.slice(1));
+      const [verdict] = await subject
+        .accept(commit("a-0", 0, [event()]), sent)
+        .then((all) => all.slice(1));
       subject.now += 5000;
-      for (let revision = 2; revision < 6; revision++) await subject.accept(commit("a-1", revision, [event()]));
+      for (let revision = 2; revision < 6; revision++)
+        await subject.accept(commit("a-1", revision, [event()]));
       const { kind, ...summary } = verdict;
-      const first = { hash: sent.hash, aggregateType: "Appointment", aggregateId: "a-1", ...summary };
+      const first = {
+        hash: sent.hash,
+        aggregateType: "Appointment",
+        aggregateId: "a-1",
+        ...summary,
+      };
       const { commands } = await subject.load({ commands: ["unknown", sent.commandId, "unknown"] });
       same(commands, [null, first, null]);
       same(await subject.append([sent]), [{ kind: "duplicate", first }]);
@@ -387,7 +465,9 @@ const rules = [
     async run(subject, { another }) {
       const random = randomNumbers(7);
       const pick = (list) => list[random(list.length)];
-      const some = (list, most) => [...new Set(Array.from({ length: random(most + 1) }, () => pick(list)))];
+      const some = (list, most) => [
+        ...new Set(Array.from({ length: random(most + 1) }, () => pick(list))),
+      ];
       const types = ["Booked", "Confirmed", "Cancelled", "Moved"];
       const tags = ["d:1", "d:2", "r:1", "r:2", "rare"];
       const aggregateTypes = ["Appointment", "Room", "Invoice"];
@@ -406,27 +486,44 @@ const rules = [
         await subject.accept(...commits);
       }
       const log = await subject.log();
-      same(log.map(({ position }) => position), log.map((_, index) => index + 1));
+      same(
+        log.map(({ position }) => position),
+        log.map((_, index) => index + 1),
+      );
       const matching = (query, after) =>
-        log.filter((event) => event.position > after && queryMatches(query, event.type, JSON.parse(event.tags)));
+        log.filter(
+          (event) =>
+            event.position > after && queryMatches(query, event.type, JSON.parse(event.tags)),
+        );
 
       const queries = [
         { query: [], after: 0 },
         { query: [{ types: [], tags: [] }], after: 3 },
         ...Array.from({ length: 80 }, () => ({
           query: Array.from({ length: 1 + random(3) }, () => {
-            const item = { types: some([...types, "Unknown"], 2), tags: some([...tags, "unknown"], 2) };
-            return item.types.length + item.tags.length > 0 ? item : { types: ["Booked"], tags: [] };
+            const item = {
+              types: some([...types, "Unknown"], 2),
+              tags: some([...tags, "unknown"], 2),
+            };
+            return item.types.length + item.tags.length > 0
+              ? item
+              : { types: ["Booked"], tags: [] };
           }),
           after: random(log.length + 2),
         })),
       ];
       const loaded = await subject.load({ queries });
-      const asking = queries.map(({ query, after }) => commit("new", 0, [event()], condition(query, after)));
+      const asking = queries.map(({ query, after }) =>
+        commit("new", 0, [event()], condition(query, after)),
+      );
       const facts = await subject.facts(...asking);
       if (another !== undefined) {
         const other = await Subject.open(await another());
-        same(await other.facts(...asking), facts, "what an adapter knows that has appended nothing");
+        same(
+          await other.facts(...asking),
+          facts,
+          "what an adapter knows that has appended nothing",
+        );
         await other.storage.close();
       }
       for (const [index, { query, after }] of queries.entries()) {
@@ -447,8 +544,10 @@ const rules = [
         const passes = (event) =>
           event.position > filter.after &&
           (filter.types.length === 0 || filter.types.includes(event.type)) &&
-          (filter.aggregateTypes.length === 0 || filter.aggregateTypes.includes(event.aggregateType)) &&
-          (filter.tags.length === 0 || JSON.parse(event.tags).some((tag) => filter.tags.includes(tag)));
+          (filter.aggregateTypes.length === 0 ||
+            filter.aggregateTypes.includes(event.aggregateType)) &&
+          (filter.tags.length === 0 ||
+            JSON.parse(event.tags).some((tag) => filter.tags.includes(tag)));
         same(await subject.log(filter), log.filter(passes), JSON.stringify(filter));
       }
     },
@@ -468,16 +567,31 @@ const rules = [
         subject.now += 1000;
       }
       const { events: all } = await subject.slice("Appointment", "a-1");
-      same(all.map((event) => event.revision), [1, 2, 3, 4, 5, 6, 7, 8]);
+      same(
+        all.map((event) => event.revision),
+        [1, 2, 3, 4, 5, 6, 7, 8],
+      );
       const loads = [];
       for (const after of [0, 1, 2, 4, 7, 8, 9]) {
         for (const untilRevision of [null, 0, 1, 3, 5, 8, 12]) {
-          for (const untilTime of [null, iso(START - 1), iso(START), iso(START + 1999), iso(START + 2000), iso(START + 9999)]) {
-            for (const limit of [1, 2, 3, 100]) loads.push({ after, untilRevision, untilTime, limit });
+          for (const untilTime of [
+            null,
+            iso(START - 1),
+            iso(START),
+            iso(START + 1999),
+            iso(START + 2000),
+            iso(START + 9999),
+          ]) {
+            for (const limit of [1, 2, 3, 100])
+              loads.push({ after, untilRevision, untilTime, limit });
           }
         }
       }
-      const streams = loads.map((load) => ({ aggregateType: "Appointment", aggregateId: "a-1", ...load }));
+      const streams = loads.map((load) => ({
+        aggregateType: "Appointment",
+        aggregateId: "a-1",
+        ...load,
+      }));
       const loaded = await subject.load({ streams });
       for (const [index, { after, untilRevision, untilTime, limit }] of loads.entries()) {
         const wanted = all.filter(
@@ -486,7 +600,11 @@ const rules = [
             event.revision <= (untilRevision ?? Infinity) &&
             (untilTime === null || event.recordedAt <= untilTime),
         );
-        const expected = { events: wanted.slice(0, limit), revision: 8, more: wanted.length > limit };
+        const expected = {
+          events: wanted.slice(0, limit),
+          revision: 8,
+          more: wanted.length > limit,
+        };
         const { events, revision, more } = loaded.streams[index];
         same({ events, revision, more }, expected, JSON.stringify(loads[index]));
       }
@@ -495,22 +613,46 @@ const rules = [
   {
     name: "a load answers everything of one moment, in the order asked",
     async run(subject) {
-      const sent = [commit("a-1", 0, [event("AppointmentBooked", ["x"])]), commit("a-2", 0, [event("AppointmentBooked", ["y"])])];
+      const sent = [
+        commit("a-1", 0, [event("AppointmentBooked", ["x"])]),
+        commit("a-2", 0, [event("AppointmentBooked", ["y"])]),
+      ];
       await subject.accept(...sent);
-      const stream = (aggregateId) => ({ ...wholeStream, aggregateType: "Appointment", aggregateId });
+      const stream = (aggregateId) => ({
+        ...wholeStream,
+        aggregateType: "Appointment",
+        aggregateId,
+      });
       const loaded = await subject.load({
         commands: [sent[1].commandId, sent[0].commandId],
         streams: [stream("a-2"), stream("none"), stream("a-1"), stream("a-2")],
-        queries: [{ query: anyTag("y", "x"), after: 0 }, { query: anyTag("y"), after: 0 }, { query: anyTag("y"), after: 2 }],
+        queries: [
+          { query: anyTag("y", "x"), after: 0 },
+          { query: anyTag("y"), after: 0 },
+          { query: anyTag("y"), after: 2 },
+        ],
       });
-      same(loaded.commands.map(({ position }) => position), [2, 1]);
-      same(loaded.streams.map(({ events, revision, more }) => [events.map((event) => event.aggregateId), revision, more]), [
-        [["a-2"], 1, false],
-        [[], 0, false],
-        [["a-1"], 1, false],
-        [["a-2"], 1, false],
-      ]);
-      same(loaded.queries.map((events) => events.map(({ position }) => position)), [[1, 2], [2], []]);
+      same(
+        loaded.commands.map(({ position }) => position),
+        [2, 1],
+      );
+      same(
+        loaded.streams.map(({ events, revision, more }) => [
+          events.map((event) => event.aggregateId),
+          revision,
+          more,
+        ]),
+        [
+          [["a-2"], 1, false],
+          [[], 0, false],
+          [["a-1"], 1, false],
+          [["a-2"], 1, false],
+        ],
+      );
+      same(
+        loaded.queries.map((events) => events.map(({ position }) => position)),
+        [[1, 2], [2], []],
+      );
       same(loaded.head, 2);
       same(await subject.load({}), { commands: [], streams: [], queries: [], head: 2 });
     },
@@ -520,34 +662,69 @@ const rules = [
     async run(subject) {
       same(await subject.page({}), { events: [], next: 0, head: 0 });
       for (const [index, count] of [1, 4, 2, 1, 7, 1, 1].entries()) {
-        await subject.accept(...Array.from({ length: count }, (_, n) => commit(`a-${index}-${n}`, 0, [event(), event()].slice(0, 1 + (n % 2)))));
+        await subject.accept(
+          ...Array.from({ length: count }, (_, n) =>
+            commit(`a-${index}-${n}`, 0, [event(), event()].slice(0, 1 + (n % 2))),
+          ),
+        );
       }
       const all = await subject.log();
       for (let after = 0; after <= all.length; after++) {
         for (const limit of [1, 2, 3, 5, 1000]) {
-          same(await subject.log({ after, limit }), all.slice(after), `after ${after}, by ${limit}`);
+          same(
+            await subject.log({ after, limit }),
+            all.slice(after),
+            `after ${after}, by ${limit}`,
+          );
         }
         same((await subject.page({ after, limit: 2 })).events, all.slice(after, after + 2));
       }
-      same(await subject.page({ after: all.length }), { events: [], next: all.length, head: all.length });
+      same(await subject.page({ after: all.length }), {
+        events: [],
+        next: all.length,
+        head: all.length,
+      });
     },
   },
   {
     name: "large batches are one append and one load",
     async run(subject) {
       const ids = Array.from({ length: 512 }, (_, index) => `a-${index}`);
-      const sent = ids.map((id) => commit(id, 0, [event("AppointmentBooked", [`slot ${id}`])], condition(anyTag(`slot ${id}`), 0)));
+      const sent = ids.map((id) =>
+        commit(
+          id,
+          0,
+          [event("AppointmentBooked", [`slot ${id}`])],
+          condition(anyTag(`slot ${id}`), 0),
+        ),
+      );
       await subject.accept(...sent);
       const { streams, commands, queries } = await subject.load({
         commands: sent.map(({ commandId }) => commandId),
-        streams: ids.map((aggregateId) => ({ ...wholeStream, aggregateType: "Appointment", aggregateId })),
+        streams: ids.map((aggregateId) => ({
+          ...wholeStream,
+          aggregateType: "Appointment",
+          aggregateId,
+        })),
         queries: [{ query: anyTag(...ids.map((id) => `slot ${id}`)), after: 0 }],
       });
-      same(streams.map(({ events }) => events.map(({ aggregateId }) => aggregateId)), ids.map((id) => [id]));
-      same(commands.map(({ position }) => position), ids.map((_, index) => index + 1));
-      same(queries[0].map(({ aggregateId }) => aggregateId), ids);
+      same(
+        streams.map(({ events }) => events.map(({ aggregateId }) => aggregateId)),
+        ids.map((id) => [id]),
+      );
+      same(
+        commands.map(({ position }) => position),
+        ids.map((_, index) => index + 1),
+      );
+      same(
+        queries[0].map(({ aggregateId }) => aggregateId),
+        ids,
+      );
       const again = await subject.append(sent);
-      same(again.every(({ kind }) => kind === "duplicate"), true);
+      same(
+        again.every(({ kind }) => kind === "duplicate"),
+        true,
+      );
     },
   },
   {
@@ -555,7 +732,10 @@ const rules = [
     async run(subject) {
       await subject.accept(commit("a-1", 0, [event("AppointmentBooked", ["t", "t"])]));
       const { queries } = await subject.load({ queries: [{ query: anyTag("t"), after: 0 }] });
-      same(queries[0].map(({ tags }) => tags), ['["t","t"]']);
+      same(
+        queries[0].map(({ tags }) => tags),
+        ['["t","t"]'],
+      );
     },
   },
   {
@@ -568,7 +748,10 @@ const rules = [
         throw new Error("the judge was asked");
       };
       const { storage } = subject;
-      await fails(() => storage.append({ epoch, commits: [commit("a-1", 1, [event()])] }, never), refusal);
+      await fails(
+        () => storage.append({ epoch, commits: [commit("a-1", 1, [event()])] }, never),
+        refusal,
+      );
       await fails(() => storage.load({ epoch, commands: [], streams: [], queries: [] }), refusal);
       await fails(() => storage.readLog({ epoch, ...wholeLog }), refusal);
       same((await subject.log()).length, 1);
@@ -578,14 +761,20 @@ const rules = [
   {
     name: "requests under way together don't disturb each other",
     async run(subject) {
-      const append = (index) => subject.append([commit("hot", index, [event()]), commit(`a-${index}`, 0, [event()])]);
+      const append = (index) =>
+        subject.append([commit("hot", index, [event()]), commit(`a-${index}`, 0, [event()])]);
       const all = await Promise.all(
-        Array.from({ length: 20 }, (_, index) => (index % 5 === 4 ? subject.slice("Appointment", "hot") : append(0))),
+        Array.from({ length: 20 }, (_, index) =>
+          index % 5 === 4 ? subject.slice("Appointment", "hot") : append(0),
+        ),
       );
       const hot = all.filter(Array.isArray).filter(([verdict]) => verdict.kind === "committed");
       same(hot.length, 1);
       same((await subject.slice("Appointment", "hot")).revision, 1);
-      same((await subject.log()).map(({ position }) => position), [1, 2]);
+      same(
+        (await subject.log()).map(({ position }) => position),
+        [1, 2],
+      );
     },
   },
   {
@@ -651,13 +840,16 @@ const rules = [
             commit("a-1", 0, [event()], condition(anyTag("x"), revision)),
             commit("a-2", 0, [event()], condition(anyTag("x"), revision + 1)),
           );
-          same([head, commits], [
-            revision + 1,
+          same(
+            [head, commits],
             [
-              { revision: revision + 1, first: null, matched: revision + 1 },
-              { revision: 0, first: null, matched: null },
+              revision + 1,
+              [
+                { revision: revision + 1, first: null, matched: revision + 1 },
+                { revision: 0, first: null, matched: null },
+              ],
             ],
-          ]);
+          );
         }
       }
       await adapters[1].storage.close();
@@ -667,19 +859,30 @@ const rules = [
     name: "of adapters that race for a stream one wins each time, and nothing is lost",
     needs: "another",
     async run(subject, { another }) {
-      const others = [subject, await Subject.open(await another()), await Subject.open(await another())];
+      const others = [
+        subject,
+        await Subject.open(await another()),
+        await Subject.open(await another()),
+      ];
       await Promise.all(
         others.map(async (racer) => {
-          for (let done = 0; done < 15; ) {
+          for (let done = 0; done < 15;) {
             const { revision } = await racer.slice("Appointment", "hot", { after: 0, limit: 1 });
             const [verdict] = await racer.append([commit("hot", revision, [event()])]);
             if (verdict.kind === "committed") done++;
-            else same([verdict.kind, verdict.reason, verdict.at > revision], ["conflict", "revision", true]);
+            else
+              same(
+                [verdict.kind, verdict.reason, verdict.at > revision],
+                ["conflict", "revision", true],
+              );
           }
         }),
       );
       const { events } = await subject.slice("Appointment", "hot");
-      same(events.map(({ revision }) => revision), Array.from({ length: 45 }, (_, index) => index + 1));
+      same(
+        events.map(({ revision }) => revision),
+        Array.from({ length: 45 }, (_, index) => index + 1),
+      );
       for (const other of others.slice(1)) await other.storage.close();
     },
   },
@@ -703,7 +906,7 @@ const rules = [
 ];
 
 export async function until(condition, timeout = 20_000) {
-  for (const deadline = Date.now() + timeout; !condition(); ) {
+  for (const deadline = Date.now() + timeout; !condition();) {
     if (Date.now() > deadline) throw new Error(`waited in vain for ${condition}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }

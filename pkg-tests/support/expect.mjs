@@ -14,7 +14,8 @@ export async function fails(action, expected) {
   } catch (thrown) {
     error = thrown;
   }
-  if (error === undefined) throw new Error(`expected a failure with ${textOf(expected)}, found none`);
+  if (error === undefined)
+    throw new Error(`expected a failure with ${textOf(expected)}, found none`);
   for (const [name, value] of Object.entries(expected)) {
     same(error[name], value, `${name} of ${error}`);
   }

@@ -12,7 +12,8 @@ export function judge(commits, facts, now) {
   const outcomes = new Map();
   const verdicts = [];
 
-  const missingNeighbour = (indexes) => indexes.find((index) => verdicts[index]?.kind !== "committed");
+  const missingNeighbour = (indexes) =>
+    indexes.find((index) => verdicts[index]?.kind !== "committed");
 
   const conflictOf = (commit, { revision, matched }) => {
     const last = streams.get(keyOf(commit));
@@ -44,7 +45,10 @@ export function judge(commits, facts, now) {
     const known = facts.commits[index];
     const first = known.first ?? outcomes.get(commit.commandId);
     if (first !== undefined) {
-      verdicts.push({ kind: first.hash === commit.hash ? "duplicate" : "command-id-reused", first });
+      verdicts.push({
+        kind: first.hash === commit.hash ? "duplicate" : "command-id-reused",
+        first,
+      });
       continue;
     }
     const conflict = conflictOf(commit, known);

@@ -47,9 +47,12 @@ async function answer({ url }, response) {
   const { pathname } = new URL(url, "http://localhost");
   if (pathname === "/") return response.writeHead(200, { "content-type": "text/html" }).end(html);
   const prefix = Object.keys(folders).find((prefix) => pathname.startsWith(prefix));
-  const file = prefix && path.join(folders[prefix], path.posix.normalize(pathname.slice(prefix.length - 1)));
+  const file =
+    prefix && path.join(folders[prefix], path.posix.normalize(pathname.slice(prefix.length - 1)));
   const found = file && (await stat(file).catch(() => undefined));
   if (!found?.isFile()) return response.writeHead(404).end();
-  response.writeHead(200, { "content-type": types[path.extname(file)] ?? "application/octet-stream" });
+  response.writeHead(200, {
+    "content-type": types[path.extname(file)] ?? "application/octet-stream",
+  });
   createReadStream(file).pipe(response);
 }

@@ -1,6 +1,8 @@
 import type { OpenOptions } from "./engine.js";
-import * as glue from "./glue/annals.js";
+import { __wbg_reset_state, createCore, initSync, lastPanic } from "./glue/annals.js";
 import type { EngineModule, WasmSource } from "./module.js";
+
+const glue = { initSync, createCore, lastPanic, __wbg_reset_state };
 
 /** What an entry that brings the ready module takes. */
 export type ReadyOptions = OpenOptions & {

@@ -5,7 +5,6 @@ import type { Facts, Verdict } from "./storage.js";
 /** What wasm-bindgen makes of the engine, or of a crate that exports its domain. */
 export interface Glue {
   initSync(options: { module: BufferSource | WebAssembly.Module }): WasmExports;
-  default(options: { module_or_path: WasmSource | Promise<WasmSource> }): Promise<WasmExports>;
   createCore(words: Uint32Array, text: Uint8Array): GlueCore;
   lastPanic(): string | undefined;
   __wbg_reset_state(): void;
@@ -26,15 +25,11 @@ interface WasmExports {
 
 interface GlueCore {
   isNative(index: number): boolean;
-  inputWords(count: number): number;
-  inputText(bytes: number): number;
-  trimInputText(bytes: number): void;
-  handleInput(now: number): void;
+  mailbox(): number;
+  room(words: number, textBytes: number): void;
+  handleInput(now: number, textBytes: number): void;
   pollOutputs(): number;
-  judge(request: number): number;
-  outputWords(): number;
-  outputText(): number;
-  outputTextLength(): number;
+  judge(request: number, textBytes: number): number;
   free(): void;
 }
 
@@ -58,6 +53,8 @@ class Instance {
     try {
       return call();
     } catch (error) {
+      // What is wrong with a message is found before the module sees it.
+      if (AnnalsError.is(error)) throw error;
       if (isMisuse(error)) throw new AnnalsError(error.code, error.message, {});
       this.poison = new AnnalsError(
         "engine-poisoned",
@@ -107,15 +104,22 @@ async function instantiate({ glue, wasm }: EngineModule): Promise<Instance> {
 
 async function load(glue: Glue, wasm: EngineModule["wasm"]): Promise<Instance> {
   try {
-    const source = typeof wasm === "function" ? wasm() : wasm;
-    // Bytes at hand are compiled at once: no wait, and no need of a streaming compiler.
-    if (ArrayBuffer.isView(source) || source instanceof ArrayBuffer) {
-      return new Instance(glue, glue.initSync({ module: source }));
-    }
-    return new Instance(glue, await glue.default({ module_or_path: source }));
+    const module = await compile(await (typeof wasm === "function" ? wasm() : wasm));
+    return new Instance(glue, glue.initSync({ module }));
   } catch (error) {
     throw new AnnalsError("module-failed", `the engine can't be loaded: ${String(error)}`, {}, error);
   }
+}
+
+async function compile(source: WasmSource): Promise<WebAssembly.Module> {
+  if (source instanceof WebAssembly.Module) return source;
+  if (ArrayBuffer.isView(source) || source instanceof ArrayBuffer) return WebAssembly.compile(source as BufferSource);
+  const response = source instanceof Response ? source : await fetch(source);
+  if (!response.ok) throw new Error(`${response.url}: ${response.status} ${response.statusText}`);
+  // Only what streams is kept compiled by browsers, and only what says that it is WebAssembly streams.
+  return response.headers.get("content-type")?.startsWith("application/wasm") === true
+    ? WebAssembly.compileStreaming(response)
+    : WebAssembly.compile(await response.arrayBuffer());
 }
 
 /** A fresh instance of a module whose last one panicked. */
@@ -132,12 +136,15 @@ const decoder = new TextDecoder();
 export class Core {
   readonly #instance: Instance;
   readonly #core: GlueCore;
+  /** Address of where the messages are. */
+  readonly #mailbox: number;
   readonly #onPoison: (error: AnnalsError) => void;
   #freed = false;
 
   private constructor(instance: Instance, core: GlueCore, onPoison: (error: AnnalsError) => void) {
     this.#instance = instance;
     this.#core = core;
+    this.#mailbox = core.mailbox();
     this.#onPoison = onPoison;
   }
 
@@ -170,8 +177,8 @@ export class Core {
 
   handleInput(message: Writer): void {
     this.#call(() => {
-      this.#write(message);
-      this.#core.handleInput(Date.now());
+      const bytes = this.#write(message);
+      this.#core.handleInput(Date.now(), bytes);
     });
   }
 
@@ -185,8 +192,7 @@ export class Core {
     return this.#call(() => {
       const message = new Writer();
       writeFacts(message, facts);
-      this.#write(message);
-      const words = this.#core.judge(request);
+      const words = this.#core.judge(request, this.#write(message));
       return words === 0 ? null : readVerdicts(this.#read(words));
     });
   }
@@ -204,29 +210,25 @@ export class Core {
     return this.#instance.guard(call);
   }
 
-  #write(message: Writer): void {
+  /** Writes the message into linear memory; returns the length of its text in bytes. */
+  #write(message: Writer): number {
     const text = message.text();
-    // A view is made after its room was: making room may move the memory.
-    const room = text.length * 3;
-    const { memory } = this.#instance;
-    const address = this.#core.inputText(room);
-    const bytes = new Uint8Array(memory.buffer, address, room);
-    const { written } = encoder.encodeInto(text, bytes);
+    const { words } = message;
+    // A UTF-16 unit takes at most three bytes. Making room may move the memory, so views come after.
+    this.#core.room(words.length, text.length * 3);
+    const { buffer } = this.#instance.memory;
+    const [wordsAt, textAt] = new Uint32Array(buffer, this.#mailbox, 2) as unknown as [number, number];
+    const { written } = encoder.encodeInto(text, new Uint8Array(buffer, textAt, text.length * 3));
     if (written !== text.length) message.countBytes();
-    this.#core.trimInputText(written);
-    new Uint32Array(memory.buffer, this.#core.inputWords(message.words.length), message.words.length).set(
-      message.words,
-    );
+    new Uint32Array(buffer, wordsAt, words.length).set(words);
+    return written;
   }
 
   #read(words: number): Reader {
-    const { memory } = this.#instance;
-    const length = this.#core.outputTextLength();
-    const text = length === 0
-      ? ""
-      : decoder.decode(new Uint8Array(memory.buffer, this.#core.outputText(), length));
+    const { buffer } = this.#instance.memory;
+    const [wordsAt, textAt, length] = new Uint32Array(buffer, this.#mailbox + 8, 3) as unknown as [number, number, number];
+    const text = length === 0 ? "" : decoder.decode(new Uint8Array(buffer, textAt, length));
     // A copy: the next call writes over the words.
-    const view = new Uint32Array(memory.buffer, this.#core.outputWords(), words);
-    return new Reader(view.slice(), text);
+    return new Reader(new Uint32Array(buffer, wordsAt, words).slice(), text);
   }
 }

@@ -17,7 +17,7 @@ export interface Payload {
  * of objects are left out, as everywhere in JavaScript; `value` is then without them.
  */
 export function toPayload(value: unknown, what: string): Payload {
-  const same = check(value, what, 0);
+  const same = check(value, what, 0, false);
   const text = JSON.stringify(value);
   // A code unit takes at most three bytes, so short texts need no count.
   if (text.length * 3 > MAX_BYTES && utf8Length(text) > MAX_BYTES) {
@@ -37,8 +37,17 @@ export function utf8Length(text: string): number {
   return bytes;
 }
 
+/**
+ * Checks that a state is what a payload may be, and freezes it: nobody can edit what the engine has
+ * at hand. What is frozen already is taken to have been here before.
+ */
+export function toState<T>(value: T): T {
+  check(value, "state", 0, true);
+  return value;
+}
+
 /** Whether the value equals its JSON round trip as it is. */
-function check(value: unknown, place: string, depth: number): boolean {
+function check(value: unknown, place: string, depth: number, freeze: boolean): boolean {
   switch (typeof value) {
     case "string":
       if (!isWellFormed(value)) throw invalid(`${place}: expected whole characters, found a lone surrogate`);
@@ -52,19 +61,21 @@ function check(value: unknown, place: string, depth: number): boolean {
     case "boolean":
       return true;
     case "object":
-      return value === null || checkObject(value, place, depth);
+      if (value === null || (freeze && Object.isFrozen(value))) return true;
+      return checkObject(value, place, depth, freeze);
     default:
       throw invalid(`${place}: expected JSON, found ${typeof value}`);
   }
 }
 
-function checkObject(value: object, place: string, depth: number): boolean {
+function checkObject(value: object, place: string, depth: number, freeze: boolean): boolean {
   if (depth >= MAX_DEPTH) throw invalid(`${place}: expected at most ${MAX_DEPTH} levels of nesting`);
   let same = true;
   if (Array.isArray(value)) {
     for (let index = 0; index < value.length; index += 1) {
-      if (!check(value[index], `${place}[${index}]`, depth + 1)) same = false;
+      if (!check(value[index], `${place}[${index}]`, depth + 1, freeze)) same = false;
     }
+    if (freeze) Object.freeze(value);
     return same;
   }
   const prototype: unknown = Object.getPrototypeOf(value);
@@ -77,16 +88,23 @@ function checkObject(value: object, place: string, depth: number): boolean {
   for (const key of Object.keys(value)) {
     const member = (value as Record<string, unknown>)[key];
     if (member === undefined) same = false;
-    else if (!check(member, `${place}.${key}`, depth + 1)) same = false;
+    else if (!check(member, `${place}.${key}`, depth + 1, freeze)) same = false;
     if (!isWellFormed(key)) throw invalid(`${place}: expected whole characters in a key`);
   }
+  if (freeze) Object.freeze(value);
   return same;
 }
 
-const LONE_SURROGATE = /\p{Surrogate}/u;
+const LONE_SURROGATE = /\p{Surrogate}/gu;
 
-function isWellFormed(text: string): boolean {
-  return !LONE_SURROGATE.test(text);
+export function isWellFormed(text: string): boolean {
+  return text.search(LONE_SURROGATE) < 0;
+}
+
+/** What an error says, fit for a message. */
+export function reasonOf(error: unknown): string {
+  const reason = error instanceof Error ? error.message : String(error);
+  return reason.replace(LONE_SURROGATE, "\ufffd");
 }
 
 function invalid(message: string): AnnalsError {

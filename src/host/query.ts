@@ -40,7 +40,7 @@ export function intersection(seeks: readonly Seek[]): Seek {
   if (seeks.length === 1) return seeks[0]!;
   return (from) => {
     let position = from;
-    for (let agreed = 0, part = 0; agreed < seeks.length && position !== Infinity; ) {
+    for (let agreed = 0, part = 0; agreed < seeks.length && position !== Infinity;) {
       const next = seeks[part]!(position);
       agreed = next === position ? agreed + 1 : 1;
       position = next;

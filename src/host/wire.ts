@@ -4,7 +4,8 @@
  * one first. A string takes one word, its length, and its place in the text: strings are read in
  * the order they were written.
  */
-import { utf8Length } from "./payload.js";
+import { AnnalsError } from "./errors.js";
+import { isWellFormed, utf8Length } from "./payload.js";
 import type { Facts, FirstOutcome, Query, StoredEvent, Verdict } from "./storage.js";
 
 const TWO_32 = 0x1_0000_0000;
@@ -67,11 +68,17 @@ export class Writer {
     return this.#strings.length === 1 ? this.#strings[0]! : this.#strings.join("");
   }
 
-  /** Lengths were counted in UTF-16 units, which is right for ASCII. This counts bytes. */
+  /**
+   * Lengths were counted in UTF-16 units, which is right for ASCII. This counts bytes, and refuses
+   * what has none: half a surrogate pair.
+   */
   countBytes(): void {
-    for (let index = 0; index < this.#places.length; index += 1) {
-      this.words[this.#places[index]!] = utf8Length(this.#strings[index]!);
-    }
+    this.#strings.forEach((text, index) => {
+      if (!isWellFormed(text)) {
+        throw new AnnalsError("invalid-name", "expected whole characters, found a lone surrogate", {});
+      }
+      this.words[this.#places[index]!] = utf8Length(text);
+    });
   }
 }
 

@@ -136,11 +136,14 @@ function drawTicks(canvas: HTMLCanvasElement, { log, count }: Model): void {
   context.clearRect(0, 0, width, height);
 
   const style = getComputedStyle(canvas);
+  const colours = new Map(
+    Object.entries(eventKinds).map(([type, { kind }]) => [type, style.getPropertyValue(`--${kind}`)]),
+  );
   const total = log.events.length;
   const gap = (width - 2 * inset) / Math.max(1, total);
   const tick = Math.max(0.5, Math.min(3, gap * 0.6));
   log.events.forEach((event, index) => {
-    context.fillStyle = style.getPropertyValue(`--${eventKinds[event.type].kind}`);
+    context.fillStyle = colours.get(event.type) ?? "";
     context.globalAlpha = index < count ? 1 : 0.3;
     context.fillRect(inset + (index + 1) * gap - tick / 2, 0, tick, height);
   });

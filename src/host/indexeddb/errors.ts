@@ -16,8 +16,10 @@ export function asFailure(error: unknown): unknown {
   const name = nameOf(error);
   if (name === "") return error;
   const message = messageOf(error);
-  if (name === "QuotaExceededError") return new StorageFailure("storage-full", message, { cause: error });
-  if (name === "VersionError") return new StorageFailure("unknown-format", message, { cause: error });
+  if (name === "QuotaExceededError")
+    return new StorageFailure("storage-full", message, { cause: error });
+  if (name === "VersionError")
+    return new StorageFailure("unknown-format", message, { cause: error });
   return new StorageFailure("storage-failed", message, { retryable: isLost(error), cause: error });
 }
 

@@ -85,7 +85,9 @@ export function readState(meta: IDBObjectStore): IDBRequest<StoreState | undefin
 
 export function checkState(state: StoreState | undefined): StoreState {
   if (state?.format === FORMAT) return state;
-  throw unknownFormat(state === undefined ? "another database" : `format ${state.format}, not ${FORMAT}`);
+  throw unknownFormat(
+    state === undefined ? "another database" : `format ${state.format}, not ${FORMAT}`,
+  );
 }
 
 /** The state after the commits that were accepted. */
@@ -189,7 +191,10 @@ export function eventsOfStream(
   return commits.filter(({ stream }) => stream === wanted).flatMap(eventsOfCommit);
 }
 
-export function firstOutcomeOf(record: AppendRecord | undefined, commandId: string): FirstOutcome | null {
+export function firstOutcomeOf(
+  record: AppendRecord | undefined,
+  commandId: string,
+): FirstOutcome | null {
   const found = record?.commits[record.commandIds.indexOf(commandId)];
   if (found === undefined) return null;
   const commit = parse(found);

@@ -172,7 +172,9 @@ class MemoryAdapter implements StorageAdapter {
     const stream = this.#stream(aggregateType, aggregateId) ?? [];
     const last = Math.min(
       untilRevision ?? Infinity,
-      untilTime === null ? stream.length : countWhile(stream.length, (index) => stream[index]!.recordedAt <= untilTime),
+      untilTime === null
+        ? stream.length
+        : countWhile(stream.length, (index) => stream[index]!.recordedAt <= untilTime),
       stream.length,
     );
     return {

@@ -1,34 +1,21 @@
 import { checkEpoch } from "../epoch.js";
 import { Listeners, type OnAdvanced } from "../listeners.js";
 import {
-  countWhile,
-  intersection,
-  seekQuery,
-  take,
-  union,
-  type Postings,
-  type Seek,
-} from "../query.js";
-import {
   StorageFailure,
   type Answer,
   type AppendRequest,
   type Commit,
-  type CommitFacts,
-  type FirstOutcome,
   type Judge,
   type Loaded,
   type LoadRequest,
   type LogPage,
   type ReadLogRequest,
   type StorageAdapter,
-  type StoredEvent,
   type StoreInfo,
-  type StreamLoad,
-  type StreamSlice,
   type Verdict,
 } from "../storage.js";
 import { asCommitFailure, asFailure, isBusy } from "./errors.js";
+import { allMatches, factsOf, firstOutcome, pageOf, sliceOf, stateOf, versionOf } from "./reads.js";
 import {
   prepareStore,
   rollBack,
@@ -39,8 +26,8 @@ import {
 
 export interface SqliteConfig {
   /**
-   * A connection of `node:sqlite`, `better-sqlite3` or `libsql` that nothing else writes through.
-   * Whoever opened it closes it.
+   * A connection of `node:sqlite`, `better-sqlite3` or `libsql`, for the adapter alone: it sets the
+   * journal mode, `synchronous` and the busy timeout. Whoever opened it closes it.
    */
   readonly database: SqliteDatabase;
   /** What a commit survives: `full` the end of power, `normal` the end of the process. */
@@ -78,6 +65,8 @@ class SqliteAdapter implements StorageAdapter {
   open(): Answer<StoreInfo> {
     return this.#whenFree(() => {
       const { statements, inMemory } = this.#store();
+      // Before the head is read, so that nothing that follows it is missed.
+      this.#dataVersion ??= versionOf(statements);
       const { epoch, head } = stateOf(statements);
       const onDisk = this.#durability === "full" ? "power-loss" : "process-crash";
       return { epoch, head, durability: inMemory ? "memory" : onDisk };
@@ -92,7 +81,7 @@ class SqliteAdapter implements StorageAdapter {
         const verdicts = judge({
           head,
           lastRecordedAt,
-          commits: request.commits.map((commit) => factsOf(statements, commit)),
+          commits: request.commits.map((commit) => factsOf(statements, commit, head)),
         });
         let last = head;
         request.commits.forEach((commit, index) => {
@@ -110,13 +99,10 @@ class SqliteAdapter implements StorageAdapter {
   load(request: LoadRequest): Answer<Loaded> {
     return this.#whenFree(() =>
       this.#read(request.epoch, (statements, head) => {
-        const postings = postingsOf(statements);
         return {
           commands: request.commands.map((id) => firstOutcome(statements, id)),
           streams: request.streams.map((load) => sliceOf(statements, load)),
-          queries: request.queries.map(({ query, after }) =>
-            eventsAt(statements, take(seekQuery(query, postings), after)),
-          ),
+          queries: request.queries.map((load) => allMatches(statements, load)),
           head,
         };
       }),
@@ -126,14 +112,9 @@ class SqliteAdapter implements StorageAdapter {
   readLog(request: ReadLogRequest): Answer<LogPage> {
     return this.#whenFree(() =>
       this.#read(request.epoch, (statements, head) => {
-        const { after, limit } = request;
-        const filters = filtersOf(statements, request);
-        const events =
-          filters.length === 0
-            ? (statements.page.all(after, limit) as StoredEvent[])
-            : eventsAt(statements, take(intersection(filters), after, limit));
-        const next = events.length === limit ? events.at(-1)!.position : head;
-        return { events, next: Math.max(next, after), head };
+        const events = pageOf(statements, request);
+        const next = events.length === request.limit ? events.at(-1)!.position : head;
+        return { events, next: Math.max(next, request.after), head };
       }),
     );
   }
@@ -175,7 +156,8 @@ class SqliteAdapter implements StorageAdapter {
       checkEpoch(expectedEpoch, epoch);
       return work(statements, head);
     } finally {
-      this.#database.exec("COMMIT");
+      // Nothing was written, so nothing is undone; and unlike COMMIT it is never refused.
+      rollBack(this.#database);
     }
   }
 
@@ -217,7 +199,9 @@ class SqliteAdapter implements StorageAdapter {
     const deadline = performance.now() + this.#busyTimeout;
     for (let pause = 1; ; pause = Math.min(2 * pause, LONGEST_PAUSE)) {
       const left = deadline - performance.now();
-      await new Promise((resolve) => setTimeout(resolve, Math.min(left, pause * (0.5 + Math.random()))));
+      await new Promise((resolve) =>
+        setTimeout(resolve, Math.min(left, pause * (0.5 + Math.random()))),
+      );
       try {
         return work();
       } catch (error) {
@@ -227,61 +211,24 @@ class SqliteAdapter implements StorageAdapter {
   }
 
   #startPolling(): ReturnType<typeof setInterval> {
-    this.#lookForNews();
-    const timer = setInterval(() => {
-      const head = this.#lookForNews();
-      if (head !== undefined) this.#listeners.tell(head);
-    }, this.#pollInterval);
+    const timer = setInterval(() => this.#lookForNews(), this.#pollInterval);
     // Looking for news is no reason for a process to stay alive.
     (timer as { unref?(): void }).unref?.();
     return timer;
   }
 
-  /** The head, if other connections have committed something since the last look. */
-  #lookForNews(): number | undefined {
+  #lookForNews(): void {
     try {
       const { statements } = this.#store();
-      const row = statements.dataVersion.get() as { readonly data_version: number };
-      if (row.data_version === this.#dataVersion) return undefined;
+      const version = versionOf(statements);
+      if (version === this.#dataVersion) return;
       const { head } = stateOf(statements);
-      this.#dataVersion = row.data_version;
-      return head;
+      this.#dataVersion = version;
+      this.#listeners.tell(head);
     } catch {
       // Busy or closed: the next look tells, or a request does.
-      return undefined;
     }
   }
-}
-
-interface StoreState {
-  readonly epoch: string;
-  readonly head: number;
-  readonly lastRecordedAt: number;
-}
-
-function stateOf(statements: Statements): StoreState {
-  const row = statements.state.get() as {
-    readonly epoch: string;
-    readonly head: number | null;
-    readonly lastRecordedAt: string | null;
-  };
-  return {
-    epoch: row.epoch,
-    head: row.head ?? 0,
-    lastRecordedAt: row.lastRecordedAt === null ? 0 : Date.parse(row.lastRecordedAt),
-  };
-}
-
-function factsOf(statements: Statements, commit: Commit): CommitFacts {
-  const { commandId, aggregateType, aggregateId, condition } = commit;
-  const match = condition
-    ? seekQuery(condition.query, postingsOf(statements))(condition.after + 1)
-    : Infinity;
-  return {
-    revision: revisionOf(statements, aggregateType, aggregateId),
-    first: firstOutcome(statements, commandId),
-    matched: match === Infinity ? null : match,
-  };
 }
 
 function insert(
@@ -322,69 +269,4 @@ function insert(
     count,
     recordedAt,
   );
-}
-
-function sliceOf(
-  statements: Statements,
-  { aggregateType, aggregateId, after, untilRevision, untilTime, limit }: StreamLoad,
-): StreamSlice {
-  const revision = revisionOf(statements, aggregateType, aggregateId);
-  let last = Math.min(untilRevision ?? Infinity, revision);
-  if (untilTime !== null) {
-    last = countWhile(last, (index) => {
-      const row = statements.recordedAt.get(aggregateType, aggregateId, index + 1);
-      return (row as { readonly recordedAt: string }).recordedAt <= untilTime;
-    });
-  }
-  const events =
-    last > after
-      ? statements.streamEvents.all(aggregateType, aggregateId, after, Math.min(last, after + limit))
-      : [];
-  return { events: events as StoredEvent[], revision, more: last > after + limit };
-}
-
-function revisionOf(statements: Statements, aggregateType: string, aggregateId: string): number {
-  const row = statements.revision.get(aggregateType, aggregateId) as {
-    readonly revision: number | null;
-  };
-  return row.revision ?? 0;
-}
-
-function firstOutcome(statements: Statements, commandId: string): FirstOutcome | null {
-  const row = statements.firstOutcome.get(commandId) as
-    | (Omit<FirstOutcome, "recordedAt"> & { readonly recordedAt: string })
-    | undefined;
-  if (row === undefined) return null;
-  const { hash, aggregateType, aggregateId, position, revision, count } = row;
-  const recordedAt = Date.parse(row.recordedAt);
-  return { hash, aggregateType, aggregateId, position, revision, count, recordedAt };
-}
-
-function postingsOf(statements: Statements): Postings {
-  return {
-    all: (from) => positionIn(statements.seekAll.get(from)),
-    tag: (tag) => (from) => positionIn(statements.seekTag.get(tag, from)),
-    type: (type) => (from) => positionIn(statements.seekType.get(type, from)),
-  };
-}
-
-function filtersOf(statements: Statements, request: ReadLogRequest): Seek[] {
-  const postings = postingsOf(statements);
-  const filters: Seek[] = [];
-  if (request.tags.length > 0) filters.push(union(request.tags.map((tag) => postings.tag(tag))));
-  if (request.types.length > 0) filters.push(union(request.types.map((type) => postings.type(type))));
-  if (request.aggregateTypes.length > 0) {
-    const wanted = JSON.stringify(request.aggregateTypes);
-    filters.push((from) => positionIn(statements.seekAggregateTypes.get(wanted, from)));
-  }
-  return filters;
-}
-
-function positionIn(row: unknown): number {
-  return (row as { readonly position: number } | undefined)?.position ?? Infinity;
-}
-
-function eventsAt(statements: Statements, positions: readonly number[]): StoredEvent[] {
-  if (positions.length === 0) return [];
-  return statements.eventsAt.all(JSON.stringify(positions)) as StoredEvent[];
 }

@@ -55,7 +55,9 @@ export function asCommitFailure(error: unknown): StorageFailure {
 }
 
 export function unknownFormat(found: string, cause?: unknown): StorageFailure {
-  return new StorageFailure("unknown-format", `expected a store of Annals, found ${found}`, { cause });
+  return new StorageFailure("unknown-format", `expected a store of Annals, found ${found}`, {
+    cause,
+  });
 }
 
 /** `node:sqlite` gives numbers, the others names; of a closed connection some only have words. */

@@ -75,7 +75,9 @@ const TABLES = `
 `;
 
 /** Every name that {@link TABLES} takes. */
-const NAMES = [...TABLES.matchAll(/CREATE (?:TABLE|INDEX|TRIGGER) (\w+)/g)].map(([, name]) => name!);
+const NAMES = [...TABLES.matchAll(/CREATE (?:TABLE|INDEX|TRIGGER) (\w+)/g)].map(
+  ([, name]) => name!,
+);
 
 /** Columns of an event, under the names of `StoredEvent`. */
 const EVENT = `
@@ -141,7 +143,13 @@ export interface PreparedStore {
 }
 
 /** Makes the database a store, if it is none. One that is somebody else's is left as it was. */
-export function prepareStore(database: SqliteDatabase, durability: "full" | "normal"): PreparedStore {
+export function prepareStore(
+  database: SqliteDatabase,
+  durability: "full" | "normal",
+): PreparedStore {
+  if (typeof pragma(database, "user_version") !== "number") {
+    throw new StorageFailure("storage-failed", "expected integers as numbers, found big integers");
+  }
   // Waiting is done outside the driver, which would stop the whole process.
   database.exec("PRAGMA busy_timeout = 0");
   const isNew = !isStore(database);
@@ -204,7 +212,9 @@ function isStore(database: SqliteDatabase): boolean {
 function formatOf(database: SqliteDatabase, name: string): string {
   let row: { readonly value: string } | undefined;
   try {
-    row = database.prepare("SELECT value FROM annals_meta WHERE key = 'format'").get() as typeof row;
+    row = database
+      .prepare("SELECT value FROM annals_meta WHERE key = 'format'")
+      .get() as typeof row;
   } catch (error) {
     throw unknownFormat(`something else that is called ${name}`, error);
   }

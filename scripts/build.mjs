@@ -47,7 +47,8 @@ const engine = {
 const clinic = {
   name: "demo's Rust domain",
   crate: "clinic",
-  cargo: ["build", "-p", "clinic", "--features", "wasm"],
+  // As one module only: with a library beside it, Rust leaves link-time optimisation out.
+  cargo: ["rustc", "-p", "clinic", "--lib", "--crate-type", "cdylib", "--features", "wasm"],
   out: "www/clinic/pkg",
   outName: "clinic",
   optimise: true,

@@ -211,7 +211,7 @@ export const canApt = () => isRoot && which("apt-get") !== undefined;
 
 export async function aptInstall(packages) {
   await aptUpdate();
-  await run("apt-get", ["install", "-y", "--no-install-recommends", ...packages], {
+  await run("apt-get", ["install", "-y", "--no-install-recommends", "-o", "DPkg::Lock::Timeout=300", ...packages], {
     env: { DEBIAN_FRONTEND: "noninteractive" },
     limit: 15 * minutes,
   });

@@ -1,7 +1,7 @@
 //! The conversion layer between the engine and JavaScript, and nothing else.
 //!
 //! Inputs and outputs cross as numbers in a buffer of 32-bit words and as one string beside it
-//! ([`words`]); JavaScript reads and writes both in linear memory, and never calls back. A
+//! (`words.rs`); JavaScript reads and writes both in linear memory, and never calls back. A
 //! misuse, which is small and rare, crosses as an object.
 //!
 //! A panic leaves the module in an unknown state. The host finds it as a trap, asks

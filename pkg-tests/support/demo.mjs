@@ -1,6 +1,8 @@
 // The demo (www/dist) in a real browser, and what tests do with it.
 
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 import { serve } from "../../scripts/serve.mjs";
@@ -19,17 +21,52 @@ export async function startDemo() {
   const server = await serve(dist, { port: 0 });
   const executablePath = process.env.CHROME_PATH || "/usr/bin/chromium";
   const browser = await chromium.launch({ executablePath, args: flags });
+  const processes = [];
   return {
-    async visitor(options = {}) {
+    async visitor() {
       // Far from UTC, so that a mix-up of local time and UTC shows.
-      const context = await browser.newContext({ timezoneId: "America/New_York", ...options });
+      const context = await browser.newContext({ timezoneId: "America/New_York" });
       return new Visitor(context, server.url);
     },
+    /** A browser of its own, with its profile in a folder, that can be killed. */
+    async mortal(profile) {
+      const started = await startProcess(executablePath, profile);
+      processes.push(started);
+      const visitor = new Visitor(started.browser.contexts()[0], server.url);
+      return { tab: () => visitor.tab(), kill: started.kill };
+    },
     async close() {
+      await Promise.all(processes.map(({ kill }) => kill()));
       await browser.close();
       server.close();
     },
   };
+}
+
+async function startProcess(executablePath, profile) {
+  const own = ["--headless", "--no-first-run", "--remote-debugging-port=0", `--user-data-dir=${profile}`];
+  // A group of its own, so that all its processes can be killed together.
+  const child = spawn(executablePath, [...flags, ...own, "about:blank"], {
+    stdio: ["ignore", "ignore", "pipe"],
+    detached: true,
+  });
+  const exit = once(child, "exit");
+  const address = new Promise((resolve, reject) => {
+    let said = "";
+    child.stderr.setEncoding("utf8").on("data", (text) => {
+      said += text;
+      const found = /ws:\/\/\S+/.exec(said);
+      if (found) resolve(found[0]);
+    });
+    exit.then(() => reject(new Error(`the browser ended: ${said}`)));
+  });
+  const browser = await chromium.connectOverCDP(await address);
+  const kill = async () => {
+    if (child.exitCode === null && child.signalCode === null) process.kill(-child.pid, "SIGKILL");
+    await exit;
+    await browser.close();
+  };
+  return { browser, kill };
 }
 
 class Visitor {

@@ -1,5 +1,6 @@
 // Tests in Node import TypeScript modules; Node 20 reads JavaScript only.
 
+import { rm } from "node:fs/promises";
 import path from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { build } from "esbuild";
@@ -21,5 +22,9 @@ export async function importTypeScript(url) {
     target: "es2022",
     logLevel: "silent",
   });
-  return import(pathToFileURL(outfile).href);
+  try {
+    return await import(pathToFileURL(outfile).href);
+  } finally {
+    await rm(outfile);
+  }
 }

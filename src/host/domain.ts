@@ -14,12 +14,12 @@ export interface Refusal<Code extends string = string, Details = unknown> {
 }
 
 /** A refusal, to be returned from `decide`. */
-export function refuse<const Code extends string>(code: Code): Refusal<Code, null>;
+export function refuse<const Code extends string>(code: Code): Refusal<Code, Record<string, never>>;
 export function refuse<const Code extends string, Details>(
   code: Code,
   details: Details,
 ): Refusal<Code, Details>;
-export function refuse(code: string, details: unknown = null): Refusal {
+export function refuse(code: string, details: unknown = {}): Refusal {
   return { code, details };
 }
 
@@ -117,7 +117,7 @@ export function aggregate<
   functions: AggregateFunctions<State, Command, Event, Refused>,
 ): Aggregate<State, Command, Event, Refused> {
   for (const name of ["initial", "decide", "evolve"] as const) {
-    if (typeof functions[name] !== "function") {
+    if (typeof functions?.[name] !== "function") {
       throw invalidArgument(`aggregate ${type}: expected a function ${name}`);
     }
   }

@@ -6,7 +6,7 @@ import type { AnyAggregate, ErasedFunctions, Message, Refusal } from "./domain.j
 import { toQuery } from "./domain.js";
 import { AnnalsError, type ErrorCode, RefusedError } from "./errors.js";
 import { Core, type EngineModule } from "./module.js";
-import { deepFreeze, toPayload, utf8Length } from "./payload.js";
+import { deepFreeze, reasonOf, toPayload, toState, utf8Length } from "./payload.js";
 import {
   type Commit,
   type CommitEvent,
@@ -43,6 +43,8 @@ export interface CommandInput {
   readonly aggregate: AnyAggregate;
   readonly id: string;
   readonly command: Message;
+  /** The command's data as JSON text. */
+  readonly text: string;
   readonly commandId: string | null;
   readonly expected: "any" | "no-stream" | "stream-exists" | number;
   /** Milliseconds since 1970. */
@@ -146,6 +148,7 @@ export class Driver {
   #wakeAt = Infinity;
   #unsubscribe: (() => void) | undefined;
   #closed: AnnalsError | null = null;
+  #closing: Promise<void> | undefined;
   #onIdle: (() => void) | null = null;
 
   private constructor(options: DriverOptions) {
@@ -166,6 +169,8 @@ export class Driver {
           throw new AnnalsError("unknown-aggregate", `aggregate ${type} is defined ${where}`, { type });
         }
       });
+      // Before the head is read: what others append after that must be heard of.
+      driver.#unsubscribe = options.storage.subscribe?.((position) => driver.#advanced(position));
       await new Promise<void>((resolve, reject) => {
         driver.#opening = { resolve, reject };
         driver.#schedule();
@@ -174,7 +179,6 @@ export class Driver {
       driver.#end(new AnnalsError("engine-closed", "the engine could not be opened", {}));
       throw error;
     }
-    driver.#unsubscribe = options.storage.subscribe?.((position) => driver.#advanced(position));
     return driver;
   }
 
@@ -185,7 +189,6 @@ export class Driver {
 
   execute(input: CommandInput, signal: AbortSignal | undefined): Promise<CommandResult> {
     return new Promise((resolve, reject) => {
-      const text = toPayload(input.command.data ?? {}, "command").text;
       const task: CommandTask = {
         kind: "command",
         input,
@@ -199,7 +202,7 @@ export class Driver {
       };
       const number = this.#start(task, signal);
       const message = new Writer().word(1).word(number);
-      message.str(input.aggregate.type).str(input.id).str(input.command.type).str(text);
+      message.str(input.aggregate.type).str(input.id).str(input.command.type).str(input.text);
       const write = (value: string) => void message.str(value);
       message.option(input.commandId, write);
       writeExpected(message, input.expected);
@@ -243,7 +246,11 @@ export class Driver {
   /**
    * Gives up reads and subscriptions, waits for the commands under way, and lets go of the store.
    */
-  async close(): Promise<void> {
+  close(): Promise<void> {
+    return (this.#closing ??= this.#close());
+  }
+
+  async #close(): Promise<void> {
     if (this.#closed === null) {
       this.#closed = new AnnalsError("engine-closed", "the engine is closed", {});
       for (const [number, task] of this.#tasks) if (task.kind !== "command") this.#cancel(number);
@@ -285,6 +292,7 @@ export class Driver {
   #start(task: Task, signal: AbortSignal | undefined): number {
     if (this.#closed !== null) throw this.#closed;
     if (signal?.aborted === true) throw cancelled(signal);
+    if (task.kind !== "subscription") this.#check(task.input.aggregate);
     do {
       this.#lastTask = (this.#lastTask + 1) % 0x1_0000_0000;
     } while (this.#tasks.has(this.#lastTask));
@@ -302,6 +310,13 @@ export class Driver {
       task.reject = (error) => (stopListening(), reject(error));
     }
     return number;
+  }
+
+  /** It must be one of those the engine was opened with, not only have its name. */
+  #check(aggregate: AnyAggregate | undefined): void {
+    const { type, functions } = aggregate ?? {};
+    if (this.#aggregates.some((known) => known.type === type && known.functions === functions)) return;
+    throw new AnnalsError("unknown-aggregate", `the engine was opened without this aggregate ${type}`, { type });
   }
 
   /** Gives the engine an input for a task; what is wrong with it ends the task. */
@@ -324,8 +339,18 @@ export class Driver {
   }
 
   #advanced(position: number | undefined): void {
-    if (this.#closed !== null) return;
-    this.#input(advance(position));
+    if (this.#closed === null) this.#run(() => this.#input(advance(position)));
+  }
+
+  /** Work that nobody waits for: what goes wrong is told to those who wait for the engine. */
+  #run(work: () => void): void {
+    if (this.#core.isFreed) return;
+    try {
+      work();
+    } catch (error) {
+      if (!AnnalsError.is(error)) throw error;
+      this.#end(error);
+    }
   }
 
   // --- Outputs --------------------------------------------------------------------------------
@@ -337,12 +362,7 @@ export class Driver {
     this.#scheduled = true;
     queueMicrotask(() => {
       this.#scheduled = false;
-      try {
-        this.#drain();
-      } catch (error) {
-        // A poisoned engine has told its tasks; anything else is a defect of the driver's.
-        if (!AnnalsError.is(error)) throw error;
-      }
+      this.#run(() => this.#drain());
     });
   }
 
@@ -376,7 +396,7 @@ export class Driver {
         break;
       case "opened":
         if (output.error === null) this.#opening?.resolve();
-        else this.#opening?.reject(this.#toError(output.error, this.#lastFailure));
+        else this.#opening?.reject(this.#toError(output.error));
         this.#opening = null;
         break;
       case "command-done":
@@ -394,7 +414,7 @@ export class Driver {
         const task = this.#tasks.get(output.task) as SubscriptionTask | undefined;
         this.#tasks.delete(output.task);
         const { error } = output;
-        task?.input.onEnd(error === null ? null : this.#toError(error, this.#lastFailure));
+        task?.input.onEnd(error === null ? null : this.#toError(error));
         break;
       }
       case "release":
@@ -414,14 +434,11 @@ export class Driver {
     if (at === Infinity) return;
     this.#timer = setTimeout(() => {
       this.#wakeAt = Infinity;
-      if (this.#core.isFreed) return;
-      try {
+      this.#run(() => {
         this.#core.handleInput(new Writer().word(9));
         this.#more = true;
         this.#drain();
-      } catch (error) {
-        if (!AnnalsError.is(error)) throw error;
-      }
+      });
     }, Math.max(0, Math.min(at - Date.now(), 0x7fff_ffff)));
   }
 
@@ -434,7 +451,7 @@ export class Driver {
         const refusal = task.refusal ?? (JSON.parse(result.details) as Refusal);
         return task.reject(new RefusedError(refusal));
       }
-      return task.reject(this.#toError(result, task.failure ?? this.#lastFailure));
+      return task.reject(this.#toError(result, task.failure));
     }
     try {
       const state = this.#toState(task.input.aggregate, result.state);
@@ -451,7 +468,7 @@ export class Driver {
     const task = this.#tasks.get(number) as StateTask | undefined;
     if (task === undefined) return;
     this.#tasks.delete(number);
-    if (isError(result)) return task.reject(this.#toError(result, task.failure ?? this.#lastFailure));
+    if (isError(result)) return task.reject(this.#toError(result, task.failure));
     try {
       const state = this.#toState(task.input.aggregate, result.state);
       const events = result.pages.flatMap((page) => this.#pages.get(page)!);
@@ -461,22 +478,29 @@ export class Driver {
     }
   }
 
-  /** States given out are frozen: nobody can edit what the engine has at hand. */
   #toState(aggregate: AnyAggregate, state: WireState): unknown {
     if ("json" in state) return deepFreeze(JSON.parse(state.json) as unknown);
     if ("failed" in state) throw new AnnalsError("invalid-payload", state.failed, {});
-    return deepFreeze(this.#stateOf(aggregate.functions!, state.handle));
+    return this.#stateOf(aggregate.functions!, state.handle);
   }
 
-  #toError({ code, message, details }: WireError, cause: unknown): AnnalsError {
-    const parsed = JSON.parse(details) as unknown;
-    return new AnnalsError(code as ErrorCode, message, parsed, hasCause(code) ? cause : undefined);
+  /** `failure` is what the domain or the caller's signal has thrown for this task. */
+  #toError({ code, message, details }: WireError, failure?: unknown): AnnalsError {
+    let cause = failure;
+    if (code === "domain-failed" && failure !== undefined) {
+      // What the engine itself has found wrong with a decision is told as such.
+      if (AnnalsError.is(failure) && failure.code.startsWith("invalid-")) return failure;
+      message = `the domain failed: ${reasonOf(failure)}`;
+    } else if (code === "outcome-unknown" || STORAGE_CODES.includes(code as never)) {
+      cause = this.#lastFailure;
+    }
+    return new AnnalsError(code as ErrorCode, message, JSON.parse(details), cause);
   }
 
   // --- The domain in JavaScript ---------------------------------------------------------------
 
   #stateOf(functions: ErasedFunctions, handle: number): unknown {
-    return handle === INITIAL ? functions.initial() : this.#states.get(handle);
+    return handle === INITIAL ? toState(functions.initial()) : this.#states.get(handle);
   }
 
   #fold({ task: number, aggregate, from, into, page }: Output & { kind: "fold" }): void {
@@ -488,17 +512,17 @@ export class Driver {
       for (; index < events.length; index += 1) {
         const { type, data } = events[index]!;
         state = evolve(functions, state, { type, data: JSON.parse(data) as unknown });
+        // Those in between are nobody's but `evolve`'s.
+        if (index === events.length - 1) this.#states.set(into, toState(state));
       }
-      this.#states.set(into, state);
-      this.#input(new Writer().word(7).word(number).word(0));
     } catch (error) {
-      if (AnnalsError.is(error, "engine-poisoned")) throw error;
       const task = this.#tasks.get(number);
       if (task !== undefined && task.kind !== "subscription") task.failure = error;
-      const type = events[index]?.type ?? "?";
-      const reason = `${type}: ${error instanceof Error ? error.message : String(error)}`;
+      const reason = `${events[index]!.type}: ${reasonOf(error)}`;
       this.#input(new Writer().word(7).word(number).word(1).word(index).str(reason));
+      return;
     }
+    this.#input(new Writer().word(7).word(number).word(0));
   }
 
   #decide(output: DecideOutput): void {
@@ -507,12 +531,12 @@ export class Driver {
     const functions = this.#aggregates[output.aggregate]!.functions!;
     try {
       this.#decideInto(message, task, functions, output);
+      this.#input(message);
     } catch (error) {
+      if (AnnalsError.is(error, "engine-poisoned")) throw error;
       task.failure = error;
       this.#input(new Writer().word(7).word(output.task).word(5));
-      return;
     }
-    this.#input(message);
   }
 
   #decideInto(message: Writer, task: CommandTask, functions: ErasedFunctions, output: DecideOutput): void {
@@ -538,14 +562,14 @@ export class Driver {
     const values: Message[] = [];
     for (const event of decision as unknown[]) {
       const { type, data } = toMessage(event, "decide");
-      const payload = toPayload(data ?? {}, `event ${type}`);
+      const payload = toPayload(data === undefined ? {} : data, `event ${type}`);
       const value = { type, data: payload.value };
       const tags = functions.tags === undefined ? [] : tagsOf(functions.tags(value, state));
       state = evolve(functions, state, value);
       decided.push({ eventId: "", type, schemaVersion: 1, tags, data: payload.text });
       values.push(value);
     }
-    this.#states.set(output.into, state);
+    this.#states.set(output.into, toState(state));
     task.decided = decided;
     task.values = values;
     message.word(3).list(decided, (event) => {
@@ -592,20 +616,14 @@ export class Driver {
 
   /** An answer that came later. */
   #answer(message: Writer): void {
-    if (this.#core.isFreed) return;
-    try {
-      this.#input(message);
-    } catch (error) {
-      if (!AnnalsError.is(error)) throw error;
-      this.#end(error);
-    }
+    this.#run(() => this.#input(message));
   }
 
   #failed(request: StorageRequest, error: unknown): Writer {
     this.#lastFailure = error;
     const failure = error instanceof StorageFailure
       ? error
-      : new StorageFailure("storage-failed", error instanceof Error ? error.message : String(error), {
+      : new StorageFailure("storage-failed", reasonOf(error), {
           mayBeApplied: request.body.kind === "append",
         });
     return answerTo(request)
@@ -613,7 +631,7 @@ export class Driver {
       .word(STORAGE_CODES.indexOf(failure.code))
       .flag(failure.mayBeApplied)
       .flag(failure.retryable)
-      .str(failure.message);
+      .str(reasonOf(failure));
   }
 
   /** The adapter's answer as a message, at once if it answers at once. */
@@ -772,10 +790,17 @@ function recorded(commit: Commit, summary: CommitSummary): StoredEvent[] {
 }
 
 function evolve(functions: ErasedFunctions, state: unknown, event: Message): unknown {
-  const after = functions.evolve(state, event);
+  const after = atOnce("evolve", functions.evolve(state, event));
   if (after === undefined) throw new Error("evolve returned undefined");
-  if (after instanceof Promise) throw new Error("evolve returned a promise, and must return a state");
   return after;
+}
+
+/** Domain functions are synchronous: an append can't wait for them. */
+function atOnce<T>(name: string, result: T): T {
+  if (!(result instanceof Promise)) return result;
+  // What it may yet throw is of no interest, and must not end the process.
+  result.catch(() => undefined);
+  throw new Error(`${name} returned a promise, and must return at once`);
 }
 
 function readsOf(reads: unknown): Query {
@@ -798,8 +823,7 @@ function toMessage(value: unknown, where: string): Message {
 }
 
 function toRefusal(decision: unknown): Refusal {
-  if (decision instanceof Promise) throw new Error("decide returned a promise, and must decide at once");
-  const code = (decision as Refusal | null | undefined)?.code;
+  const code = (atOnce("decide", decision) as Refusal | null | undefined)?.code;
   if (typeof code !== "string") {
     throw new Error("decide must return an array of events, or a refusal");
   }
@@ -816,16 +840,11 @@ function sameQuery(a: Query, b: Query): boolean {
   );
 }
 
-/** Errors behind which stands somebody else's error. */
-function hasCause(code: string): boolean {
-  return code.startsWith("storage-") || ["outcome-unknown", "domain-failed", "unreadable-event", "cancelled", "unknown-format"].includes(code);
-}
-
 export function cancelled(signal: AbortSignal): AnnalsError {
   return new AnnalsError("cancelled", "cancelled", {}, signal.reason);
 }
 
 function toAnnalsError(error: unknown): AnnalsError {
   if (AnnalsError.is(error)) return error;
-  return new AnnalsError("domain-failed", error instanceof Error ? error.message : String(error), {}, error);
+  return new AnnalsError("domain-failed", reasonOf(error), {}, error);
 }

@@ -1,8 +1,9 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 import type { Aggregate, AnyAggregate, Message, Refusal } from "./domain.js";
 import { cancelled, Driver, type StateInput } from "./driver.js";
 import { AnnalsError, invalidArgument, RefusedError } from "./errors.js";
 import type { EngineModule } from "./module.js";
-import { toPayload } from "./payload.js";
+import { reasonOf, toPayload } from "./payload.js";
 import type { Durability, StorageAdapter, StoredEvent } from "./storage.js";
 
 declare const position: unique symbol;
@@ -124,8 +125,8 @@ export interface History<State, Event extends Message> extends StateAt<State> {
 }
 
 export interface EventsOptions<Type extends string = string> {
-  /** Events after this position. Default: from the first. */
-  readonly after?: Position;
+  /** Events after this position. Default, and with `null`: from the first. */
+  readonly after?: Position | null;
   /** Only these types. */
   readonly types?: readonly Type[];
   /** Only those of these aggregates. */
@@ -154,6 +155,7 @@ export class Engine {
   /** Opens an engine over a store, in a module the application brings. */
   static async open(options: OpenOptions & { readonly module: EngineModule }): Promise<Engine> {
     const { module, storage, aggregates, limits = {} } = options;
+    if (typeof storage?.append !== "function") throw invalidArgument("expected a storage adapter");
     if (!Array.isArray(aggregates)) throw invalidArgument("expected an array of aggregates");
     const values = [limits.requestTimeout, limits.cachedStates, limits.pageLimit, limits.pollInterval];
     return new this(
@@ -174,12 +176,16 @@ export class Engine {
     if (typeof (command as Command | null)?.type !== "string") {
       throw invalidArgument("expected a command: an object with type and data");
     }
+    const { type, data = {} } = command;
+    const { text } = toPayload(data, "command");
     const { metadata, issuedAt } = options;
     const result = await this.#driver.execute(
       {
         aggregate,
         id: name("id", id),
-        command,
+        // A copy: what is decided is what was given, and what a state keeps of it is its own.
+        command: { type, data: JSON.parse(text) as unknown },
+        text,
         commandId: options.commandId === undefined ? null : uuid(options.commandId),
         expected: expectation(options.expectedRevision ?? "any"),
         issuedAt: issuedAt === undefined ? null : millis(issuedAt),
@@ -252,7 +258,7 @@ export class Engine {
   events<A extends AnyAggregate = Aggregate, Type extends EventOf<A>["type"] = EventOf<A>["type"]>(
     options: EventsOptions<Type> & { readonly aggregates?: readonly A[] } = {},
   ): AsyncIterableIterator<RecordedEvent<Extract<EventOf<A>, { type: Type }>>> {
-    const after = options.after === undefined ? 0 : this.#numberOf(options.after);
+    const after = this.#numberOf(options.after ?? null);
     const pageSize = options.pageSize ?? 500;
     if (!Number.isSafeInteger(pageSize) || pageSize < 1) throw invalidArgument("expected a pageSize of at least 1");
     return new Events(this.#driver, { ...options, pageSize, after }, (event) => this.#recorded(event)) as never;
@@ -277,33 +283,44 @@ export class Engine {
   }
 
   #recorded<Event extends Message>(event: StoredEvent): RecordedEvent<Event> {
+    const stream = { type: event.aggregateType, id: event.aggregateId };
+    const parse = (text: string): unknown => {
+      try {
+        return JSON.parse(text);
+      } catch (error) {
+        const what = `event ${event.revision} (${event.type}) of ${stream.type}/${stream.id}`;
+        const details = { stream, revision: event.revision, eventType: event.type };
+        throw new AnnalsError("unreadable-event", `${what} can't be read: ${reasonOf(error)}`, details, error);
+      }
+    };
     const recorded = {
       type: event.type,
-      data: JSON.parse(event.data) as unknown,
+      data: parse(event.data),
       position: `${this.#driver.epoch}:${event.position}` as Position,
-      stream: { type: event.aggregateType, id: event.aggregateId },
+      stream,
       revision: event.revision,
       eventId: event.eventId,
       schemaVersion: event.schemaVersion,
-      tags: event.tags === "[]" ? [] : (JSON.parse(event.tags) as string[]),
+      tags: event.tags === "[]" ? [] : parse(event.tags),
       recordedAt: event.recordedAt,
       issuedAt: event.issuedAt,
       commandId: event.commandId,
       correlationId: event.correlationId,
       causationId: event.causationId,
       actor: event.actor,
-      metadata: event.extra === null ? null : (JSON.parse(event.extra) as object),
+      metadata: event.extra === null ? null : parse(event.extra),
     };
     return recorded as unknown as RecordedEvent<Event>;
   }
 
-  #numberOf(position: Position): number {
-    const at = position.lastIndexOf(":");
-    const number = Number(position.slice(at + 1));
-    if (at < 1 || !/^\d+$/.test(position.slice(at + 1)) || !Number.isSafeInteger(number)) {
+  #numberOf(position: Position | null): number {
+    if (position === null) return 0;
+    const [, epoch, digits] = /^(.+):(\d+)$/.exec(String(position)) ?? [];
+    const number = Number(digits);
+    if (!Number.isSafeInteger(number)) {
       throw invalidArgument(`expected a position, found ${JSON.stringify(position)}`);
     }
-    if (position.slice(0, at) !== this.#driver.epoch) {
+    if (epoch !== this.#driver.epoch) {
       throw new AnnalsError("foreign-position", "the position is of another store, or of this one before it was restored", {
         position,
       });
@@ -326,6 +343,7 @@ class Events implements AsyncIterableIterator<unknown, undefined> {
   #ended = false;
   #error: AnnalsError | null = null;
   #waiting: Waiting[] = [];
+  #hold: ReturnType<typeof setInterval> | undefined;
   #stopListening: () => void = () => undefined;
 
   constructor(
@@ -351,7 +369,10 @@ class Events implements AsyncIterableIterator<unknown, undefined> {
       onEnd: (error) => this.#end(error),
     });
     if (signal !== undefined) {
-      const onAbort = () => this.#end(cancelled(signal));
+      const onAbort = () => {
+        this.#page = [];
+        this.#end(cancelled(signal));
+      };
       signal.addEventListener("abort", onAbort, { once: true });
       this.#stopListening = () => signal.removeEventListener("abort", onAbort);
     }
@@ -361,6 +382,8 @@ class Events implements AsyncIterableIterator<unknown, undefined> {
     return new Promise((resolve, reject) => {
       this.#waiting.push({ resolve, reject });
       this.#serve();
+      // Node ends a process that has nothing to do. Waiting for an event is something.
+      if (this.#waiting.length > 0) this.#hold ??= setInterval(() => undefined, 0x7fff_ffff);
     });
   }
 
@@ -376,16 +399,27 @@ class Events implements AsyncIterableIterator<unknown, undefined> {
 
   #serve(): void {
     while (this.#waiting.length > 0 && this.#at < this.#page.length) {
-      const event = this.#page[this.#at++]!;
-      this.#waiting.shift()!.resolve({ done: false, value: this.#recorded(event) });
+      let value: unknown;
+      try {
+        value = this.#recorded(this.#page[this.#at++]!);
+      } catch (error) {
+        this.#page = [];
+        return this.#end(error as AnnalsError);
+      }
+      this.#waiting.shift()!.resolve({ done: false, value });
       if (this.#at === this.#page.length && !this.#ended) this.#subscription.next();
     }
-    if (!this.#ended || this.#at < this.#page.length) return;
-    for (const { resolve, reject } of this.#waiting.splice(0)) {
-      if (this.#error === null) resolve({ done: true, value: undefined });
-      else reject(this.#error);
-      // An error is told once; after it the iterator is done.
-      this.#error = null;
+    if (this.#ended && this.#at >= this.#page.length) {
+      for (const { resolve, reject } of this.#waiting.splice(0)) {
+        if (this.#error === null) resolve({ done: true, value: undefined });
+        else reject(this.#error);
+        // An error is told once; after it the iterator is done.
+        this.#error = null;
+      }
+    }
+    if (this.#waiting.length === 0) {
+      clearInterval(this.#hold);
+      this.#hold = undefined;
     }
   }
 
@@ -410,26 +444,25 @@ function stateInput(
 }
 
 function atOf(at: At): { revision: number } | { time: number } {
-  if ("revision" in at) {
-    if (!Number.isSafeInteger(at.revision) || at.revision < 0) {
-      throw invalidArgument(`expected a revision, found ${at.revision}`);
-    }
-    return { revision: at.revision };
+  const { revision, time } = at as { revision?: number; time: Date | string };
+  if (revision === undefined) return { time: millis(time) };
+  if (!Number.isSafeInteger(revision) || revision < 0) {
+    throw invalidArgument(`expected a revision, found ${revision}`);
   }
-  return { time: millis(at.time) };
+  return { revision };
 }
 
+/** Stores compare times as texts, which is right for years of four digits. */
 function millis(time: Date | string): number {
-  const at = typeof time === "string" ? Date.parse(time) : time.getTime();
-  if (Number.isNaN(at)) throw invalidArgument(`expected a time, found ${String(time)}`);
+  const at = typeof time === "string" ? Date.parse(time) : time?.getTime?.();
+  if (!(at >= -62_167_219_200_000 && at < 253_402_300_800_000)) {
+    throw invalidArgument(`expected a time in the years 0 to 9999, found ${String(time)}`);
+  }
   return at;
 }
 
 function name(what: string, value: string): string {
   if (typeof value !== "string") throw invalidArgument(`expected a string as ${what}, found ${typeof value}`);
-  if (/\p{Surrogate}/u.test(value)) {
-    throw new AnnalsError("invalid-name", `expected ${what} of whole characters, found a lone surrogate`, {});
-  }
   return value;
 }
 

@@ -22,16 +22,23 @@ export interface StorageAdapter {
   /** Reads first outcomes, streams and queries, all of one moment. */
   load(request: LoadRequest): Answer<Loaded>;
 
-  /** Reads a page of the log in order of position. */
+  /**
+   * Reads a page of the log in order of position. It may be short, or empty, before the head: the
+   * reader goes on at `next`, which is beyond `after` unless `after` is the head.
+   */
   readLog(request: ReadLogRequest): Answer<LogPage>;
 
   /**
    * Calls `onAdvanced` after others (other tabs, processes, engines on the same adapter) have
-   * appended, with the position of the last event if it is known. Returns the way to stop it.
+   * appended, with the position of the last event if it is known; the engine's own appends may be
+   * among them. Never during a call of the engine's. Returns the way to stop it.
    */
   subscribe?(onAdvanced: (position?: number) => void): () => void;
 
-  /** Releases what the adapter opened itself. May be called twice. */
+  /**
+   * Lets go of what the adapter opened itself. May be called twice; engines may share an adapter, so
+   * a request after it opens the store again.
+   */
   close(): Answer<void>;
 }
 

@@ -28,7 +28,5 @@ fn main() -> Result<()> {
             input => _ = bindgen.input_path(input),
         }
     }
-    bindgen
-        .typescript(true)
-        .generate(out_dir.context("--out-dir is missing")?)
+    bindgen.typescript(true).generate(out_dir.context("--out-dir is missing")?)
 }

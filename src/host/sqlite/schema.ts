@@ -1,6 +1,6 @@
 import { newEpoch } from "../epoch.js";
 import { StorageFailure } from "../storage.js";
-import { unknownFormat } from "./errors.js";
+import { isBusy, unknownFormat } from "./errors.js";
 
 /** The part of `node:sqlite`, `better-sqlite3` and `libsql` that is used. */
 export interface SqliteDatabase {
@@ -147,11 +147,11 @@ export function prepareStore(
   database: SqliteDatabase,
   durability: "full" | "normal",
 ): PreparedStore {
+  // Waiting is done outside the driver, which would stop the whole process.
+  database.exec("PRAGMA busy_timeout = 0");
   if (typeof pragma(database, "user_version") !== "number") {
     throw new StorageFailure("storage-failed", "expected integers as numbers, found big integers");
   }
-  // Waiting is done outside the driver, which would stop the whole process.
-  database.exec("PRAGMA busy_timeout = 0");
   const isNew = !isStore(database);
   const mode = pragma(database, "journal_mode = WAL");
   const inMemory = mode === "memory";
@@ -216,6 +216,7 @@ function formatOf(database: SqliteDatabase, name: string): string {
       .prepare("SELECT value FROM annals_meta WHERE key = 'format'")
       .get() as typeof row;
   } catch (error) {
+    if (isBusy(error)) throw error;
     throw unknownFormat(`something else that is called ${name}`, error);
   }
   if (row === undefined) throw unknownFormat(`something else that is called ${name}`);

@@ -250,13 +250,7 @@ impl<'a> World<'a> {
             subscription: TaskId(1),
             woken_at: None,
         };
-        let subscribe = Subscribe {
-            task: host.subscription,
-            after: self.checker.followed(index),
-            filter: LogFilter::default(),
-            limit: 3,
-            follow: true,
-        };
+        let subscribe = follow(host.subscription, self.checker.followed(index));
         host.engine.handle_input(self.now, Input::Subscribe(subscribe)).expect("a first input");
         host
     }
@@ -602,18 +596,17 @@ impl<'a> World<'a> {
                 let host = &mut self.hosts[index];
                 host.last_task += 1;
                 host.subscription = TaskId(host.last_task);
-                let subscribe = Subscribe {
-                    task: host.subscription,
-                    after: self.checker.followed(index),
-                    filter: LogFilter::default(),
-                    limit: 3,
-                    follow: true,
-                };
+                let subscribe = follow(host.subscription, self.checker.followed(index));
                 let input = Input::Subscribe(subscribe);
                 host.engine.handle_input(self.now, input).map_err(|e| e.to_string())
             }
         }
     }
+}
+
+/// A subscription that goes on where a host has come to.
+fn follow(task: TaskId, after: Position) -> Subscribe {
+    Subscribe { task, after, filter: LogFilter::default(), limit: 3, follow: true }
 }
 
 fn state_json(hosted: &Hosted, state: &crate::domain::State) -> String {

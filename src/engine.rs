@@ -262,13 +262,6 @@ impl Engine {
         self.tasks.len()
     }
 
-    /// Whether the aggregate at this index of [`Config::aggregates`] is written in Rust.
-    #[must_use]
-    pub fn is_native(&self, index: u32) -> bool {
-        let definition = self.config.aggregates.get(index as usize);
-        definition.is_some_and(|definition| matches!(definition.domain, Domain::Native(_)))
-    }
-
     /// The append with this number, while it is under way: what an adapter's judge is asked about.
     #[must_use]
     pub fn append_in_flight(&self, request: RequestId) -> Option<&Append> {

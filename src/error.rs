@@ -363,9 +363,6 @@ impl ReadError {
 }
 
 impl ApiMisuse {
-    /// The stable code.
-    #[must_use]
-    pub const fn code(&self) -> &'static str {
-        "api-misuse"
-    }
+    /// The stable code of every misuse.
+    pub const CODE: &'static str = "api-misuse";
 }

@@ -46,25 +46,19 @@ macro_rules! export_domain {
             /// An engine with this module's domain.
             #[wasm_bindgen::prelude::wasm_bindgen(js_name = createCore)]
             #[allow(unreachable_pub, missing_docs)]
-            pub fn create_core(
-                words: &[u32],
-                text: &[u8],
-            ) -> Result<$crate::wasm::Core, wasm_bindgen::JsValue> {
-                let native = vec![$($crate::AggregateDefinition::native::<$aggregate>()),+];
-                $crate::wasm::Core::create(words, text, &native)
+            pub fn create_core() -> $crate::wasm::Core {
+                $crate::wasm::Core::with(vec![$($crate::AggregateDefinition::native::<$aggregate>()),+])
             }
         };
     };
 }
 
-/// An engine whose whole domain lives in JavaScript. For the arguments see [`Core::create`].
-///
-/// # Errors
-/// A misuse, as an object with `code` and `message`.
+/// An engine whose whole domain lives in JavaScript.
 #[cfg(feature = "wasm-entry")]
 #[wasm_bindgen(js_name = createCore)]
-pub fn create_core(words: &[u32], text: &[u8]) -> Result<Core, JsValue> {
-    Core::create(words, text, &[])
+#[must_use]
+pub fn create_core() -> Core {
+    Core::with(Vec::new())
 }
 
 /// A misuse, as JavaScript sees it.
@@ -74,13 +68,10 @@ struct Misuse {
     message: String,
 }
 
-fn misuse(code: &'static str, message: String) -> JsValue {
+fn misuse(what: impl std::fmt::Display) -> JsValue {
+    let misuse = Misuse { code: ApiMisuse::CODE, message: what.to_string() };
     // An object of two strings can always be made.
-    serde_wasm_bindgen::to_value(&Misuse { code, message }).unwrap_or(JsValue::NULL)
-}
-
-fn api_misuse(error: &ApiMisuse) -> JsValue {
-    misuse(error.code(), error.to_string())
+    serde_wasm_bindgen::to_value(&misuse).unwrap_or(JsValue::NULL)
 }
 
 thread_local! {
@@ -110,7 +101,10 @@ fn keep_panics() {
 #[wasm_bindgen]
 #[derive(Debug)]
 pub struct Core {
-    engine: Engine,
+    /// The aggregates this module defines.
+    native: Vec<AggregateDefinition>,
+    /// `None` until it is started.
+    engine: Option<Engine>,
     input_words: Vec<u32>,
     input_text: Vec<u8>,
     output: Writer,
@@ -118,29 +112,16 @@ pub struct Core {
 }
 
 impl Core {
-    /// An engine as the message says: 8 random words of seed; the limits
-    /// [`Config::request_timeout`](crate::Config::request_timeout), `cached_states`, `page_limit` and
-    /// `poll_interval`, 0 for the default; the names of its aggregates, those the module
-    /// defines and those that live in JavaScript.
-    ///
-    /// # Errors
-    /// A misuse, as an object with `code` and `message`.
-    pub fn create(
-        words: &[u32],
-        text: &[u8],
-        native: &[AggregateDefinition],
-    ) -> Result<Self, JsValue> {
+    /// An engine to be started, in a module that defines these aggregates.
+    #[must_use]
+    pub fn with(native: Vec<AggregateDefinition>) -> Self {
         keep_panics();
-        let mut config = Reader::new(words, text)
-            .and_then(|mut reader| decode::config(&mut reader))
-            .map_err(|error| misuse("api-misuse", error.to_string()))?;
-        for definition in &mut config.aggregates {
-            let found = native.iter().find(|native| native.name() == definition.name());
-            *definition = found.unwrap_or(definition).clone();
-        }
-        let engine = Engine::new(config).map_err(|error| api_misuse(&error))?;
-        let (input_words, input_text) = (Vec::new(), Vec::new());
-        Ok(Self { engine, input_words, input_text, output: Writer::default(), mailbox: [0; 5] })
+        let (input_words, input_text, output) = Default::default();
+        Self { native, engine: None, input_words, input_text, output, mailbox: [0; 5] }
+    }
+
+    fn engine(&mut self) -> Result<&mut Engine, JsValue> {
+        self.engine.as_mut().ok_or_else(|| misuse("the engine has not been started"))
     }
 
     /// Says where the output is; returns the number of its words.
@@ -154,8 +135,7 @@ impl Core {
     /// The input, whose text takes this much of its room.
     fn reader(&self, text_bytes: usize) -> Result<Reader<'_>, JsValue> {
         let text = self.input_text.get(..text_bytes).unwrap_or_default();
-        Reader::new(&self.input_words, text)
-            .map_err(|error| misuse("api-misuse", error.to_string()))
+        Reader::new(&self.input_words, text).map_err(misuse)
     }
 }
 
@@ -166,11 +146,24 @@ fn address<T>(pointer: *const T) -> u32 {
 
 #[wasm_bindgen]
 impl Core {
-    /// Whether the aggregate lives in this module.
-    #[wasm_bindgen(js_name = isNative)]
-    #[must_use]
-    pub fn is_native(&self, index: u32) -> bool {
-        self.engine.is_native(index)
+    /// Starts the engine as the message in the buffers says: 8 random words of seed; the limits
+    /// [`Config::request_timeout`](crate::Config::request_timeout), `cached_states`, `page_limit` and
+    /// `poll_interval`, 0 for the default; the names of its aggregates. Writes for each aggregate
+    /// whether this module defines it, and returns the number of words.
+    ///
+    /// # Errors
+    /// A misuse, as an object with `code` and `message`.
+    pub fn start(&mut self, text_bytes: usize) -> Result<usize, JsValue> {
+        let mut config = decode::config(&mut self.reader(text_bytes)?).map_err(misuse)?;
+        self.output.clear();
+        for definition in &mut config.aggregates {
+            let mut native = self.native.iter();
+            let found = native.find(|native| native.name() == definition.name());
+            self.output.flag(found.is_some());
+            *definition = found.unwrap_or(definition).clone();
+        }
+        self.engine = Some(Engine::new(config).map_err(misuse)?);
+        Ok(self.post())
     }
 
     /// Address of five words: the addresses of the input's words and text and of the output's words
@@ -197,22 +190,24 @@ impl Core {
     /// A misuse, as an object with `code` and `message`; nothing has changed then.
     #[wasm_bindgen(js_name = handleInput)]
     pub fn handle_input(&mut self, now: f64, text_bytes: usize) -> Result<(), JsValue> {
-        let input = decode::input(&mut self.reader(text_bytes)?)
-            .map_err(|error| misuse("api-misuse", error.to_string()))?;
+        let input = decode::input(&mut self.reader(text_bytes)?).map_err(misuse)?;
         let now = Timestamp::from_millis(now as i64);
-        self.engine.handle_input(now, input).map_err(|error| api_misuse(&error))
+        self.engine()?.handle_input(now, input).map_err(misuse)
     }
 
     /// Writes outputs into the buffers until the engine is idle or asks for a domain function,
     /// and returns the number of words.
+    ///
+    /// # Errors
+    /// A misuse, as an object with `code` and `message`.
     #[wasm_bindgen(js_name = pollOutputs)]
-    pub fn poll_outputs(&mut self) -> usize {
+    pub fn poll_outputs(&mut self) -> Result<usize, JsValue> {
         self.output.clear();
         loop {
-            let output = self.engine.poll_output();
+            let output = self.engine()?.poll_output();
             encode::output(&mut self.output, &output);
             if matches!(output, Output::Idle { .. } | Output::Domain(_)) {
-                return self.post();
+                return Ok(self.post());
             }
         }
     }
@@ -223,14 +218,15 @@ impl Core {
     /// # Errors
     /// A misuse, as an object with `code` and `message`.
     pub fn judge(&mut self, request: u32, text_bytes: usize) -> Result<usize, JsValue> {
-        let facts = decode::facts(&mut self.reader(text_bytes)?)
-            .map_err(|error| misuse("api-misuse", error.to_string()))?;
-        let Some(append) = self.engine.append_in_flight(RequestId(request)) else {
+        let facts = decode::facts(&mut self.reader(text_bytes)?).map_err(misuse)?;
+        let Some(append) = self.engine()?.append_in_flight(RequestId(request)) else {
             return Ok(0);
         };
-        if append.commits.len() != facts.commits.len() {
-            let message = format!("expected facts for {} commits", append.commits.len());
-            return Err(misuse("api-misuse", message));
+        let (expected, found) = (append.commits.len(), facts.commits.len());
+        if expected != found {
+            return Err(misuse(format_args!(
+                "expected facts for {expected} commits, found {found}"
+            )));
         }
         let verdicts = judge(append, &facts);
         self.output.clear();

@@ -163,7 +163,7 @@ export class Driver {
     driver.#core = await Core.create(options.module, names, options.limits, (error) => driver.#end(error));
     try {
       options.aggregates.forEach(({ type, functions }, index) => {
-        const native = driver.#core.isNative(index);
+        const native = driver.#core.native[index]!;
         if (native === (functions !== null)) {
           const where = native ? "in the module too" : "neither here nor in the module";
           throw new AnnalsError("unknown-aggregate", `aggregate ${type} is defined ${where}`, { type });

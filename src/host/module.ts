@@ -5,7 +5,7 @@ import type { Facts, Verdict } from "./storage.js";
 /** What wasm-bindgen makes of the engine, or of a crate that exports its domain. */
 export interface Glue {
   initSync(options: { module: BufferSource | WebAssembly.Module }): WasmExports;
-  createCore(words: Uint32Array, text: Uint8Array): GlueCore;
+  createCore(): GlueCore;
   lastPanic(): string | undefined;
   __wbg_reset_state(): void;
 }
@@ -24,7 +24,7 @@ interface WasmExports {
 }
 
 interface GlueCore {
-  isNative(index: number): boolean;
+  start(textBytes: number): number;
   mailbox(): number;
   room(words: number, textBytes: number): void;
   handleInput(now: number, textBytes: number): void;
@@ -141,11 +141,20 @@ export class Core {
   readonly #onPoison: (error: AnnalsError) => void;
   #freed = false;
 
-  private constructor(instance: Instance, core: GlueCore, onPoison: (error: AnnalsError) => void) {
+  /** Of each aggregate, whether the module defines it. */
+  readonly native: readonly boolean[];
+
+  private constructor(instance: Instance, onPoison: (error: AnnalsError) => void, message: Writer) {
     this.#instance = instance;
-    this.#core = core;
-    this.#mailbox = core.mailbox();
     this.#onPoison = onPoison;
+    this.#core = instance.guard(() => instance.glue.createCore());
+    this.#mailbox = instance.guard(() => this.#core.mailbox());
+    this.native = this.#call(() => {
+      const count = this.#core.start(this.#write(message));
+      const reader = this.#read(count);
+      return Array.from({ length: count }, () => reader.flag());
+    });
+    instance.engines.add(onPoison);
   }
 
   static async create(
@@ -155,24 +164,15 @@ export class Core {
     onPoison: (error: AnnalsError) => void,
   ): Promise<Core> {
     const instance = await instantiate(module);
-    const seed = crypto.getRandomValues(new Uint32Array(8));
     const message = new Writer();
-    for (const word of [...seed, ...limits]) message.word(word);
-    message.strings(aggregates).countBytes();
-    const core = instance.guard(() =>
-      instance.glue.createCore(Uint32Array.from(message.words), encoder.encode(message.text())),
-    );
-    instance.engines.add(onPoison);
-    return new Core(instance, core, onPoison);
+    for (const word of crypto.getRandomValues(new Uint32Array(8))) message.word(word);
+    for (const limit of limits) message.word(limit);
+    return new Core(instance, onPoison, message.strings(aggregates));
   }
 
   /** Whether the engine is closed, or its module has panicked. */
   get isFreed(): boolean {
     return this.#freed;
-  }
-
-  isNative(index: number): boolean {
-    return this.#call(() => this.#core.isNative(index));
   }
 
   handleInput(message: Writer): void {

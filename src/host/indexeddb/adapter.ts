@@ -89,7 +89,7 @@ class IndexedDbAdapter implements StorageAdapter {
         stateOf(stores, request.epoch),
         firstOutcomes(stores, request.commands),
         slicesOf(stores, request.streams),
-        Promise.all(request.queries.map((load) => allMatches(stores, load))),
+        allMatches(stores, request.queries),
       ]);
       this.#recent.saw(state);
       request.streams.forEach(({ aggregateType, aggregateId }, index) => {

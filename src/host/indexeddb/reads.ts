@@ -197,16 +197,42 @@ async function firstMatch(stores: Stores, { query, after }: QueryLoad): Promise<
   return lowest === Infinity ? null : lowest;
 }
 
-export async function allMatches(
+/** The matches of each query. Queries asked together often find the same records. */
+export function allMatches(
   stores: Stores,
-  { query, after }: QueryLoad,
-): Promise<StoredEvent[]> {
-  const found = await Promise.all(query.map((item) => headsAfter(stores, after, partsOf(item))));
-  const heads = new Set(found.flatMap(({ heads }) => heads));
-  const records = await recordsAt(stores, [...heads].sort(ascending));
-  return records
-    .flatMap(eventsOf)
-    .filter((event) => event.position > after && query.some((item) => fits(event, item)));
+  queries: readonly QueryLoad[],
+): Promise<StoredEvent[][]> {
+  const known = new Map<number, Promise<TaggedEvent[]>>();
+  const eventsAt = (head: number): Promise<TaggedEvent[]> => {
+    const events = known.get(head) ?? recordsAt(stores, [head]).then(([record]) => tagged(record!));
+    known.set(head, events);
+    return events;
+  };
+  return Promise.all(
+    queries.map(async ({ query, after }) => {
+      const found = await Promise.all(
+        query.map((item) => headsAfter(stores, after, partsOf(item))),
+      );
+      const heads = new Set(found.flatMap(({ heads }) => heads));
+      const events = await Promise.all([...heads].sort(ascending).map(eventsAt));
+      return events
+        .flat()
+        .filter(
+          ({ event, tags }) =>
+            event.position > after && query.some((item) => matches(item, event.type, tags)),
+        )
+        .map(({ event }) => event);
+    }),
+  );
+}
+
+interface TaggedEvent {
+  readonly event: StoredEvent;
+  readonly tags: readonly string[];
+}
+
+function tagged(record: AppendRecord): TaggedEvent[] {
+  return eventsOf(record).map((event) => ({ event, tags: tagsOf(event) }));
 }
 
 /** A page of the log, but for the head. */

@@ -46,8 +46,7 @@ await main(async () => {
   if (unknown.length > 0) throw new Failure(`No such step: ${unknown.join(", ")} (npm test -- --list shows them)`);
   const selected = checks.filter(({ name }) => names.length === 0 || names.includes(name));
 
-  const { tools, env } = await setUp(new Set(selected.flatMap(({ needs }) => needs)));
-  Object.assign(process.env, env);
+  const tools = await setUp(new Set(selected.flatMap(({ needs }) => needs)));
   const built = new Set();
   for (const { name, needs, check } of selected) {
     for (const [need, make] of [["build", build], ["simulation", buildSimulation]]) {
@@ -63,7 +62,6 @@ await main(async () => {
 /** First of all, so that what can't be had is known before anything is compiled. */
 async function setUp(needs) {
   say("Set-up");
-  const env = {};
   let tools;
   if (needs.has("rust")) {
     await setUpCargo();
@@ -75,13 +73,13 @@ async function setUp(needs) {
     await setUpBetterSqlite3();
     newerNode = await setUpNewerNode();
   }
-  if (needs.has("browser")) env.CHROME_PATH = await setUpBrowser();
+  if (needs.has("browser")) process.env.CHROME_PATH = await setUpBrowser();
   say("Checks");
-  return { tools, env };
+  return tools;
 }
 
 async function checkFormat() {
-  await run("cargo", ["fmt", "--check"]);
+  await run("cargo", ["fmt", "--all", "--check"]);
   await run("cargo", ["fmt", "--check", "--manifest-path", "scripts/bindgen/Cargo.toml"]);
 }
 

@@ -423,6 +423,36 @@ fn an_event_that_can_not_be_read_is_named() {
 }
 
 #[test]
+fn a_store_that_gives_other_events_than_it_says_there_are_is_found_out() {
+    let (mut host, mut store) = (Host::new(), store());
+    for _ in 0..3 {
+        host.give("b-1", &Command::Note);
+    }
+    host.serve(&mut store);
+    // Fewer events, none but more to come, more than there are.
+    for (events, more, revision) in [(2, false, 3), (0, true, 3), (3, false, 2)] {
+        let mut fresh = Host::with(|config| config.seed = [4; 32]);
+        let command = fresh.give("b-1", &Command::Note);
+        let read = fresh.ask("b-1", ReadAt::Now, false);
+        for _ in 0..10 {
+            for request in fresh.drain() {
+                let mut result = store.call(&request);
+                if let Ok(StorageAnswer::Loaded(loaded)) = &mut result {
+                    for slice in &mut loaded.streams {
+                        let Page::Events(found) = &mut slice.page else { panic!("events") };
+                        found.truncate(events);
+                        (slice.more, slice.revision) = (more, Revision(revision));
+                    }
+                }
+                fresh.answer(&request, result);
+            }
+        }
+        assert_eq!(fresh.error(command).code(), "unreadable-event");
+        assert!(matches!(fresh.read.remove(&read), Some(Err(ReadError::Unreadable(_)))));
+    }
+}
+
+#[test]
 fn a_subscription_gives_what_is_stored_and_then_what_comes_without_gap_or_double() {
     let (mut host, mut store) = (Host::new(), store());
     for _ in 0..5 {
@@ -525,6 +555,45 @@ fn a_command_that_can_not_be_stored_is_refused_before_the_store_is_asked() {
     host.drain();
     assert_eq!(host.error(task).code(), "unknown-aggregate");
     assert_eq!(store.log().len(), 0);
+}
+
+#[test]
+fn a_domain_that_reads_something_else_each_time_is_an_error() {
+    use annals::protocol::{DomainAnswer, DomainRequest, DomainResult, Output};
+    let mut host = Host::with(|config| {
+        config.aggregates = vec![annals::AggregateDefinition::hosted("Booking")];
+    });
+    let mut store = store();
+    let task = host.give("b-1", &Command::Note);
+    let mut reads = 0;
+    let error = loop {
+        assert!(reads < 1_000, "it goes on for ever");
+        match host.engine.poll_output() {
+            Output::Storage(request) => {
+                let mut result = store.call(&request);
+                if let Ok(StorageAnswer::Loaded(loaded)) = &mut result {
+                    // A hosted domain's pages stay in the host; these are empty.
+                    let held = Page::Held { page: annals::protocol::PageId(1), count: 0 };
+                    loaded.streams.iter_mut().for_each(|slice| slice.page = held.clone());
+                    loaded.queries.iter_mut().for_each(|page| *page = held.clone());
+                }
+                host.answer(&request, result);
+            }
+            Output::Domain(DomainRequest::Decide { task, .. }) => {
+                reads += 1;
+                let query = annals::Query::any_tag([format!("tag-{reads}")]);
+                let result = DomainResult::Reads(query);
+                host.input(Input::Domain(DomainAnswer { task, result }));
+            }
+            Output::Notice(Notice::CommandDone { task: done, result }) => {
+                assert_eq!(done, task);
+                break result.expect_err("there is no decision");
+            }
+            Output::Idle { .. } => panic!("the command was forgotten"),
+            _ => {}
+        }
+    };
+    assert_eq!(error.code(), "domain-failed");
 }
 
 #[test]

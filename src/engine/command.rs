@@ -20,6 +20,7 @@ use crate::query::Query;
 use crate::stream::{ExpectedRevision, Position, Revision, StreamId, check_name};
 use crate::time::Timestamp;
 
+use super::read::check_slice;
 use super::requests::{LoadWish, Part};
 use super::streams::At;
 use super::{Engine, KeptPage, Store, Task, Timer, mutant};
@@ -45,7 +46,12 @@ pub(super) struct CommandTask {
     overtaken: Position,
     fresh: Option<Fresh>,
     conflicts: u32,
+    /// How often `reads` has named another query than the time before.
+    rereads: u32,
 }
+
+/// More than the changes of others explain: a `reads` that is not pure never settles.
+const MAX_REREADS: u32 = 100;
 
 enum Phase {
     Queued,
@@ -202,6 +208,7 @@ impl Engine {
             overtaken: Position(0),
             fresh: None,
             conflicts: 0,
+            rereads: 0,
         })
     }
 
@@ -319,6 +326,9 @@ impl Engine {
         let slice = Slice { revision, more, head: part.head };
         let aggregate = task.aggregate;
         let from_revision = from.revision;
+        if let Err(reason) = check_slice(from_revision, Until::End, page.len(), revision, more) {
+            return self.command_unreadable(id, from_revision, 0, reason);
+        }
         match self.fold(id, aggregate, from, &page) {
             Folding::Done(to) => {
                 self.command_mut(id).phase = Phase::Folding { from: from_revision, to, slice };
@@ -340,14 +350,12 @@ impl Engine {
             unreachable!("the caller looked at the phase")
         };
         let stream = task.stream.clone();
-        let revision = to.revision;
         if !slice.more {
             task.must_load = false;
             task.fresh = Some(Fresh { revision: slice.revision, head: slice.head });
         } else {
             task.must_load = true;
         }
-        debug_assert!(slice.more || revision == slice.revision, "a slice is contiguous");
         self.streams.entry(&stream).learn(to);
         self.ready.push_front(id);
     }
@@ -604,8 +612,9 @@ impl Engine {
             return self.finish_command(id, Err(error.into()));
         }
         let task = self.command_mut(id);
-        if task.query == query {
-            let reason = "the query it reads is the one that has been loaded".into();
+        task.rereads += 1;
+        if task.query == query || task.rereads > MAX_REREADS {
+            let reason = "reads does not settle on a query: is it pure?".into();
             return self.finish_command(id, Err(CommandError::DomainFailed { reason }));
         }
         task.query = query;

@@ -199,6 +199,10 @@ impl Engine {
         let aggregate = task.aggregate;
         let from_revision = from.revision;
         let (more, revision) = (slice.more, slice.revision);
+        let until = task.until();
+        if let Err(reason) = check_slice(from_revision, until, page.len(), revision, more) {
+            return self.unreadable(id, from_revision, 0, reason);
+        }
         match self.fold(id, aggregate, from, &page) {
             Folding::Done(to) => {
                 self.read_mut(id).phase = Phase::Folding { to, more, revision };
@@ -229,20 +233,13 @@ impl Engine {
         let reached = to.revision;
         task.at = Some(to);
         let goes_on = match &task.goal {
+            Goal::FirstOutcome { first, .. } if revision < first.commit.revision => {
+                let reason = "its command was committed, and it is missing".into();
+                return self.unreadable(id, reached, 0, reason);
+            }
             Goal::FirstOutcome { first, .. } => reached < first.commit.revision,
             Goal::State(_) => more,
         };
-        // A stream that is shorter than its commits say would be read for ever.
-        if goes_on && !(reached < revision || more) {
-            let stream = task.stream.clone();
-            let error = UnreadableEvent {
-                stream,
-                revision: Revision(reached.0 + 1),
-                event_type: "".into(),
-                reason: "it is missing".into(),
-            };
-            return self.finish_read(id, Err(error.into()));
-        }
         if goes_on {
             self.ready.push_front(id);
             return;
@@ -307,6 +304,31 @@ impl Engine {
         };
         self.notice(notice);
     }
+}
+
+/// Whether the store gave the events it says there are. One that does not would be read for ever,
+/// or give a state that never was.
+pub(super) fn check_slice(
+    from: Revision,
+    until: Until,
+    events: u64,
+    revision: Revision,
+    more: bool,
+) -> Result<(), Arc<str>> {
+    let reached = Revision(from.0 + events);
+    let fits = match until {
+        _ if more => events > 0 && reached < revision,
+        Until::End => reached == revision,
+        // Reading up to a revision that does not exist is the caller's mistake, not the store's.
+        Until::Revision(wanted) => reached == wanted.min(revision).max(from),
+        Until::Time(_) => reached <= revision,
+    };
+    if fits {
+        return Ok(());
+    }
+    let said =
+        format!("the store gave {events} events after {from}, and says there are {revision}");
+    Err(said.into())
 }
 
 /// A committed command whose outcome can't be read now must not look as if it were not there.

@@ -804,11 +804,12 @@ function atOnce<T>(name: string, result: T): T {
 }
 
 function readsOf(reads: unknown): Query {
-  if (!Array.isArray(reads)) throw new Error("reads must return an array of tags, or a query");
+  if (!Array.isArray(atOnce("reads", reads))) throw new Error("reads must return an array of tags, or a query");
   return toQuery(reads as string[]);
 }
 
-function tagsOf(tags: unknown): readonly string[] {
+function tagsOf(result: unknown): readonly string[] {
+  const tags = atOnce("tags", result);
   if (!Array.isArray(tags) || tags.some((tag) => typeof tag !== "string")) {
     throw new Error("tags must return an array of strings");
   }

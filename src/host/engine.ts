@@ -288,9 +288,10 @@ export class Engine {
       try {
         return JSON.parse(text);
       } catch (error) {
-        const what = `event ${event.revision} (${event.type}) of ${stream.type}/${stream.id}`;
-        const details = { stream, revision: event.revision, eventType: event.type };
-        throw new AnnalsError("unreadable-event", `${what} can't be read: ${reasonOf(error)}`, details, error);
+        const { type, revision } = event;
+        const what = `event ${revision} (${type}) of ${stream.type}/${stream.id}`;
+        const reason = `${what} can't be read: ${reasonOf(error)}`;
+        throw new AnnalsError("unreadable-event", reason, { stream, revision }, error);
       }
     };
     const recorded = {

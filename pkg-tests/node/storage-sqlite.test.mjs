@@ -345,7 +345,7 @@ function failingCommits(database, trouble) {
 }
 
 async function startWorker(driver, file) {
-  const worker = fork(new URL("../support/sqlite-worker.mjs", import.meta.url), [driver, file]);
+  const worker = fork(new URL("../support/sqlite-worker.mjs", import.meta.url), [driver, file], { execArgv: [] });
   const [message] = await once(worker, "message");
   assert.equal(message, "ready");
   return worker;

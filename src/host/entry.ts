@@ -8,6 +8,8 @@ const glue = { initSync, createCore, lastPanic, __wbg_reset_state };
 export type ReadyOptions = OpenOptions & {
   /** Another module, such as a Rust domain of the application's own. */
   readonly module?: EngineModule;
+  /** Where `annals.wasm` is, if not beside the code: what a bundler or a worker makes of it. */
+  readonly wasm?: EngineModule["wasm"];
 };
 
 /** The options with the ready module, whose code is at `wasm`, unless they bring one. */
@@ -15,5 +17,5 @@ export function withModule(
   options: ReadyOptions,
   wasm: () => WasmSource | Promise<WasmSource>,
 ): OpenOptions & { readonly module: EngineModule } {
-  return { ...options, module: options.module ?? { glue, wasm } };
+  return { ...options, module: options.module ?? { glue, wasm: options.wasm ?? wasm } };
 }

@@ -17,11 +17,11 @@ import type {
   StreamLoad,
   StreamSlice,
 } from "../storage.js";
-import type { Statements } from "./schema.js";
+import { first, type Statements } from "./schema.js";
 
 /** It changes with what other connections commit. */
 export function versionOf({ dataVersion }: Statements): number {
-  return (dataVersion.get() as { readonly data_version: number }).data_version;
+  return (first(dataVersion) as { readonly data_version: number }).data_version;
 }
 
 interface StoreState {
@@ -31,7 +31,7 @@ interface StoreState {
 }
 
 export function stateOf(statements: Statements): StoreState {
-  const row = statements.state.get() as {
+  const row = first(statements.state) as {
     readonly epoch: string;
     readonly head: number | null;
     readonly lastRecordedAt: string | null;
@@ -64,7 +64,7 @@ export function sliceOf(
   let last = Math.min(untilRevision ?? Infinity, revision);
   if (untilTime !== null) {
     last = countWhile(last, (index) => {
-      const row = statements.recordedAt.get(aggregateType, aggregateId, index + 1);
+      const row = first(statements.recordedAt, aggregateType, aggregateId, index + 1);
       return (row as { readonly recordedAt: string }).recordedAt <= untilTime;
     });
   }
@@ -81,14 +81,14 @@ export function sliceOf(
 }
 
 function revisionOf(statements: Statements, aggregateType: string, aggregateId: string): number {
-  const row = statements.revision.get(aggregateType, aggregateId) as {
+  const row = first(statements.revision, aggregateType, aggregateId) as {
     readonly revision: number | null;
   };
   return row.revision ?? 0;
 }
 
 export function firstOutcome(statements: Statements, commandId: string): FirstOutcome | null {
-  const row = statements.firstOutcome.get(commandId) as
+  const row = first(statements.firstOutcome, commandId) as
     (Omit<FirstOutcome, "recordedAt"> & { readonly recordedAt: string }) | undefined;
   if (row === undefined) return null;
   const { hash, aggregateType, aggregateId, position, revision, count } = row;
@@ -109,9 +109,9 @@ export function pageOf(statements: Statements, request: ReadLogRequest): StoredE
 
 function postingsOf(statements: Statements): Postings {
   return {
-    all: (from) => positionIn(statements.seekAll.get(from)),
-    tag: (tag) => (from) => positionIn(statements.seekTag.get(tag, from)),
-    type: (type) => (from) => positionIn(statements.seekType.get(type, from)),
+    all: (from) => positionIn(first(statements.seekAll, from)),
+    tag: (tag) => (from) => positionIn(first(statements.seekTag, tag, from)),
+    type: (type) => (from) => positionIn(first(statements.seekType, type, from)),
   };
 }
 
@@ -123,7 +123,7 @@ function filtersOf(statements: Statements, request: ReadLogRequest): Seek[] {
     filters.push(union(request.types.map((type) => postings.type(type))));
   if (request.aggregateTypes.length > 0) {
     const wanted = JSON.stringify(request.aggregateTypes);
-    filters.push((from) => positionIn(statements.seekAggregateTypes.get(wanted, from)));
+    filters.push((from) => positionIn(first(statements.seekAggregateTypes, wanted, from)));
   }
   return filters;
 }

@@ -10,7 +10,6 @@ export interface SqliteDatabase {
 
 export interface SqliteStatement {
   run(...parameters: unknown[]): unknown;
-  get(...parameters: unknown[]): unknown;
   all(...parameters: unknown[]): unknown[];
 }
 
@@ -135,6 +134,14 @@ const STATEMENTS = {
     VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
 } as const;
 
+/**
+ * The first row. Not by the drivers' `get`: libsql's leaves the statement unfinished, and with it a
+ * read of an old moment, on which no append of this connection can follow.
+ */
+export function first(statement: SqliteStatement, ...parameters: unknown[]): unknown {
+  return statement.all(...parameters)[0];
+}
+
 export type Statements = { readonly [Name in keyof typeof STATEMENTS]: SqliteStatement };
 
 export interface PreparedStore {
@@ -212,9 +219,9 @@ function isStore(database: SqliteDatabase): boolean {
 function formatOf(database: SqliteDatabase, name: string): string {
   let row: { readonly value: string } | undefined;
   try {
-    row = database
-      .prepare("SELECT value FROM annals_meta WHERE key = 'format'")
-      .get() as typeof row;
+    row = first(
+      database.prepare("SELECT value FROM annals_meta WHERE key = 'format'"),
+    ) as typeof row;
   } catch (error) {
     if (isBusy(error)) throw error;
     throw unknownFormat(`something else that is called ${name}`, error);
@@ -225,13 +232,13 @@ function formatOf(database: SqliteDatabase, name: string): string {
 
 function isEmpty(database: SqliteDatabase): boolean {
   return (
-    database.prepare("SELECT 1 FROM sqlite_schema").get() === undefined &&
+    first(database.prepare("SELECT 1 FROM sqlite_schema LIMIT 1")) === undefined &&
     pragma(database, "user_version") === 0
   );
 }
 
 function pragma(database: SqliteDatabase, text: string): unknown {
-  const row = database.prepare(`PRAGMA ${text}`).get() as object;
+  const row = first(database.prepare(`PRAGMA ${text}`)) as object;
   return Object.values(row)[0];
 }
 

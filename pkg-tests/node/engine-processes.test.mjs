@@ -1,0 +1,219 @@
+// Processes that share a SQLite file: killed in the middle, and racing each other.
+
+import assert from "node:assert/strict";
+import { fork, spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { Engine } from "annals";
+import { sqliteStorage } from "annals/sqlite";
+import { appointment, at, booking, checkLog, confirmation, issuedAt, logOf } from "../support/clinic.mjs";
+import { drivers, temporaryFolder } from "../support/sqlite-drivers.mjs";
+
+const script = fileURLToPath(new URL("../support/engine-worker.mjs", import.meta.url));
+
+/** A process with an engine. */
+class Worker {
+  static async start(driver, file) {
+    const worker = new Worker();
+    worker.process = fork(script, [driver, file]);
+    const [message] = await once(worker.process, "message");
+    assert.equal(message, "ready");
+    return worker;
+  }
+
+  /** What came of the commands, in their order. */
+  give(commands, { atOnce = commands.length, onOutcome = () => undefined } = {}) {
+    const outcomes = [];
+    return new Promise((resolve, reject) => {
+      const onExit = (code, signal) => reject(new Error(`the worker has ended with ${signal ?? code}`));
+      const onMessage = ({ done, index, ...outcome }) => {
+        if (!done) {
+          outcomes[index] = outcome;
+          return onOutcome(index, outcome);
+        }
+        this.process.off("message", onMessage);
+        this.process.off("exit", onExit);
+        resolve(outcomes);
+      };
+      this.process.on("message", onMessage);
+      this.process.once("exit", onExit);
+      this.process.send({ commands, atOnce });
+    });
+  }
+
+  async end(signal = "SIGTERM") {
+    const ended = once(this.process, "exit");
+    this.process.kill(signal);
+    await ended;
+  }
+}
+
+for (const [driver, connect] of drivers) {
+  /** A rule of a file and processes on it; `engine()` is one in this process. */
+  const rule = (name, run) =>
+    test(`${driver}: ${name}`, async () => {
+      const folder = temporaryFolder();
+      const opened = [];
+      const workers = [];
+      try {
+        await run({
+          async engine() {
+            const database = connect(folder.file);
+            const engine = await Engine.open({ storage: sqliteStorage({ database }), aggregates: [appointment] });
+            opened.push({ engine, database });
+            return engine;
+          },
+          async worker() {
+            workers.push(await Worker.start(driver, folder.file));
+            return workers.at(-1);
+          },
+          file: folder.file,
+        });
+      } finally {
+        for (const worker of workers) if (worker.process.exitCode === null && worker.process.signalCode === null) await worker.end("SIGKILL");
+        for (const { engine, database } of opened) {
+          await engine.close();
+          database.close();
+        }
+        folder.remove();
+      }
+    });
+
+  rule("a process killed in the middle of 1,000 commands has lost none that was acknowledged", async ({ engine, worker }) => {
+    // In each round 500 appointments are booked and confirmed, eight at once.
+    for (const [round, enough] of [1, 150, 600].entries()) {
+      const commands = Array.from({ length: 500 }, (_, n) => {
+        const [id, doctor] = [`${round}-${n}`, `${round}-${n % 20}`];
+        const wanted = booking({ doctor, minutes: Math.floor(n / 20) * 10 });
+        return [wanted, confirmation].map((command) => [id, command, { issuedAt, commandId: randomUUID() }]);
+      }).flat();
+      const victim = await worker();
+      const acknowledged = new Map();
+      const killed = assert.rejects(
+        victim.give(commands, {
+          atOnce: 8,
+          onOutcome(index, { ok, revision, commandId }) {
+            assert.equal(ok, true);
+            acknowledged.set(commandId, { index, revision });
+            if (acknowledged.size === enough) victim.process.kill("SIGKILL");
+          },
+        }),
+        /SIGKILL/,
+      );
+      await killed;
+
+      const survivor = await engine();
+      const log = (await logOf(survivor)).filter(({ stream }) => stream.id.startsWith(`${round}-`));
+      checkLog(log);
+      const stored = new Map(log.map((event) => [event.commandId, event]));
+      assert.equal(stored.size, log.length);
+      for (const [commandId, { index, revision }] of acknowledged) {
+        const event = stored.get(commandId);
+        assert.ok(event, `${commandId} was acknowledged and is not there`);
+        assert.deepEqual([event.stream.id, event.revision], [commands[index][0], revision]);
+      }
+      assert.ok(acknowledged.size >= enough);
+      assert.ok(stored.size < 1000, "the process was killed too late to tell anything");
+
+      // Given again by somebody else, all are done, and each once.
+      const again = await Promise.all(commands.map((given) => survivor.execute(appointment, ...given)));
+      for (const [index, { duplicate, commandId, revision }] of again.entries()) {
+        assert.equal(duplicate, stored.has(commandId));
+        assert.equal(revision, 1 + (index % 2));
+      }
+      const whole = (await logOf(survivor)).filter(({ stream }) => stream.id.startsWith(`${round}-`));
+      assert.deepEqual([...checkLog(whole).values()], Array(500).fill(2));
+    }
+  });
+
+  rule("of two processes that race for one appointment one wins, each time, and the other is told so", async ({ engine, worker }) => {
+    const racers = [await worker(), await worker()];
+    for (let round = 0; round < 40; round += 1) {
+      const given = (own) => [[`raced-${round}`, booking({ doctor: `${own}`, minutes: round * 10 }), { issuedAt }]];
+      const found = (await Promise.all(racers.map((racer, own) => racer.give(given(own))))).flat();
+      const winner = found.findIndex(({ ok }) => ok);
+      assert.deepEqual(found[1 - winner], { ok: false, refusal: { code: "already-booked", details: {} } }, `round ${round}`);
+    }
+    assert.equal(checkLog(await logOf(await engine())).size, 40);
+  });
+
+  rule("of two processes that race for one doctor's time one wins, each time, and the other is told by whom", async ({ engine, worker }) => {
+    const racers = [await worker(), await worker()];
+    for (let round = 0; round < 40; round += 1) {
+      const given = (own) => [[`${own}-${round}`, booking({ room: `${own}`, minutes: round * 10 }), { issuedAt }]];
+      const found = (await Promise.all(racers.map((racer, own) => racer.give(given(own))))).flat();
+      const winner = found.findIndex(({ ok }) => ok);
+      const details = { by: `${winner}-${round}`, start: at(round * 10), end: at(round * 10 + 10) };
+      assert.deepEqual(found[1 - winner], { ok: false, refusal: { code: "doctor-taken", details } }, `round ${round}`);
+    }
+    assert.equal(checkLog(await logOf(await engine())).size, 40);
+  });
+
+  rule("two processes with 64 bookings each under way: those that don't clash succeed, of those that do one of two", async ({ engine, worker }) => {
+    const racers = [await worker(), await worker()];
+    const give = (round, minutes) =>
+      Promise.all(
+        racers.map((racer, own) =>
+          racer.give(
+            Array.from({ length: 64 }, (_, n) => [`${round}-${own}-${n}`, booking({ doctor: `d-${round}`, minutes: minutes(own, n) }), { issuedAt }]),
+          ),
+        ),
+      );
+
+    const apart = await give("apart", (own, n) => (2 * n + own) * 10);
+    assert.deepEqual(apart.flat().filter(({ ok }) => !ok), []);
+
+    const clashing = await give("clash", (_, n) => n * 10);
+    for (let n = 0; n < 64; n += 1) {
+      const [winner, loser] = clashing[0][n].ok ? [0, 1] : [1, 0];
+      assert.equal(clashing[winner][n].ok, true, JSON.stringify(clashing.map((all) => all[n])));
+      assert.equal(clashing[loser][n].refusal?.details.by, `clash-${winner}-${n}`, JSON.stringify(clashing[loser][n]));
+    }
+    assert.equal(checkLog(await logOf(await engine())).size, 128 + 64);
+  });
+
+  rule("one command given by two processes at once is done once", async ({ engine, worker }) => {
+    const racers = [await worker(), await worker()];
+    for (let round = 0; round < 20; round += 1) {
+      const given = [[`a-${round}`, booking({ doctor: `${round}` }), { issuedAt, commandId: randomUUID() }]];
+      const found = (await Promise.all(racers.map((racer) => racer.give(given)))).flat();
+      assert.deepEqual(found.map(({ duplicate, revision }) => [duplicate, revision]).sort(), [[false, 1], [true, 1]]);
+    }
+    assert.equal(checkLog(await logOf(await engine())).size, 20);
+  });
+
+  const program = (body) => `
+    import { Engine, aggregate } from "annals";
+    import { sqliteStorage } from "annals/sqlite";
+    const { drivers } = await import(${JSON.stringify(new URL("../support/sqlite-drivers.mjs", import.meta.url).href)});
+    const [driver, file] = process.argv.slice(1);
+    const appointment = aggregate("Appointment", { initial: () => 0, decide: () => [], evolve: (count) => count + 1 });
+    const database = drivers.get(driver)(file);
+    const engine = await Engine.open({ storage: sqliteStorage({ database, pollInterval: 5 }), aggregates: [appointment] });
+    ${body}`;
+
+  const start = (file, body) => {
+    const child = spawn(process.execPath, ["--input-type=module", "-e", program(body), driver, file], {
+      cwd: fileURLToPath(new URL("..", import.meta.url)),
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    let output = "";
+    child.stdout.setEncoding("utf8").on("data", (text) => (output += text));
+    const ended = once(child, "close").then(([code]) => ({ code, output }));
+    return { child, ended };
+  };
+
+  rule("a process that has nothing left to do ends, though its engine is open", async ({ file }) => {
+    const { ended } = start(file, 'console.log((await engine.state(appointment, "a-1")).revision);');
+    assert.deepEqual(await ended, { code: 0, output: "0\n" });
+  });
+
+  rule("a process that waits for events lives until it has them, also those of others", async ({ engine, file }) => {
+    const { child, ended } = start(file, 'console.log("ready"); for await (const { type } of engine.events()) { console.log(type); break; }');
+    await once(child.stdout, "data");
+    await (await engine()).execute(appointment, "a-1", booking(), { issuedAt });
+    assert.deepEqual(await ended, { code: 0, output: "ready\nAppointmentBooked\n" });
+  });
+}

@@ -27,7 +27,6 @@ use crate::protocol::{
     AggregateIndex, Append, DomainAnswer, EventRow, Handle, Info, Input, Notice, Output, Page,
     RequestId, StorageAnswer, StorageBody,
 };
-use crate::stream::Position;
 use crate::time::Timestamp;
 
 use batch::{InFlight, Staged};
@@ -133,16 +132,17 @@ pub struct Engine {
     ready: VecDeque<TaskId>,
     /// Commands that go on after the append under way, or the one to come, has settled.
     parked: BTreeSet<TaskId>,
+    /// Commands that others have overtaken too often, by age: the younger wait for them.
+    starving: BTreeMap<u64, TaskId>,
     streams: Streams,
     staged: Vec<Staged>,
     in_flight: Option<InFlight>,
     wishes: Vec<LoadWish>,
     pending: BTreeMap<RequestId, Pending>,
-    last_request: u32,
-    last_handle: u32,
+    last_request: u64,
+    last_handle: u64,
+    last_serial: u64,
     timers: BTreeSet<(Timestamp, Timer)>,
-    /// The highest position anybody has told of.
-    known_head: Position,
     released: Released,
     outputs: VecDeque<Output>,
     idle: bool,
@@ -240,6 +240,7 @@ impl Engine {
             tasks: BTreeMap::new(),
             ready: VecDeque::new(),
             parked: BTreeSet::new(),
+            starving: BTreeMap::new(),
             streams: Streams::new(config.cached_states),
             staged: Vec::new(),
             in_flight: None,
@@ -247,13 +248,19 @@ impl Engine {
             pending: BTreeMap::new(),
             last_request: 0,
             last_handle: 0,
+            last_serial: 0,
             timers: BTreeSet::new(),
-            known_head: Position(0),
             released: Released::default(),
             outputs: VecDeque::new(),
             idle: true,
             config,
         })
+    }
+
+    /// The engine's time: the latest it was given. It never goes back, though the host's may.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.now
     }
 
     /// Number of tasks under way.
@@ -285,7 +292,7 @@ impl Engine {
             Input::Subscribe(subscribe) => self.start_subscription(subscribe),
             Input::Next(task) => self.next_page(task),
             Input::Cancel(task) => self.cancel(task),
-            Input::Answer(answer) => self.handle_answer(answer)?,
+            Input::Answer(answer) => self.handle_answer(answer),
             Input::Domain(answer) => self.handle_domain(answer),
             Input::Advanced(position) => self.advanced(position),
             Input::Tick => {}
@@ -308,7 +315,7 @@ impl Engine {
             {
                 return Err(ApiMisuse::UnknownRequest(answer.request));
             }
-            Input::Domain(answer) if !self.waits_for_domain(answer) => {
+            Input::Domain(answer) if self.domain_fit(answer) == Some(false) => {
                 return Err(ApiMisuse::UnexpectedDomainAnswer(answer.task));
             }
             _ => None,
@@ -373,15 +380,20 @@ impl Engine {
         }
     }
 
-    fn waits_for_domain(&self, answer: &DomainAnswer) -> bool {
-        match self.tasks.get(&answer.task) {
-            Some(Task::Command(task)) => task.accepts(&answer.result),
-            Some(Task::Read(task)) => task.accepts(&answer.result),
-            _ => false,
+    /// Whether the answer fits what its task waits for; `None` if it waits for nothing. The task may
+    /// have been given up, or taken back, while the host was at work.
+    fn domain_fit(&self, answer: &DomainAnswer) -> Option<bool> {
+        match self.tasks.get(&answer.task)? {
+            Task::Command(task) => task.accepts(&answer.result),
+            Task::Read(task) => task.accepts(&answer.result),
+            Task::Subscription(_) => None,
         }
     }
 
     fn handle_domain(&mut self, answer: DomainAnswer) {
+        if self.domain_fit(&answer).is_none() {
+            return;
+        }
         match self.tasks.get(&answer.task) {
             Some(Task::Command(_)) => self.command_answered(answer.task, answer.result),
             Some(Task::Read(_)) => self.read_answered(answer.task, answer.result),
@@ -407,7 +419,6 @@ impl Engine {
             );
             return self.open_failed(error);
         }
-        self.known_head = self.known_head.max(info.head);
         self.store = Store::Open(info.clone());
         self.notice(Notice::Opened(info));
         self.ready.extend(self.tasks.keys());
@@ -427,14 +438,13 @@ impl Engine {
             return;
         };
         let before = info.epoch.clone();
-        self.known_head = Position(0);
         self.streams.forget_states();
         self.wishes.clear();
-        let retry_at: Vec<_> = self.pending.keys().copied().collect();
-        for request in retry_at {
+        let maybe_applied = self.append_may_be_applied();
+        for request in self.pending.keys().copied().collect::<Vec<_>>() {
             self.drop_pending(request);
         }
-        self.unstage_all();
+        self.unstage_all(maybe_applied);
         let error = StorageError::permanent(
             StorageErrorCode::ForeignEpoch,
             "the store was replaced or restored; its positions mean something else",
@@ -483,9 +493,15 @@ impl Engine {
 
     /// A state that the host will keep under a number of its own.
     fn hosted_state(&mut self) -> (State, Handle) {
-        self.last_handle = self.last_handle.wrapping_add(1).max(1);
+        self.last_handle += 1;
         let handle = Handle(self.last_handle);
         (State(StateKind::Hosted(HandleLease::new(handle, &self.released))), handle)
+    }
+
+    /// Tells a task from an earlier one with its number, and the older of two.
+    fn next_serial(&mut self) -> u64 {
+        self.last_serial += 1;
+        self.last_serial
     }
 
     fn keep(&self, page: Page) -> KeptPage {

@@ -240,16 +240,8 @@ pub enum ApiMisuse {
     /// An answer to a request that was never made.
     #[error("request {} was never made", .0.0)]
     UnknownRequest(RequestId),
-    /// An answer that does not fit its request.
-    #[error("the answer to request {} does not fit: expected {expected}", .request.0)]
-    WrongAnswer {
-        /// The request.
-        request: RequestId,
-        /// What would fit.
-        expected: &'static str,
-    },
-    /// A domain answer nobody waits for.
-    #[error("no domain request is open for task {}", .0.0)]
+    /// A domain answer of another kind than the one its task waits for.
+    #[error("task {} waits for another domain answer", .0.0)]
     UnexpectedDomainAnswer(TaskId),
     /// The host waited although there was something to do: outputs are polled until `Idle`.
     #[error("outputs must be polled until idle before time may pass")]
@@ -344,6 +336,20 @@ impl CommandError {
             Self::OutcomeUnknown { .. } => "outcome-unknown",
             Self::Cancelled => "cancelled",
         }
+    }
+}
+
+impl CommandError {
+    /// What is to be said where an attempt may have been applied: not that it was not.
+    pub(crate) fn with_unknown_outcome(self, command_id: CommandId) -> Self {
+        let cause = match self {
+            Self::Storage(cause) => cause,
+            Self::Cancelled | Self::Contended { .. } => {
+                StorageError::permanent(StorageErrorCode::ForeignEpoch, &self.to_string())
+            }
+            other => return other,
+        };
+        Self::OutcomeUnknown { command_id, cause }
     }
 }
 

@@ -41,7 +41,8 @@ pub enum Input {
     Cancel(TaskId),
     /// The answer of the storage adapter to a request.
     Answer(Answer),
-    /// The answer of a domain function that lives in the host.
+    /// The answer of a domain function that lives in the host. Ignored if the task has been given up
+    /// meanwhile.
     Domain(DomainAnswer),
     /// Somebody appended to the store: this position, if known.
     Advanced(Option<Position>),
@@ -168,7 +169,7 @@ pub enum Output {
 
 /// Number of a storage request, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(pub u32);
+pub struct RequestId(pub u64);
 
 /// A request for the storage adapter.
 #[derive(Clone, Debug)]
@@ -490,7 +491,7 @@ pub struct PageId(pub u32);
 /// The engine's number for a state the host keeps. [`Handle::INITIAL`] is never stored: it stands
 /// for what the aggregate's `initial` gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Handle(pub u32);
+pub struct Handle(pub u64);
 
 impl Handle {
     /// The initial state.

@@ -217,9 +217,9 @@ impl Core {
     ///
     /// # Errors
     /// A misuse, as an object with `code` and `message`.
-    pub fn judge(&mut self, request: u32, text_bytes: usize) -> Result<usize, JsValue> {
+    pub fn judge(&mut self, request: f64, text_bytes: usize) -> Result<usize, JsValue> {
         let facts = decode::facts(&mut self.reader(text_bytes)?).map_err(misuse)?;
-        let Some(append) = self.engine()?.append_in_flight(RequestId(request)) else {
+        let Some(append) = self.engine()?.append_in_flight(RequestId(request as u64)) else {
             return Ok(0);
         };
         let (expected, found) = (append.commits.len(), facts.commits.len());

@@ -142,7 +142,7 @@ impl Runtime for Still {
         Timestamp::from_millis(1_000_000)
     }
 
-    fn sleep_until(&self, _: Timestamp) -> LocalFuture<()> {
+    fn sleep(&self, _: u64) -> LocalFuture<()> {
         Box::pin(std::future::pending())
     }
 }

@@ -513,23 +513,186 @@ fn a_host_that_breaks_the_contract_is_told_and_nothing_changes() {
         (Input::Tick, ApiMisuse::NotDrained),
         (Input::ReadState(read), ApiMisuse::TaskInUse(task)),
         (answer(9, Ok(log.clone())), ApiMisuse::UnknownRequest(annals::protocol::RequestId(9))),
-        (
-            Input::Domain(annals::protocol::DomainAnswer {
-                task,
-                result: annals::protocol::DomainResult::Folded,
-            }),
-            ApiMisuse::UnexpectedDomainAnswer(task),
-        ),
     ] {
         assert_eq!(engine.handle_input(now, input), Err(misuse));
     }
     let info = host.drain().pop().expect("a first request");
-    let misuse = host.engine.handle_input(now, answer(info.id.0, Ok(log)));
-    assert!(matches!(misuse, Err(ApiMisuse::WrongAnswer { .. })));
     let result = store.call(&info);
     host.answer(&info, result);
     host.serve(&mut store);
     assert_eq!(host.outcome(task).revision, Revision(1));
+}
+
+#[test]
+fn an_answer_that_does_not_fit_is_the_stores_failure() {
+    let (mut host, mut store) = (Host::with(|config| config.max_attempts = 2), store());
+    let task = host.give("b-1", &Command::Note);
+    let append = host.until_append(&mut store);
+    drop(store.call(&append));
+    host.answer(&append, Ok(StorageAnswer::Appended(Vec::new())));
+    assert_eq!(host.drain().len(), 0);
+    host.sleep();
+    let second = host.drain().pop().expect("it may be applied: the second attempt tells");
+    host.answer(&second, Ok(StorageAnswer::Appended(Vec::new())));
+    host.drain();
+    assert_eq!(host.error(task).code(), "outcome-unknown");
+    let task = host.give("b-1", &Command::Look);
+    host.serve(&mut store);
+    assert_eq!(host.outcome(task).revision, Revision(1), "the others go on");
+}
+
+#[test]
+fn a_command_is_not_overtaken_for_ever() {
+    let (mut host, mut store) = (Host::new(), store());
+    let mut slots = 100..;
+    let mut book = |host: &mut Host| {
+        let slot = slots.next().expect("there are many");
+        host.give(&format!("b-{slot}"), &Command::Book { slot })
+    };
+    // One append is always under way, and each books the doctor that the elder reads.
+    book(&mut host);
+    let mut under_way = host.until_append(&mut store);
+    let elder = host.give("elder", &Command::Book { slot: 1 });
+    for round in 0.. {
+        assert!(round < 50, "it is overtaken for ever");
+        if host.done.contains_key(&elder) {
+            break;
+        }
+        book(&mut host);
+        let mut next = None;
+        let mut answered = false;
+        // Reads are slow: their answers come when the next append is under way.
+        let mut reads = Vec::new();
+        for _ in 0..10 {
+            for request in host.drain() {
+                match request.body {
+                    StorageBody::Append(_) => next = Some(request),
+                    _ => reads.push((store.call(&request), request)),
+                }
+            }
+            if !answered {
+                let result = store.call(&under_way);
+                host.answer(&under_way, result);
+                answered = true;
+                continue;
+            }
+            for (result, request) in reads.drain(..) {
+                host.answer(&request, result);
+            }
+        }
+        match next {
+            Some(append) => under_way = append,
+            None => break,
+        }
+    }
+    host.serve(&mut store);
+    assert_eq!(host.outcome(elder).revision, Revision(1));
+}
+
+#[test]
+fn a_domain_answer_for_a_command_that_was_given_up_is_ignored() {
+    use annals::protocol::{DomainAnswer, DomainRequest, DomainResult, Output};
+    let mut host = Host::with(|config| {
+        config.aggregates = vec![annals::AggregateDefinition::hosted("Booking")];
+    });
+    let mut store = store();
+    let task = host.give("b-1", &Command::Note);
+    let mut cancelled = false;
+    loop {
+        match host.engine.poll_output() {
+            Output::Storage(request) => {
+                let mut result = store.call(&request);
+                if let Ok(StorageAnswer::Loaded(loaded)) = &mut result {
+                    let held = Page::Held { page: annals::protocol::PageId(1), count: 0 };
+                    loaded.streams.iter_mut().for_each(|slice| slice.page = held.clone());
+                }
+                host.answer(&request, result);
+            }
+            Output::Domain(DomainRequest::Decide { task, .. }) => {
+                host.input(Input::Cancel(task));
+                let result = DomainResult::Decided(Vec::new());
+                host.input(Input::Domain(DomainAnswer { task, result }));
+                cancelled = true;
+            }
+            Output::Notice(Notice::CommandDone { task: done, result }) => {
+                assert_eq!((done, result.expect_err("given up")), (task, CommandError::Cancelled));
+            }
+            Output::Idle { .. } => break,
+            _ => {}
+        }
+    }
+    assert!(cancelled);
+}
+
+#[test]
+fn news_of_a_position_that_does_not_exist_is_looked_at_once() {
+    let (mut host, mut store) = (Host::new(), store());
+    host.give("b-1", &Command::Note);
+    host.serve(&mut store);
+    let task = host.subscribe(|_| ());
+    host.serve(&mut store);
+    host.input(Input::Next(task));
+    host.serve(&mut store);
+    host.input(Input::Advanced(Some(Position(1_000))));
+    let mut reads = 0;
+    loop {
+        let requests = host.drain();
+        if requests.is_empty() {
+            break;
+        }
+        reads += requests.len();
+        assert!(reads < 5, "the log is read for ever");
+        for request in requests {
+            let result = store.call(&request);
+            host.answer(&request, result);
+        }
+    }
+}
+
+#[test]
+fn a_command_that_may_have_been_applied_is_not_said_to_be_gone_when_the_store_is_replaced() {
+    let (mut host, mut store) = (Host::new(), store());
+    let task = host.give("b-1", &Command::Note);
+    let append = host.until_append(&mut store);
+    drop(store.call(&append));
+    host.sleep();
+    let second = host.drain().pop().expect("the second attempt");
+    let foreign = StorageError::permanent(StorageErrorCode::ForeignEpoch, "restored");
+    host.answer(&second, Err(foreign));
+    let info = host.drain().pop().expect("who are you?");
+    host.input(Input::Cancel(task));
+    let closed = StorageError::permanent(StorageErrorCode::Closed, "closed");
+    host.answer(&info, Err(closed));
+    host.drain();
+    assert_eq!(host.error(task).code(), "outcome-unknown");
+}
+
+#[test]
+fn a_number_that_is_used_again_does_not_get_what_the_first_task_asked() {
+    let (mut host, mut store) = (Host::new(), store());
+    for _ in 0..3 {
+        host.give("b-1", &Command::Note);
+    }
+    host.serve(&mut store);
+    let mut fresh = Host::with(|config| config.seed = [4; 32]);
+    fresh.serve(&mut store);
+    let first = fresh.ask("b-1", ReadAt::Now, false);
+    let load = fresh.drain().pop().expect("a read");
+    fresh.input(Input::Cancel(first));
+    fresh.drain();
+    fresh.read.clear();
+    let again = annals::protocol::ReadState {
+        task: first,
+        stream: stream("other"),
+        at: ReadAt::Now,
+        events: false,
+    };
+    fresh.input(Input::ReadState(again));
+    let result = store.call(&load);
+    fresh.answer(&load, result);
+    fresh.serve(&mut store);
+    let read = fresh.read.remove(&first).expect("it was read").expect("it can be read");
+    assert_eq!(read.revision, Revision(0));
 }
 
 #[test]

@@ -57,7 +57,7 @@ const example = `
 const expected = JSON.stringify([
   1,
   { booked: true },
-  { ok: false, refusal: { code: "already-booked", details: null } },
+  { ok: false, refusal: { code: "already-booked", details: {} } },
   [["AppointmentBooked", { doctor: "7" }, "reception"]],
 ]);
 
@@ -89,7 +89,7 @@ test("the default entry takes the module from wherever it is said to be", async 
   const { stdout } = await inProject(
     "elsewhere.mjs",
     `import { readFile } from "node:fs/promises";
-     import { Engine, aggregate, refuse } from "annals/inline";
+     import { Engine, aggregate, refuse } from "annals";
      import { memoryStorage } from "annals/memory";
      let asked = 0;
      const wasm = async () => (asked += 1, new WebAssembly.Module(await readFile(new URL(import.meta.resolve("annals/annals.wasm")))));
@@ -195,6 +195,7 @@ test("what an application does not use is not in its bundle", async () => {
       format: "esm",
       target: "es2022",
       write: false,
+      logLevel: "silent",
     });
     return outputFiles[0].text;
   };

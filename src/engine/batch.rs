@@ -76,6 +76,8 @@ impl Engine {
             self.parked.insert(id);
             return;
         }
+        let serial = task.serial;
+        self.starving.remove(&serial);
         let entry = self.streams.entry(&commit.stream);
         debug_assert_eq!(
             entry.queue.front(),
@@ -144,7 +146,7 @@ impl Engine {
         }
     }
 
-    fn unpark(&mut self) {
+    pub(super) fn unpark(&mut self) {
         self.ready.extend(std::mem::take(&mut self.parked));
     }
 
@@ -188,10 +190,13 @@ impl Engine {
     }
 
     /// Takes back what is staged or under way: the store it was meant for is gone.
-    pub(super) fn unstage_all(&mut self) {
+    pub(super) fn unstage_all(&mut self, maybe_applied: bool) {
         let mut tasks = Vec::new();
         if let Some(in_flight) = self.in_flight.take() {
             tasks.extend(in_flight.append.commits.iter().map(|commit| commit.task));
+            if maybe_applied {
+                tasks.iter().for_each(|task| self.command_mut(*task).doubt());
+            }
         }
         tasks.extend(std::mem::take(&mut self.staged).iter().map(|staged| staged.commit.task));
         for task in tasks.into_iter().rev() {

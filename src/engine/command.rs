@@ -27,6 +27,7 @@ use super::{Engine, KeptPage, Store, Task, Timer, mutant};
 
 /// A command under way.
 pub(super) struct CommandTask {
+    pub(super) serial: u64,
     pub(super) stream: StreamId,
     aggregate: AggregateIndex,
     /// The command itself, if its domain is native.
@@ -46,9 +47,16 @@ pub(super) struct CommandTask {
     overtaken: Position,
     fresh: Option<Fresh>,
     conflicts: u32,
+    /// How often an append under way has kept it from reading or deciding.
+    overtakings: u32,
+    /// Whether an append that may have been applied was taken back.
+    maybe_applied: bool,
     /// How often `reads` has named another query than the time before.
     rereads: u32,
 }
+
+/// A command that was overtaken more often makes the younger wait.
+const MAX_OVERTAKINGS: u32 = 3;
 
 /// More than the changes of others explain: a `reads` that is not pure never settles.
 const MAX_REREADS: u32 = 100;
@@ -96,19 +104,13 @@ pub(super) struct Basis {
 }
 
 impl CommandTask {
-    pub(super) fn accepts(&self, result: &DomainResult) -> bool {
+    /// Whether the result fits what the task waits for; `None` if it waits for nothing.
+    pub(super) fn accepts(&self, result: &DomainResult) -> Option<bool> {
+        let of_fold = matches!(result, DomainResult::Folded | DomainResult::Unreadable { .. });
         match self.phase {
-            Phase::Folding { .. } => {
-                matches!(result, DomainResult::Folded | DomainResult::Unreadable { .. })
-            }
-            Phase::Deciding(..) => matches!(
-                result,
-                DomainResult::Reads(_)
-                    | DomainResult::Decided(_)
-                    | DomainResult::Refused
-                    | DomainResult::Failed
-            ),
-            _ => false,
+            Phase::Folding { .. } => Some(of_fold),
+            Phase::Deciding(..) => Some(!of_fold),
+            _ => None,
         }
     }
 
@@ -124,6 +126,11 @@ impl CommandTask {
     /// The append had no room for its commit.
     pub(super) fn unstage(&mut self) {
         self.phase = Phase::Queued;
+    }
+
+    /// Its append was taken back after an attempt that may have been applied.
+    pub(super) fn doubt(&mut self) {
+        self.maybe_applied = true;
     }
 
     /// Takes note of what a command has appended, up to the position `last`.
@@ -193,6 +200,7 @@ impl Engine {
         let command_id = execute.command_id.unwrap_or_else(|| self.ids.command_id(self.now));
         metadata.correlation_id.get_or_insert_with(|| command_id.to_string().into());
         Ok(CommandTask {
+            serial: self.next_serial(),
             stream,
             aggregate,
             command,
@@ -208,6 +216,8 @@ impl Engine {
             overtaken: Position(0),
             fresh: None,
             conflicts: 0,
+            overtakings: 0,
+            maybe_applied: false,
             rereads: 0,
         })
     }
@@ -244,6 +254,9 @@ impl Engine {
         let overlaps = !task.query.is_none() && self.in_flight_matches(id);
         if entry.in_flight || overlaps || self.staged.len() >= self.config.max_commits {
             self.parked.insert(id);
+            if overlaps {
+                self.overtaken(id);
+            }
             return;
         }
         let cold = entry.tip.is_none() && entry.committed.is_none();
@@ -291,7 +304,8 @@ impl Engine {
             held,
         });
         let command = Some(task.command_id);
-        self.wishes.push(LoadWish { task: id, command, stream, query });
+        let serial = task.serial;
+        self.wishes.push(LoadWish { task: id, serial, command, stream, query });
         let task = self.command_mut(id);
         task.fresh = None;
         task.phase = Phase::Loading { from };
@@ -310,6 +324,7 @@ impl Engine {
         if let Some(first) = part.first {
             return self.found_first_outcome(id, first);
         }
+        task.maybe_applied = false;
         if let Some(page) = matches {
             let known = task
                 .matches
@@ -327,6 +342,8 @@ impl Engine {
         let aggregate = task.aggregate;
         let from_revision = from.revision;
         if let Err(reason) = check_slice(from_revision, Until::End, page.len(), revision, more) {
+            let stream = self.command(id).stream.clone();
+            self.streams.forget_state(&stream);
             return self.command_unreadable(id, from_revision, 0, reason);
         }
         match self.fold(id, aggregate, from, &page) {
@@ -487,7 +504,10 @@ impl Engine {
                     event_type: &row.event_type,
                     data: &row.data,
                 })),
-                KeptPage::Held(_) => {}
+                KeptPage::Held(_) => {
+                    let reason = "the host kept the events of a native domain".into();
+                    return self.finish_command(id, Err(CommandError::DomainFailed { reason }));
+                }
             }
         }
         for neighbour in staged {
@@ -544,16 +564,13 @@ impl Engine {
                 }
             }
         }
-        let others = (!task.query.is_none()).then(|| Others {
-            query: task.query.clone(),
-            pages: task
-                .matches
-                .iter()
-                .flat_map(|matches| &matches.pages)
-                .filter_map(held)
-                .collect(),
-            neighbours,
-        });
+        let pages = task.matches.iter().flat_map(|matches| &matches.pages);
+        let Some(pages) = pages.map(held).collect() else {
+            let reason = "the host gave the events of a hosted domain".into();
+            return self.finish_command(id, Err(CommandError::DomainFailed { reason }));
+        };
+        let query = task.query.clone();
+        let others = (!query.is_none()).then_some(Others { query, pages, neighbours });
         let (aggregate, issued_at) = (task.aggregate, task.issued_at);
         let from = state.handle().expect("a hosted domain's states are hosted");
         let (after, into) = self.hosted_state();
@@ -626,7 +643,10 @@ impl Engine {
         if let Err(error) = check_events(&events) {
             return self.finish_command(id, Err(error));
         }
-        if !events.is_empty() {
+        if !events.is_empty() && self.waits_for_elder(id, &events) {
+            self.command_mut(id).unstage();
+            self.parked.insert(id);
+        } else if !events.is_empty() {
             let at =
                 At { revision: Revision(basis.revision.0 + events.len() as u64), state: after };
             self.command_mut(id).phase = Phase::Staged;
@@ -646,6 +666,25 @@ impl Engine {
         } else {
             self.decide_on_fresh_state(id);
         }
+    }
+
+    /// An append under way, whose events the command reads, keeps it waiting.
+    fn overtaken(&mut self, id: TaskId) {
+        let task = self.command_mut(id);
+        task.overtakings += 1;
+        if task.overtakings > MAX_OVERTAKINGS {
+            let serial = task.serial;
+            self.starving.insert(serial, id);
+        }
+    }
+
+    /// Whether these events would overtake an older command once more.
+    fn waits_for_elder(&self, id: TaskId, events: &[NewEvent]) -> bool {
+        let serial = self.command(id).serial;
+        self.starving.range(..serial).any(|(_, elder)| {
+            let query = &self.command(*elder).query;
+            events.iter().any(|event| query.matches(&event.event_type, &event.tags))
+        })
     }
 
     fn state_at_hand(&self, id: TaskId) -> State {
@@ -722,7 +761,12 @@ impl Engine {
     }
 
     /// Ends the task and lets the next command of the stream go on.
-    pub(super) fn finish_command(&mut self, id: TaskId, result: Result<Outcome, CommandError>) {
+    pub(super) fn finish_command(&mut self, id: TaskId, mut result: Result<Outcome, CommandError>) {
+        let task = self.command(id);
+        if task.maybe_applied {
+            let command_id = task.command_id;
+            result = result.map_err(|error| error.with_unknown_outcome(command_id));
+        }
         self.leave_queue(id);
         self.tasks.remove(&id);
         self.notice(Notice::CommandDone { task: id, result });
@@ -738,6 +782,10 @@ impl Engine {
         self.ready.extend(next);
         self.parked.remove(&id);
         self.streams.settle(&stream);
+        let serial = self.command(id).serial;
+        if self.starving.remove(&serial).is_some() {
+            self.unpark();
+        }
     }
 
     pub(super) fn durability(&self) -> crate::protocol::Durability {

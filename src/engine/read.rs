@@ -18,6 +18,7 @@ use super::{Engine, KeptPage, Store, Task};
 
 /// A read under way.
 pub(super) struct ReadTask {
+    pub(super) serial: u64,
     stream: StreamId,
     aggregate: AggregateIndex,
     goal: Goal,
@@ -44,9 +45,10 @@ enum Phase {
 }
 
 impl ReadTask {
-    pub(super) fn accepts(&self, result: &DomainResult) -> bool {
-        matches!(self.phase, Phase::Folding { .. })
-            && matches!(result, DomainResult::Folded | DomainResult::Unreadable { .. })
+    /// Whether the result fits what the task waits for; `None` if it waits for nothing.
+    pub(super) fn accepts(&self, result: &DomainResult) -> Option<bool> {
+        let of_fold = matches!(result, DomainResult::Folded | DomainResult::Unreadable { .. });
+        matches!(self.phase, Phase::Folding { .. }).then_some(of_fold)
     }
 
     /// Where the next read ends. A first outcome is read in two parts, so that only the events of
@@ -101,6 +103,7 @@ impl Engine {
             }
         };
         let task = ReadTask {
+            serial: self.next_serial(),
             stream,
             aggregate,
             goal: Goal::State(at),
@@ -121,8 +124,10 @@ impl Engine {
     /// Turns a command that turned out to be a repetition into a read of its first outcome.
     pub(super) fn read_first_outcome(&mut self, id: TaskId, first: FirstOutcome) {
         self.leave_queue(id);
+        let serial = self.next_serial();
         let task = self.command(id);
         let read = ReadTask {
+            serial,
             stream: first.stream.clone(),
             aggregate: self
                 .aggregate_index(&task.stream.aggregate_type)
@@ -177,7 +182,14 @@ impl Engine {
             limit: self.config.page_limit,
             held: matches!(self.domain(task.aggregate), Domain::Hosted),
         };
-        self.wishes.push(LoadWish { task: id, command: None, stream: Some(stream), query: None });
+        let serial = task.serial;
+        self.wishes.push(LoadWish {
+            task: id,
+            serial,
+            command: None,
+            stream: Some(stream),
+            query: None,
+        });
         self.read_mut(id).phase = Phase::Loading;
     }
 
@@ -201,6 +213,8 @@ impl Engine {
         let (more, revision) = (slice.more, slice.revision);
         let until = task.until();
         if let Err(reason) = check_slice(from_revision, until, page.len(), revision, more) {
+            let stream = task.stream.clone();
+            self.streams.forget_state(&stream);
             return self.unreadable(id, from_revision, 0, reason);
         }
         match self.fold(id, aggregate, from, &page) {

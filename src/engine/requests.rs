@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::error::{ApiMisuse, Applied, StorageError, StorageErrorCode};
+use crate::error::{Applied, StorageError, StorageErrorCode};
 use crate::event::TaskId;
 use crate::ids::CommandId;
 use crate::protocol::{
@@ -11,7 +11,7 @@ use crate::protocol::{
 };
 use crate::time::Timestamp;
 
-use super::{Engine, Store, Timer, mutant};
+use super::{Engine, Store, Task, Timer, mutant};
 
 /// A storage request that has no answer yet.
 #[derive(Debug)]
@@ -33,13 +33,14 @@ pub(super) enum Purpose {
     Info,
     Append,
     Load(Vec<LoadPart>),
-    ReadLog(TaskId),
+    ReadLog(TaskId, u64),
 }
 
 /// What a task wants to have read. The wishes of many tasks go out in one `Load`.
 #[derive(Debug)]
 pub(super) struct LoadWish {
     pub(super) task: TaskId,
+    pub(super) serial: u64,
     pub(super) command: Option<CommandId>,
     pub(super) stream: Option<StreamLoad>,
     pub(super) query: Option<QueryLoad>,
@@ -48,7 +49,8 @@ pub(super) struct LoadWish {
 /// Where a task finds its part of a `Load`'s answer.
 #[derive(Debug)]
 pub(super) struct LoadPart {
-    pub(super) task: TaskId,
+    task: TaskId,
+    serial: u64,
     command: Option<usize>,
     stream: Option<usize>,
     query: Option<usize>,
@@ -95,6 +97,7 @@ impl Engine {
         for wish in self.wishes.drain(..) {
             parts.push(LoadPart {
                 task: wish.task,
+                serial: wish.serial,
                 command: wish.command.map(|command| put(&mut load.commands, command)),
                 stream: wish.stream.map(|stream| put(&mut load.streams, stream)),
                 query: wish.query.map(|query| put(&mut load.queries, query)),
@@ -103,13 +106,20 @@ impl Engine {
         self.send(StorageBody::Load(Arc::new(load)), Purpose::Load(parts));
     }
 
+    /// Whether an attempt at the append under way may have had its effect.
+    pub(super) fn append_may_be_applied(&self) -> bool {
+        self.pending
+            .values()
+            .any(|pending| matches!(pending.purpose, Purpose::Append) && pending.unknown)
+    }
+
     pub(super) fn drop_pending(&mut self, id: RequestId) -> Option<Pending> {
         let pending = self.pending.remove(&id)?;
         self.timers.remove(&(pending.at, Timer::Request(id)));
         Some(pending)
     }
 
-    pub(super) fn handle_answer(&mut self, answer: Answer) -> Result<(), ApiMisuse> {
+    pub(super) fn handle_answer(&mut self, answer: Answer) {
         let mut id = answer.request;
         let mut attempt = answer.attempt;
         if mutant!(self, LateAnswer) && !self.pending.contains_key(&id) {
@@ -127,12 +137,20 @@ impl Engine {
             if let Ok(found) = answer.result {
                 self.discard(found);
             }
-            return Ok(());
+            return;
         };
         match answer.result {
             Ok(found) => {
                 if let Err(expected) = pending.body.fits(&found) {
-                    return Err(ApiMisuse::WrongAnswer { request: id, expected });
+                    let applied = match pending.body {
+                        StorageBody::Append(_) => Applied::Unknown,
+                        _ => Applied::No,
+                    };
+                    self.discard(found);
+                    let message = format!("the adapter's answer does not fit: expected {expected}");
+                    let error = StorageError::permanent(StorageErrorCode::Failed, &message);
+                    self.attempt_failed(id, StorageError { applied, ..error });
+                    return;
                 }
                 let pending = self.drop_pending(id).expect("found above");
                 self.deliver(pending, found);
@@ -140,14 +158,15 @@ impl Engine {
             Err(error) if error.code == StorageErrorCode::ForeignEpoch => self.foreign_epoch(),
             Err(error) => self.attempt_failed(id, error),
         }
-        Ok(())
     }
 
     fn deliver(&mut self, pending: Pending, answer: StorageAnswer) {
         match (pending.purpose, answer) {
             (Purpose::Info, StorageAnswer::Info(info)) => self.opened(info),
             (Purpose::Append, StorageAnswer::Appended(verdicts)) => self.append_settled(verdicts),
-            (Purpose::ReadLog(task), StorageAnswer::Log(page)) => self.log_read(task, page),
+            (Purpose::ReadLog(task, serial), StorageAnswer::Log(page)) => {
+                self.log_read(task, serial, page);
+            }
             (Purpose::Load(parts), StorageAnswer::Loaded(loaded)) => {
                 let mut streams: Vec<_> = loaded.streams.into_iter().map(Some).collect();
                 let mut queries: Vec<_> = loaded.queries.into_iter().map(Some).collect();
@@ -158,17 +177,18 @@ impl Engine {
                         matches: part.query.and_then(|index| queries[index].take()),
                         head: loaded.head,
                     };
-                    self.part_loaded(part.task, found);
+                    self.part_loaded(part.task, part.serial, found);
                 }
             }
             _ => unreachable!("StorageBody::fits was asked"),
         }
     }
 
-    fn part_loaded(&mut self, task: TaskId, part: Part) {
+    fn part_loaded(&mut self, task: TaskId, serial: u64, part: Part) {
         match self.tasks.get(&task) {
-            Some(super::Task::Command(_)) => self.command_loaded(task, part),
-            Some(super::Task::Read(_)) => self.read_loaded(task, part),
+            Some(Task::Command(found)) if found.serial == serial => self.command_loaded(task, part),
+            Some(Task::Read(found)) if found.serial == serial => self.read_loaded(task, part),
+            // The task has ended, and its number may be another's.
             _ => {
                 for page in part.matches.into_iter().chain(part.slice.map(|slice| slice.page)) {
                     self.keep(page);
@@ -243,17 +263,34 @@ impl Engine {
         1 + self.ids.below(4 << count.min(6))
     }
 
+    /// Fails the task that asked, if it is still there.
+    fn fail_asker(&mut self, task: TaskId, serial: u64, error: &StorageError) {
+        if self.tasks.get(&task).is_some_and(|found| found.serial() == serial) {
+            self.fail_task(task, error.clone());
+        }
+    }
+
     fn give_up(&mut self, id: RequestId, error: StorageError) {
         let pending = self.drop_pending(id).expect("the caller found it");
         match pending.purpose {
             Purpose::Info => self.open_failed(error),
             Purpose::Append => self.append_failed(&error, pending.unknown),
-            Purpose::ReadLog(task) => self.fail_task(task, error),
+            Purpose::ReadLog(task, serial) => self.fail_asker(task, serial, &error),
             Purpose::Load(parts) => {
                 for part in parts {
-                    self.fail_task(part.task, error.clone());
+                    self.fail_asker(part.task, part.serial, &error);
                 }
             }
+        }
+    }
+}
+
+impl Task {
+    fn serial(&self) -> u64 {
+        match self {
+            Self::Command(task) => task.serial,
+            Self::Read(task) => task.serial,
+            Self::Subscription(task) => task.serial,
         }
     }
 }

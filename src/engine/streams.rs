@@ -96,6 +96,14 @@ impl Streams {
         }
     }
 
+    /// Drops the state at hand: the store contradicts it.
+    pub(super) fn forget_state(&mut self, stream: &StreamId) {
+        if let Some(entry) = self.entries.get_mut(stream) {
+            entry.committed = None;
+        }
+        self.settle(stream);
+    }
+
     /// Drops all states: they are of another store.
     pub(super) fn forget_states(&mut self) {
         self.quiet.clear();

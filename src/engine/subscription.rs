@@ -13,6 +13,7 @@ use super::{Engine, Store, Task, Timer};
 
 /// A subscription under way.
 pub(super) struct Subscription {
+    pub(super) serial: u64,
     after: Position,
     filter: LogFilter,
     limit: u32,
@@ -31,6 +32,7 @@ impl Engine {
     pub(super) fn start_subscription(&mut self, subscribe: Subscribe) {
         let Subscribe { task: id, after, filter, limit, follow } = subscribe;
         let task = Subscription {
+            serial: self.next_serial(),
             after,
             filter,
             limit,
@@ -62,7 +64,8 @@ impl Engine {
         task.reading = true;
         task.grown = false;
         let read = ReadLog { after: task.after, filter: task.filter.clone(), limit: task.limit };
-        self.send(StorageBody::ReadLog(Arc::new(read)), Purpose::ReadLog(id));
+        let serial = task.serial;
+        self.send(StorageBody::ReadLog(Arc::new(read)), Purpose::ReadLog(id, serial));
     }
 
     pub(super) fn next_page(&mut self, id: TaskId) {
@@ -73,10 +76,8 @@ impl Engine {
         }
     }
 
-    pub(super) fn log_read(&mut self, id: TaskId, log: LogPage) {
-        self.known_head = self.known_head.max(log.head);
+    pub(super) fn log_read(&mut self, id: TaskId, serial: u64, log: LogPage) {
         let page = self.keep(log.page);
-        let known_head = self.known_head;
         let poll = match &self.store {
             Store::Open(info) if info.notifies => None,
             _ => Some(self.config.poll_interval),
@@ -84,13 +85,18 @@ impl Engine {
         let Some(Task::Subscription(task)) = self.tasks.get_mut(&id) else {
             return;
         };
+        if task.serial != serial {
+            return;
+        }
         task.reading = false;
+        // A store that does not go on before its head is not asked again at once.
+        let goes_on = task.after < log.next && log.next < log.head;
         task.after = log.next;
         if !page.is_empty() {
             task.wanted = false;
             let page = page.to_page();
             self.notice(Notice::Events { task: id, page, next: log.next });
-        } else if log.next < known_head || task.grown {
+        } else if goes_on || task.grown {
             self.ready.push_back(id);
         } else if !task.follow {
             self.end_subscription(id, Ok(()));
@@ -113,7 +119,6 @@ impl Engine {
 
     /// Somebody has appended: those who wait at the head look again.
     pub(super) fn advanced(&mut self, position: Option<Position>) {
-        self.known_head = self.known_head.max(position.unwrap_or_default());
         for (id, task) in &mut self.tasks {
             let Task::Subscription(task) = task else {
                 continue;

@@ -46,7 +46,7 @@ use super::driver::{Clock, CommandOptions, Driver, Events, Executed, Read};
 /// struct Noon;
 /// impl Clock for Noon {
 ///     fn now(&self) -> Timestamp { Timestamp::from_millis(43_200_000) }
-///     fn sleep_until(&mut self, _: Timestamp) {}
+///     fn sleep(&mut self, _: u64) {}
 /// }
 ///
 /// let config = Config::new([7; 32], vec![AggregateDefinition::native::<Counter>()]);
@@ -78,11 +78,8 @@ impl Clock for SystemClock {
         crate::Timestamp::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
     }
 
-    fn sleep_until(&mut self, at: crate::Timestamp) {
-        let millis = at.millis() - self.now().millis();
-        if let Ok(millis) = u64::try_from(millis) {
-            std::thread::sleep(std::time::Duration::from_millis(millis));
-        }
+    fn sleep(&mut self, millis: u64) {
+        std::thread::sleep(std::time::Duration::from_millis(millis));
     }
 }
 
@@ -122,14 +119,23 @@ impl<S: StorageAdapter, C: Clock> Annals<S, C> {
     /// Gives many commands at once; they share appends. The results come in the commands' order.
     ///
     /// # Errors
-    /// If a command can't be written. What a single command meets is in its result.
+    /// If a command can't be written; none of them is given then. What a single command meets is in its result.
     pub fn execute_all<'c, A: Aggregate>(
         &mut self,
         commands: impl IntoIterator<Item = (&'c str, &'c A::Command, CommandOptions)>,
     ) -> Result<Vec<Result<Executed<A>, crate::CommandError>>, Error> {
         let mut tasks: Vec<TaskId> = Vec::new();
         for (id, command, options) in commands {
-            tasks.push(self.driver.execute::<A>(self.clock.now(), id, command, options)?);
+            match self.driver.execute::<A>(self.clock.now(), id, command, options) {
+                Ok(task) => tasks.push(task),
+                Err(error) => {
+                    // All or none: those given before have not been looked at yet.
+                    for task in tasks {
+                        self.driver.forget(self.clock.now(), task)?;
+                    }
+                    return Err(error);
+                }
+            }
         }
         tasks.into_iter().map(|task| Ok(self.run(|driver| driver.executed(task))?)).collect()
     }
@@ -182,7 +188,8 @@ impl<S: StorageAdapter, C: Clock> Annals<S, C> {
                         return Ok(answer);
                     }
                     let at = wake_at.expect("a task that is not done waits for something");
-                    self.clock.sleep_until(at);
+                    let pause = at.millis() - self.driver.engine.now().millis();
+                    self.clock.sleep(u64::try_from(pause).unwrap_or(0));
                     self.driver.engine.handle_input(at.max(self.clock.now()), Input::Tick)?;
                 }
                 Some(Output::Domain(_)) => unreachable!("all aggregates are native"),

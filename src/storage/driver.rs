@@ -21,8 +21,8 @@ pub trait Clock {
     /// The time now.
     fn now(&self) -> Timestamp;
 
-    /// Waits until then.
-    fn sleep_until(&mut self, at: Timestamp);
+    /// Waits so many milliseconds. Not until a time: clocks are set back.
+    fn sleep(&mut self, millis: u64);
 }
 
 /// What may be said about a command besides what it asks.

@@ -24,8 +24,8 @@ pub trait Runtime {
     /// The time now.
     fn now(&self) -> Timestamp;
 
-    /// Is ready at that time.
-    fn sleep_until(&self, at: Timestamp) -> LocalFuture<()>;
+    /// Is ready after so many milliseconds. Not at a time: clocks are set back.
+    fn sleep(&self, millis: u64) -> LocalFuture<()>;
 }
 
 /// An engine with an asynchronous store. Clones share it, and their commands share appends.
@@ -233,7 +233,9 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
             return false;
         };
         if inner.alarm.as_ref().is_none_or(|(set, _)| *set != at) {
-            inner.alarm = Some((at, self.shared.runtime.sleep_until(at)));
+            let pause = at.millis() - inner.driver.engine.now().millis();
+            let pause = u64::try_from(pause).unwrap_or(0);
+            inner.alarm = Some((at, self.shared.runtime.sleep(pause)));
         }
         let (_, alarm) = inner.alarm.as_mut().expect("set above");
         let rings = alarm.as_mut().poll(context).is_ready();

@@ -140,7 +140,7 @@ fn subscribe(reader: &mut Reader<'_>) -> Result<Subscribe> {
 }
 
 fn answer(reader: &mut Reader<'_>) -> Result<Answer> {
-    let request = RequestId(reader.word()?);
+    let request = RequestId(reader.number()?);
     let attempt = reader.word()?;
     let result = match reader.word()? {
         0 => Err(storage_error(reader)?),

@@ -22,7 +22,7 @@ pub(super) fn output(writer: &mut Writer, output: &Output) {
         Output::Notice(notice) => self::notice(writer, notice),
         Output::Release(release) => {
             writer.word(7);
-            writer.list(&release.handles, |writer, handle| writer.word(handle.0));
+            writer.list(&release.handles, |writer, handle| writer.number(handle.0));
             writer.list(&release.pages, |writer, page| writer.word(page.0));
         }
         Output::Idle { wake_at } => {
@@ -93,7 +93,7 @@ fn query(writer: &mut Writer, query: &Query) {
 
 fn storage_request(writer: &mut Writer, request: &StorageRequest) {
     writer.word(1);
-    writer.word(request.id.0);
+    writer.number(request.id.0);
     writer.word(request.attempt);
     writer.str(request.epoch.as_ref().map_or("", |epoch| &epoch.0));
     match &request.body {
@@ -175,15 +175,18 @@ fn domain_request(writer: &mut Writer, request: &DomainRequest) {
     match request {
         DomainRequest::Fold { task, aggregate, from, into, page } => {
             writer.word(2);
-            for word in [task.0, aggregate.0, from.0, into.0, page.0] {
-                writer.word(word);
-            }
+            writer.word(task.0);
+            writer.word(aggregate.0);
+            writer.number(from.0);
+            writer.number(into.0);
+            writer.word(page.0);
         }
         DomainRequest::Decide { task, aggregate, state, into, issued_at, others } => {
             writer.word(3);
-            for word in [task.0, aggregate.0, state.0, into.0] {
-                writer.word(word);
-            }
+            writer.word(task.0);
+            writer.word(aggregate.0);
+            writer.number(state.0);
+            writer.number(into.0);
             time(writer, *issued_at);
             writer.option(others.as_ref(), |writer, others| {
                 query(writer, &others.query);
@@ -272,7 +275,7 @@ fn state(writer: &mut Writer, state: &State) {
     match (state.handle(), state.to_json()) {
         (Some(handle), _) => {
             writer.word(0);
-            writer.word(handle.0);
+            writer.number(handle.0);
         }
         (None, Some(Ok(json))) => {
             writer.word(1);

@@ -1,0 +1,155 @@
+/** What the compiler says about the definition of an aggregate. */
+import { type Aggregate, type Message, type OtherEvent, type Refusal, aggregate, nativeAggregate, refuse } from "annals";
+import { type Command, type Event, type Paid, type Refused, type Same, type State, appointment, check, invoice } from "./domain.js";
+
+// The types of an aggregate are those it was given.
+check<Same<typeof appointment, Aggregate<State, Command, Event, Refused>>>();
+check<Same<typeof invoice, Aggregate<number, Message<"Pay", { readonly amount: number }>, Paid, never>>>();
+
+const rest = { initial: () => 0, evolve: (sum: number) => sum };
+
+aggregate<number, Command, Event>("A", {
+  ...rest,
+  // @ts-expect-error there is no event "Moved"
+  decide: () => [{ type: "Moved", data: {} }],
+});
+
+aggregate<number, Command, Event>("A", {
+  ...rest,
+  // @ts-expect-error a doctor is a text
+  decide: () => [{ type: "Booked", data: { doctor: 7 } }],
+});
+
+aggregate<number, Command, Event>("A", {
+  ...rest,
+  // @ts-expect-error "Cancelled" has a reason, not a doctor
+  decide: () => [{ type: "Cancelled", data: { doctor: "7" } }],
+});
+
+aggregate<number, Command, Event>("A", {
+  ...rest,
+  // @ts-expect-error one event is no list of events
+  decide: () => ({ type: "Booked", data: { doctor: "7" } }),
+});
+
+aggregate<number, Command, Event>("A", {
+  ...rest,
+  // @ts-expect-error decisions are synchronous
+  decide: async () => [{ type: "Booked", data: { doctor: "7" } }],
+});
+
+aggregate<number, Command, Event>("A", {
+  ...rest,
+  // @ts-expect-error nothing is no decision: an empty list is
+  decide: () => undefined,
+});
+
+aggregate<number, Command, Event>("A", {
+  ...rest,
+  // @ts-expect-error this aggregate refuses nothing
+  decide: () => refuse("already-booked"),
+});
+
+aggregate<number, Command, Event, Refused>("A", {
+  ...rest,
+  // @ts-expect-error there is no such refusal
+  decide: () => refuse("too-late"),
+});
+
+aggregate<number, Command, Event, Refused>("A", {
+  ...rest,
+  // @ts-expect-error "already-booked" tells by whom
+  decide: () => refuse("already-booked", { who: "x" }),
+});
+
+aggregate<number, Command, Event>("A", {
+  ...rest,
+  decide: (_, command) => {
+    // @ts-expect-error only "Book" has a doctor
+    void command.data.doctor;
+    if (command.type === "Book") check<Same<typeof command.data.doctor, string>>();
+    return [];
+  },
+});
+
+aggregate<number, Command, Event>("A", {
+  ...rest,
+  decide: () => [],
+  evolve: (sum, event) => {
+    // @ts-expect-error only "Booked" has a doctor
+    void event.data.doctor;
+    return event.type === "Booked" ? sum + event.data.doctor.length : sum;
+  },
+});
+
+aggregate<number, Command, Event>("A", {
+  ...rest,
+  decide: () => [],
+  // @ts-expect-error a state is a number here
+  evolve: () => "one",
+});
+
+aggregate<number, Command, Event>("A", {
+  decide: () => [],
+  evolve: (sum) => sum,
+  // @ts-expect-error a state is a number here
+  initial: () => "none",
+});
+
+// @ts-expect-error an aggregate evolves
+aggregate<number, Command, Event>("A", { initial: () => 0, decide: () => [] });
+
+aggregate<number, Command, Event>("A", {
+  ...rest,
+  decide: (_, __, { id, issuedAt, others }) => {
+    check<Same<typeof id, string>>();
+    check<Same<typeof issuedAt, Date>>();
+    check<Same<typeof others, readonly OtherEvent<Event>[]>>();
+    const [other] = others;
+    if (other?.type === "Booked") check<Same<typeof other.data.doctor, string>>();
+    return [];
+  },
+  reads: (command, sum) => {
+    check<Same<typeof command, Command>>();
+    check<Same<typeof sum, number>>();
+    return sum > 0 ? ["tag"] : [{ types: ["Booked"], tags: ["a", "b"] }];
+  },
+  tags: (event, before) => {
+    check<Same<typeof event, Event>>();
+    check<Same<typeof before, number>>();
+    return [event.type];
+  },
+});
+
+aggregate<number, Command, Event>("A", {
+  ...rest,
+  decide: () => [],
+  // @ts-expect-error tags are texts
+  tags: () => [7],
+});
+
+aggregate<number, Command, Event>("A", {
+  ...rest,
+  decide: () => [],
+  // @ts-expect-error a query item has types and tags
+  reads: () => [{ tags: ["a"] }],
+});
+
+// Types need not be written twice: what the functions take and return says them.
+const inferred = aggregate("Inferred", {
+  initial: (): State => ({ status: "none" }),
+  decide: (state, command: Command) =>
+    state.status === "booked" ? refuse("already-booked", { by: "x" }) : [{ type: "Booked" as const, data: { doctor: command.type } }],
+  evolve: (state, event: Event): State => (event.type === "Booked" ? { ...state, status: "booked" } : state),
+});
+check<Same<typeof inferred, Aggregate<State, Command, Event, Refusal<"already-booked", { by: string }>>>>();
+
+// `refuse` keeps the code as it is written, and without details has none.
+const bare = refuse("not-booked");
+check<Same<typeof bare, Refusal<"not-booked", Record<string, never>>>>();
+const told = refuse("already-booked", { by: "x" });
+check<Same<typeof told, Refusal<"already-booked", { by: string }>>>();
+
+// A domain of the module has the types it is said to have.
+const native = nativeAggregate<State, Command, Event, Refused>("Appointment");
+check<Same<typeof native, typeof appointment>>();

@@ -84,6 +84,20 @@ async function fromRegistry() {
     await run("tar", ["-xf", tar, "-C", unfinished]);
     await rm(tar);
   }
+  // The archive's own names folders under /tmp. Without any font Chromium crashes at form fields.
+  await writeFile(
+    path.join(unfinished, "fonts.conf"),
+    [
+      '<?xml version="1.0"?>',
+      '<!DOCTYPE fontconfig SYSTEM "fonts.dtd">',
+      "<fontconfig>",
+      '  <dir prefix="relative">fonts</dir>',
+      "  <dir>/usr/share/fonts</dir>",
+      '  <cachedir prefix="xdg">fontconfig</cachedir>',
+      "</fontconfig>",
+      "",
+    ].join("\n"),
+  );
   await writeFile(
     path.join(unfinished, "chromium.sh"),
     [

@@ -135,7 +135,7 @@ aggregate<number, Command, Event>("A", {
   reads: () => [{ tags: ["a"] }],
 });
 
-// Types need not be written twice: what the functions take and return says them.
+// Types may also be said where they are used. An event's type is then a literal only `as const`.
 const inferred = aggregate("Inferred", {
   initial: (): State => ({ status: "none" }),
   decide: (state, command: Command) =>

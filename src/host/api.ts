@@ -15,6 +15,7 @@ export type {
   At,
   Attempt,
   EventOf,
+  EventOfType,
   EventsOptions,
   ExecuteOptions,
   History,
@@ -26,7 +27,7 @@ export type {
   StateAt,
   StateOptions,
 } from "./engine.js";
-export { AnnalsError, type ErrorCode, RefusedError } from "./errors.js";
+export { AnnalsError, type ErrorCode, type ErrorDetails, type ErrorOf, RefusedError } from "./errors.js";
 export type { EngineModule, Glue, WasmSource } from "./module.js";
 export type * from "./storage.js";
 export { StorageFailure } from "./storage.js";

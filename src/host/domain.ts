@@ -87,9 +87,9 @@ export interface Aggregate<
 /** @internal */
 export type ErasedFunctions = AggregateFunctions<unknown, Message, Message, Refusal>;
 
-/** Any aggregate. */
+/** Any aggregate: also one that refuses nothing, whose refusals are `never`. */
 // eslint-disable-next-line @typescript-eslint/no-explicit-any
-export type AnyAggregate = Aggregate<any, any, any, any>;
+export type AnyAggregate = Aggregate<any, any, any, never>;
 
 /**
  * Defines an aggregate in TypeScript.

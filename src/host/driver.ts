@@ -4,7 +4,7 @@
  */
 import type { AnyAggregate, ErasedFunctions, Message, Refusal } from "./domain.js";
 import { toQuery } from "./domain.js";
-import { AnnalsError, type ErrorCode, RefusedError } from "./errors.js";
+import { AnnalsError, closed, type ErrorCode, RefusedError } from "./errors.js";
 import { Core, type EngineModule } from "./module.js";
 import { deepFreeze, reasonOf, toPayload, toState, utf8Length } from "./payload.js";
 import {
@@ -83,7 +83,8 @@ export interface SubscriptionInput {
   readonly tags: readonly string[];
   readonly limit: number;
   readonly follow: boolean;
-  onEvents(events: StoredEvent[]): void;
+  /** `epoch` is the store's when they were read. */
+  onEvents(events: StoredEvent[], epoch: string): void;
   onEnd(error: AnnalsError | null): void;
 }
 
@@ -135,6 +136,8 @@ export class Driver {
   #lastTask = 0;
   readonly #states = new Map<number, unknown>();
   readonly #pages = new Map<number, StoredEvent[]>();
+  /** The store each page was read from: it may be replaced before the page is used. */
+  readonly #epochs = new Map<number, string>();
   #lastPage = 0;
   /** The last failure of the adapter, to be the cause of the engine's error. */
   #lastFailure: unknown;
@@ -165,8 +168,8 @@ export class Driver {
       options.aggregates.forEach(({ type, functions }, index) => {
         const native = driver.#core.native[index]!;
         if (native === (functions !== null)) {
-          const where = native ? "in the module too" : "neither here nor in the module";
-          throw new AnnalsError("unknown-aggregate", `aggregate ${type} is defined ${where}`, { type });
+          const message = `aggregate ${type} must be defined either here or in the module`;
+          throw new AnnalsError("unknown-aggregate", message, { type });
         }
       });
       // Before the head is read: what others append after that must be heard of.
@@ -176,7 +179,7 @@ export class Driver {
         driver.#schedule();
       });
     } catch (error) {
-      driver.#end(new AnnalsError("engine-closed", "the engine could not be opened", {}));
+      driver.#end(closed());
       throw error;
     }
     return driver;
@@ -252,7 +255,7 @@ export class Driver {
 
   async #close(): Promise<void> {
     if (this.#closed === null) {
-      this.#closed = new AnnalsError("engine-closed", "the engine is closed", {});
+      this.#closed = closed();
       for (const [number, task] of this.#tasks) if (task.kind !== "command") this.#cancel(number);
       if (this.#tasks.size > 0) {
         await new Promise<void>((resolve) => {
@@ -266,7 +269,7 @@ export class Driver {
 
   /** Ends at once: what is under way is rejected, though its append may reach the store. */
   abandon(): void {
-    this.#end(new AnnalsError("engine-closed", "the engine was closed while this was under way", {}));
+    this.#end(closed());
     void Promise.resolve(this.#storage.close()).catch(() => undefined);
   }
 
@@ -324,8 +327,11 @@ export class Driver {
     try {
       this.#input(message);
     } catch (error) {
+      const task = this.#tasks.get(number);
       this.#tasks.delete(number);
-      throw error;
+      // To those who wait, and to those who listen for the caller's signal.
+      if (task !== undefined && task.kind !== "subscription") task.reject(toAnnalsError(error));
+      else throw error;
     }
   }
 
@@ -348,8 +354,8 @@ export class Driver {
     try {
       work();
     } catch (error) {
-      if (!AnnalsError.is(error)) throw error;
-      this.#end(error);
+      // Whatever it is, outputs may have been lost: nobody may wait for them.
+      this.#end(toAnnalsError(error));
     }
   }
 
@@ -407,7 +413,7 @@ export class Driver {
         break;
       case "events": {
         const task = this.#tasks.get(output.task) as SubscriptionTask | undefined;
-        task?.input.onEvents(this.#pages.get(output.page)!);
+        task?.input.onEvents(this.#pages.get(output.page)!, this.#epochs.get(output.page)!);
         break;
       }
       case "subscription-ended": {
@@ -419,7 +425,10 @@ export class Driver {
       }
       case "release":
         for (const handle of output.handles) this.#states.delete(handle);
-        for (const page of output.pages) this.#pages.delete(page);
+        for (const page of output.pages) {
+          this.#pages.delete(page);
+          this.#epochs.delete(page);
+        }
         break;
       case "idle":
         this.#setTimer(output.wakeAt);
@@ -435,11 +444,11 @@ export class Driver {
     this.#timer = setTimeout(() => {
       this.#wakeAt = Infinity;
       this.#run(() => {
-        this.#core.handleInput(new Writer().word(9));
+        this.#core.handleInput(new Writer().word(9), at);
         this.#more = true;
         this.#drain();
       });
-    }, Math.max(0, Math.min(at - Date.now(), 0x7fff_ffff)));
+    }, Math.max(0, Math.min(at - Math.max(this.#core.now, Date.now()), 0x7fff_ffff)));
   }
 
   #commandDone(number: number, result: WireOutcome | WireError): void {
@@ -598,19 +607,19 @@ export class Driver {
   // --- Storage --------------------------------------------------------------------------------
 
   #request(request: StorageRequest): void {
+    let answer: Writer | PromiseLike<Writer>;
     try {
-      const answer = this.#ask(request);
-      if (answer instanceof Promise) {
-        answer.then(
-          (message) => this.#answer(message),
-          (error: unknown) => this.#answer(this.#failed(request, error)),
-        );
-      } else {
-        this.#input(answer);
-      }
+      answer = this.#ask(request);
     } catch (error) {
-      if (AnnalsError.is(error)) throw error;
-      this.#input(this.#failed(request, error));
+      answer = this.#failed(request, error);
+    }
+    if (isThenable(answer)) {
+      answer.then(
+        (message) => this.#answer(message),
+        (error: unknown) => this.#answer(this.#failed(request, error)),
+      );
+    } else {
+      this.#input(answer);
     }
   }
 
@@ -621,21 +630,22 @@ export class Driver {
 
   #failed(request: StorageRequest, error: unknown): Writer {
     this.#lastFailure = error;
-    const failure = error instanceof StorageFailure
-      ? error
-      : new StorageFailure("storage-failed", reasonOf(error), {
-          mayBeApplied: request.body.kind === "append",
-        });
+    // What positions mean is not known until the store has said who it is now.
+    if ((error as StorageFailure | undefined)?.code === "foreign-epoch") this.#info = null;
+    // By its name: there may be a second copy of this package.
+    const failure = (error as StorageFailure | undefined)?.name === "StorageFailure"
+      ? (error as StorageFailure)
+      : new StorageFailure("storage-failed", "", { mayBeApplied: request.body.kind === "append" });
     return answerTo(request)
       .word(0)
-      .word(STORAGE_CODES.indexOf(failure.code))
+      .word(Math.max(STORAGE_CODES.indexOf(failure.code), 0))
       .flag(failure.mayBeApplied)
       .flag(failure.retryable)
-      .str(reasonOf(failure));
+      .str(reasonOf(error));
   }
 
   /** The adapter's answer as a message, at once if it answers at once. */
-  #ask(request: StorageRequest): Writer | Promise<Writer> {
+  #ask(request: StorageRequest): Writer | PromiseLike<Writer> {
     const { epoch, body } = request;
     switch (body.kind) {
       case "info":
@@ -687,6 +697,7 @@ export class Driver {
         return then(this.#storage.readLog({ epoch, ...body }), ({ events, next, head }) => {
           const message = answerTo(request).word(4);
           this.#writePage(message, events, true, false);
+          this.#epochs.set(this.#lastPage, epoch);
           return message.number(next).number(head);
         });
     }
@@ -747,11 +758,16 @@ function advance(position: number | undefined): Writer {
 }
 
 function answerTo(request: StorageRequest): Writer {
-  return new Writer().word(6).word(request.id).word(request.attempt);
+  return new Writer().word(6).number(request.id).word(request.attempt);
 }
 
-function then<T, R>(value: T | Promise<T>, next: (value: T) => R): R | Promise<R> {
-  return value instanceof Promise ? value.then(next) : next(value);
+/** Promises of another realm, or of a library, are promises too. */
+function isThenable<T>(value: T | PromiseLike<T>): value is PromiseLike<T> {
+  return typeof (value as PromiseLike<T> | undefined)?.then === "function";
+}
+
+function then<T, R>(value: T | PromiseLike<T>, next: (value: T) => R): R | PromiseLike<R> {
+  return isThenable(value) ? value.then(next) : next(value);
 }
 
 /** Most events of an append are of one moment. */

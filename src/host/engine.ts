@@ -124,13 +124,13 @@ export interface History<State, Event extends Message> extends StateAt<State> {
   readonly events: readonly RecordedEvent<Event>[];
 }
 
-export interface EventsOptions<Type extends string = string> {
+export interface EventsOptions<A extends AnyAggregate = AnyAggregate, Type extends string = string> {
   /** Events after this position. Default, and with `null`: from the first. */
   readonly after?: Position | null;
   /** Only these types. */
   readonly types?: readonly Type[];
   /** Only those of these aggregates. */
-  readonly aggregates?: readonly AnyAggregate[];
+  readonly aggregates?: readonly A[];
   /** Only those with any of these tags. */
   readonly tags?: readonly string[];
   /** Whether it goes on with events to come. Default: `true`. */
@@ -144,11 +144,18 @@ export interface EventsOptions<Type extends string = string> {
 /** The events of an aggregate, or of several. */
 export type EventOf<A> = A extends Aggregate<infer _S, infer _C, infer Event, infer _R> ? Event : never;
 
+/** Those events that are of these types. Of events that nobody has named, their types are known. */
+export type EventOfType<Event extends Message, Type extends string> = Event extends Message
+  ? string extends Event["type"]
+    ? Message<Type, Event["data"]>
+    : Extract<Event, { readonly type: Type }>
+  : never;
+
 export class Engine {
   readonly #driver: Driver;
 
-  /** @internal */
-  constructor(driver: Driver) {
+  /** Engines are opened: see {@link Engine.open}. */
+  protected constructor(driver: Driver) {
     this.#driver = driver;
   }
 
@@ -170,7 +177,7 @@ export class Engine {
   async execute<State, Command extends Message, Event extends Message, Refused extends Refusal>(
     aggregate: Aggregate<State, Command, Event, Refused>,
     id: string,
-    command: Command,
+    command: NoInfer<Command>,
     options: ExecuteOptions = {},
   ): Promise<Outcome<State, Event>> {
     if (typeof (command as Command | null)?.type !== "string") {
@@ -212,7 +219,7 @@ export class Engine {
   async attempt<State, Command extends Message, Event extends Message, Refused extends Refusal>(
     aggregate: Aggregate<State, Command, Event, Refused>,
     id: string,
-    command: Command,
+    command: NoInfer<Command>,
     options: ExecuteOptions = {},
   ): Promise<Attempt<State, Event, Refused>> {
     try {
@@ -255,13 +262,13 @@ export class Engine {
    * }
    * ```
    */
-  events<A extends AnyAggregate = Aggregate, Type extends EventOf<A>["type"] = EventOf<A>["type"]>(
-    options: EventsOptions<Type> & { readonly aggregates?: readonly A[] } = {},
-  ): AsyncIterableIterator<RecordedEvent<Extract<EventOf<A>, { type: Type }>>> {
+  events<A extends AnyAggregate = Aggregate, const Type extends EventOf<A>["type"] = EventOf<A>["type"]>(
+    options: EventsOptions<A, Type> = {},
+  ): AsyncIterableIterator<RecordedEvent<EventOfType<EventOf<A>, Type>>> {
     const after = this.#numberOf(options.after ?? null);
     const pageSize = options.pageSize ?? 500;
     if (!Number.isSafeInteger(pageSize) || pageSize < 1) throw invalidArgument("expected a pageSize of at least 1");
-    return new Events(this.#driver, { ...options, pageSize, after }, (event) => this.#recorded(event)) as never;
+    return new Events(this.#driver, { ...options, pageSize, after }, (event, epoch) => this.#recorded(event, epoch)) as never;
   }
 
   /**
@@ -282,7 +289,10 @@ export class Engine {
     this.#driver.abandon();
   }
 
-  #recorded<Event extends Message>(event: StoredEvent): RecordedEvent<Event> {
+  #recorded<Event extends Message>(
+    event: StoredEvent,
+    epoch = this.#driver.epoch,
+  ): RecordedEvent<Event> {
     const stream = { type: event.aggregateType, id: event.aggregateId };
     const parse = (text: string): unknown => {
       try {
@@ -297,7 +307,7 @@ export class Engine {
     const recorded = {
       type: event.type,
       data: parse(event.data),
-      position: `${this.#driver.epoch}:${event.position}` as Position,
+      position: `${epoch}:${event.position}` as Position,
       stream,
       revision: event.revision,
       eventId: event.eventId,
@@ -337,9 +347,11 @@ interface Waiting {
 
 /** A subscription as an iterator. Calls of `next` may overlap; `return` ends a `next` that waits. */
 class Events implements AsyncIterableIterator<unknown, undefined> {
-  readonly #subscription: { next(): void; cancel(): void };
-  readonly #recorded: (event: StoredEvent) => unknown;
+  /** Not there while it is being made, when the engine may end already. */
+  readonly #subscription: { next(): void; cancel(): void } | undefined;
+  readonly #recorded: (event: StoredEvent, epoch: string) => unknown;
   #page: StoredEvent[] = [];
+  #epoch = "";
   #at = 0;
   #ended = false;
   #error: AnnalsError | null = null;
@@ -349,8 +361,8 @@ class Events implements AsyncIterableIterator<unknown, undefined> {
 
   constructor(
     driver: Driver,
-    options: EventsOptions & { readonly after: number; readonly pageSize: number } | (Omit<EventsOptions, "after"> & { readonly after: number; readonly pageSize: number }),
-    recorded: (event: StoredEvent) => unknown,
+    options: Omit<EventsOptions, "after"> & { readonly after: number; readonly pageSize: number },
+    recorded: (event: StoredEvent, epoch: string) => unknown,
   ) {
     const { signal } = options;
     if (signal?.aborted === true) throw cancelled(signal);
@@ -362,8 +374,9 @@ class Events implements AsyncIterableIterator<unknown, undefined> {
       tags: options.tags ?? [],
       limit: options.pageSize,
       follow: options.follow ?? true,
-      onEvents: (events) => {
+      onEvents: (events, epoch) => {
         this.#page = events;
+        this.#epoch = epoch;
         this.#at = 0;
         this.#serve();
       },
@@ -402,13 +415,13 @@ class Events implements AsyncIterableIterator<unknown, undefined> {
     while (this.#waiting.length > 0 && this.#at < this.#page.length) {
       let value: unknown;
       try {
-        value = this.#recorded(this.#page[this.#at++]!);
+        value = this.#recorded(this.#page[this.#at++]!, this.#epoch);
       } catch (error) {
         this.#page = [];
         return this.#end(error as AnnalsError);
       }
       this.#waiting.shift()!.resolve({ done: false, value });
-      if (this.#at === this.#page.length && !this.#ended) this.#subscription.next();
+      if (this.#at === this.#page.length && !this.#ended) this.#subscription?.next();
     }
     if (this.#ended && this.#at >= this.#page.length) {
       for (const { resolve, reject } of this.#waiting.splice(0)) {
@@ -429,7 +442,7 @@ class Events implements AsyncIterableIterator<unknown, undefined> {
     this.#ended = true;
     this.#error = error;
     this.#stopListening();
-    this.#subscription.cancel();
+    this.#subscription?.cancel();
     this.#serve();
   }
 }

@@ -1,3 +1,5 @@
+import type { StorageCode } from "./storage.js";
+
 /** The stable codes of everything that can go wrong. They are part of the contract. */
 export type ErrorCode =
   /** The domain refused the command; `details` has the domain's own code and details. */
@@ -41,6 +43,33 @@ export type ErrorCode =
   | "foreign-epoch"
   | "unknown-format";
 
+/** The stream an error is about. */
+interface OfStream {
+  readonly stream: { readonly type: string; readonly id: string };
+}
+
+/** What the `details` of an error tell, by its code. */
+export interface ErrorDetails {
+  readonly refused: { readonly code: string; readonly details: unknown };
+  readonly "wrong-revision": OfStream & { readonly actual: number };
+  readonly contended: OfStream & { readonly attempts: number };
+  readonly "command-id-reused": { readonly commandId: string };
+  readonly "outcome-unknown": { readonly commandId: string; readonly cause: StorageCode };
+  readonly "unreadable-event": OfStream & { readonly revision: number };
+  readonly "unknown-aggregate": { readonly type: string | undefined };
+  readonly "no-such-revision": OfStream & { readonly asked: number; readonly actual: number };
+  readonly "foreign-position": { readonly position: string };
+}
+
+/** An error with this code. */
+export type ErrorOf<Code extends ErrorCode> = AnnalsError<
+  Code extends keyof ErrorDetails
+    ? ErrorDetails[Code]
+    : Code extends StorageCode
+      ? { readonly retryable: boolean }
+      : unknown
+> & { readonly code: Code };
+
 const BRAND = Symbol.for("annals.AnnalsError");
 
 /** Every error of Annals. Recognise it with {@link AnnalsError.is}, which works across copies. */
@@ -57,14 +86,14 @@ export class AnnalsError<Details = unknown> extends Error {
   }
 
   /** Whether `error` is an error of Annals, with this code if one is given. */
-  static is(error: unknown, code?: ErrorCode): error is AnnalsError {
+  static is<Code extends ErrorCode = ErrorCode>(error: unknown, code?: Code): error is ErrorOf<Code> {
     if (typeof error !== "object" || error === null || !(BRAND in error)) return false;
     return code === undefined || (error as unknown as AnnalsError).code === code;
   }
 }
 
 /** The domain refused a command. */
-export class RefusedError<Refused = { code: string; details: unknown }> extends AnnalsError<Refused> {
+export class RefusedError<Refused = ErrorDetails["refused"]> extends AnnalsError<Refused> {
   constructor(refusal: Refused & { readonly code: string }) {
     super("refused", `refused: ${refusal.code}`, refusal);
   }
@@ -72,4 +101,8 @@ export class RefusedError<Refused = { code: string; details: unknown }> extends 
 
 export function invalidArgument(message: string): AnnalsError {
   return new AnnalsError("invalid-argument", message, {});
+}
+
+export function closed(): AnnalsError {
+  return new AnnalsError("engine-closed", "the engine is closed", {});
 }

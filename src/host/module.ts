@@ -1,4 +1,4 @@
-import { AnnalsError } from "./errors.js";
+import { AnnalsError, closed } from "./errors.js";
 import { type Output, Reader, readOutputs, readVerdicts, Writer, writeFacts } from "./wire.js";
 import type { Facts, Verdict } from "./storage.js";
 
@@ -130,7 +130,8 @@ async function restart(glue: Glue): Promise<Instance> {
 }
 
 const encoder = new TextEncoder();
-const decoder = new TextDecoder();
+/** A byte order mark is a character of a name like any other. */
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /** The engine in WebAssembly, spoken to in messages. */
 export class Core {
@@ -175,10 +176,15 @@ export class Core {
     return this.#freed;
   }
 
-  handleInput(message: Writer): void {
+  /** The engine's time, which never goes back. */
+  now = Date.now();
+
+  /** `atLeast`: what the time has come to, whatever the clock says, which may have been set back. */
+  handleInput(message: Writer, atLeast = 0): void {
     this.#call(() => {
       const bytes = this.#write(message);
-      this.#core.handleInput(Date.now(), bytes);
+      this.now = Math.max(this.now, Date.now(), atLeast);
+      this.#core.handleInput(this.now, bytes);
     });
   }
 
@@ -206,7 +212,7 @@ export class Core {
   }
 
   #call<T>(call: () => T): T {
-    if (this.#freed) throw new AnnalsError("engine-closed", "the engine is closed", {});
+    if (this.#freed) throw closed();
     return this.#instance.guard(call);
   }
 

@@ -103,7 +103,12 @@ export function isWellFormed(text: string): boolean {
 
 /** What an error says, fit for a message. */
 export function reasonOf(error: unknown): string {
-  const reason = error instanceof Error ? error.message : String(error);
+  let reason = "something that can't be shown";
+  try {
+    reason = String((error as Error | undefined)?.message ?? error);
+  } catch {
+    // Not everything that can be thrown can be made a string.
+  }
   return reason.replace(LONE_SURROGATE, "\ufffd");
 }
 

@@ -387,8 +387,8 @@ function readOutput(reader: Reader): Output {
         kind: "fold",
         task: reader.word(),
         aggregate: reader.word(),
-        from: reader.word(),
-        into: reader.word(),
+        from: reader.number(),
+        into: reader.number(),
         page: reader.word(),
       };
     case 3:
@@ -422,7 +422,7 @@ function readOutput(reader: Reader): Output {
     case 7:
       return {
         kind: "release",
-        handles: reader.list(() => reader.word()),
+        handles: reader.list(() => reader.number()),
         pages: reader.list(() => reader.word()),
       };
     case 8:
@@ -454,7 +454,7 @@ function readError(reader: Reader): WireError {
 function readState(reader: Reader): WireState {
   switch (reader.word()) {
     case 0:
-      return { handle: reader.word() };
+      return { handle: reader.number() };
     case 1:
       return { json: reader.str() };
     default:
@@ -467,8 +467,8 @@ function readDecide(reader: Reader): DecideOutput {
     kind: "decide",
     task: reader.word(),
     aggregate: reader.word(),
-    state: reader.word(),
-    into: reader.word(),
+    state: reader.number(),
+    into: reader.number(),
     issuedAt: reader.time(),
     others: reader.option(() => ({
       query: readQuery(reader),
@@ -479,7 +479,7 @@ function readDecide(reader: Reader): DecideOutput {
 }
 
 function readRequest(reader: Reader): StorageRequest {
-  const id = reader.word();
+  const id = reader.number();
   const attempt = reader.word();
   const epoch = reader.str();
   return { id, attempt, epoch, body: readBody(reader) };

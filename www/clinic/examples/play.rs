@@ -44,7 +44,7 @@ impl Clock for Still {
         Timestamp::from_millis(1_795_420_800_000)
     }
 
-    fn sleep_until(&mut self, _: Timestamp) {}
+    fn sleep(&mut self, _: u64) {}
 }
 
 fn main() -> Result<(), Box<dyn Error>> {

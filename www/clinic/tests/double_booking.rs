@@ -12,7 +12,7 @@ impl Clock for Eight {
         "2026-11-23T08:00:00.000Z".parse().expect("a time")
     }
 
-    fn sleep_until(&mut self, _: Timestamp) {}
+    fn sleep(&mut self, _: u64) {}
 }
 
 struct Clinic(Annals<MemoryStore, Eight>);

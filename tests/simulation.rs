@@ -34,9 +34,11 @@ fn the_same_seed_gives_the_same_run() {
 }
 
 #[test]
-fn without_faults_one_engine_meets_no_conflict() {
+fn without_faults_one_engine_with_all_states_at_hand_meets_no_conflict() {
     for seed in 0..200 {
-        let quiet = Scenario { engines: 1, faults: Faults::default(), ..Scenario::from_seed(seed) };
+        let (faults, cached_states) = (Faults::default(), 1_000);
+        let drawn = Scenario::from_seed(seed);
+        let quiet = Scenario { engines: 1, faults, cached_states, ..drawn };
         let report = simulate(&quiet).unwrap_or_else(|failure| panic!("{failure}"));
         assert_eq!(report.conflicts, 0, "seed {seed}: an engine does not race itself");
     }

@@ -49,6 +49,7 @@ pub struct MemoryStore {
     tags: BTreeMap<Tag, Vec<Position>>,
     types: BTreeMap<Arc<str>, Vec<Position>>,
     see_neighbours: bool,
+    notifies: bool,
 }
 
 impl MemoryStore {
@@ -63,6 +64,7 @@ impl MemoryStore {
             tags: BTreeMap::new(),
             types: BTreeMap::new(),
             see_neighbours: true,
+            notifies: false,
         }
     }
 
@@ -71,6 +73,14 @@ impl MemoryStore {
     #[must_use]
     pub(crate) fn blind_to_neighbours(mut self) -> Self {
         self.see_neighbours = false;
+        self
+    }
+
+    /// A store whose host tells of every append of others.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub(crate) fn notifying(mut self) -> Self {
+        self.notifies = true;
         self
     }
 
@@ -250,7 +260,7 @@ impl StorageAdapter for MemoryStore {
                 epoch: self.epoch.clone(),
                 head: self.head(),
                 durability: Durability::Memory,
-                notifies: false,
+                notifies: self.notifies,
             }),
             StorageBody::Append(append) => StorageAnswer::Appended(self.append(append)?),
             StorageBody::Load(load) => StorageAnswer::Loaded(self.load(load)),

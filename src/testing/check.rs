@@ -321,6 +321,13 @@ fn check_commit(
     if !fits {
         return Err(format!("{asked:?} was acknowledged as {commit:?}, where {found:?} is"));
     }
+    // A command with the same id may have been another; this one must have led to these events.
+    let decided = Verdict::Events(found.iter().map(read).collect());
+    if decide(&log[..start], asked) != decided {
+        return Err(format!(
+            "{asked:?} was acknowledged with {found:?}, to which it does not lead"
+        ));
+    }
     if !events.is_empty() && events != found {
         return Err(format!("{asked:?} gave {events:?}, the log has {found:?}"));
     }

@@ -37,6 +37,8 @@ pub struct Faults {
     pub refused: u64,
     /// The engine's process ends when the request goes out, and is started again.
     pub crashed: u64,
+    /// The store is replaced by a copy of itself, with another epoch.
+    pub restored: u64,
 }
 
 /// A run of the simulation. The same scenario gives the same run, byte for byte.
@@ -48,6 +50,10 @@ pub struct Scenario {
     pub engines: usize,
     /// Whether the engines' domain lives in the host, as a JavaScript one does.
     pub hosted: bool,
+    /// Whether every append of others is told, or the engines must look for them.
+    pub notifies: bool,
+    /// States an engine keeps at hand. With few, an old read may bring an old state back.
+    pub cached_states: usize,
     /// Commands and reads.
     pub operations: usize,
     /// What goes wrong while the operations are given.
@@ -74,12 +80,15 @@ impl Scenario {
                 answered_twice: rate(&mut random),
                 refused: rate(&mut random),
                 crashed: rate(&mut random) / 4,
+                restored: rate(&mut random) / 8,
             },
         };
         Self {
             seed,
             engines: 1 + random.below(3) as usize,
             hosted: random.below(2) == 0,
+            notifies: random.below(2) == 0,
+            cached_states: random.below(6) as usize,
             operations: 10 + random.below(50) as usize,
             faults,
             mutation: None,
@@ -143,7 +152,6 @@ pub fn simulate(scenario: &Scenario) -> Result<Report, Failure> {
 const REQUEST_TIMEOUT: u64 = 100;
 const LATENCY: u64 = 12;
 const MAX_STEPS: u64 = 200_000;
-const CACHED_STATES: usize = 3;
 
 pub(super) fn random(seed: u64) -> IdSource {
     let mut bytes = [0; 32];
@@ -204,6 +212,9 @@ impl<'a> World<'a> {
         if scenario.mutation == Some(Mutation::DuplicateBeforeNeighbour) {
             store = store.blind_to_neighbours();
         }
+        if scenario.notifies {
+            store = store.notifying();
+        }
         let operations = draw_operations(scenario, &mut random);
         let mut world = Self {
             scenario,
@@ -236,7 +247,7 @@ impl<'a> World<'a> {
         let mut config = Config::new(seed, vec![definition]);
         config.request_timeout = REQUEST_TIMEOUT;
         config.poll_interval = 40;
-        config.cached_states = CACHED_STATES;
+        config.cached_states = self.scenario.cached_states;
         config.page_limit = 1 + self.random.below(4) as u32;
         config.max_commits = 1 + self.random.below(8) as usize;
         config.mutation = self.scenario.mutation;
@@ -286,6 +297,9 @@ impl<'a> World<'a> {
         if self.unfinished > 0 {
             return Err(format!("{} operations have no answer", self.unfinished));
         }
+        if !self.all_followed() {
+            return Err("a subscription has not heard of the last events".to_owned());
+        }
         self.end()
     }
 
@@ -297,7 +311,7 @@ impl<'a> World<'a> {
     fn end(mut self) -> Result<Report, String> {
         self.checker.check_log(&self.operations, self.store.log())?;
         for (index, host) in self.hosts.iter().enumerate() {
-            if !host.hosted.is_empty_but_for(CACHED_STATES) {
+            if !host.hosted.is_empty_but_for(self.scenario.cached_states) {
                 return Err(format!("host {index} was left with states or pages"));
             }
         }
@@ -316,8 +330,14 @@ impl<'a> World<'a> {
                 if self.hosts[host].life != life {
                     return Ok(());
                 }
-                let result = answer.result.map(|found| self.hosts[host].hosted.keep(&body, found));
-                self.input(host, Input::Answer(Answer { result, ..answer }))
+                self.answer(host, &body, answer)?;
+                // Whoever asked may lose patience before the engine has looked at the answer.
+                if self.random.below(30) == 0
+                    && let Some(task) = self.hosts[host].open.keys().next_back().copied()
+                {
+                    self.give_input(host, Input::Cancel(task))?;
+                }
+                self.drain(host)
             }
             Happening::Wake { host, life } => {
                 let woken = &mut self.hosts[host];
@@ -393,9 +413,33 @@ impl<'a> World<'a> {
     }
 
     fn input(&mut self, host: usize, input: Input) -> Result<(), String> {
-        let engine = &mut self.hosts[host].engine;
-        engine.handle_input(self.now, input).map_err(|misuse| format!("misuse: {misuse}"))?;
+        self.give_input(host, input)?;
         self.drain(host)
+    }
+
+    fn give_input(&mut self, host: usize, input: Input) -> Result<(), String> {
+        let engine = &mut self.hosts[host].engine;
+        engine.handle_input(self.now, input).map_err(|misuse| format!("misuse: {misuse}"))
+    }
+
+    fn answer(&mut self, host: usize, body: &StorageBody, answer: Answer) -> Result<(), String> {
+        let result = answer.result.map(|found| self.hosts[host].hosted.keep(body, found));
+        self.give_input(host, Input::Answer(Answer { result, ..answer }))
+    }
+
+    /// The store's answer comes while the host is busy with its domain.
+    fn answer_early(&mut self, index: usize) -> Result<(), String> {
+        let due = self.agenda.iter().find(|(_, happening)| match happening {
+            Happening::Answer { host, life, .. } => {
+                *host == index && *life == self.hosts[index].life
+            }
+            _ => false,
+        });
+        let Some(key) = due.map(|(key, _)| *key) else { return Ok(()) };
+        let Some(Happening::Answer { body, answer, .. }) = self.agenda.remove(&key) else {
+            unreachable!("found above")
+        };
+        self.answer(index, &body, answer)
     }
 
     fn drain(&mut self, index: usize) -> Result<(), String> {
@@ -416,8 +460,12 @@ impl<'a> World<'a> {
                 Output::Release(release) => host.hosted.release(&release),
                 Output::Domain(request) => {
                     let answer = host.hosted.answer(request);
-                    let input = Input::Domain(answer);
-                    host.engine.handle_input(self.now, input).map_err(|e| e.to_string())?;
+                    match self.random.below(16) {
+                        0 => self.answer_early(index)?,
+                        1 => self.give_input(index, Input::Cancel(answer.task))?,
+                        _ => {}
+                    }
+                    self.give_input(index, Input::Domain(answer))?;
                 }
                 Output::Notice(notice) => self.hear(index, notice)?,
                 Output::Storage(request) => {
@@ -460,6 +508,9 @@ impl<'a> World<'a> {
     }
 
     fn reach_store(&mut self, host: usize, life: u32, request: &StorageRequest) {
+        if self.fault(self.scenario.faults.restored) {
+            self.store.set_epoch(&format!("restored-{}", self.report.steps));
+        }
         let head = self.store.log().len();
         let refused = self.fault(self.scenario.faults.refused);
         let result = if refused { self.refuse(request) } else { self.store.call(request) };
@@ -475,7 +526,7 @@ impl<'a> World<'a> {
             for other in 0..self.hosts.len() {
                 let life = self.hosts[other].life;
                 let after = self.latency();
-                if self.random.below(4) > 0 {
+                if self.scenario.notifies || self.random.below(4) > 0 {
                     self.later(after, Happening::Advanced { host: other, life });
                 }
             }

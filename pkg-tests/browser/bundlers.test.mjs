@@ -1,0 +1,167 @@
+// The package in the bundles that applications make of it: the page they give opens an engine, and
+// the engine's code is there once.
+
+import assert from "node:assert/strict";
+import { cp, mkdir, readdir, writeFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import path from "node:path";
+import { after, before, test } from "node:test";
+import { pathToFileURL } from "node:url";
+import { build } from "esbuild";
+import { installAside } from "../../scripts/packages.mjs";
+import { serve } from "../../scripts/serve.mjs";
+import { launch } from "../support/engine-browser.mjs";
+import { installPackage } from "../support/installed-package.mjs";
+
+const versions = { vite: "8.3.8", webpack: "5.112.2" };
+
+let project;
+let browser;
+
+before(async () => {
+  project = await installPackage();
+  browser = await launch();
+});
+after(async () => {
+  await browser?.close();
+  await project?.remove();
+});
+
+/** A bundler that is installed beside the repository's packages. */
+async function bundler(name) {
+  const folder = await installAside(name, versions[name]);
+  const main = createRequire(path.join(folder, "package.json")).resolve(name);
+  return import(pathToFileURL(main).href);
+}
+
+const application = (entry, { imports = "", options = "" } = {}) => `
+  import { Engine, aggregate, refuse } from "${entry}";
+  import { indexedDbStorage } from "annals/indexeddb";
+  ${imports}
+  const appointment = aggregate("Appointment", {
+    initial: () => ({ booked: false }),
+    decide: (state) => (state.booked ? refuse("already-booked") : [{ type: "AppointmentBooked", data: {} }]),
+    evolve: () => ({ booked: true }),
+  });
+  const engine = await Engine.open({ storage: indexedDbStorage({ name: "clinic" }), aggregates: [appointment] ${options} });
+  const book = () => engine.attempt(appointment, "a-1", { type: "BookAppointment", data: {} });
+  document.title = [(await book()).ok, (await book()).refusal.code].join();
+`;
+
+const html = (script) =>
+  `<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><title>…</title><script type="module" src="${script}"></script>`;
+
+/** Makes a page of the application, and checks that it works with what is in its folder. */
+async function check(name, { source, bundle, codes }) {
+  const root = path.join(project.folder, name);
+  const dist = path.join(root, "dist");
+  await mkdir(dist, { recursive: true });
+  await writeFile(path.join(root, "main.js"), source);
+  await writeFile(path.join(root, "index.html"), html("./main.js"));
+  await bundle({ root, main: path.join(root, "main.js"), dist });
+  const files = await readdir(dist, { recursive: true });
+  assert.equal(files.filter((file) => file.endsWith(".wasm")).length, codes, files.join());
+
+  const server = await serve(dist, { port: 0 });
+  const context = await browser.newContext();
+  try {
+    const page = await context.newPage();
+    const fetched = [];
+    const errors = [];
+    page.on("request", (request) => fetched.push(request.url()));
+    page.on("pageerror", (error) => errors.push(error.message));
+    page.on("console", (message) => message.type() !== "log" && errors.push(message.text()));
+    await page.goto(server.url);
+    await page.waitForFunction(() => document.title !== "…").catch(() => assert.fail(errors.join("\n")));
+    assert.equal(await page.title(), "true,already-booked");
+    assert.equal(fetched.filter((url) => url.endsWith(".wasm")).length, codes);
+    assert.deepEqual(errors, []);
+  } finally {
+    await context.close();
+    server.close();
+  }
+}
+
+async function withEsbuild({ root, main, dist }, options) {
+  await build({
+    absWorkingDir: root,
+    entryPoints: [main],
+    outdir: dist,
+    bundle: true,
+    format: "esm",
+    target: "es2022",
+    minify: true,
+    logLevel: "silent",
+    ...options,
+  });
+  await writeFile(path.join(dist, "index.html"), html("main.js"));
+}
+
+test("esbuild: the engine's code is copied beside the bundle", () =>
+  check("esbuild-copy", {
+    source: application("annals"),
+    async bundle(places) {
+      await withEsbuild(places);
+      await cp(path.join(project.folder, "node_modules/annals/annals.wasm"), path.join(places.dist, "annals.wasm"));
+    },
+    codes: 1,
+  }));
+
+test("esbuild: the engine's code is imported as a file", () =>
+  check("esbuild-file", {
+    source: application("annals", {
+      imports: 'import wasm from "annals/annals.wasm";',
+      options: ", wasm: new URL(wasm, import.meta.url)",
+    }),
+    bundle: (places) => withEsbuild(places, { loader: { ".wasm": "file" } }),
+    codes: 1,
+  }));
+
+test("esbuild: the inline entry is one file", () =>
+  check("esbuild-inline", { source: application("annals/inline"), bundle: (places) => withEsbuild(places), codes: 0 }));
+
+test("Vite: the default entry needs no configuration", async () => {
+  const vite = await bundler("vite");
+  await check("vite", {
+    source: application("annals"),
+    bundle: ({ root, dist }) => vite.build({ root, base: "./", configFile: false, logLevel: "silent", build: { outDir: dist, target: "es2022" } }),
+    codes: 1,
+  });
+});
+
+test("Vite: the default entry works from source, before any bundling", async () => {
+  const vite = await bundler("vite");
+  const root = path.join(project.folder, "vite-dev");
+  await mkdir(root, { recursive: true });
+  await writeFile(path.join(root, "main.js"), application("annals"));
+  await writeFile(path.join(root, "index.html"), html("/main.js"));
+  const server = await vite.createServer({ root, configFile: false, logLevel: "silent", server: { host: "127.0.0.1", port: 0, watch: null } });
+  const context = await browser.newContext();
+  try {
+    await server.listen();
+    const page = await context.newPage();
+    await page.goto(server.resolvedUrls.local[0]);
+    await page.waitForFunction(() => document.title !== "…");
+    assert.equal(await page.title(), "true,already-booked");
+  } finally {
+    await context.close();
+    await server.close();
+  }
+});
+
+test("webpack: the default entry needs no configuration", async () => {
+  const { default: webpack } = await bundler("webpack");
+  await check("webpack", {
+    source: application("annals"),
+    async bundle({ root, main, dist }) {
+      const stats = await new Promise((resolve, reject) => {
+        const compiler = webpack({ mode: "production", context: root, entry: main, output: { path: dist, filename: "main.js" } });
+        compiler.run((error, stats) => compiler.close(() => (error ? reject(error) : resolve(stats))));
+      });
+      const { errors, warnings } = stats.toJson({ all: false, errors: true, warnings: true });
+      assert.deepEqual([...errors, ...warnings].map(({ message }) => message), []);
+      await writeFile(path.join(dist, "index.html"), html("main.js"));
+    },
+    codes: 1,
+  });
+});

@@ -1,0 +1,229 @@
+// The engine in pages, on IndexedDB: what is acknowledged stays, and tabs share one store.
+
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { after, afterEach, before, beforeEach, test } from "node:test";
+import { at, booking, cancellation, checkLog, confirmation, issuedAt, retitling } from "../support/clinic.mjs";
+import { launch, openPage, serveEnginePage, startProcess } from "../support/engine-browser.mjs";
+
+let server;
+let browser;
+let context;
+
+before(async () => {
+  server = await serveEnginePage();
+  browser = await launch();
+});
+after(async () => {
+  await browser?.close();
+  await server?.close();
+});
+beforeEach(async () => (context = await browser.newContext()));
+afterEach(() => context.close());
+
+/** A page with its engine open. */
+async function tab(from = context) {
+  const page = await openPage(from, server.url);
+  await page.evaluate(() => openEngine());
+  return page;
+}
+
+const give = (page, commands) => page.evaluate((commands) => give(commands), commands);
+const logOf = (page) => page.evaluate(() => logOf());
+
+test("a reload keeps states, histories and first outcomes", async () => {
+  const page = await tab();
+  const commandId = randomUUID();
+  const commands = [booking(), confirmation, retitling("Pulse"), cancellation].map((command, index) => [
+    "a-1",
+    command,
+    { issuedAt, actor: "reception 😀", metadata: { index }, ...(index === 1 && { commandId }) },
+  ]);
+  for (const command of commands) assert.equal((await give(page, [command]))[0].ok, true);
+  const told = () =>
+    page.evaluate(async () => ({
+      history: await engine.history(appointment, "a-1"),
+      past: await engine.state(appointment, "a-1", { at: { revision: 2 } }),
+      log: await logOf(),
+    }));
+  const before = await told();
+  assert.deepEqual([before.history.revision, before.past.state.status, before.log.length], [4, "confirmed", 4]);
+
+  await page.reload();
+  await page.waitForFunction(() => globalThis.isReady);
+  await page.evaluate(() => openEngine());
+  assert.deepEqual(await told(), before);
+  const [again] = await give(page, [commands[1]]);
+  assert.deepEqual([again.revision, again.commandId, again.duplicate], [2, commandId, true]);
+  // A position that was kept is good after the reload.
+  const rest = await page.evaluate((after) => logOf({ after }), before.log[1].position);
+  assert.deepEqual(rest, before.log.slice(2));
+});
+
+test("an outcome in a page says what it survives", async () => {
+  const page = await tab();
+  const durability = async (options) =>
+    page.evaluate(
+      async ([options, command, issuedAt]) => {
+        const storage = indexedDbStorage(options);
+        const engine = await Engine.open({ storage, aggregates: [appointment] });
+        const { durability } = await engine.execute(appointment, "a-1", command, { issuedAt });
+        await engine.close();
+        return durability;
+      },
+      [options, booking(), issuedAt],
+    );
+  assert.equal(await durability({ name: "one" }), "process-crash");
+  assert.equal(await durability({ name: "two", durability: "strict" }), "power-loss");
+});
+
+test("of two pages that race for one appointment one wins, each time, and the other is told so", async () => {
+  const tabs = [await tab(), await tab()];
+  for (let round = 0; round < 15; round += 1) {
+    const given = (own) => [[`raced-${round}`, booking({ doctor: `${own}`, minutes: round * 10 }), { issuedAt }]];
+    const found = (await Promise.all(tabs.map((page, own) => give(page, given(own))))).flat();
+    const winner = found.findIndex(({ ok }) => ok);
+    assert.deepEqual(found[1 - winner].refusal, { code: "already-booked", details: {} }, `round ${round}`);
+  }
+  for (const page of tabs) assert.equal(checkLog(await logOf(page)).size, 15);
+});
+
+test("of two pages that race for one doctor's time one wins, each time, and the other is told by whom", async () => {
+  const tabs = [await tab(), await tab()];
+  for (let round = 0; round < 15; round += 1) {
+    const given = (own) => [[`${own}-${round}`, booking({ room: `${own}`, minutes: round * 10 }), { issuedAt }]];
+    const found = (await Promise.all(tabs.map((page, own) => give(page, given(own))))).flat();
+    const winner = found.findIndex(({ ok }) => ok);
+    const details = { by: `${winner}-${round}`, start: at(round * 10), end: at(round * 10 + 10) };
+    assert.deepEqual(found[1 - winner].refusal, { code: "doctor-taken", details }, `round ${round}`);
+  }
+  for (const page of tabs) assert.equal(checkLog(await logOf(page)).size, 15);
+});
+
+test("64 bookings at once in each of two pages: those that don't clash succeed, of those that do one of two", async () => {
+  const tabs = [await tab(), await tab()];
+  const round = (name, minutes) =>
+    Promise.all(
+      tabs.map((page, own) =>
+        give(page, Array.from({ length: 64 }, (_, n) => [`${name}-${own}-${n}`, booking({ doctor: name, minutes: minutes(own, n) }), { issuedAt }])),
+      ),
+    );
+  const apart = await round("apart", (own, n) => (2 * n + own) * 10);
+  assert.deepEqual(apart.flat().filter(({ ok }) => !ok), []);
+  const clashing = await round("clash", (_, n) => n * 10);
+  for (let n = 0; n < 64; n += 1) {
+    const [winner, loser] = clashing[0][n].ok ? [0, 1] : [1, 0];
+    assert.equal(clashing[winner][n].ok, true);
+    assert.equal(clashing[loser][n].refusal?.details.by, `clash-${winner}-${n}`);
+  }
+  assert.equal(checkLog(await logOf(tabs[0])).size, 128 + 64);
+});
+
+test("a reader hears of what another page appends, at once and in order", async () => {
+  const [here, there] = [await tab(), await tab()];
+  await here.evaluate(() => {
+    globalThis.heard = (async () => {
+      const events = [];
+      for await (const event of engine.events({ aggregates: [appointment] })) {
+        events.push(event);
+        if (events.length === 40) return events;
+      }
+    })();
+  });
+  await give(there, [["a-1", booking(), { issuedAt }]]);
+  for (let n = 1; n < 20; n += 1) await give(there, [["a-1", retitling(`Title ${n}`), { issuedAt }]]);
+  await give(there, Array.from({ length: 20 }, (_, n) => [`b-${n}`, booking({ doctor: `d-${n}` }), { issuedAt }]));
+  const heard = await here.evaluate(() => globalThis.heard);
+  assert.deepEqual(heard, await logOf(there));
+});
+
+test("a page and a worker share one store", async () => {
+  const page = await tab();
+  const asked = await page.evaluate(
+    async ([command, issuedAt]) => {
+      const worker = new Worker("page.js", { type: "module" });
+      const ask = (source) =>
+        new Promise((resolve, reject) => {
+          worker.onmessage = ({ data }) => resolve(data);
+          worker.onerror = ({ message }) => reject(new Error(message));
+          worker.postMessage(source);
+        });
+      const next = engine.events().next();
+      const given = JSON.stringify([["a-1", command, { issuedAt }]]);
+      const outcomes = await ask(`async () => { await openEngine(); return give(${given}); }`);
+      const { value } = await next;
+      const again = await engine.attempt(appointment, "a-1", command, { issuedAt });
+      const log = await ask("() => logOf()");
+      return { outcomes, value, again, log };
+    },
+    [booking(), issuedAt],
+  );
+  assert.equal(asked.outcomes[0].ok, true);
+  assert.deepEqual(asked.log, [asked.value]);
+  assert.equal(asked.again.refusal.code, "already-booked");
+});
+
+/** 500 appointments, booked and confirmed: 1,000 commands. */
+const thousand = () =>
+  Array.from({ length: 500 }, (_, n) => {
+    const wanted = booking({ doctor: `${n % 20}`, minutes: Math.floor(n / 20) * 10 });
+    return [wanted, confirmation].map((command) => [`a-${n}`, command, { issuedAt, commandId: randomUUID() }]);
+  }).flat();
+
+/** Gives them, two at once, and returns those acknowledged until there are enough. */
+async function untilAcknowledged(page, commands, enough) {
+  const acknowledged = new Map();
+  await new Promise((resolve, reject) => {
+    page.exposeFunction("acknowledge", (index, { ok, revision, commandId }) => {
+      if (!ok) reject(new Error(`command ${index} was refused`));
+      acknowledged.set(commandId, { index, revision });
+      if (acknowledged.size === enough) resolve();
+    }).then(() => page.evaluate((commands) => void give(commands, { atOnce: 2, onOutcome: acknowledge }), commands), reject);
+  });
+  return acknowledged;
+}
+
+async function checkAcknowledged(page, commands, acknowledged) {
+  const log = await logOf(page);
+  checkLog(log);
+  const stored = new Map(log.map((event) => [event.commandId, event]));
+  assert.equal(stored.size, log.length);
+  for (const [commandId, { index, revision }] of acknowledged) {
+    const event = stored.get(commandId);
+    assert.ok(event, `${commandId} was acknowledged and is not there`);
+    assert.deepEqual([event.stream.id, event.revision], [commands[index][0], revision]);
+  }
+  assert.ok(stored.size < commands.length, "it ended too late to tell anything");
+  // Given again, all are done, and each once.
+  const again = await give(page, commands);
+  for (const { ok, duplicate, commandId } of again) assert.deepEqual([ok, duplicate], [true, stored.has(commandId)]);
+  assert.deepEqual([...checkLog(await logOf(page)).values()], Array(500).fill(2));
+}
+
+test("a page closed in the middle of 1,000 commands has lost none that was acknowledged", async () => {
+  const commands = thousand();
+  const page = await tab();
+  const acknowledged = await untilAcknowledged(page, commands, 100);
+  await page.close();
+  await checkAcknowledged(await tab(), commands, acknowledged);
+});
+
+test("a browser killed in the middle of 1,000 commands has lost none that was acknowledged", async () => {
+  const profile = await mkdtemp(path.join(tmpdir(), "annals-profile-"));
+  let running;
+  try {
+    running = await startProcess(profile);
+    const commands = thousand();
+    const acknowledged = await untilAcknowledged(await tab(running.context), commands, 100);
+    await running.kill();
+    running = await startProcess(profile);
+    await checkAcknowledged(await tab(running.context), commands, acknowledged);
+  } finally {
+    await running?.kill();
+    // The browser's other processes end a little later, and write until then.
+    await rm(profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
+  }
+});

@@ -1,0 +1,41 @@
+// The script of a page, or of its worker, that has an engine for the clinic: bundled as an
+// application's would be, with the default entry.
+
+import { AnnalsError, Engine } from "annals";
+import { indexedDbStorage } from "annals/indexeddb";
+import { appointment } from "../clinic/appointment.ts";
+
+Object.assign(globalThis, { AnnalsError, Engine, appointment, indexedDbStorage });
+
+/** Opens the page's engine, `engine`. */
+globalThis.openEngine = async (options) => {
+  globalThis.engine = await Engine.open({ storage: indexedDbStorage({ name: "clinic" }), aggregates: [appointment], ...options });
+};
+
+globalThis.logOf = async (options) => {
+  const events = [];
+  for await (const event of engine.events({ ...options, follow: false })) events.push(event);
+  return events;
+};
+
+/** Gives commands, [aggregate id, command, options], so many at once, and tells what came of each. */
+globalThis.give = async (commands, { atOnce = commands.length, onOutcome = () => undefined } = {}) => {
+  const outcomes = [];
+  const left = commands.entries();
+  const giveOneByOne = async () => {
+    for (const [index, [id, command, options]] of left) {
+      const { ok, refusal, revision, commandId, duplicate } = await engine.attempt(appointment, id, command, options);
+      outcomes[index] = { ok, refusal, revision, commandId, duplicate };
+      onOutcome(index, outcomes[index]);
+    }
+  };
+  await Promise.all(Array.from({ length: atOnce }, giveOneByOne));
+  return outcomes;
+};
+
+globalThis.isReady = true;
+
+// In a worker: the code of a function comes in, and what it returns goes out.
+if (typeof document === "undefined") {
+  addEventListener("message", async ({ data }) => postMessage(await (0, eval)(`(${data})`)()));
+}

@@ -433,14 +433,14 @@ impl Engine {
     }
 
     /// The store was replaced under us: what we know of it is of another life.
-    fn foreign_epoch(&mut self) {
+    fn foreign_epoch(&mut self, refused: RequestId) {
         let Store::Open(info) = &self.store else {
             return;
         };
         let before = info.epoch.clone();
         self.streams.forget_states();
         self.wishes.clear();
-        let maybe_applied = self.append_may_be_applied();
+        let maybe_applied = self.append_may_be_applied(refused);
         for request in self.pending.keys().copied().collect::<Vec<_>>() {
             self.drop_pending(request);
         }

@@ -49,6 +49,12 @@ pub enum InvalidPayload {
         /// Where it is.
         at: usize,
     },
+    /// It has a number beyond those JavaScript has.
+    #[error("expected numbers within 1.8e308, found a larger one at byte {at}")]
+    OutOfRange {
+        /// Where it is.
+        at: usize,
+    },
     /// It has half of a surrogate pair.
     #[error("expected whole characters, found a lone surrogate at byte {at}")]
     LoneSurrogate {

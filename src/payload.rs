@@ -16,6 +16,9 @@ pub const MAX_PAYLOAD_BYTES: usize = 1024 * 1024;
 /// 2^53 - 1, the largest integer that JavaScript tells from its neighbours.
 const MAX_SAFE_INTEGER: &[u8] = b"9007199254740991";
 
+/// The first digits of the least number that is infinite as a double, of 309 digits before the point.
+const INFINITY: &[u8] = b"17976931348623158079";
+
 /// Checks that `text` is JSON that every host reads back as it was meant.
 ///
 /// # Errors
@@ -63,6 +66,18 @@ impl Sink<'_> {
             put_bytes(out, kind, bytes);
         }
     }
+}
+
+/// Whether a double can't hold the number but as infinity.
+fn is_infinite(whole: &[u8], fraction: &[u8], exponent: i64) -> bool {
+    let mut digits = whole.iter().chain(fraction).skip_while(|digit| **digit == b'0').peekable();
+    if digits.peek().is_none() {
+        return false;
+    }
+    let zeros = whole.iter().chain(fraction).take_while(|digit| **digit == b'0').count();
+    let before_point = whole.len() as i64 - zeros as i64 + exponent;
+    let first = digits.chain(std::iter::repeat(&b'0')).take(INFINITY.len());
+    before_point > 309 || (before_point == 309 && first.gt(INFINITY.iter()))
 }
 
 /// Sign, digits without zeros at either end, and the power of ten they are multiplied with: the same
@@ -120,11 +135,11 @@ impl<'a> Scanner<'a> {
     }
 
     fn value(&mut self, sink: &mut Sink<'_>, depth: usize) -> Result<(), InvalidPayload> {
-        if depth > MAX_DEPTH {
-            return Err(InvalidPayload::TooDeep { limit: MAX_DEPTH });
-        }
         self.space();
         match self.peek() {
+            Some(b'{' | b'[') if depth >= MAX_DEPTH => {
+                Err(InvalidPayload::TooDeep { limit: MAX_DEPTH })
+            }
             Some(b'{') => self.object(sink, depth),
             Some(b'[') => self.array(sink, depth),
             Some(b'"') => {
@@ -232,6 +247,9 @@ impl<'a> Scanner<'a> {
         }
         if integer && (whole.len(), whole) > (MAX_SAFE_INTEGER.len(), MAX_SAFE_INTEGER) {
             return Err(InvalidPayload::LargeInteger { at: start });
+        }
+        if is_infinite(whole, fraction, exponent) {
+            return Err(InvalidPayload::OutOfRange { at: start });
         }
         if sink.0.is_some() {
             sink.put(b'n', &canonical_number(negative, whole, fraction, exponent));
@@ -360,6 +378,7 @@ mod tests {
             " {} ",
             "[]",
             r#""""#,
+            "[1.7976931348623157e308,0.00017e312,0e999,5e-324,1e-999]",
             r#"{"a":[1,-0,1.0,1e300,9007199254740991,{"b":"\ud83d\ude00\u0000\"\\\/"}]}"#,
             "\"emoji 😀 and \u{202e} marks\"",
         ] {
@@ -382,6 +401,8 @@ mod tests {
             ("\"\\x\"", NotJson { at: 1 }),
             ("[9007199254740992]", LargeInteger { at: 1 }),
             ("-9007199254740993", LargeInteger { at: 0 }),
+            ("[1e309]", OutOfRange { at: 1 }),
+            ("-0.00018e312", OutOfRange { at: 0 }),
             (r#"["\ud800"]"#, LoneSurrogate { at: 2 }),
             (r#""\udc00\ud800""#, LoneSurrogate { at: 1 }),
             (r#""\ud800\u0041""#, LoneSurrogate { at: 1 }),

@@ -44,6 +44,14 @@ fn without_faults_one_engine_with_all_states_at_hand_meets_no_conflict() {
     }
 }
 
+/// An append was under way, and had been applied, when another request heard that the store had
+/// been replaced. The engine took the append back without doubt, and told the caller that a command
+/// it gave up then was not in the log.
+#[test]
+fn an_append_under_way_is_in_doubt_when_another_request_finds_the_store_replaced() {
+    simulate(&Scenario::from_seed(1_007_054)).unwrap_or_else(|failure| panic!("{failure}"));
+}
+
 /// The first seed that finds the defect: a broken promise, or an assertion of the engine's own.
 fn found(mutation: Mutation) -> Option<u64> {
     (0..2_000).find(|seed| {

@@ -106,11 +106,11 @@ impl Engine {
         self.send(StorageBody::Load(Arc::new(load)), Purpose::Load(parts));
     }
 
-    /// Whether an attempt at the append under way may have had its effect.
-    pub(super) fn append_may_be_applied(&self) -> bool {
-        self.pending
-            .values()
-            .any(|pending| matches!(pending.purpose, Purpose::Append) && pending.unknown)
+    /// Whether the append under way may have had its effect, now that this request has been refused.
+    pub(super) fn append_may_be_applied(&self, refused: RequestId) -> bool {
+        self.pending.iter().any(|(id, pending)| {
+            matches!(pending.purpose, Purpose::Append) && (*id != refused || pending.unknown)
+        })
     }
 
     pub(super) fn drop_pending(&mut self, id: RequestId) -> Option<Pending> {
@@ -155,7 +155,7 @@ impl Engine {
                 let pending = self.drop_pending(id).expect("found above");
                 self.deliver(pending, found);
             }
-            Err(error) if error.code == StorageErrorCode::ForeignEpoch => self.foreign_epoch(),
+            Err(error) if error.code == StorageErrorCode::ForeignEpoch => self.foreign_epoch(id),
             Err(error) => self.attempt_failed(id, error),
         }
     }

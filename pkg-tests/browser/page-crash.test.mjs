@@ -65,8 +65,9 @@ function checkLog(events) {
 }
 
 /**
- * Gives 1,000 bookings at once, each followed by its confirmation, and ends the page when 400 of
- * them have been acknowledged. Returns the ids of the commands that were, by appointment.
+ * Gives 1,000 bookings at once, each followed by changes without end, so that the end comes in the
+ * middle of them however late it is, and ends the page when 400 of them have been acknowledged.
+ * Returns the ids of the commands that were, by appointment.
  */
 async function endInTheMiddle(page, end) {
   const acknowledged = new Map();
@@ -82,8 +83,9 @@ async function endInTheMiddle(page, end) {
       const id = `a-${index}`;
       const [doctor, slot] = [index % 20, Math.floor(index / 20)];
       const booking = bookingAt(`d-${doctor}`, `r-${doctor}`, slot * 20, 20);
-      for (const command of [booking, { type: "ConfirmAppointment", data: {} }]) {
-        const { ok, commandId } = await give(id, command);
+      for (let change = 0; ; change += 1) {
+        const update = { type: "UpdateAppointment", data: { title: `change ${change}` } };
+        const { ok, commandId } = await give(id, change === 0 ? booking : update);
         if (ok) acknowledge(id, commandId);
       }
     };
@@ -94,7 +96,7 @@ async function endInTheMiddle(page, end) {
   return acknowledged;
 }
 
-/** Whatever was acknowledged is there once, in its place; not everything is there. */
+/** Whatever was acknowledged is there once, in its place. */
 function checkAcknowledged(acknowledged, events) {
   checkLog(events);
   const inLog = new Set(events.map(({ id, revision, commandId }) => `${id}@${revision} ${commandId}`));
@@ -104,7 +106,6 @@ function checkAcknowledged(acknowledged, events) {
     }
   }
   assert.ok(acknowledged.size >= 400);
-  assert.ok(events.length < 2000, "the end came too late to tell anything");
 }
 
 test("a page closed in the middle of 1,000 bookings has lost none that was acknowledged", async () => {

@@ -245,3 +245,25 @@ test("an append whose outcome is unknown is told as such, with the id to settle 
   assert.deepEqual([duplicate, revision], [true, 1]);
   await engine.close();
 });
+
+test("a store that does not answer is given up, and the next command finds out what became of the first", async () => {
+  const storage = memoryStorage();
+  const engine = await Engine.open({ storage, aggregates: [appointment], limits: { requestTimeout: 5 } });
+  const { append, load } = storage;
+  const never = new Promise(() => undefined);
+  storage.load = () => never;
+  await assert.rejects(engine.state(appointment, "a-1"), { code: "storage-timed-out" });
+  storage.load = load;
+  storage.append = function (...args) {
+    append.apply(this, args);
+    return never;
+  };
+  const options = { issuedAt, commandId: "00000000-0000-4000-8000-00000000000b" };
+  await assert.rejects(engine.execute(appointment, "a-1", booking(), options), {
+    code: "outcome-unknown",
+    details: { commandId: options.commandId, cause: "storage-timed-out" },
+  });
+  storage.append = append;
+  assert.equal((await engine.execute(appointment, "a-1", booking(), options)).duplicate, true);
+  await engine.close();
+});

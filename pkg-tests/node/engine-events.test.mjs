@@ -60,6 +60,19 @@ onEachStore("a reader gets what other engines on the store append", async (place
   }
 });
 
+onEachStore("a store that does not tell of appends is looked at from time to time", async (place) => {
+  const storage = place.storage();
+  storage.subscribe = undefined;
+  const here = await place.open({ ...both, storage, limits: { pollInterval: 1 } });
+  const there = await place.open(both);
+  const reader = here.events();
+  for (let round = 0; round < 3; round += 1) {
+    const waiting = take(reader, 2);
+    await write(there, ...numbered(2, 2 * round));
+    assert.deepEqual(textsOf(await waiting), numbered(2, 2 * round));
+  }
+});
+
 onEachStore("a reader that does not follow ends at the end of the log", async (place) => {
   const engine = await place.open(both);
   assert.deepEqual(await logOf(engine), []);

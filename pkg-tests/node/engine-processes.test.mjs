@@ -53,7 +53,7 @@ class Worker {
 for (const [driver, connect] of drivers) {
   /** A rule of a file and processes on it; `engine()` is one in this process. */
   const rule = (name, run) =>
-    test(`${driver}: ${name}`, async () => {
+    test(`${driver}: ${name}`, { timeout: 120_000 }, async () => {
       const folder = temporaryFolder();
       const opened = [];
       const workers = [];

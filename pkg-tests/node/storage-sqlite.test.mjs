@@ -346,6 +346,10 @@ function failingCommits(database, trouble) {
 
 async function startWorker(driver, file) {
   const worker = fork(new URL("../support/sqlite-worker.mjs", import.meta.url), [driver, file], { execArgv: [] });
+  // A worker that fails must fail the test that waits for its words.
+  worker.once("exit", (code) => {
+    if (code) worker.emit("error", new Error(`the worker ended with ${code}`));
+  });
   const [message] = await once(worker, "message");
   assert.equal(message, "ready");
   return worker;

@@ -6,20 +6,13 @@ import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 import { serve } from "../../scripts/serve.mjs";
+import { executablePath, flags } from "./chromium.mjs";
 
 const dist = fileURLToPath(new URL("../../www/dist", import.meta.url));
-
-const flags = [
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-  ...(process.getuid?.() === 0 ? ["--no-sandbox"] : []),
-];
 
 /** A browser and a server for it. `visitor()` is a new one, with a store of its own. */
 export async function startDemo() {
   const server = await serve(dist, { port: 0 });
-  const executablePath = process.env.CHROME_PATH || "/usr/bin/chromium";
   const browser = await chromium.launch({ executablePath, args: flags });
   const processes = [];
   return {

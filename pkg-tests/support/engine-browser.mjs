@@ -10,15 +10,9 @@ import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { chromium } from "playwright-core";
 import { serve } from "../../scripts/serve.mjs";
+import { executablePath, flags } from "./chromium.mjs";
 
-export const executablePath = process.env.CHROME_PATH || "/usr/bin/chromium";
-
-export const flags = [
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-  ...(process.getuid?.() === 0 ? ["--no-sandbox"] : []),
-];
+export { executablePath, flags };
 
 /** Builds the page of engine-page.mjs and serves it. */
 export async function serveEnginePage() {

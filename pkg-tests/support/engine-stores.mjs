@@ -87,7 +87,8 @@ export class Place {
 /** Makes a rule a test on each store. */
 export function onEachStore(name, rule, stores = [...makers.keys()]) {
   for (const store of stores) {
-    test(`${store}: ${name}`, async () => {
+    // What waits in vain is a failure too.
+    test(`${store}: ${name}`, { timeout: 60_000 }, async () => {
       const place = new Place(makers.get(store));
       try {
         await rule(place);

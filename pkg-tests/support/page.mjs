@@ -6,6 +6,7 @@ import { createServer } from "node:http";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
+import { executablePath, flags } from "./chromium.mjs";
 
 const folders = {
   "/pkg/": path.dirname(fileURLToPath(import.meta.resolve("annals/package.json"))),
@@ -22,9 +23,7 @@ export async function startBrowser() {
   const server = createServer(answer);
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
   const url = `http://127.0.0.1:${server.address().port}/`;
-  const args = ["--disable-background-networking", "--disable-component-update", "--disable-sync"];
-  if (process.getuid?.() === 0) args.push("--no-sandbox");
-  const browser = await chromium.launch({ executablePath: process.env.CHROME_PATH, args });
+  const browser = await chromium.launch({ executablePath, args: flags });
   const context = await browser.newContext();
   return {
     /** Where the pages come from. */

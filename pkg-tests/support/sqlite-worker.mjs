@@ -12,7 +12,12 @@ process.once("message", async ({ race }) => {
   for (let attempt = 0; won < (race ?? Infinity); attempt++) {
     const { revision } = await subject.slice("Appointment", "hot", { limit: 1 });
     const commandId = `${process.pid}-${attempt}`;
-    const [verdict] = await subject.append([commit("hot", revision, [event()], { commandId })]);
+    const appending = subject.append([commit("hot", revision, [event()], { commandId })]);
+    // Others may have the lock for all the time the adapter waits: then nothing was appended.
+    const [verdict] = await appending.catch((error) => {
+      if (error.code === "storage-busy") return [{ kind: "busy" }];
+      throw error;
+    });
     if (verdict.kind !== "committed") continue;
     won++;
     if (race === null) process.send({ commandId });

@@ -10,7 +10,8 @@ declare const position: unique symbol;
 
 /**
  * A place in a store. It names the store too, so that one of another store, or of this store
- * before it was restored, is refused. Keep it as it is: its form is nobody's business.
+ * before it was restored, is refused. Keep it as it is: its form is nobody's business. A text that
+ * was kept somewhere is one again `as Position`.
  */
 export type Position = string & { readonly [position]: true };
 
@@ -41,7 +42,7 @@ export interface ExecuteOptions {
   readonly commandId?: string;
   /** What the caller expects of the stream: a revision, or whether it exists. Default: `"any"`. */
   readonly expectedRevision?: number | "any" | "no-stream" | "stream-exists";
-  /** When the command was given. Default: now. */
+  /** When the command was given. Default: now. A text without a time zone is local time. */
   readonly issuedAt?: Date | string;
   /** Who gave it. */
   readonly actor?: string;

@@ -43,7 +43,8 @@ export function sqliteStorage(config: SqliteConfig): StorageAdapter {
   return new SqliteAdapter(config);
 }
 
-const LONGEST_PAUSE = 50;
+/** Milliseconds. Whoever looks seldom finds the lock taken each time, where others append without a pause. */
+const LONGEST_PAUSE = 5;
 
 class SqliteAdapter implements StorageAdapter {
   readonly #database: SqliteDatabase;

@@ -1,8 +1,9 @@
 // How commands, reads and engines end: by signals, by close, by a store that can't be opened.
 
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
 import { test } from "node:test";
-import { Engine, StorageFailure } from "annals";
+import { Engine, StorageFailure, nativeAggregate } from "annals";
 import { memoryStorage } from "annals/memory";
 import { appointment, booking, confirmation, issuedAt, logOf, retitling } from "../support/clinic.mjs";
 import { onEachStore } from "../support/engine-stores.mjs";
@@ -207,6 +208,27 @@ test("an engine is opened with a store, aggregates and sensible limits, or not a
   ]) {
     await assert.rejects(Engine.open(options), { code: "invalid-argument" }, JSON.stringify(options));
   }
+});
+
+test("an aggregate is defined in JavaScript or in the module: not in both, and not in neither", async () => {
+  const storage = memoryStorage();
+  const glue = await import("../../www/clinic/pkg/clinic.js");
+  const module = { glue, wasm: await readFile(new URL("../../www/clinic/pkg/clinic_bg.wasm", import.meta.url)) };
+  const native = nativeAggregate("Appointment");
+  for (const options of [
+    { aggregates: [native] },
+    { aggregates: [nativeAggregate("Invoice")], module },
+    { aggregates: [appointment], module },
+  ]) {
+    const [{ type }] = options.aggregates;
+    await assert.rejects(Engine.open({ storage, ...options }), { code: "unknown-aggregate", details: { type } });
+  }
+  const engine = await Engine.open({ storage, aggregates: [native], module });
+  assert.equal((await engine.execute(native, "a-1", booking(), { issuedAt })).revision, 1);
+  // By name, for there is nothing else to know it by.
+  assert.equal((await engine.state(nativeAggregate("Appointment"), "a-1")).revision, 1);
+  await assert.rejects(engine.state(appointment, "a-1"), { code: "unknown-aggregate" });
+  await engine.close();
 });
 
 test("a failing store fails the command with its code and cause, and the next one is none the worse", async () => {

@@ -42,13 +42,24 @@ class Worker {
       this.process.send({ commands, atOnce });
     });
   }
-
-  async end(signal = "SIGTERM") {
-    const ended = once(this.process, "exit");
-    this.process.kill(signal);
-    await ended;
-  }
 }
+
+async function kill(child) {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const ended = once(child, "exit");
+  child.kill("SIGKILL");
+  await ended;
+}
+
+const programWith = (lines) => `
+  import { Engine, aggregate } from "annals";
+  import { sqliteStorage } from "annals/sqlite";
+  const { drivers } = await import(${JSON.stringify(new URL("../support/sqlite-drivers.mjs", import.meta.url).href)});
+  const [driver, file] = process.argv.slice(1);
+  const appointment = aggregate("Appointment", { initial: () => 0, decide: () => [], evolve: (count) => count + 1 });
+  const database = drivers.get(driver)(file);
+  const engine = await Engine.open({ storage: sqliteStorage({ database, pollInterval: 5 }), aggregates: [appointment] });
+  ${lines}`;
 
 for (const [driver, connect] of drivers) {
   /** A rule of a file and processes on it; `engine()` is one in this process. */
@@ -57,6 +68,7 @@ for (const [driver, connect] of drivers) {
       const folder = temporaryFolder();
       const opened = [];
       const workers = [];
+      const programs = [];
       try {
         await run({
           async engine() {
@@ -69,10 +81,21 @@ for (const [driver, connect] of drivers) {
             workers.push(await Worker.start(driver, folder.file));
             return workers.at(-1);
           },
-          file: folder.file,
+          /** A process that runs these lines with an engine; `ended` is its code and its output. */
+          program(lines) {
+            const child = spawn(process.execPath, ["--input-type=module", "-e", programWith(lines), driver, folder.file], {
+              cwd: fileURLToPath(new URL("..", import.meta.url)),
+              stdio: ["ignore", "pipe", "inherit"],
+            });
+            programs.push(child);
+            let output = "";
+            child.stdout.setEncoding("utf8").on("data", (text) => (output += text));
+            return { child, ended: once(child, "close").then(([code]) => ({ code, output })) };
+          },
         });
       } finally {
-        for (const worker of workers) if (worker.process.exitCode === null && worker.process.signalCode === null) await worker.end("SIGKILL");
+        for (const { process } of workers) await kill(process);
+        for (const child of programs) await kill(child);
         for (const { engine, database } of opened) {
           await engine.close();
           database.close();
@@ -184,34 +207,13 @@ for (const [driver, connect] of drivers) {
     assert.equal(checkLog(await logOf(await engine())).size, 20);
   });
 
-  const program = (body) => `
-    import { Engine, aggregate } from "annals";
-    import { sqliteStorage } from "annals/sqlite";
-    const { drivers } = await import(${JSON.stringify(new URL("../support/sqlite-drivers.mjs", import.meta.url).href)});
-    const [driver, file] = process.argv.slice(1);
-    const appointment = aggregate("Appointment", { initial: () => 0, decide: () => [], evolve: (count) => count + 1 });
-    const database = drivers.get(driver)(file);
-    const engine = await Engine.open({ storage: sqliteStorage({ database, pollInterval: 5 }), aggregates: [appointment] });
-    ${body}`;
-
-  const start = (file, body) => {
-    const child = spawn(process.execPath, ["--input-type=module", "-e", program(body), driver, file], {
-      cwd: fileURLToPath(new URL("..", import.meta.url)),
-      stdio: ["ignore", "pipe", "inherit"],
-    });
-    let output = "";
-    child.stdout.setEncoding("utf8").on("data", (text) => (output += text));
-    const ended = once(child, "close").then(([code]) => ({ code, output }));
-    return { child, ended };
-  };
-
-  rule("a process that has nothing left to do ends, though its engine is open", async ({ file }) => {
-    const { ended } = start(file, 'console.log((await engine.state(appointment, "a-1")).revision);');
+  rule("a process that has nothing left to do ends, though its engine is open", async ({ program }) => {
+    const { ended } = program('console.log((await engine.state(appointment, "a-1")).revision);');
     assert.deepEqual(await ended, { code: 0, output: "0\n" });
   });
 
-  rule("a process that waits for events lives until it has them, also those of others", async ({ engine, file }) => {
-    const { child, ended } = start(file, 'console.log("ready"); for await (const { type } of engine.events()) { console.log(type); break; }');
+  rule("a process that waits for events lives until it has them, also those of others", async ({ engine, program }) => {
+    const { child, ended } = program('console.log("ready"); for await (const { type } of engine.events()) { console.log(type); break; }');
     await once(child.stdout, "data");
     await (await engine()).execute(appointment, "a-1", booking(), { issuedAt });
     assert.deepEqual(await ended, { code: 0, output: "ready\nAppointmentBooked\n" });

@@ -78,6 +78,8 @@ pub enum Mutation {
     DuplicateBeforeNeighbour,
     /// Any answer of the right kind is taken for the current one.
     LateAnswer,
+    /// The younger never wait for an older command that they keep from reading.
+    OvertakingWithoutEnd,
 }
 
 impl Config {

@@ -79,3 +79,24 @@ fn a_duplicate_judged_before_its_batch_neighbour_is_found() {
 fn a_late_answer_taken_for_the_current_one_is_found() {
     assert!(found(Mutation::LateAnswer).is_some());
 }
+
+fn with_overtakers(seed: u64, mutation: Option<Mutation>) -> Scenario {
+    let (faults, engines, overtakers) = (Faults::default(), 1, 40);
+    Scenario { faults, engines, overtakers, mutation, ..Scenario::from_seed(seed) }
+}
+
+#[test]
+fn no_command_is_overtaken_for_ever() {
+    for seed in 0..200 {
+        simulate(&with_overtakers(seed, None)).unwrap_or_else(|failure| panic!("{failure}"));
+    }
+}
+
+#[test]
+fn overtaking_without_end_is_found() {
+    let starves = |seed| {
+        let scenario = with_overtakers(seed, Some(Mutation::OvertakingWithoutEnd));
+        simulate(&scenario).is_err_and(|failure| failure.what == "a command was overtaken 40 times")
+    };
+    assert!((0..100).any(starves));
+}

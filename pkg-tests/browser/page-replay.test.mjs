@@ -39,7 +39,7 @@ test("the slider shows the agenda as it was after each event", async () => {
     await slideTo(count);
     await agendaShows(page, expected[count]);
     const words = count === 0 ? /^Before the first of 4 events/ : new RegExp(`event ${count} of 4`);
-    assert.match(await page.textContent("#replay-time"), words);
+    await page.locator("#replay-time", { hasText: words }).waitFor();
   }
 });
 

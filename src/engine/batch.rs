@@ -146,8 +146,12 @@ impl Engine {
         }
     }
 
+    /// Those who waited go before those who come now, or an append that is always full would never
+    /// have room for them.
     pub(super) fn unpark(&mut self) {
-        self.ready.extend(std::mem::take(&mut self.parked));
+        for task in std::mem::take(&mut self.parked).into_iter().rev() {
+            self.ready.push_front(task);
+        }
     }
 
     fn see_committed(&mut self, commit: &Commit, last: Position) {

@@ -47,7 +47,7 @@ pub(super) struct CommandTask {
     overtaken: Position,
     fresh: Option<Fresh>,
     conflicts: u32,
-    /// How often an append under way has kept it from reading or deciding.
+    /// How often appends of others have kept it from reading or deciding.
     overtakings: u32,
     /// Whether an append that may have been applied was taken back.
     maybe_applied: bool,
@@ -261,19 +261,27 @@ impl Engine {
         }
         let cold = entry.tip.is_none() && entry.committed.is_none();
         if task.must_load || cold {
-            if staged_before || (task.must_load && !self.matching_staged(id).is_empty()) {
+            let overlaps = task.must_load && !self.matching_staged(id).is_empty();
+            if staged_before || overlaps {
                 self.parked.insert(id);
+                if overlaps {
+                    self.overtaken(id);
+                }
             } else {
                 self.wish_to_load(id);
             }
             return;
         }
         let task = self.command(id);
-        if !task.query.is_none()
-            && task.matches.as_ref().is_none_or(|matches| matches.read_to < task.overtaken)
-        {
-            self.wish_to_load(id);
-            return;
+        if !task.query.is_none() {
+            let read_to = task.matches.as_ref().map(|matches| matches.read_to);
+            if read_to.is_some_and(|read_to| read_to < task.overtaken) {
+                self.overtaken(id);
+            }
+            if read_to.is_none_or(|read_to| read_to < self.command(id).overtaken) {
+                self.wish_to_load(id);
+                return;
+            }
         }
         self.decide(id);
     }
@@ -315,11 +323,13 @@ impl Engine {
         let matches = part.matches.map(|page| self.keep(page));
         let slice = part.slice.map(|slice| (self.keep(slice.page), slice.revision, slice.more));
         let task = self.command_mut(id);
-        if !matches!(task.phase, Phase::Loading { .. }) {
-            return;
-        }
-        let Phase::Loading { from } = std::mem::replace(&mut task.phase, Phase::Queued) else {
-            unreachable!("looked at above")
+        let from = match std::mem::replace(&mut task.phase, Phase::Queued) {
+            Phase::Loading { from } => from,
+            // It has been taken back meanwhile, and waits for something else.
+            other => {
+                task.phase = other;
+                return;
+            }
         };
         if let Some(first) = part.first {
             return self.found_first_outcome(id, first);
@@ -668,7 +678,7 @@ impl Engine {
         }
     }
 
-    /// An append under way, whose events the command reads, keeps it waiting.
+    /// An append whose events the command reads has kept it waiting, or made its read stale.
     fn overtaken(&mut self, id: TaskId) {
         let task = self.command_mut(id);
         task.overtakings += 1;
@@ -681,6 +691,9 @@ impl Engine {
     /// Whether these events would overtake an older command once more.
     fn waits_for_elder(&self, id: TaskId, events: &[NewEvent]) -> bool {
         let serial = self.command(id).serial;
+        if mutant!(self, OvertakingWithoutEnd) {
+            return false;
+        }
         self.starving.range(..serial).any(|(_, elder)| {
             let query = &self.command(*elder).query;
             events.iter().any(|event| query.matches(&event.event_type, &event.tags))

@@ -32,6 +32,11 @@ pub(super) enum Command {
     Note {
         notes: Vec<u32>,
     },
+    /// About a slot, whoever holds it. Reads nothing.
+    Remark {
+        doctor: u8,
+        slot: u8,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +45,7 @@ pub(super) enum Event {
     Moved { doctor: u8, slot: u8 },
     Cancelled,
     Noted { note: u32 },
+    Remarked { doctor: u8, slot: u8 },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -93,6 +99,9 @@ impl Aggregate for Appointment {
                 }
                 Ok(notes.iter().map(|note| Event::Noted { note: *note }).collect())
             }
+            Command::Remark { doctor, slot } => {
+                Ok(vec![Event::Remarked { doctor: *doctor, slot: *slot }])
+            }
         }
     }
 
@@ -106,6 +115,7 @@ impl Aggregate for Appointment {
                 state.cancelled = true;
             }
             Event::Noted { note } => state.notes.push(*note),
+            Event::Remarked { .. } => {}
         }
         state
     }
@@ -126,6 +136,7 @@ impl Aggregate for Appointment {
             }
             Event::Cancelled => old.into_iter().collect(),
             Event::Noted { .. } => Vec::new(),
+            Event::Remarked { doctor, slot } => vec![tag(*doctor, *slot).into()],
         }
     }
 }
@@ -146,7 +157,7 @@ fn check_free(doctor: u8, slot: u8, context: &Context<'_>) -> Result<(), Refusal
             Ok(Event::Cancelled) => {
                 holders.remove(id);
             }
-            Ok(Event::Noted { .. }) | Err(_) => {}
+            Ok(Event::Noted { .. } | Event::Remarked { .. }) | Err(_) => {}
         }
     }
     match holders.iter().find(|(_, held)| **held == (doctor, slot)) {

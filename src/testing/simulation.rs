@@ -56,6 +56,9 @@ pub struct Scenario {
     pub cached_states: usize,
     /// Commands and reads.
     pub operations: usize,
+    /// Commands that come one after the other, each as soon as an append is under way, while an older
+    /// command tries to read what they add. If there are any, the last may not be needed.
+    pub overtakers: usize,
     /// What goes wrong while the operations are given.
     pub faults: Faults,
     /// The defect the engines have, in tests of the tests.
@@ -90,6 +93,7 @@ impl Scenario {
             notifies: random.below(2) == 0,
             cached_states: random.below(6) as usize,
             operations: 10 + random.below(50) as usize,
+            overtakers: if seed % 16 == 15 { 40 } else { 0 },
             faults,
             mutation: None,
         }
@@ -136,7 +140,7 @@ impl Report {
 #[error("seed {seed}: {what}", seed = .scenario.seed)]
 pub struct Failure {
     /// The run.
-    pub scenario: Scenario,
+    pub scenario: Box<Scenario>,
     /// What was broken.
     pub what: String,
 }
@@ -146,7 +150,7 @@ pub struct Failure {
 /// # Errors
 /// The first broken promise.
 pub fn simulate(scenario: &Scenario) -> Result<Report, Failure> {
-    World::new(scenario).run().map_err(|what| Failure { scenario: *scenario, what })
+    World::new(scenario).run().map_err(|what| Failure { scenario: Box::new(*scenario), what })
 }
 
 const REQUEST_TIMEOUT: u64 = 100;
@@ -198,7 +202,11 @@ struct World<'a> {
     last: u64,
     store: MemoryStore,
     hosts: Vec<Host>,
+    /// Those drawn, then the elder and its overtakers, if there are any.
     operations: Vec<Asked>,
+    /// The first of the operations that have not been given: the elder or an overtaker.
+    to_come: usize,
+    elder_is_done: bool,
     /// Operations that have not ended.
     unfinished: usize,
     checker: Checker,
@@ -215,7 +223,9 @@ impl<'a> World<'a> {
         if scenario.notifies {
             store = store.notifying();
         }
-        let operations = draw_operations(scenario, &mut random);
+        let mut operations = draw_operations(scenario, &mut random);
+        let drawn = operations.len();
+        operations.extend(elder_and_overtakers(scenario));
         let mut world = Self {
             scenario,
             random,
@@ -224,7 +234,9 @@ impl<'a> World<'a> {
             last: 0,
             store,
             hosts: Vec::new(),
-            unfinished: operations.len(),
+            to_come: drawn,
+            elder_is_done: false,
+            unfinished: drawn,
             operations,
             checker: Checker::default(),
             report: Report { digest: 0xcbf2_9ce4_8422_2325, ..Report::default() },
@@ -273,7 +285,7 @@ impl<'a> World<'a> {
 
     fn run(mut self) -> Result<Report, String> {
         let mut at = 0;
-        for index in 0..self.operations.len() {
+        for index in 0..self.to_come {
             // Bursts: several commands in one moment share an append.
             if self.random.below(3) == 0 {
                 at += self.random.below(30);
@@ -473,11 +485,33 @@ impl<'a> World<'a> {
                         self.crash(index, request);
                         continue;
                     }
+                    if matches!(request.body, StorageBody::Append(_)) {
+                        self.overtake()?;
+                    }
                     self.send(index, request);
                 }
             }
         }
         Err("the engine is never idle".to_owned())
+    }
+
+    /// The elder comes when the first append is under way, and with each append one who overtakes it.
+    fn overtake(&mut self) -> Result<(), String> {
+        let elder = self.scenario.operations;
+        if self.to_come == self.operations.len() || self.elder_is_done {
+            return Ok(());
+        }
+        let coming = if self.to_come == elder { 2 } else { 1 };
+        for _ in 0..coming {
+            self.later(0, Happening::Operation(self.to_come));
+            self.to_come += 1;
+            self.unfinished += 1;
+        }
+        let alone = self.scenario.engines == 1 && self.scenario.faults == Faults::default();
+        if alone && self.to_come == self.operations.len() {
+            return Err(format!("a command was overtaken {} times", self.scenario.overtakers));
+        }
+        Ok(())
     }
 
     fn fault(&mut self, rate: u64) -> bool {
@@ -503,7 +537,9 @@ impl<'a> World<'a> {
             return;
         }
         let life = self.hosts[host].life;
-        let after = self.latency();
+        // A read that reaches the store in order is stale as soon as the append after it is done.
+        let in_order = self.scenario.overtakers > 0;
+        let after = if in_order { 0 } else { self.latency() };
         self.later(after, Happening::Request { host, life, request });
     }
 
@@ -619,6 +655,7 @@ impl<'a> World<'a> {
                     }
                 };
                 self.unfinished -= 1;
+                self.elder_is_done |= operation == self.scenario.operations;
                 self.checker.hear_command(asked, operation, head, &result, self.store.log())
             }
             Notice::StateRead { task, result } => {
@@ -717,6 +754,30 @@ fn draw_operations(scenario: &Scenario, random: &mut IdSource) -> Vec<Asked> {
         drawn.push_back(repeated.unwrap_or(asked));
     }
     drawn.into()
+}
+
+/// A booking, and remarks about its slot. They read nothing, so whenever an append settles, the next is
+/// out before the booking has read what the last one added.
+fn elder_and_overtakers(scenario: &Scenario) -> Vec<Asked> {
+    let command = |number: usize| match number {
+        0 => ("elder", Command::Book { doctor: 0, slot: 0 }),
+        _ => ("overtakers", Command::Remark { doctor: 0, slot: 0 }),
+    };
+    let count = if scenario.overtakers > 0 { 1 + scenario.overtakers } else { 0 };
+    let asked = (0..count).map(|number| {
+        let (id, command) = command(number);
+        Asked {
+            stream: StreamId::new("Appointment", id),
+            command: Some(command),
+            command_id: CommandId(uuid::Uuid::from_u64_pair(scenario.seed, number as u64)),
+            expected: ExpectedRevision::Any,
+            issued_at: Timestamp::from_millis(1_700_000_000_000 + number as i64),
+            actor: "overtaking".into(),
+            given_at_head: Position(0),
+            haunted: false,
+        }
+    });
+    asked.collect()
 }
 
 /// FNV-1a of 64 bits, fed with text.

@@ -29,6 +29,10 @@ pub enum Command {
         slot: u32,
     },
     Note,
+    /// As a booking, but without a look at the doctor's others.
+    WalkIn {
+        slot: u32,
+    },
     /// Accepted, with nothing to do.
     Look,
 }
@@ -71,6 +75,7 @@ impl Aggregate for Booking {
                 }
                 Ok(vec![Event::Booked { slot: *slot }])
             }
+            Command::WalkIn { slot } => Ok(vec![Event::Booked { slot: *slot }]),
             Command::Note => Ok(vec![Event::Noted]),
             Command::Look => Ok(Vec::new()),
         }

@@ -12,7 +12,7 @@ use crate::aggregate::{Aggregate, Context};
 use crate::event::{NewEvent, Payload};
 use crate::protocol::{Handle, PageId, Release};
 use crate::query::Query;
-use crate::variant::{from_variant, to_variant};
+use crate::variant::{for_each_variant, from_variant, to_variant};
 
 /// A state of an aggregate.
 #[derive(Clone)]
@@ -154,6 +154,13 @@ pub(crate) trait NativeAggregate {
         events: &mut dyn Iterator<Item = EventText<'_>>,
     ) -> Result<Rc<dyn NativeState>, (usize, Arc<str>)>;
 
+    /// The same for events in the text of a JSON array of objects with `type` and `data`.
+    fn fold_json(
+        &self,
+        state: Rc<dyn NativeState>,
+        json: &str,
+    ) -> Result<Rc<dyn NativeState>, (usize, Arc<str>)>;
+
     fn read_command(&self, command_type: &str, data: &str) -> Result<Command, Arc<str>>;
 
     fn reads(&self, command: &Command, state: &Rc<dyn NativeState>) -> Query;
@@ -230,6 +237,21 @@ impl<A: Aggregate> NativeAggregate for Typed<A> {
             state = A::evolve(state, &event);
         }
         Ok(Rc::new(state))
+    }
+
+    fn fold_json(
+        &self,
+        state: Rc<dyn NativeState>,
+        json: &str,
+    ) -> Result<Rc<dyn NativeState>, (usize, Arc<str>)> {
+        let mut state = Some(Rc::unwrap_or_clone(typed_state::<A>(state)));
+        let mut index = 0;
+        let result = for_each_variant::<A::Event>(json, |event| {
+            state = state.take().map(|state| A::evolve(state, &event));
+            index += 1;
+        });
+        result.map_err(|error| (index, error.to_string().into()))?;
+        Ok(Rc::new(state.expect("put back after each event")))
     }
 
     fn read_command(&self, command_type: &str, data: &str) -> Result<Command, Arc<str>> {

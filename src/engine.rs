@@ -194,22 +194,20 @@ enum Timer {
 pub(crate) enum KeptPage {
     Events(Rc<Vec<RecordedEvent>>),
     Rows(Rc<(Rc<PageLease>, Vec<EventRow>)>),
+    Messages(u32, Arc<str>),
     Held(Rc<PageLease>),
 }
 
 impl KeptPage {
     fn is_empty(&self) -> bool {
-        match self {
-            Self::Events(events) => events.is_empty(),
-            Self::Rows(rows) => rows.1.is_empty(),
-            Self::Held(lease) => lease.count == 0,
-        }
+        self.len() == 0
     }
 
     fn len(&self) -> u64 {
         match self {
             Self::Events(events) => events.len() as u64,
             Self::Rows(rows) => rows.1.len() as u64,
+            Self::Messages(count, _) => u64::from(*count),
             Self::Held(lease) => u64::from(lease.count),
         }
     }
@@ -223,6 +221,7 @@ impl KeptPage {
                 let (lease, rows) = rows.as_ref();
                 Page::Rows { page: lease.page, rows: rows.clone() }
             }
+            Self::Messages(count, json) => Page::Messages { count: *count, json: Arc::clone(json) },
             Self::Held(lease) => Page::Held { page: lease.page, count: lease.count },
         }
     }
@@ -513,6 +512,7 @@ impl Engine {
                 let lease = PageLease::new(page, rows.len() as u32, &self.released);
                 KeptPage::Rows(Rc::new((lease, rows)))
             }
+            Page::Messages { count, json } => KeptPage::Messages(count, json),
             Page::Held { page, count } => {
                 KeptPage::Held(PageLease::new(page, count, &self.released))
             }

@@ -290,6 +290,8 @@ pub struct StreamLoad {
     pub limit: u32,
     /// Whether the payloads stay in the host.
     pub held: bool,
+    /// Whether the events are wanted whole. If not, [`Page::Messages`] will do.
+    pub whole: bool,
 }
 
 /// Where a read of a stream ends.
@@ -444,6 +446,14 @@ pub enum Page {
         /// The events.
         rows: Vec<EventRow>,
     },
+    /// Types and payloads alone, to be folded: the text of a JSON array of objects with `type` and
+    /// `data`, in this order.
+    Messages {
+        /// Number of events in it.
+        count: u32,
+        /// The text.
+        json: Arc<str>,
+    },
     /// The host has them.
     Held {
         /// The host's number for the page.
@@ -460,7 +470,7 @@ impl Page {
         match self {
             Self::Events(events) => events.len(),
             Self::Rows { rows, .. } => rows.len(),
-            Self::Held { count, .. } => *count as usize,
+            Self::Messages { count, .. } | Self::Held { count, .. } => *count as usize,
         }
     }
 

@@ -5,10 +5,12 @@
 //! attributes apply; tagging attributes don't, for the tag is a column of its own.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use serde::de::{
-    self, DeserializeOwned, DeserializeSeed, EnumAccess, IgnoredAny, VariantAccess, Visitor,
+    self, DeserializeOwned, DeserializeSeed, EnumAccess, IgnoredAny, MapAccess, SeqAccess,
+    Unexpected, VariantAccess, Visitor,
 };
 use serde::ser::{self, Impossible, Serialize, SerializeStructVariant, SerializeTupleVariant};
 use serde_json::Error;
@@ -27,24 +29,38 @@ pub(crate) fn to_variant<T: Serialize>(value: &T) -> Result<(Arc<str>, Arc<str>)
 /// # Errors
 /// If the enum has no such variant or the data does not fit it.
 pub(crate) fn from_variant<T: DeserializeOwned>(name: &str, data: &str) -> Result<T, Error> {
-    T::deserialize(VariantDeserializer { name, data })
+    let mut json = serde_json::Deserializer::from_str(data);
+    let value = T::deserialize(Tagged { name, data: &mut json })?;
+    json.end()?;
+    Ok(value)
 }
 
-struct VariantDeserializer<'a> {
-    name: &'a str,
-    data: &'a str,
+/// Gives `each` the values of an enum that are written as a JSON array of objects with `type` and
+/// `data`, in this order.
+///
+/// # Errors
+/// If the text is no such array, or one of the values is not of the enum. Those before it have been
+/// given.
+pub(crate) fn for_each_variant<T: DeserializeOwned>(
+    json: &str,
+    each: impl FnMut(T),
+) -> Result<(), Error> {
+    let mut json = serde_json::Deserializer::from_str(json);
+    let array = ForEach { each, name: String::new(), values: PhantomData };
+    de::Deserializer::deserialize_seq(&mut json, array)?;
+    json.end()
 }
 
-impl<'a> VariantDeserializer<'a> {
-    fn json(&self) -> serde_json::Deserializer<serde_json::de::StrRead<'a>> {
-        serde_json::Deserializer::from_str(self.data)
-    }
+/// Reads a value's data when its type is known.
+struct Tagged<'n, D> {
+    name: &'n str,
+    data: D,
 }
 
-impl<'de> de::Deserializer<'de> for VariantDeserializer<'de> {
-    type Error = Error;
+impl<'de, D: de::Deserializer<'de>> de::Deserializer<'de> for Tagged<'_, D> {
+    type Error = D::Error;
 
-    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, D::Error> {
         Err(de::Error::custom("expected an enum with one variant per type"))
     }
 
@@ -53,7 +69,7 @@ impl<'de> de::Deserializer<'de> for VariantDeserializer<'de> {
         _: &'static str,
         _: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Error> {
+    ) -> Result<V::Value, D::Error> {
         visitor.visit_enum(self)
     }
 
@@ -63,48 +79,157 @@ impl<'de> de::Deserializer<'de> for VariantDeserializer<'de> {
     }
 }
 
-impl<'de> EnumAccess<'de> for VariantDeserializer<'de> {
-    type Error = Error;
+impl<'de, D: de::Deserializer<'de>> EnumAccess<'de> for Tagged<'_, D> {
+    type Error = D::Error;
     type Variant = Self;
 
-    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), Error> {
-        let name = de::value::StrDeserializer::<Error>::new(self.name);
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), D::Error> {
+        let name = de::value::StrDeserializer::<D::Error>::new(self.name);
         Ok((seed.deserialize(name)?, self))
     }
 }
 
-impl<'de> VariantAccess<'de> for VariantDeserializer<'de> {
-    type Error = Error;
+impl<'de, D: de::Deserializer<'de>> VariantAccess<'de> for Tagged<'_, D> {
+    type Error = D::Error;
 
-    fn unit_variant(self) -> Result<(), Error> {
-        let mut json = self.json();
-        <IgnoredAny as serde::Deserialize>::deserialize(&mut json)?;
-        json.end()
+    fn unit_variant(self) -> Result<(), D::Error> {
+        <IgnoredAny as serde::Deserialize>::deserialize(self.data).map(drop)
     }
 
-    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Error> {
-        let mut json = self.json();
-        let value = seed.deserialize(&mut json)?;
-        json.end()?;
-        Ok(value)
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, D::Error> {
+        seed.deserialize(self.data)
     }
 
-    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Error> {
-        let mut json = self.json();
-        let value = de::Deserializer::deserialize_tuple(&mut json, len, visitor)?;
-        json.end()?;
-        Ok(value)
+    fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, D::Error> {
+        self.data.deserialize_tuple(len, visitor)
     }
 
     fn struct_variant<V: Visitor<'de>>(
         self,
         fields: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Error> {
-        let mut json = self.json();
-        let value = de::Deserializer::deserialize_struct(&mut json, "", fields, visitor)?;
-        json.end()?;
-        Ok(value)
+    ) -> Result<V::Value, D::Error> {
+        self.data.deserialize_struct("", fields, visitor)
+    }
+}
+
+/// Reads the array of [`for_each_variant`].
+struct ForEach<T, F> {
+    each: F,
+    /// The type of the value that is being read.
+    name: String,
+    values: PhantomData<T>,
+}
+
+impl<'de, T: DeserializeOwned, F: FnMut(T)> Visitor<'de> for ForEach<T, F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of objects with type and data")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut values: A) -> Result<(), A::Error> {
+        while let Some(value) =
+            values.next_element_seed(TypeAndData { name: &mut self.name, value: PhantomData })?
+        {
+            (self.each)(value);
+        }
+        Ok(())
+    }
+}
+
+/// Reads one object of the array.
+struct TypeAndData<'n, T> {
+    name: &'n mut String,
+    value: PhantomData<T>,
+}
+
+impl<'de, T: DeserializeOwned> DeserializeSeed<'de> for TypeAndData<'_, T> {
+    type Value = T;
+
+    fn deserialize<D: de::Deserializer<'de>>(self, json: D) -> Result<T, D::Error> {
+        json.deserialize_map(self)
+    }
+}
+
+impl<'de, T: DeserializeOwned> Visitor<'de> for TypeAndData<'_, T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with type and data")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<T, A::Error> {
+        members.next_key_seed(Key("type"))?.ok_or_else(|| de::Error::missing_field("type"))?;
+        members.next_value_seed(Name(self.name))?;
+        members.next_key_seed(Key("data"))?.ok_or_else(|| de::Error::missing_field("data"))?;
+        let value = members.next_value_seed(Data { name: self.name, value: PhantomData })?;
+        match members.next_key::<IgnoredAny>()? {
+            None => Ok(value),
+            Some(_) => Err(de::Error::custom("expected nothing but type and data")),
+        }
+    }
+}
+
+/// Reads the key it names.
+struct Key(&'static str);
+
+impl<'de> DeserializeSeed<'de> for Key {
+    type Value = ();
+
+    fn deserialize<D: de::Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_identifier(self)
+    }
+}
+
+impl Visitor<'_> for Key {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the key {}", self.0)
+    }
+
+    fn visit_str<E: de::Error>(self, key: &str) -> Result<(), E> {
+        if key == self.0 { Ok(()) } else { Err(de::Error::invalid_value(Unexpected::Str(key), &self)) }
+    }
+}
+
+/// Reads a type into a buffer that is used again and again.
+struct Name<'n>(&'n mut String);
+
+impl<'de> DeserializeSeed<'de> for Name<'_> {
+    type Value = ();
+
+    fn deserialize<D: de::Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Name<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a type")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<(), E> {
+        self.0.clear();
+        self.0.push_str(name);
+        Ok(())
+    }
+}
+
+/// Reads the data of a value of this type.
+struct Data<'n, T> {
+    name: &'n str,
+    value: PhantomData<T>,
+}
+
+impl<'de, T: DeserializeOwned> DeserializeSeed<'de> for Data<'_, T> {
+    type Value = T;
+
+    fn deserialize<D: de::Deserializer<'de>>(self, data: D) -> Result<T, D::Error> {
+        T::deserialize(Tagged { name: self.name, data })
     }
 }
 
@@ -332,6 +457,31 @@ mod tests {
             assert_eq!((&*found_name, &*found_data), (name, data));
             assert_eq!(from_variant::<Event>(&found_name, &found_data).unwrap(), event);
         }
+    }
+
+    #[test]
+    fn an_array_of_types_and_data_is_read_one_by_one() {
+        let read = |json: &str| {
+            let mut events = Vec::new();
+            let result = for_each_variant::<Event>(json, |event| events.push(event));
+            (events.len(), result.is_ok())
+        };
+        let cancelled = r#"{"type":"called-off","data":{}}"#;
+        let moved = r#"{ "type" : "Moved" , "data" : {"start":5} }"#;
+        let named = r#"{"type":"\u0042ooked","data":{"doctor":"7","minutes":1}}"#;
+        assert_eq!(read("[]"), (0, true));
+        assert_eq!(read(&format!("[{cancelled},\n{moved},\n{named}]")), (3, true));
+        for broken in [
+            r#"{"type":"Lost","data":{}}"#,
+            r#"{"data":{},"type":"called-off"}"#,
+            r#"{"type":"called-off"}"#,
+            r#"{"type":"called-off","data":{},"more":1}"#,
+            r#"{"type":"Moved","data":{"start":"#,
+            "5",
+        ] {
+            assert_eq!(read(&format!("[{moved},\n{broken},\n{moved}]")), (1, false), "{broken}");
+        }
+        assert_eq!(read(&format!("[{moved}] 5")), (1, false));
     }
 
     #[test]

@@ -305,6 +305,7 @@ impl Engine {
             until: Until::End,
             limit: self.config.page_limit,
             held,
+            whole: false,
         });
         let query = (!task.query.is_none()).then(|| QueryLoad {
             query: task.query.clone(),
@@ -514,7 +515,7 @@ impl Engine {
                     event_type: &row.event_type,
                     data: &row.data,
                 })),
-                KeptPage::Held(_) => {
+                KeptPage::Messages(..) | KeptPage::Held(_) => {
                     let reason = "the host kept the events of a native domain".into();
                     return self.finish_command(id, Err(CommandError::DomainFailed { reason }));
                 }
@@ -843,6 +844,7 @@ impl Engine {
                         });
                         native.fold(state, &mut texts)
                     }
+                    KeptPage::Messages(_, json) => native.fold_json(state, json),
                     KeptPage::Held(_) => {
                         Err((0, "the host kept the events of a native domain".into()))
                     }

@@ -181,6 +181,7 @@ impl Engine {
             until: task.until(),
             limit: self.config.page_limit,
             held: matches!(self.domain(task.aggregate), Domain::Hosted),
+            whole: task.events.is_some(),
         };
         let serial = task.serial;
         self.wishes.push(LoadWish {

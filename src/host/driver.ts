@@ -11,6 +11,7 @@ import {
   type Commit,
   type CommitEvent,
   type Facts,
+  type Messages,
   type Query,
   type StorageAdapter,
   StorageFailure,
@@ -118,6 +119,9 @@ interface SubscriptionTask {
 
 type Task = CommandTask | StateTask | SubscriptionTask;
 
+/** Whole events; of those that are only folded, types and payloads are enough. */
+type Page = StoredEvent[] | Messages;
+
 /** The engine's number for the state that `initial` gives. */
 const INITIAL = 0;
 
@@ -135,7 +139,7 @@ export class Driver {
   readonly #tasks = new Map<number, Task>();
   #lastTask = 0;
   readonly #states = new Map<number, unknown>();
-  readonly #pages = new Map<number, StoredEvent[]>();
+  readonly #pages = new Map<number, Page>();
   /** The store each page was read from: it may be replaced before the page is used. */
   readonly #epochs = new Map<number, string>();
   #lastPage = 0;
@@ -413,7 +417,7 @@ export class Driver {
         break;
       case "events": {
         const task = this.#tasks.get(output.task) as SubscriptionTask | undefined;
-        task?.input.onEvents(this.#pages.get(output.page)!, this.#epochs.get(output.page)!);
+        task?.input.onEvents(this.#events(output.page), this.#epochs.get(output.page)!);
         break;
       }
       case "subscription-ended": {
@@ -466,7 +470,7 @@ export class Driver {
       const state = this.#toState(task.input.aggregate, result.state);
       const { commit, commandId, duplicate, revision, durability } = result;
       const appended = commit !== null && !duplicate ? recorded(task.commit!, commit) : [];
-      const events = duplicate ? result.pages.flatMap((page) => this.#pages.get(page)!) : appended;
+      const events = duplicate ? result.pages.flatMap((page) => this.#events(page)) : appended;
       task.resolve({ commandId, duplicate, revision, durability, commit, state, events });
     } catch (error) {
       task.reject(toAnnalsError(error));
@@ -480,7 +484,7 @@ export class Driver {
     if (isError(result)) return task.reject(this.#toError(result, task.failure));
     try {
       const state = this.#toState(task.input.aggregate, result.state);
-      const events = result.pages.flatMap((page) => this.#pages.get(page)!);
+      const events = result.pages.flatMap((page) => this.#events(page));
       task.resolve({ state, revision: result.revision, events });
     } catch (error) {
       task.reject(toAnnalsError(error));
@@ -512,22 +516,34 @@ export class Driver {
     return handle === INITIAL ? toState(functions.initial()) : this.#states.get(handle);
   }
 
+  /** The events of a page that was read whole. */
+  #events(page: number): StoredEvent[] {
+    return this.#pages.get(page) as StoredEvent[];
+  }
+
   #fold({ task: number, aggregate, from, into, page }: Output & { kind: "fold" }): void {
     const functions = this.#aggregates[aggregate]!.functions!;
     const events = this.#pages.get(page)!;
+    const messages = isMessages(events) ? parseMessages(events) : null;
+    const count = isMessages(events) ? events.count : events.length;
     let index = 0;
+    let type = "";
     try {
       let state = this.#stateOf(functions, from);
-      for (; index < events.length; index += 1) {
-        const { type, data } = events[index]!;
-        state = evolve(functions, state, { type, data: JSON.parse(data) as unknown });
-        // Those in between are nobody's but `evolve`'s.
-        if (index === events.length - 1) this.#states.set(into, toState(state));
+      for (; index < count; index += 1) {
+        const event = messages === null ? (events as StoredEvent[])[index]! : messages[index];
+        if (event === undefined) throw new Error("its text is not JSON");
+        ({ type } = event);
+        const data = messages === null ? (JSON.parse(event.data as string) as unknown) : event.data;
+        state = evolve(functions, state, { type, data });
       }
+      // Those in between are nobody's but `evolve`'s.
+      index -= 1;
+      this.#states.set(into, toState(state));
     } catch (error) {
       const task = this.#tasks.get(number);
       if (task !== undefined && task.kind !== "subscription") task.failure = error;
-      const reason = `${events[index]!.type}: ${reasonOf(error)}`;
+      const reason = `${type}: ${reasonOf(error)}`;
       this.#input(new Writer().word(7).word(number).word(1).word(index).str(reason));
       return;
     }
@@ -591,7 +607,7 @@ export class Driver {
     if (others === null) return [];
     const { aggregate, id } = task.input;
     for (const page of others.pages) {
-      for (const event of this.#pages.get(page)!) {
+      for (const event of this.#events(page)) {
         if (event.aggregateType === aggregate.type && event.aggregateId === id) continue;
         const stream = { type: event.aggregateType, id: event.aggregateId };
         found.push({ type: event.type, data: JSON.parse(event.data) as unknown, stream });
@@ -682,7 +698,8 @@ export class Driver {
               const { held, aggregateType, aggregateId } = body.streams[index]!;
               // Rows carry their stream once, for all.
               message.option(held ? null : aggregateType, () => message.str(aggregateType).str(aggregateId));
-              this.#writePage(message, events, held, true);
+              if (held || !isMessages(events)) this.#writePage(message, events, held, true);
+              else message.word(2).word(events.count).str(events.json);
               message.number(revision).flag(more);
             });
             message.word(loaded.queries.length);
@@ -703,11 +720,12 @@ export class Driver {
     }
   }
 
-  #writePage(message: Writer, events: StoredEvent[], held: boolean, ofOneStream: boolean): void {
+  #writePage(message: Writer, events: Page, held: boolean, ofOneStream: boolean): void {
     this.#lastPage = (this.#lastPage + 1) % 0x1_0000_0000;
     this.#pages.set(this.#lastPage, events);
     message.word(held ? 0 : 1).word(this.#lastPage);
-    if (held) message.word(events.length);
+    if (isMessages(events)) message.word(events.count);
+    else if (held) message.word(events.length);
     else writeRows(message, events, ofOneStream);
   }
 
@@ -780,6 +798,32 @@ export function isoTime(millis: number): string {
     lastTime = millis;
   }
   return lastIso;
+}
+
+function isMessages(page: Page): page is Messages {
+  return !Array.isArray(page);
+}
+
+/** If one is broken, those before it. */
+function parseMessages({ count, json }: Messages): Message[] {
+  try {
+    const all = JSON.parse(json) as Message[];
+    if (all.length === count) return all;
+  } catch {
+    // Found below.
+  }
+  const found: Message[] = [];
+  let text = "";
+  for (const piece of json.slice(1, -1).split(",\n")) {
+    text += text === "" ? piece : `,\n${piece}`;
+    try {
+      found.push(JSON.parse(text) as Message);
+      text = "";
+    } catch {
+      // Its data has this separator too, or is broken.
+    }
+  }
+  return found;
 }
 
 /** The events of a commit as the store has them. */

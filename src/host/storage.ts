@@ -167,6 +167,8 @@ export interface StreamLoad {
   readonly untilTime: string | null;
   /** … but no more than this. */
   readonly limit: number;
+  /** Whether the events are wanted whole. If not, {@link Messages} will do. */
+  readonly whole: boolean;
 }
 
 export interface QueryLoad {
@@ -183,8 +185,19 @@ export interface Loaded {
   readonly head: number;
 }
 
+/** Types and payloads of events in order: all that a state is made of. */
+export interface Messages {
+  /** Number of events. */
+  readonly count: number;
+  /**
+   * The text of a JSON array of objects with `type` and `data`, in this order. Its elements are
+   * separated by a comma and a line feed, so that one that is broken can be told from the others.
+   */
+  readonly json: string;
+}
+
 export interface StreamSlice {
-  readonly events: StoredEvent[];
+  readonly events: StoredEvent[] | Messages;
   /** Number of events in the stream at that moment. */
   readonly revision: number;
   /** Whether `limit` left out events that the request asked for. */

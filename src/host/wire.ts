@@ -337,6 +337,7 @@ export interface WireStreamLoad {
   readonly untilTime: number | null;
   readonly limit: number;
   readonly held: boolean;
+  readonly whole: boolean;
 }
 
 export interface WireError {
@@ -546,5 +547,6 @@ function readStreamLoad(reader: Reader): WireStreamLoad {
     untilTime: until === 2 ? reader.time() : null,
     limit: reader.word(),
     held: reader.flag(),
+    whole: reader.flag(),
   };
 }

@@ -246,7 +246,7 @@ fn whole(pages: impl IntoIterator<Item = Page>) -> Vec<RecordedEvent> {
         .into_iter()
         .flat_map(|page| match page {
             Page::Events(events) => events,
-            Page::Rows { .. } | Page::Held { .. } => Vec::new(),
+            Page::Rows { .. } | Page::Messages { .. } | Page::Held { .. } => Vec::new(),
         })
         .collect()
 }

@@ -79,7 +79,9 @@ impl Hosted {
         match page {
             Page::Events(events) => events.clone(),
             Page::Held { page, .. } => self.pages[page].clone(),
-            Page::Rows { .. } => unreachable!("the simulated store gives whole events"),
+            Page::Rows { .. } | Page::Messages { .. } => {
+                unreachable!("the simulated store gives whole events")
+            }
         }
     }
 

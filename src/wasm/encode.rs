@@ -154,6 +154,7 @@ fn load(writer: &mut Writer, load: &Load) {
         }
         writer.word(load.limit);
         writer.flag(load.held);
+        writer.flag(load.whole);
     });
     writer.list(&load.queries, |writer, load| {
         query(writer, &load.query);
@@ -293,7 +294,7 @@ fn state(writer: &mut Writer, state: &State) {
 fn page(writer: &mut Writer, page: &Page) {
     match page {
         Page::Held { page, .. } | Page::Rows { page, .. } => writer.word(page.0),
-        Page::Events(_) => unreachable!("JavaScript keeps its pages"),
+        Page::Events(_) | Page::Messages { .. } => unreachable!("JavaScript keeps its pages"),
     }
 }
 

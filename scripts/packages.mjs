@@ -55,6 +55,23 @@ export async function installAside(name, version) {
   return folder;
 }
 
+const bundlers = {
+  "@rollup/plugin-node-resolve": "16.0.3",
+  rollup: "4.68.7",
+  vite: "8.3.8",
+  webpack: "5.112.2",
+};
+
+/** The bundlers that browser tests bundle the package with; returns each one's folder by its name. */
+export async function setUpBundlers() {
+  const named = Object.entries(bundlers).map(([name, version]) => `${name} ${version}`);
+  const folders = {};
+  await step(`bundlers for the browser tests: ${named.join(", ")}`, async () => {
+    for (const [name, version] of Object.entries(bundlers)) folders[name] = await installAside(name, version);
+  });
+  return folders;
+}
+
 // The newest long-term release; the npm registry has its Linux builds as packages.
 const newerNodeVersion = "24.21.0";
 
@@ -95,6 +112,29 @@ export async function setUpBetterSqlite3() {
     return missing.length > 0
       ? `left out: no built one could be downloaded, and compiling wants ${missing.join(", ")}`
       : "left out: it could neither be downloaded nor compiled";
+  });
+}
+
+/**
+ * What the benchmarks compare with, in benches/node_modules. Not by `npm ci`, which wants the lock
+ * file to name every platform's packages, also those that a mirror of the registry may lack.
+ */
+export async function setUpPeers() {
+  const folder = inRoot("benches");
+  const env = { npm_config_local_prefix: folder };
+  await step("peers for the benchmarks", async () => {
+    const files = ["package.json", "package-lock.json"].map((name) => readFile(path.join(folder, name), "utf8"));
+    const key = hash(...(await Promise.all(files)), process.platform, process.arch);
+    return unlessUpToDate("peers", key, ["benches/node_modules/.package-lock.json"], async () => {
+      const args = ["install", "--no-save", "--ignore-scripts", ...quiet, "--prefer-offline"];
+      await npm(args, { cwd: folder, env, limit: 15 * minutes });
+    });
+  });
+  await step("native part of sqlite3, which Emmett uses", async () => {
+    const sqlite3 = path.join(folder, "node_modules/sqlite3");
+    const works = () => tryRun(process.execPath, ["-e", `require(${JSON.stringify(sqlite3)})`]);
+    if ((await works()) !== undefined) return "up to date";
+    await npm(["rebuild", "sqlite3"], { cwd: folder, env: { ...env, ...nodeHeaders() }, limit: 15 * minutes });
   });
 }
 

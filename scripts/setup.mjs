@@ -2,7 +2,7 @@
 
 import { setUpBrowser } from "./browser.mjs";
 import { setUpBuild } from "./build.mjs";
-import { setUpBetterSqlite3, setUpNewerNode } from "./packages.mjs";
+import { setUpBetterSqlite3, setUpBundlers, setUpNewerNode } from "./packages.mjs";
 import { main } from "./shell.mjs";
 import { setUpLinters } from "./toolchain.mjs";
 
@@ -12,4 +12,5 @@ await main(async () => {
   await setUpBetterSqlite3();
   await setUpNewerNode();
   await setUpBrowser();
+  await setUpBundlers();
 });

@@ -10,7 +10,7 @@ import { build, buildSimulation, setUpBuild } from "./build.mjs";
 import { checkCoreTree } from "./core-tree.mjs";
 import { checkLicences } from "./licences.mjs";
 import { checkPackage } from "./package-check.mjs";
-import { setUpBetterSqlite3, setUpNewerNode, setUpPackages } from "./packages.mjs";
+import { setUpBetterSqlite3, setUpBundlers, setUpNewerNode, setUpPackages } from "./packages.mjs";
 import { Failure, elapsed, inRoot, listFiles, main, run, say, step } from "./shell.mjs";
 import { setUpCargo, setUpLinters } from "./toolchain.mjs";
 
@@ -73,7 +73,10 @@ async function setUp(needs) {
     await setUpBetterSqlite3();
     newerNode = await setUpNewerNode();
   }
-  if (needs.has("browser")) process.env.CHROME_PATH = await setUpBrowser();
+  if (needs.has("browser")) {
+    process.env.CHROME_PATH = await setUpBrowser();
+    await setUpBundlers();
+  }
   say("Checks");
   return tools;
 }

@@ -32,12 +32,30 @@ use words::{Reader, Writer};
 
 /// Exports a domain written in Rust, as the module's `createCore`.
 ///
-/// ```ignore
-/// annals::export_domain!(Appointment);
+/// # The last line of a domain's crate
+///
+/// ```
+/// # #[derive(serde::Serialize, serde::Deserialize)]
+/// # enum Visit { Counted {} }
+/// # struct Visits;
+/// # impl annals::Aggregate for Visits {
+/// #     const TYPE: &'static str = "Visits";
+/// #     type State = u32;
+/// #     type Command = Visit;
+/// #     type Event = Visit;
+/// #     type Refusal = Visit;
+/// #     fn initial() -> u32 { 0 }
+/// #     fn decide(_: &u32, _: &Visit, _: &annals::Context<'_>) -> Result<Vec<Visit>, Visit> {
+/// #         Ok(vec![Visit::Counted {}])
+/// #     }
+/// #     fn evolve(count: u32, _: &Visit) -> u32 { count + 1 }
+/// # }
+/// // `Visits` is an aggregate; more are named after it, with commas.
+/// annals::export_domain!(Visits);
 /// ```
 ///
 /// Build the crate as a `cdylib` with the feature `annals/wasm` and run wasm-bindgen on it; the
-/// application gives the result to `Engine.open` of `annals/slim`.
+/// application gives the result to `Engine.open` of `annals/slim`. `www/clinic` is such a crate.
 #[macro_export]
 macro_rules! export_domain {
     ($($aggregate:ty),+ $(,)?) => {

@@ -2,23 +2,25 @@
 // the engine's code is there once.
 
 import assert from "node:assert/strict";
-import { cp, mkdir, readdir, writeFile } from "node:fs/promises";
+import { cp, mkdir, readFile, readdir, symlink, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import path from "node:path";
 import { after, before, test } from "node:test";
 import { pathToFileURL } from "node:url";
 import { build } from "esbuild";
-import { installAside } from "../../scripts/packages.mjs";
+import { setUpBundlers } from "../../scripts/packages.mjs";
 import { serve } from "../../scripts/serve.mjs";
-import { launch } from "../support/engine-browser.mjs";
+import { inRoot, run } from "../../scripts/shell.mjs";
+import { launch, patience } from "../support/browser.mjs";
 import { installPackage } from "../support/installed-package.mjs";
 
-const versions = { vite: "8.3.8", webpack: "5.112.2" };
-
+let folders;
 let project;
 let browser;
 
 before(async () => {
+  // A step of the set-up as well: whatever runs this file alone has them too.
+  folders = await setUpBundlers();
   project = await installPackage();
   browser = await launch();
 });
@@ -28,9 +30,8 @@ after(async () => {
 });
 
 /** A bundler that is installed beside the repository's packages. */
-async function bundler(name) {
-  const folder = await installAside(name, versions[name]);
-  const main = createRequire(path.join(folder, "package.json")).resolve(name);
+function bundler(name) {
+  const main = createRequire(path.join(folders[name], "package.json")).resolve(name);
   return import(pathToFileURL(main).href);
 }
 
@@ -66,6 +67,7 @@ async function check(name, { source, bundle, codes }) {
   const context = await browser.newContext();
   try {
     const page = await context.newPage();
+    page.setDefaultTimeout(patience);
     const fetched = [];
     const errors = [];
     page.on("request", (request) => fetched.push(request.url()));
@@ -97,12 +99,15 @@ async function withEsbuild({ root, main, dist }, options) {
   await writeFile(path.join(dist, "index.html"), html("main.js"));
 }
 
-test("esbuild: the engine's code is copied beside the bundle", () =>
+test("esbuild: the README's commands copy the engine's code beside the bundle", () =>
   check("esbuild-copy", {
     source: application("annals"),
-    async bundle(places) {
-      await withEsbuild(places);
-      await cp(path.join(project.folder, "node_modules/annals/annals.wasm"), path.join(places.dist, "annals.wasm"));
+    async bundle({ root, dist }) {
+      const [, commands] = /```sh\n(esbuild [\s\S]*?)```/.exec(await readFile(inRoot("README.md"), "utf8"));
+      await symlink(path.join(project.folder, "node_modules"), path.join(root, "node_modules"));
+      const bin = inRoot("node_modules/.bin");
+      await run("sh", ["-ec", commands], { cwd: root, env: { PATH: [bin, process.env.PATH].join(path.delimiter) } });
+      await writeFile(path.join(dist, "index.html"), html("main.js"));
     },
     codes: 1,
   }));
@@ -140,6 +145,7 @@ test("Vite: the default entry works from source, before any bundling", async () 
   try {
     await server.listen();
     const page = await context.newPage();
+    page.setDefaultTimeout(patience);
     await page.goto(server.resolvedUrls.local[0]);
     await page.waitForFunction(() => document.title !== "…");
     assert.equal(await page.title(), "true,already-booked");
@@ -148,6 +154,30 @@ test("Vite: the default entry works from source, before any bundling", async () 
     await server.close();
   }
 });
+
+async function withRollup({ main, dist }) {
+  const { rollup } = await bundler("rollup");
+  const { default: nodeResolve } = await bundler("@rollup/plugin-node-resolve");
+  const warnings = [];
+  const bundle = await rollup({ input: main, plugins: [nodeResolve()], onwarn: ({ message }) => warnings.push(message) });
+  await bundle.write({ dir: dist, format: "es" });
+  await bundle.close();
+  assert.deepEqual(warnings, []);
+  await writeFile(path.join(dist, "index.html"), html("main.js"));
+}
+
+test("rollup: the engine's code is copied beside the bundle", () =>
+  check("rollup-copy", {
+    source: application("annals"),
+    async bundle(places) {
+      await withRollup(places);
+      await cp(path.join(project.folder, "node_modules/annals/annals.wasm"), path.join(places.dist, "annals.wasm"));
+    },
+    codes: 1,
+  }));
+
+test("rollup: the inline entry is one file", () =>
+  check("rollup-inline", { source: application("annals/inline"), bundle: withRollup, codes: 0 }));
 
 test("webpack: the default entry needs no configuration", async () => {
   const { default: webpack } = await bundler("webpack");

@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";
-import { launch, openPage, serveEnginePage } from "../support/engine-browser.mjs";
+import { launch } from "../support/browser.mjs";
+import { openPage, serveEnginePage } from "../support/engine-browser.mjs";
 
 let server;
 let browser;

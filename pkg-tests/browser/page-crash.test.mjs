@@ -1,10 +1,8 @@
 // What the demo's users may rely on when a page is closed in the middle, and when tabs race.
 
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import path from "node:path";
 import { after, afterEach, before, beforeEach, test } from "node:test";
+import { failureOf, temporaryProfile } from "../support/browser.mjs";
 import { startDemo } from "../support/demo.mjs";
 
 let demo;
@@ -47,8 +45,6 @@ async function equip(page) {
       }
       return events;
     };
-    /** Waits for a moment that is the same in all tabs. */
-    window.waitUntil = (time) => new Promise((resolve) => setTimeout(resolve, time - Date.now()));
   }, midnight);
   return page;
 }
@@ -71,8 +67,9 @@ function checkLog(events) {
  */
 async function endInTheMiddle(page, end) {
   const acknowledged = new Map();
+  const failure = failureOf(page);
   let enough;
-  const closing = new Promise((resolve) => (enough = resolve));
+  const reached = new Promise((resolve) => (enough = resolve));
   // Kept outside the page, which will not be there to be asked.
   await page.exposeFunction("acknowledge", (id, commandId) => {
     acknowledged.set(id, [...(acknowledged.get(id) ?? []), commandId]);
@@ -91,7 +88,7 @@ async function endInTheMiddle(page, end) {
     };
     for (let index = 0; index < 1000; index += 1) void one(index);
   });
-  await closing;
+  await Promise.race([reached, failure]);
   await end();
   return acknowledged;
 }
@@ -115,74 +112,58 @@ test("a page closed in the middle of 1,000 bookings has lost none that was ackno
 });
 
 test("a browser killed in the middle of 1,000 bookings has lost none that was acknowledged", async () => {
-  const profile = await mkdtemp(path.join(tmpdir(), "annals-"));
+  const profile = await temporaryProfile();
   try {
-    const killed = await demo.mortal(profile);
+    const killed = await demo.mortal(profile.folder);
     const acknowledged = await endInTheMiddle(await equip(await killed.tab()), () => killed.kill());
-    const reopened = await demo.mortal(profile);
+    const reopened = await demo.mortal(profile.folder);
     try {
       checkAcknowledged(acknowledged, await (await equip(await reopened.tab())).evaluate(() => wholeLog()));
     } finally {
       await reopened.kill();
     }
   } finally {
-    await rm(profile, { recursive: true, force: true, maxRetries: 5 });
+    await profile.remove();
   }
 });
 
-test("of two tabs that race for one appointment exactly one wins, each time", async () => {
+/**
+ * In each round two tabs give one booking each at the same time: `booking` says which, as its id and
+ * the arguments of `bookingAt`. Returns what came of them, round by round, after a look at the log:
+ * each round has one winner in it, whichever tab is asked.
+ */
+async function race(booking) {
   const tabs = [await tab(), await tab()];
-  const rounds = 30;
-  const start = Date.now() + 300;
-  const found = await Promise.all(
-    tabs.map((page, own) =>
-      page.evaluate(
-        async ([own, rounds, start]) => {
-          const outcomes = [];
-          for (let round = 0; round < rounds; round += 1) {
-            await waitUntil(start + round * 40);
-            const booking = bookingAt(`d-${own}`, `r-${own}`, round * 20, 20);
-            const { ok, refusal } = await give(`raced-${round}`, booking);
-            outcomes.push(ok ? "won" : refusal.code);
-          }
-          return outcomes;
-        },
-        [own, rounds, start],
-      ),
-    ),
-  );
-  for (let round = 0; round < rounds; round += 1) {
-    assert.deepEqual(found.map((outcomes) => outcomes[round]).sort(), ["already-booked", "won"], `round ${round}`);
+  const rounds = [];
+  while (rounds.length < 30) {
+    const round = rounds.length;
+    const given = tabs.map((page, own) =>
+      page.evaluate(async ([id, ...wanted]) => {
+        const { ok, refusal } = await give(id, bookingAt(...wanted));
+        return ok ? "won" : refusal;
+      }, booking(own, round)),
+    );
+    rounds.push(await Promise.all(given));
   }
-  for (const page of tabs) assert.equal(checkLog(await page.evaluate(() => wholeLog())).size, rounds);
+  for (const page of tabs) assert.equal(checkLog(await page.evaluate(() => wholeLog())).size, rounds.length);
+  return rounds;
+}
+
+test("of two tabs that race for one appointment exactly one wins, each time", async () => {
+  const rounds = await race((own, round) => [`raced-${round}`, `d-${own}`, `r-${own}`, round * 20, 20]);
+  for (const [round, found] of rounds.entries()) {
+    const loser = found[1 - found.indexOf("won")];
+    assert.deepEqual(loser, { code: "already-booked", details: {} }, `round ${round}`);
+  }
 });
 
 test("of two tabs that race for one doctor's time exactly one wins, and the other is told by whom", async () => {
-  const tabs = [await tab(), await tab()];
-  const rounds = 30;
-  const start = Date.now() + 300;
-  const found = await Promise.all(
-    tabs.map((page, own) =>
-      page.evaluate(
-        async ([own, rounds, start]) => {
-          const outcomes = [];
-          for (let round = 0; round < rounds; round += 1) {
-            await waitUntil(start + round * 40);
-            const { ok, refusal } = await give(`${own}-${round}`, bookingAt("d-1", `r-${own}`, round * 20, 20));
-            outcomes.push(ok ? "won" : `${refusal.code} by ${refusal.details.by}`);
-          }
-          return outcomes;
-        },
-        [own, rounds, start],
-      ),
-    ),
-  );
-  for (let round = 0; round < rounds; round += 1) {
-    const outcomes = found.map((all) => all[round]);
-    const winner = outcomes.indexOf("won");
-    assert.equal(outcomes[1 - winner], `doctor-taken by ${winner}-${round}`, `round ${round}`);
+  const rounds = await race((own, round) => [`${own}-${round}`, "d-1", `r-${own}`, round * 20, 20]);
+  for (const [round, found] of rounds.entries()) {
+    const winner = found.indexOf("won");
+    const { code, details } = found[1 - winner];
+    assert.deepEqual([code, details.by], ["doctor-taken", `${winner}-${round}`], `round ${round}`);
   }
-  for (const page of tabs) assert.equal(checkLog(await page.evaluate(() => wholeLog())).size, rounds);
 });
 
 test("64 bookings at once for different times of one doctor all succeed", async () => {

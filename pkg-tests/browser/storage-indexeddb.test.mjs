@@ -96,15 +96,17 @@ test("IndexedDB: an append during which the store is cleared is told truthfully"
   for (let round = 0; round < 5; round++) {
     await open(tab, `cleared in flight ${round}`);
     const failure = tab.evaluate(async () => {
+      globalThis.appended = 0;
       for (let revision = 1; ; revision++) {
         const { code, mayBeApplied } =
           (await failureOf(() => subject.accept(commit("a-1", revision, [event()]))).catch(
             () => undefined,
           )) ?? {};
         if (code !== undefined) return `${code} ${mayBeApplied}`;
+        appended++;
       }
     });
-    await new Promise((resolve) => setTimeout(resolve, 20 + 7 * round));
+    await Promise.race([failure, tab.waitForFunction((count) => globalThis.appended >= count, 3 * round)]);
     await storage(tab, "clearDataForOrigin", { storageTypes: "indexeddb" });
     assert.match(await failure, /^(foreign-epoch false|storage-failed (true|false))$/);
   }

@@ -219,6 +219,35 @@ onEachStore("thousands of commands for as many streams in one tick are all done"
   assert.equal(checkLog(await logOf(engine)).size, 2000);
 });
 
+onEachStore("a command to which others are faster each time ends as contended, with nothing stored", async (place) => {
+  const rival = await place.open();
+  await rival.execute(appointment, "a-1", booking(), { issuedAt });
+  let [racing, lost] = [true, 0];
+  const storage = place.storage();
+  const append = async (...args) => {
+    if (racing) {
+      lost += 1;
+      await rival.execute(appointment, "a-1", retitling(`Title ${lost}`), { issuedAt });
+    }
+    return storage.append(...args);
+  };
+  const contested = new Proxy(storage, {
+    get: (_, name) => (name === "append" ? append : storage[name].bind(storage)),
+  });
+  const engine = await place.open({ storage: contested });
+  const given = [appointment, "a-1", confirmation, { issuedAt, commandId: id }];
+  await assert.rejects(engine.execute(...given), (error) => {
+    assert.deepEqual([error.code, error.details], ["contended", { stream: { type: "Appointment", id: "a-1" }, attempts: lost }]);
+    return true;
+  });
+  const log = await logOf(rival);
+  assert.deepEqual(log.map(({ type }) => type), ["AppointmentBooked", ...Array(lost).fill("AppointmentUpdated")]);
+  // It may be given again, and counts as new.
+  racing = false;
+  const { duplicate, revision } = await engine.execute(...given);
+  assert.deepEqual([duplicate, revision], [false, log.length + 1]);
+}, ["memory"]);
+
 onEachStore("a refusal is not decided on what was at hand when others were faster", async (place) => {
   const [one, two] = [await place.open(), await place.open()];
   await one.execute(appointment, "a-1", booking(), { issuedAt });

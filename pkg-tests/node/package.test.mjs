@@ -31,7 +31,7 @@ after(() => project?.remove());
 /** Runs a program in the project. */
 async function inProject(name, source, flags = []) {
   await writeFile(path.join(project.folder, name), source);
-  const { stdout, stderr } = await run(process.execPath, [...flags, name], { cwd: project.folder });
+  const { stdout, stderr } = await run(process.execPath, [...flags, name], { cwd: project.folder, timeout: 120_000 });
   return { stdout, stderr };
 }
 

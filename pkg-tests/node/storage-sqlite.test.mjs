@@ -1,32 +1,16 @@
 import assert from "node:assert/strict";
-import { fork, spawn } from "node:child_process";
-import { once } from "node:events";
 import { readFileSync, writeFileSync } from "node:fs";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { sqliteStorage } from "annals/sqlite";
 import { Subject, commit, enrol, event, until } from "../support/adapter-rules.mjs";
 import { fails } from "../support/expect.mjs";
+import { kill, messageFrom, start } from "../support/processes.mjs";
 import { drivers, temporaryFolder } from "../support/sqlite-drivers.mjs";
 
 test("there is a driver to test with", () => assert.notEqual(drivers.size, 0));
 
-const newerNode = process.env.ANNALS_NEWER_NODE;
-if (newerNode && !process.versions.sqlite) {
-  test("all this holds for node:sqlite, which this Node does not have", async () => {
-    const { NODE_TEST_CONTEXT: _, ...env } = {
-      ...process.env,
-      ANNALS_SQLITE_DRIVER: "node:sqlite",
-    };
-    const child = spawn(newerNode, [fileURLToPath(import.meta.url)], { env });
-    let output = "";
-    for (const stream of [child.stdout, child.stderr])
-      stream.on("data", (text) => (output += text));
-    const [code] = await once(child, "exit");
-    assert.equal(code, 0, output);
-    assert.match(output, /node:sqlite on disk/);
-  });
-}
+const script = fileURLToPath(new URL("../support/sqlite-worker.mjs", import.meta.url));
 
 const fast = { durability: "normal", pollInterval: 5 };
 
@@ -38,16 +22,22 @@ for (const [driver, open] of drivers) {
   });
 
   const rule = (name, run) =>
-    test(`${driver}: ${name}`, async () => {
+    test(`${driver}: ${name}`, { timeout: 120_000 }, async ({ signal }) => {
       const folder = temporaryFolder();
       const opened = [];
       const connect = () => {
         opened.push(open(folder.file));
         return opened.at(-1);
       };
+      const workers = [];
+      const worker = async () => {
+        workers.push(await start(script, [driver, folder.file], signal));
+        return workers.at(-1);
+      };
       try {
-        await run({ connect, file: folder.file });
+        await run({ connect, worker, file: folder.file });
       } finally {
+        for (const process of workers) await kill(process);
         for (const database of opened)
           if (database.open !== false && database.isOpen !== false) database.close();
         folder.remove();
@@ -152,13 +142,16 @@ for (const [driver, open] of drivers) {
   rule(
     "an append waits for the lock of others without stopping the process",
     async ({ connect }) => {
-      const subject = await Subject.open(sqliteStorage({ database: connect() }));
+      let tries = 0;
+      const database = watched(connect(), (_, sql) => (tries += sql === "BEGIN IMMEDIATE"));
+      const subject = await Subject.open(sqliteStorage({ database, busyTimeout: 60_000 }));
       const other = connect();
       other.exec("BEGIN IMMEDIATE");
       let asked = 0;
       const answer = subject.append([commit("a-1", 0, [event()])], () => asked++);
       assert.ok(answer instanceof Promise);
-      await new Promise((resolve) => setTimeout(resolve, 20));
+      const before = tries;
+      await until(() => tries > before + 2);
       assert.equal(asked, 0);
       assert.equal((await subject.slice("Appointment", "a-1")).revision, 0, "reads don't wait");
       other.exec("ROLLBACK");
@@ -219,10 +212,9 @@ for (const [driver, open] of drivers) {
       [{ code: "SQLITE_BUSY" }, { code: "storage-busy", mayBeApplied: false, retryable: true }],
     ]) {
       let failing = false;
-      const database = failingCommits(
-        connect(),
-        () => failing && Object.assign(new Error("disk trouble"), trouble),
-      );
+      const database = watched(connect(), (_, sql) => {
+        if (failing && sql === "COMMIT") throw Object.assign(new Error("disk trouble"), trouble);
+      });
       const subject = await Subject.open(sqliteStorage({ database }));
       const { revision } = await subject.slice("Appointment", "a-1");
       const sent = commit("a-1", revision, [event()]);
@@ -234,7 +226,8 @@ for (const [driver, open] of drivers) {
   });
 
   rule("a closed connection is told from other trouble", async ({ connect }) => {
-    const database = connect();
+    let looks = 0;
+    const database = watched(connect(), (name) => (looks += ["open", "isOpen"].includes(name)));
     const subject = await Subject.open(sqliteStorage({ database, ...fast }));
     const stop = subject.storage.subscribe(() => {});
     database.close();
@@ -242,7 +235,9 @@ for (const [driver, open] of drivers) {
     await fails(() => subject.append([commit("a-1", 0, [event()])]), expected);
     await fails(() => subject.log(), expected);
     await fails(() => subject.storage.open(), expected);
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    // Whoever looks for news of others finds it closed too, and nothing comes of it.
+    const before = looks;
+    await until(() => looks > before + 2);
     stop();
     await subject.storage.close();
   });
@@ -269,13 +264,11 @@ for (const [driver, open] of drivers) {
     assert.equal(database.prepare("SELECT count(*) AS n FROM events").get().n, 0);
   });
 
-  rule("processes that race for a stream lose nothing", async ({ connect, file }) => {
-    const workers = await Promise.all([1, 2, 3].map(() => startWorker(driver, file)));
-    const finished = workers.map(async (worker) => {
-      worker.send({ race: 40 });
-      const [message] = await once(worker, "message");
-      assert.deepEqual(message, { won: 40 });
-      worker.disconnect();
+  rule("processes that race for a stream lose nothing", async ({ connect, worker }) => {
+    const racers = await Promise.all([worker(), worker(), worker()]);
+    const finished = racers.map(async (racer) => {
+      racer.send({ race: 40 });
+      assert.deepEqual(await messageFrom(racer), { won: 40 });
     });
     await Promise.all(finished);
     const subject = await Subject.open(sqliteStorage({ database: connect() }));
@@ -288,14 +281,14 @@ for (const [driver, open] of drivers) {
 
   rule(
     "what a process was told is committed outlives its violent end",
-    async ({ connect, file }) => {
-      const worker = await startWorker(driver, file);
+    async ({ connect, worker }) => {
+      const victim = await worker();
       const acknowledged = [];
-      worker.on("message", ({ commandId }) => acknowledged.push(commandId));
-      worker.send({ race: Infinity });
-      await until(() => acknowledged.length > 50);
-      worker.kill("SIGKILL");
-      await once(worker, "exit");
+      victim.on("message", ({ commandId }) => acknowledged.push(commandId));
+      victim.send({ race: Infinity });
+      await until(() => acknowledged.length > 50 || !victim.connected, 60_000);
+      await kill(victim);
+      assert.ok(acknowledged.length > 50, "the process ended early");
       const subject = await Subject.open(sqliteStorage({ database: connect() }));
       const { commands } = await subject.load({ commands: acknowledged });
       assert.equal(commands.indexOf(null), -1);
@@ -333,24 +326,19 @@ function storeOnDisk(open) {
   };
 }
 
-function failingCommits(database, trouble) {
-  return {
-    prepare: (sql) => database.prepare(sql),
-    exec(sql) {
-      const error = sql === "COMMIT" && trouble();
-      if (error) throw error;
-      database.exec(sql);
+/** The connection; `onUse` is told which member is used, and of a call its first argument. */
+function watched(database, onUse) {
+  return new Proxy(database, {
+    get(_, name) {
+      const member = database[name];
+      if (typeof member !== "function") {
+        onUse(name);
+        return member;
+      }
+      return (...args) => {
+        onUse(name, args[0]);
+        return member.apply(database, args);
+      };
     },
-  };
-}
-
-async function startWorker(driver, file) {
-  const worker = fork(new URL("../support/sqlite-worker.mjs", import.meta.url), [driver, file], { execArgv: [] });
-  // A worker that fails must fail the test that waits for its words.
-  worker.once("exit", (code) => {
-    if (code) worker.emit("error", new Error(`the worker ended with ${code}`));
   });
-  const [message] = await once(worker, "message");
-  assert.equal(message, "ready");
-  return worker;
 }

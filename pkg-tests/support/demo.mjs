@@ -1,19 +1,16 @@
 // The demo (www/dist) in a real browser, and what tests do with it.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { fileURLToPath } from "node:url";
-import { chromium } from "playwright-core";
 import { serve } from "../../scripts/serve.mjs";
-import { executablePath, flags } from "./chromium.mjs";
+import { launch, patience, startProcess } from "./browser.mjs";
 
 const dist = fileURLToPath(new URL("../../www/dist", import.meta.url));
 
 /** A browser and a server for it. `visitor()` is a new one, with a store of its own. */
 export async function startDemo() {
   const server = await serve(dist, { port: 0 });
-  const browser = await chromium.launch({ executablePath, args: flags });
+  const browser = await launch();
   const processes = [];
   return {
     async visitor() {
@@ -23,9 +20,9 @@ export async function startDemo() {
     },
     /** A browser of its own, with its profile in a folder, that can be killed. */
     async mortal(profile) {
-      const started = await startProcess(executablePath, profile);
+      const started = await startProcess(profile);
       processes.push(started);
-      const visitor = new Visitor(started.browser.contexts()[0], server.url);
+      const visitor = new Visitor(started.context, server.url);
       return { tab: () => visitor.tab(), kill: started.kill };
     },
     async close() {
@@ -34,32 +31,6 @@ export async function startDemo() {
       server.close();
     },
   };
-}
-
-async function startProcess(executablePath, profile) {
-  const own = ["--headless", "--no-first-run", "--remote-debugging-port=0", `--user-data-dir=${profile}`];
-  // A group of its own, so that all its processes can be killed together.
-  const child = spawn(executablePath, [...flags, ...own, "about:blank"], {
-    stdio: ["ignore", "ignore", "pipe"],
-    detached: true,
-  });
-  const exit = once(child, "exit");
-  const address = new Promise((resolve, reject) => {
-    let said = "";
-    child.stderr.setEncoding("utf8").on("data", (text) => {
-      said += text;
-      const found = /ws:\/\/\S+/.exec(said);
-      if (found) resolve(found[0]);
-    });
-    exit.then(() => reject(new Error(`the browser ended: ${said}`)));
-  });
-  const browser = await chromium.connectOverCDP(await address);
-  const kill = async () => {
-    if (child.exitCode === null && child.signalCode === null) process.kill(-child.pid, "SIGKILL");
-    await exit;
-    await browser.close();
-  };
-  return { browser, kill };
 }
 
 class Visitor {
@@ -73,7 +44,7 @@ class Visitor {
   /** Another tab with the clinic in it, ready. */
   async tab() {
     const page = await this.context.newPage();
-    page.setDefaultTimeout(15_000);
+    page.setDefaultTimeout(patience);
     page.on("pageerror", (error) => this.#errors.push(error));
     page.on("console", (message) => {
       if (message.type() === "error") this.#errors.push(new Error(message.text()));
@@ -139,8 +110,11 @@ export async function agendaShows(page, expected) {
 }
 
 /** What an appointment's log says: `1 Booked AppointmentBooked …`. */
-export const logLines = (page) =>
-  page.locator("#panel .log button").evaluateAll((lines) => lines.map((line) => [...line.children].map((part) => part.innerText.replace(/\s+/g, " ").trim()).filter(Boolean)));
+export const logLines = async (page) => {
+  // Until an appointment is shown there, the panel has the log of all.
+  await page.waitForSelector("#panel .status");
+  return page.locator("#panel .log button").evaluateAll((lines) => lines.map((line) => [...line.children].map((part) => part.innerText.replace(/\s+/g, " ").trim()).filter(Boolean)));
+};
 
 /** Where the form that is open shows a problem, and what: `{ doctor: "…" }`, or "" for the whole form. */
 export const problems = (page, form) =>
@@ -158,7 +132,7 @@ export async function refused(page, form) {
 
 async function eventually(page, argument, holds, explain) {
   try {
-    await page.waitForFunction(holds, argument, { timeout: 10_000 });
+    await page.waitForFunction(holds, argument);
   } catch (error) {
     await explain();
     throw error;

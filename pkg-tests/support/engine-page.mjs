@@ -33,6 +33,14 @@ globalThis.give = async (commands, { atOnce = commands.length, onOutcome = () =>
   return outcomes;
 };
 
+/** Changes one appointment without end: whenever the page ends, it is in the middle of something. */
+globalThis.changeWithoutEnd = async (id, first, options) => {
+  await engine.execute(appointment, id, first, options);
+  for (let count = 0; ; count += 1) {
+    await engine.execute(appointment, id, { type: "UpdateAppointment", data: { title: `Title ${count}` } }, options);
+  }
+};
+
 globalThis.isReady = true;
 
 // In a worker: the code of a function comes in, and what it returns goes out.

@@ -14,9 +14,10 @@ const npm = (args, cwd) => {
   // The npm that started the tests, or else the one on the PATH.
   const script = process.env.npm_execpath ?? "";
   const quiet = ["--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"];
+  const options = { cwd, timeout: 120_000 };
   return path.basename(script) === "npm-cli.js"
-    ? run(process.execPath, [script, ...args, ...quiet], { cwd })
-    : run("npm", [...args, ...quiet], { cwd });
+    ? run(process.execPath, [script, ...args, ...quiet], options)
+    : run("npm", [...args, ...quiet], options);
 };
 
 /** A project with the package in its node_modules, and the way to remove it. */

@@ -5,8 +5,7 @@ import { stat } from "node:fs/promises";
 import { createServer } from "node:http";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { chromium } from "playwright-core";
-import { executablePath, flags } from "./chromium.mjs";
+import { launch, patience } from "./browser.mjs";
 
 const folders = {
   "/pkg/": path.dirname(fileURLToPath(import.meta.resolve("annals/package.json"))),
@@ -23,7 +22,7 @@ export async function startBrowser() {
   const server = createServer(answer);
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
   const url = `http://127.0.0.1:${server.address().port}/`;
-  const browser = await chromium.launch({ executablePath, args: flags });
+  const browser = await launch();
   const context = await browser.newContext();
   return {
     /** Where the pages come from. */
@@ -31,6 +30,7 @@ export async function startBrowser() {
     /** Pages share what they store, but for those that are `apart`. */
     async page({ apart = false } = {}) {
       const page = await (apart ? await browser.newContext() : context).newPage();
+      page.setDefaultTimeout(patience);
       await page.goto(url);
       return page;
     },

@@ -23,10 +23,7 @@ const loaders = {
 /** Name and way to open a file, of each driver that there is. */
 export const drivers = new Map();
 
-const only = process.env.ANNALS_SQLITE_DRIVER;
-
 for (const [name, load] of Object.entries(loaders)) {
-  if (only !== undefined && name !== only) continue;
   const open = await load().catch(() => undefined);
   if (open !== undefined) drivers.set(name, open);
 }

@@ -26,4 +26,7 @@ process.once("message", async ({ race }) => {
   }
   process.send({ won });
 });
+
+// It does not outlive a parent that was killed.
+process.once("disconnect", () => process.exit());
 process.send("ready");

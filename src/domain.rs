@@ -158,7 +158,7 @@ pub(crate) trait NativeAggregate {
     fn fold_json(
         &self,
         state: Rc<dyn NativeState>,
-        json: &str,
+        json: &[u8],
     ) -> Result<Rc<dyn NativeState>, (usize, Arc<str>)>;
 
     fn read_command(&self, command_type: &str, data: &str) -> Result<Command, Arc<str>>;
@@ -232,8 +232,9 @@ impl<A: Aggregate> NativeAggregate for Typed<A> {
     ) -> Result<Rc<dyn NativeState>, (usize, Arc<str>)> {
         let mut state = Rc::unwrap_or_clone(typed_state::<A>(state));
         for (index, event) in events.enumerate() {
-            let event = from_variant::<A::Event>(event.event_type, event.data)
-                .map_err(|error| (index, error.to_string().into()))?;
+            let EventText { event_type, data } = event;
+            let event = from_variant::<A::Event>(event_type, data)
+                .map_err(|error| (index, format!("{event_type}: {error}").into()))?;
             state = A::evolve(state, &event);
         }
         Ok(Rc::new(state))
@@ -242,7 +243,7 @@ impl<A: Aggregate> NativeAggregate for Typed<A> {
     fn fold_json(
         &self,
         state: Rc<dyn NativeState>,
-        json: &str,
+        json: &[u8],
     ) -> Result<Rc<dyn NativeState>, (usize, Arc<str>)> {
         let mut state = Some(Rc::unwrap_or_clone(typed_state::<A>(state)));
         let mut index = 0;

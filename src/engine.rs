@@ -8,6 +8,7 @@
 
 mod batch;
 mod command;
+mod map;
 mod read;
 mod requests;
 mod streams;
@@ -31,6 +32,7 @@ use crate::time::Timestamp;
 
 use batch::{InFlight, Staged};
 use command::CommandTask;
+use map::{Map, map};
 use read::ReadTask;
 use requests::{LoadWish, Pending, Purpose};
 use streams::Streams;
@@ -130,7 +132,12 @@ pub struct Engine {
     now: Timestamp,
     ids: IdSource,
     store: Store,
-    tasks: BTreeMap<TaskId, Task>,
+    tasks: Map<TaskId, Task>,
+    /// Tasks that have asked the host for a domain function and have no answer.
+    asked: BTreeSet<TaskId>,
+    /// Commands that read beyond their stream.
+    readers: BTreeSet<TaskId>,
+    subscriptions: BTreeSet<TaskId>,
     ready: VecDeque<TaskId>,
     /// Commands that go on after the append under way, or the one to come, has settled.
     parked: BTreeSet<TaskId>,
@@ -138,6 +145,8 @@ pub struct Engine {
     starving: BTreeMap<u64, TaskId>,
     streams: Streams,
     staged: Vec<Staged>,
+    /// Bytes of payload in what is staged.
+    staged_bytes: usize,
     in_flight: Option<InFlight>,
     wishes: Vec<LoadWish>,
     pending: BTreeMap<RequestId, Pending>,
@@ -194,7 +203,7 @@ enum Timer {
 pub(crate) enum KeptPage {
     Events(Rc<Vec<RecordedEvent>>),
     Rows(Rc<(Rc<PageLease>, Vec<EventRow>)>),
-    Messages(u32, Arc<str>),
+    Messages(u32, Arc<[u8]>),
     Held(Rc<PageLease>),
 }
 
@@ -234,16 +243,22 @@ impl Engine {
     /// If two aggregates have one name or a limit is 0.
     pub fn new(config: Config) -> Result<Self, ApiMisuse> {
         config.check()?;
+        let [.., a, b, c, d, e, f, g, h] = config.seed;
+        let seed = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
         Ok(Self {
             now: Timestamp::default(),
             ids: IdSource::new(config.seed),
             store: Store::Unknown,
-            tasks: BTreeMap::new(),
+            tasks: map(seed),
+            asked: BTreeSet::new(),
+            readers: BTreeSet::new(),
+            subscriptions: BTreeSet::new(),
             ready: VecDeque::new(),
             parked: BTreeSet::new(),
             starving: BTreeMap::new(),
-            streams: Streams::new(config.cached_states),
+            streams: Streams::new(config.cached_states, seed),
             staged: Vec::new(),
+            staged_bytes: 0,
             in_flight: None,
             wishes: Vec::new(),
             pending: BTreeMap::new(),
@@ -341,6 +356,10 @@ impl Engine {
             if release != crate::protocol::Release::default() {
                 return Output::Release(release);
             }
+            // What comes of the answers may go into the same load and the same append.
+            if !self.asked.is_empty() {
+                return Output::AwaitDomain;
+            }
             if matches!(self.store, Store::Unknown)
                 && (self.last_request == 0 || !self.tasks.is_empty())
             {
@@ -381,12 +400,12 @@ impl Engine {
         }
     }
 
-    /// Whether the answer fits what its task waits for; `None` if it waits for nothing. The task may
-    /// have been given up, or taken back, while the host was at work.
+    /// Whether the answer fits what its task waits for; `None` if it waits for nothing, or for another
+    /// answer. The task may have been given up, or taken back, while the host was at work.
     fn domain_fit(&self, answer: &DomainAnswer) -> Option<bool> {
         match self.tasks.get(&answer.task)? {
-            Task::Command(task) => task.accepts(&answer.result),
-            Task::Read(task) => task.accepts(&answer.result),
+            Task::Command(task) => task.accepts(answer),
+            Task::Read(task) => task.accepts(answer),
             Task::Subscription(_) => None,
         }
     }
@@ -422,13 +441,20 @@ impl Engine {
         }
         self.store = Store::Open(info.clone());
         self.notice(Notice::Opened(info));
-        self.ready.extend(self.tasks.keys());
+        let tasks = self.tasks_by_age();
+        self.ready.extend(tasks);
+    }
+
+    fn tasks_by_age(&self) -> Vec<TaskId> {
+        let mut tasks: Vec<_> = self.tasks.iter().map(|(id, task)| (task.serial(), *id)).collect();
+        tasks.sort_unstable();
+        tasks.into_iter().map(|(_, id)| id).collect()
     }
 
     fn open_failed(&mut self, error: StorageError) {
         self.store = Store::Unknown;
         self.notice(Notice::OpenFailed(error.clone()));
-        for task in self.tasks.keys().copied().collect::<Vec<_>>() {
+        for task in self.tasks_by_age() {
             self.fail_task(task, error.clone());
         }
     }
@@ -450,7 +476,8 @@ impl Engine {
             StorageErrorCode::ForeignEpoch,
             "the store was replaced or restored; its positions mean something else",
         );
-        for id in self.tasks.keys().copied().collect::<Vec<_>>() {
+        self.asked.clear();
+        for id in self.tasks_by_age() {
             match self.tasks.get_mut(&id) {
                 Some(Task::Command(task)) => task.forget_reads(),
                 Some(_) => self.fail_task(id, error.clone()),

@@ -195,15 +195,13 @@ pub enum CommandError {
 
 /// A stored event that can't be read or folded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("event {revision} ({event_type}) of {stream} can't be read: {reason}")]
+#[error("event {revision} of {stream} can't be read: {reason}")]
 pub struct UnreadableEvent {
     /// Its stream.
     pub stream: StreamId,
     /// Its place in the stream.
     pub revision: Revision,
-    /// Its type; empty if the host keeps the event.
-    pub event_type: Arc<str>,
-    /// Why.
+    /// Its type, where it is known, and what is wrong with it.
     pub reason: Arc<str>,
 }
 

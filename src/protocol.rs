@@ -153,9 +153,12 @@ pub struct Answer {
 pub enum Output {
     /// A request for the storage adapter.
     Storage(StorageRequest),
-    /// A request for a domain whose functions live in the host; answered with [`Input::Domain`]
-    /// before the next output is polled.
+    /// A request for a domain whose functions live in the host. The host does it before it looks at
+    /// the next output, and answers with [`Input::Domain`], at [`Output::AwaitDomain`] at the latest.
+    /// A decision with others' events it answers at once: what it adds may concern the next.
     Domain(DomainRequest),
+    /// Nothing more until the domain requests that came before are answered.
+    AwaitDomain,
     /// A message for the application.
     Notice(Notice),
     /// What the host keeps for the engine and may now drop.
@@ -451,8 +454,8 @@ pub enum Page {
     Messages {
         /// Number of events in it.
         count: u32,
-        /// The text.
-        json: Arc<str>,
+        /// The text, in UTF-8. What is not is found when it is folded.
+        json: Arc<[u8]>,
     },
     /// The host has them.
     Held {
@@ -557,11 +560,31 @@ pub struct Others {
     pub neighbours: Vec<(TaskId, u32)>,
 }
 
+impl DomainRequest {
+    /// The task that asks.
+    #[must_use]
+    pub fn task(&self) -> TaskId {
+        match self {
+            Self::Fold { task, .. } | Self::Decide { task, .. } => *task,
+        }
+    }
+
+    /// The handle for the new state, which is in the answer too.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        match self {
+            Self::Fold { into, .. } | Self::Decide { into, .. } => *into,
+        }
+    }
+}
+
 /// The answer of a domain function that lives in the host.
 #[derive(Clone, Debug)]
 pub struct DomainAnswer {
     /// The task it was for.
     pub task: TaskId,
+    /// The handle the request gave for the new state. It tells one request from another.
+    pub into: Handle,
     /// What came of it.
     pub result: DomainResult,
 }

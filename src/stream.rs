@@ -19,10 +19,13 @@ pub(crate) fn check_name(what: &'static str, name: &str) -> Result<(), InvalidNa
     if name.len() > MAX_NAME_BYTES {
         return Err(InvalidName::TooLong { what, bytes: name.len() });
     }
-    if let Some(at) = name.find(|c: char| c.is_control()) {
-        return Err(InvalidName::ControlCharacter { what, at });
+    if name.bytes().all(|byte| matches!(byte, 0x20..=0x7e)) {
+        return Ok(());
     }
-    Ok(())
+    match name.find(|c: char| c.is_control()) {
+        Some(at) => Err(InvalidName::ControlCharacter { what, at }),
+        None => Ok(()),
+    }
 }
 
 /// Names the ordered events of one aggregate.

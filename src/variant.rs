@@ -42,10 +42,10 @@ pub(crate) fn from_variant<T: DeserializeOwned>(name: &str, data: &str) -> Resul
 /// If the text is no such array, or one of the values is not of the enum. Those before it have been
 /// given.
 pub(crate) fn for_each_variant<T: DeserializeOwned>(
-    json: &str,
+    json: &[u8],
     each: impl FnMut(T),
 ) -> Result<(), Error> {
-    let mut json = serde_json::Deserializer::from_str(json);
+    let mut json = serde_json::Deserializer::from_slice(json);
     let array = ForEach { each, name: String::new(), values: PhantomData };
     de::Deserializer::deserialize_seq(&mut json, array)?;
     json.end()
@@ -190,7 +190,11 @@ impl Visitor<'_> for Key {
     }
 
     fn visit_str<E: de::Error>(self, key: &str) -> Result<(), E> {
-        if key == self.0 { Ok(()) } else { Err(de::Error::invalid_value(Unexpected::Str(key), &self)) }
+        if key == self.0 {
+            Ok(())
+        } else {
+            Err(de::Error::invalid_value(Unexpected::Str(key), &self))
+        }
     }
 }
 
@@ -230,6 +234,7 @@ impl<'de, T: DeserializeOwned> DeserializeSeed<'de> for Data<'_, T> {
 
     fn deserialize<D: de::Deserializer<'de>>(self, data: D) -> Result<T, D::Error> {
         T::deserialize(Tagged { name: self.name, data })
+            .map_err(|error| de::Error::custom(format_args!("{}: {error}", self.name)))
     }
 }
 
@@ -463,7 +468,7 @@ mod tests {
     fn an_array_of_types_and_data_is_read_one_by_one() {
         let read = |json: &str| {
             let mut events = Vec::new();
-            let result = for_each_variant::<Event>(json, |event| events.push(event));
+            let result = for_each_variant::<Event>(json.as_bytes(), |event| events.push(event));
             (events.len(), result.is_ok())
         };
         let cancelled = r#"{"type":"called-off","data":{}}"#;

@@ -1,8 +1,9 @@
 //! The conversion layer between the engine and JavaScript, and nothing else.
 //!
 //! Inputs and outputs cross as numbers in a buffer of 32-bit words and as one string beside it
-//! (`words.rs`); JavaScript reads and writes both in linear memory, and never calls back. A
-//! misuse, which is small and rare, crosses as an object.
+//! (`words.rs`); JavaScript reads and writes both in linear memory, and is never called. Whatever
+//! has gathered crosses at once: inputs in, outputs out. A misuse, which is small and rare, crosses
+//! as an object.
 //!
 //! A panic leaves the module in an unknown state. The host finds it as a trap, asks
 //! [`last_panic`] what it was, and uses the module no more.
@@ -14,6 +15,7 @@ mod encode;
 mod words;
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
@@ -25,7 +27,7 @@ use crate::domain::AggregateDefinition;
 use crate::engine::Engine;
 use crate::error::ApiMisuse;
 use crate::judge::judge;
-use crate::protocol::{Output, RequestId};
+use crate::protocol::{DomainRequest, Output, RequestId, Verdict};
 use crate::time::Timestamp;
 
 use words::{Reader, Writer};
@@ -64,8 +66,8 @@ macro_rules! export_domain {
             /// An engine with this module's domain.
             #[wasm_bindgen::prelude::wasm_bindgen(js_name = createCore)]
             #[allow(unreachable_pub, missing_docs)]
-            pub fn create_core() -> $crate::wasm::Core {
-                $crate::wasm::Core::with(vec![$($crate::AggregateDefinition::native::<$aggregate>()),+])
+            pub fn create_core() -> usize {
+                $crate::wasm::create(vec![$($crate::AggregateDefinition::native::<$aggregate>()),+])
             }
         };
     };
@@ -75,24 +77,28 @@ macro_rules! export_domain {
 #[cfg(feature = "wasm-entry")]
 #[wasm_bindgen(js_name = createCore)]
 #[must_use]
-pub fn create_core() -> Core {
-    Core::with(Vec::new())
+pub fn create_core() -> usize {
+    create(Vec::new())
 }
 
 /// A misuse, as JavaScript sees it.
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 struct Misuse {
     code: &'static str,
     message: String,
 }
 
-fn misuse(what: impl std::fmt::Display) -> JsValue {
-    let misuse = Misuse { code: ApiMisuse::CODE, message: what.to_string() };
-    // An object of two strings can always be made.
-    serde_wasm_bindgen::to_value(&misuse).unwrap_or(JsValue::NULL)
+fn misuse(what: impl std::fmt::Display) -> Misuse {
+    Misuse { code: ApiMisuse::CODE, message: what.to_string() }
 }
 
+/// What a call returns that was a misuse. A call that returns an error or a value costs more than
+/// one that returns a number.
+const MISUSED: u32 = u32::MAX;
+
 thread_local! {
+    /// The engines of this instance. Numbers of those that are gone are given again.
+    static CORES: RefCell<Vec<Option<Core>>> = const { RefCell::new(Vec::new()) };
     static LAST_PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
@@ -116,129 +122,120 @@ fn keep_panics() {
 }
 
 /// An engine, and the buffers through which it is spoken to.
-#[wasm_bindgen]
-#[derive(Debug)]
-pub struct Core {
+struct Core {
     /// The aggregates this module defines.
     native: Vec<AggregateDefinition>,
+    /// The names of all the engine's aggregates, as JavaScript counts them.
+    names: Vec<Arc<str>>,
     /// `None` until it is started.
     engine: Option<Engine>,
+    /// The last verdicts, and on which append.
+    judged: Option<(RequestId, Vec<Verdict>)>,
     input_words: Vec<u32>,
     input_text: Vec<u8>,
     output: Writer,
-    mailbox: [u32; 5],
+    /// In a place of its own, which stays.
+    mailbox: Box<[u32; 5]>,
+    misuse: Option<Misuse>,
+}
+
+/// An engine to be started, in a module that defines these aggregates. Returns its number.
+#[doc(hidden)]
+#[must_use]
+pub fn create(native: Vec<AggregateDefinition>) -> usize {
+    keep_panics();
+    let (names, engine, judged, input_words) = Default::default();
+    let (input_text, output, mailbox, misuse) = Default::default();
+    let core = Core {
+        native,
+        names,
+        engine,
+        judged,
+        input_words,
+        input_text,
+        output,
+        mailbox: Box::new(mailbox),
+        misuse,
+    };
+    CORES.with_borrow_mut(|cores| {
+        let free = cores.iter().position(Option::is_none).unwrap_or(cores.len());
+        if free == cores.len() {
+            cores.push(None);
+        }
+        cores[free] = Some(core);
+        free
+    })
+}
+
+fn with<T>(core: usize, call: impl FnOnce(&mut Core) -> T) -> T {
+    CORES.with_borrow_mut(|cores| {
+        call(cores.get_mut(core).and_then(Option::as_mut).expect("the engine has not been freed"))
+    })
 }
 
 impl Core {
-    /// An engine to be started, in a module that defines these aggregates.
-    #[must_use]
-    pub fn with(native: Vec<AggregateDefinition>) -> Self {
-        keep_panics();
-        let (input_words, input_text, output) = Default::default();
-        Self { native, engine: None, input_words, input_text, output, mailbox: [0; 5] }
-    }
-
-    fn engine(&mut self) -> Result<&mut Engine, JsValue> {
-        self.engine.as_mut().ok_or_else(|| misuse("the engine has not been started"))
-    }
-
     /// Says where the output is; returns the number of its words.
-    fn post(&mut self) -> usize {
+    fn post(&mut self, result: Result<(), Misuse>) -> u32 {
+        if let Err(misuse) = result {
+            self.misuse = Some(misuse);
+            return MISUSED;
+        }
         self.mailbox[2] = address(self.output.words.as_ptr());
         self.mailbox[3] = address(self.output.text.as_ptr());
         self.mailbox[4] = self.output.text.len() as u32;
-        self.output.words.len()
+        self.output.words.len() as u32
     }
 
-    /// The input, whose text takes this much of its room.
-    fn reader(&self, text_bytes: usize) -> Result<Reader<'_>, JsValue> {
-        let text = self.input_text.get(..text_bytes).unwrap_or_default();
-        Reader::new(&self.input_words, text).map_err(misuse)
+    /// The input, which takes this much of its room.
+    fn reader(&self, words: usize, text_bytes: usize) -> Result<Reader<'_>, Misuse> {
+        let words = self.input_words.get(..words).unwrap_or_default();
+        Reader::new(words, &self.input_text, text_bytes).map_err(misuse)
     }
-}
 
-/// An address in linear memory, which has 32 bits.
-fn address<T>(pointer: *const T) -> u32 {
-    pointer as usize as u32
-}
-
-#[wasm_bindgen]
-impl Core {
-    /// Starts the engine as the message in the buffers says: 8 random words of seed; the limits
-    /// [`Config::request_timeout`](crate::Config::request_timeout), `cached_states`, `page_limit` and
-    /// `poll_interval`, 0 for the default; the names of its aggregates. Writes for each aggregate
-    /// whether this module defines it, and returns the number of words.
-    ///
-    /// # Errors
-    /// A misuse, as an object with `code` and `message`.
-    pub fn start(&mut self, text_bytes: usize) -> Result<usize, JsValue> {
-        let mut config = decode::config(&mut self.reader(text_bytes)?).map_err(misuse)?;
+    fn try_start(&mut self, words: usize, text_bytes: usize) -> Result<(), Misuse> {
+        let mut config = decode::config(&mut self.reader(words, text_bytes)?).map_err(misuse)?;
         self.output.clear();
+        self.names.clear();
         for definition in &mut config.aggregates {
             let mut native = self.native.iter();
             let found = native.find(|native| native.name() == definition.name());
             self.output.flag(found.is_some());
             *definition = found.unwrap_or(definition).clone();
+            self.names.push(definition.name().into());
         }
         self.engine = Some(Engine::new(config).map_err(misuse)?);
-        Ok(self.post())
+        Ok(())
     }
 
-    /// Address of five words: the addresses of the input's words and text and of the output's words
-    /// and text, and the length of the output's text in bytes. The address stays; what is there
-    /// changes with each call that makes room or writes.
-    #[must_use]
-    pub fn mailbox(&self) -> *const u32 {
-        self.mailbox.as_ptr()
-    }
-
-    /// Makes room for the next input.
-    pub fn room(&mut self, words: usize, text_bytes: usize) {
-        self.input_words.clear();
-        self.input_words.resize(words, 0);
-        self.input_text.clear();
-        self.input_text.resize(text_bytes, 0);
-        self.mailbox[0] = address(self.input_words.as_ptr());
-        self.mailbox[1] = address(self.input_text.as_ptr());
-    }
-
-    /// Takes the input in the buffers.
-    ///
-    /// # Errors
-    /// A misuse, as an object with `code` and `message`; nothing has changed then.
-    #[wasm_bindgen(js_name = handleInput)]
-    pub fn handle_input(&mut self, now: f64, text_bytes: usize) -> Result<(), JsValue> {
-        let input = decode::input(&mut self.reader(text_bytes)?).map_err(misuse)?;
+    fn try_exchange(&mut self, now: f64, words: usize, text_bytes: usize) -> Result<(), Misuse> {
         let now = Timestamp::from_millis(now as i64);
-        self.engine()?.handle_input(now, input).map_err(misuse)
-    }
-
-    /// Writes outputs into the buffers until the engine is idle or asks for a domain function,
-    /// and returns the number of words.
-    ///
-    /// # Errors
-    /// A misuse, as an object with `code` and `message`.
-    #[wasm_bindgen(js_name = pollOutputs)]
-    pub fn poll_outputs(&mut self) -> Result<usize, JsValue> {
+        let words = self.input_words.get(..words).unwrap_or_default();
+        let mut reader = Reader::new(words, &self.input_text, text_bytes).map_err(misuse)?;
+        let engine = started(&mut self.engine)?;
+        while !reader.is_empty() {
+            let input =
+                decode::input(&mut reader, &self.names, &mut self.judged).map_err(misuse)?;
+            engine.handle_input(now, input).map_err(misuse)?;
+        }
         self.output.clear();
         loop {
-            let output = self.engine()?.poll_output();
+            let output = engine.poll_output();
             encode::output(&mut self.output, &output);
-            if matches!(output, Output::Idle { .. } | Output::Domain(_)) {
-                return Ok(self.post());
+            match output {
+                Output::Idle { .. }
+                | Output::AwaitDomain
+                | Output::Domain(DomainRequest::Decide { others: Some(_), .. }) => return Ok(()),
+                _ => {}
             }
         }
     }
 
-    /// Judges the append under way with this number by the facts in the buffers. Writes the
-    /// verdicts and returns the number of words; 0 if no such append is under way.
-    ///
-    /// # Errors
-    /// A misuse, as an object with `code` and `message`.
-    pub fn judge(&mut self, request: f64, text_bytes: usize) -> Result<usize, JsValue> {
-        let facts = decode::facts(&mut self.reader(text_bytes)?).map_err(misuse)?;
-        let Some(append) = self.engine()?.append_in_flight(RequestId(request as u64)) else {
-            return Ok(0);
+    fn try_judge(&mut self, request: f64, words: usize, text_bytes: usize) -> Result<(), Misuse> {
+        let facts = decode::facts(&mut self.reader(words, text_bytes)?).map_err(misuse)?;
+        self.output.clear();
+        let request = RequestId(request as u64);
+        let Some(append) = started(&mut self.engine)?.append_in_flight(request) else {
+            return Ok(());
         };
         let (expected, found) = (append.commits.len(), facts.commits.len());
         if expected != found {
@@ -247,15 +244,97 @@ impl Core {
             )));
         }
         let verdicts = judge(append, &facts);
-        self.output.clear();
         encode::verdicts(&mut self.output, &verdicts);
-        Ok(self.post())
+        self.judged = Some((request, verdicts));
+        Ok(())
     }
+}
 
-    /// Panics, so that hosts can test what they do then.
-    #[doc(hidden)]
-    #[wasm_bindgen(js_name = panicForTest)]
-    pub fn panic_for_test(&mut self) {
-        panic!("asked to panic");
-    }
+/// The engine, once it has been started.
+fn started(engine: &mut Option<Engine>) -> Result<&mut Engine, Misuse> {
+    engine.as_mut().ok_or_else(|| misuse("the engine has not been started"))
+}
+
+/// An address in linear memory, which has 32 bits.
+fn address<T>(pointer: *const T) -> u32 {
+    pointer as usize as u32
+}
+
+/// Starts the engine as the message in the buffers says: 8 random words of seed; the limits
+/// [`Config::request_timeout`](crate::Config::request_timeout), `cached_states`, `page_limit` and
+/// `poll_interval`, 0 for the default; the names of its aggregates. Writes for each aggregate
+/// whether this module defines it.
+///
+/// Returns the number of words, as [`exchange`] and [`judge_facts`] do; 2^32 - 1 after a misuse,
+/// which [`misuse_of`] tells.
+#[wasm_bindgen(js_name = startCore)]
+#[must_use]
+pub fn start(core: usize, words: usize, text_bytes: usize) -> u32 {
+    with(core, |core| {
+        let result = core.try_start(words, text_bytes);
+        core.post(result)
+    })
+}
+
+/// The last misuse: an object with `code` and `message`.
+#[wasm_bindgen(js_name = misuse)]
+#[must_use]
+pub fn misuse_of(core: usize) -> JsValue {
+    // An object of two strings can always be made.
+    with(core, |core| serde_wasm_bindgen::to_value(&core.misuse.take()).unwrap_or(JsValue::NULL))
+}
+
+/// Address of five words: the addresses of the input's words and text and of the output's words
+/// and text, and the length of the output's text in bytes. The address stays; what is there
+/// changes with each call that makes room or writes.
+#[wasm_bindgen]
+#[must_use]
+pub fn mailbox(core: usize) -> *const u32 {
+    with(core, |core| core.mailbox.as_ptr())
+}
+
+/// Makes room for inputs of this size, and says where it is. The room stays.
+#[wasm_bindgen(js_name = makeRoom)]
+pub fn make_room(core: usize, words: usize, text_bytes: usize) {
+    with(core, |core| {
+        core.input_words.resize(words.max(core.input_words.len()), 0);
+        core.input_text.resize(text_bytes.max(core.input_text.len()), 0);
+        core.mailbox[0] = address(core.input_words.as_ptr());
+        core.mailbox[1] = address(core.input_text.as_ptr());
+    });
+}
+
+/// Takes the inputs in the buffers, then writes outputs into the buffers until the engine is idle
+/// or waits for answers of domain functions. Inputs before a misuse have been taken.
+#[wasm_bindgen]
+#[must_use]
+pub fn exchange(core: usize, now: f64, words: usize, text_bytes: usize) -> u32 {
+    with(core, |core| {
+        let result = core.try_exchange(now, words, text_bytes);
+        core.post(result)
+    })
+}
+
+/// Judges the append under way with this number by the facts in the buffers, and writes the
+/// verdicts; nothing if no such append is under way.
+#[wasm_bindgen(js_name = judge)]
+#[must_use]
+pub fn judge_facts(core: usize, request: f64, words: usize, text_bytes: usize) -> u32 {
+    with(core, |core| {
+        let result = core.try_judge(request, words, text_bytes);
+        core.post(result)
+    })
+}
+
+/// Ends the engine. Its number must not be used again.
+#[wasm_bindgen(js_name = freeCore)]
+pub fn free(core: usize) {
+    CORES.with_borrow_mut(|cores| cores[core] = None);
+}
+
+/// Panics, so that hosts can test what they do then.
+#[doc(hidden)]
+#[wasm_bindgen(js_name = panicForTest)]
+pub fn panic_for_test() {
+    panic!("asked to panic");
 }

@@ -3,13 +3,13 @@
 
 mod support;
 
-use annals::protocol::{Input, Notice, Page, ReadAt, StorageAnswer, StorageBody};
+use annals::protocol::{DomainResult, Input, Notice, Page, ReadAt, StorageAnswer, StorageBody};
 use annals::storage::{MemoryStore, StorageAdapter};
 use annals::{
     ApiMisuse, Applied, CommandError, ExpectedRevision, Position, ReadError, Revision,
     StorageError, StorageErrorCode, TaskId,
 };
-use support::{Booking, Command, Host, command_id, stream};
+use support::{Booking, Command, Host, State, command_id, stream};
 
 fn store() -> MemoryStore {
     MemoryStore::new("store-1")
@@ -418,8 +418,54 @@ fn an_event_that_can_not_be_read_is_named() {
     let read = fresh.ask("b-1", ReadAt::Now, false);
     fresh.serve(&mut store);
     let CommandError::Unreadable(error) = fresh.error(command) else { panic!("unreadable") };
+    let told = error.to_string();
+    assert!(told.starts_with("event 1 of Booking/b-1 can't be read: FromTheFuture: "), "{told}");
     assert_eq!((error.stream, error.revision), (stream("b-1"), Revision(1)));
     assert!(matches!(fresh.read.remove(&read), Some(Err(ReadError::Unreadable(_)))));
+}
+
+#[test]
+fn events_that_are_only_folded_may_come_as_one_text() {
+    let (mut host, mut store) = (Host::new(), store());
+    for command in [Command::Book { slot: 3 }, Command::Note, Command::Note] {
+        host.give("b-1", &command);
+    }
+    host.serve(&mut store);
+    let read = |fresh: &mut Host, store: &mut MemoryStore, break_at: Option<usize>| {
+        let task = fresh.ask("b-1", ReadAt::Now, false);
+        loop {
+            let requests = fresh.drain();
+            if requests.is_empty() {
+                return fresh.read.remove(&task).expect("the read has ended");
+            }
+            for request in requests {
+                let mut result = store.call(&request);
+                if let Ok(StorageAnswer::Loaded(loaded)) = &mut result {
+                    loaded.streams.iter_mut().for_each(|slice| to_messages(slice, break_at));
+                }
+                fresh.answer(&request, result);
+            }
+        }
+    };
+    let whole = read(&mut Host::new(), &mut store, None).expect("the state is read");
+    let state = State { slot: Some(3), notes: 2 };
+    assert_eq!((whole.state.value::<Booking>(), whole.revision), (Some(&state), Revision(3)));
+    match read(&mut Host::new(), &mut store, Some(1)) {
+        Err(ReadError::Unreadable(error)) => assert_eq!(error.revision, Revision(2)),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Writes a slice's events as one text, one of them broken.
+fn to_messages(slice: &mut annals::protocol::StreamSlice, break_at: Option<usize>) {
+    let Page::Events(events) = &slice.page else { panic!("the store gives whole events") };
+    let texts = events.iter().enumerate().map(|(index, event)| {
+        let data = if break_at == Some(index) { "{\"slot\":" } else { &*event.data };
+        format!(r#"{{"type":"{}","data":{data}}}"#, event.event_type)
+    });
+    let json = format!("[{}]", texts.collect::<Vec<_>>().join(",\n"));
+    let count = u32::try_from(events.len()).expect("there are few");
+    slice.page = Page::Messages { count, json: json.into_bytes().into() };
 }
 
 #[test]
@@ -570,37 +616,34 @@ fn a_command_is_not_overtaken_for_ever() {
 
 #[test]
 fn a_domain_answer_for_a_command_that_was_given_up_is_ignored() {
-    use annals::protocol::{DomainAnswer, DomainRequest, DomainResult, Output};
-    let mut host = Host::with(|config| {
-        config.aggregates = vec![annals::AggregateDefinition::hosted("Booking")];
-    });
-    let mut store = store();
+    let (mut host, mut store) = (Host::hosted(), store());
     let task = host.give("b-1", &Command::Note);
-    let mut cancelled = false;
-    loop {
-        match host.engine.poll_output() {
-            Output::Storage(request) => {
-                let mut result = store.call(&request);
-                if let Ok(StorageAnswer::Loaded(loaded)) = &mut result {
-                    let held = Page::Held { page: annals::protocol::PageId(1), count: 0 };
-                    loaded.streams.iter_mut().for_each(|slice| slice.page = held.clone());
-                }
-                host.answer(&request, result);
-            }
-            Output::Domain(DomainRequest::Decide { task, .. }) => {
-                host.input(Input::Cancel(task));
-                let result = DomainResult::Decided(Vec::new());
-                host.input(Input::Domain(DomainAnswer { task, result }));
-                cancelled = true;
-            }
-            Output::Notice(Notice::CommandDone { task: done, result }) => {
-                assert_eq!((done, result.expect_err("given up")), (task, CommandError::Cancelled));
-            }
-            Output::Idle { .. } => break,
-            _ => {}
-        }
+    host.serve_hosted(&mut store, |host, request| {
+        host.input(Input::Cancel(request.task()));
+        DomainResult::Decided(Vec::new())
+    });
+    assert_eq!(host.error(task), CommandError::Cancelled);
+}
+
+#[test]
+fn decisions_that_read_nothing_are_asked_together() {
+    let (mut host, mut store) = (Host::hosted(), store());
+    let tasks = ["b-1", "b-2", "b-3"].map(|id| host.give(id, &Command::Note));
+    let mut together = 0;
+    host.serve_hosted(&mut store, |host, _| {
+        together += 1;
+        assert_eq!(host.appends, 0, "no append goes out while a decision is awaited");
+        DomainResult::Decided(vec![held_event(together)])
+    });
+    assert_eq!((together, host.appends), (3, 1));
+    for task in tasks {
+        assert_eq!(host.outcome(task).revision, Revision(1));
     }
-    assert!(cancelled);
+}
+
+fn held_event(task: u32) -> annals::NewEvent {
+    let data = annals::Payload::Held { task: TaskId(task), index: 0, bytes: 2 };
+    annals::NewEvent { event_type: "Noted".into(), schema_version: 1, tags: Vec::new(), data }
 }
 
 #[test]
@@ -701,41 +744,15 @@ fn a_command_that_can_not_be_stored_is_refused_before_the_store_is_asked() {
 
 #[test]
 fn a_domain_that_reads_something_else_each_time_is_an_error() {
-    use annals::protocol::{DomainAnswer, DomainRequest, DomainResult, Output};
-    let mut host = Host::with(|config| {
-        config.aggregates = vec![annals::AggregateDefinition::hosted("Booking")];
-    });
-    let mut store = store();
+    let (mut host, mut store) = (Host::hosted(), store());
     let task = host.give("b-1", &Command::Note);
     let mut reads = 0;
-    let error = loop {
+    host.serve_hosted(&mut store, |_, _| {
+        reads += 1;
         assert!(reads < 1_000, "it goes on for ever");
-        match host.engine.poll_output() {
-            Output::Storage(request) => {
-                let mut result = store.call(&request);
-                if let Ok(StorageAnswer::Loaded(loaded)) = &mut result {
-                    // A hosted domain's pages stay in the host; these are empty.
-                    let held = Page::Held { page: annals::protocol::PageId(1), count: 0 };
-                    loaded.streams.iter_mut().for_each(|slice| slice.page = held.clone());
-                    loaded.queries.iter_mut().for_each(|page| *page = held.clone());
-                }
-                host.answer(&request, result);
-            }
-            Output::Domain(DomainRequest::Decide { task, .. }) => {
-                reads += 1;
-                let query = annals::Query::any_tag([format!("tag-{reads}")]);
-                let result = DomainResult::Reads(query);
-                host.input(Input::Domain(DomainAnswer { task, result }));
-            }
-            Output::Notice(Notice::CommandDone { task: done, result }) => {
-                assert_eq!(done, task);
-                break result.expect_err("there is no decision");
-            }
-            Output::Idle { .. } => panic!("the command was forgotten"),
-            _ => {}
-        }
-    };
-    assert_eq!(error.code(), "domain-failed");
+        DomainResult::Reads(annals::Query::any_tag([format!("tag-{reads}")]))
+    });
+    assert_eq!(host.error(task).code(), "domain-failed");
 }
 
 #[test]

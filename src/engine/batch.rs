@@ -17,22 +17,22 @@ use crate::stream::{Position, Revision};
 
 use super::command::Basis;
 use super::requests::Purpose;
-use super::streams::{At, Tip};
+use super::streams::{At, StreamKey, Tip};
 use super::{Engine, Task, mutant};
 
 /// A commit that waits for the next append.
 pub(super) struct Staged {
     pub(super) commit: Commit,
+    key: StreamKey,
     pub(super) revision_before: Revision,
     after: At,
-    bytes: usize,
 }
 
 /// The append under way.
 pub(super) struct InFlight {
     pub(super) append: Arc<Append>,
-    /// What each commit leaves.
-    after: Vec<At>,
+    /// What each commit leaves, and of which stream. The tasks of the commits hold the keys.
+    left: Vec<(StreamKey, At)>,
 }
 
 impl Engine {
@@ -69,16 +69,16 @@ impl Engine {
                 .collect(),
         };
         let bytes = commit.events.iter().map(|event| event.event.data.bytes()).sum::<usize>();
-        let gathered = self.staged.iter().map(|staged| staged.bytes).sum::<usize>();
-        if !self.staged.is_empty() && gathered + bytes > self.config.max_append_bytes {
+        let gathered = self.staged_bytes + bytes;
+        if !self.staged.is_empty() && gathered > self.config.max_append_bytes {
             // It is decided again for the append after this one.
             self.command_mut(id).unstage();
             self.parked.insert(id);
             return;
         }
-        let serial = task.serial;
+        let (serial, key) = (task.serial, task.key);
         self.starving.remove(&serial);
-        let entry = self.streams.entry(&commit.stream);
+        let entry = &mut self.streams[key];
         debug_assert_eq!(
             entry.queue.front(),
             Some(&id),
@@ -86,38 +86,39 @@ impl Engine {
         );
         entry.queue.pop_front();
         entry.tip = Some(Tip { task: id, at: after.clone() });
-        let next = entry.queue.front().copied();
-        self.ready.extend(next);
+        self.ready.extend(entry.queue.front());
         let revision_before = Revision(after.revision.0 - commit.events.len() as u64);
-        self.staged.push(Staged { commit, revision_before, after, bytes });
+        self.staged_bytes += bytes;
+        self.staged.push(Staged { commit, key, revision_before, after });
+    }
+
+    fn take_staged(&mut self) -> Vec<Staged> {
+        self.staged_bytes = 0;
+        std::mem::take(&mut self.staged)
     }
 
     pub(super) fn send_append(&mut self) {
         let mut append = Append { now: self.now, commits: Vec::with_capacity(self.staged.len()) };
-        let mut after = Vec::with_capacity(self.staged.len());
-        for staged in std::mem::take(&mut self.staged) {
-            self.streams.entry(&staged.commit.stream).in_flight = true;
+        let mut left = Vec::with_capacity(self.staged.len());
+        for staged in self.take_staged() {
+            self.streams[staged.key].in_flight = true;
             append.commits.push(staged.commit);
-            after.push(staged.after);
+            left.push((staged.key, staged.after));
         }
         let append = Arc::new(append);
-        self.in_flight = Some(InFlight { append: Arc::clone(&append), after });
+        self.in_flight = Some(InFlight { append: Arc::clone(&append), left });
         self.send(StorageBody::Append(append), Purpose::Append);
     }
 
     /// The append under way has its verdicts.
     pub(super) fn append_settled(&mut self, verdicts: Vec<Verdict>) {
-        let InFlight { append, after } = self.in_flight.take().expect("one append is under way");
-        self.land(&append);
-        for (commit, verdict) in append.commits.iter().zip(&verdicts) {
-            if let Verdict::Committed(summary) = verdict {
-                self.see_committed(commit, summary.last_position());
-            }
-        }
+        let InFlight { append, left } = self.in_flight.take().expect("one append is under way");
+        self.land(&left);
+        self.see_committed(&append, &verdicts);
         let mut lost = Vec::new();
-        for ((commit, verdict), after) in append.commits.iter().zip(verdicts).zip(after) {
+        for ((commit, verdict), (key, after)) in append.commits.iter().zip(verdicts).zip(left) {
             match verdict {
-                Verdict::Committed(summary) => self.committed(commit, &summary, after),
+                Verdict::Committed(summary) => self.committed(commit, &summary, key, after),
                 Verdict::Duplicate(first) => self.read_first_outcome(commit.task, first),
                 Verdict::CommandIdReused(_) => {
                     let error = CommandError::CommandIdReused(commit.command_id);
@@ -137,12 +138,11 @@ impl Engine {
     }
 
     /// Streams of the append may go on.
-    fn land(&mut self, append: &Append) {
-        for commit in &append.commits {
-            let entry = self.streams.entry(&commit.stream);
+    fn land(&mut self, left: &[(StreamKey, At)]) {
+        for (key, _) in left {
+            let entry = &mut self.streams[*key];
             entry.in_flight = false;
             entry.tip = None;
-            self.streams.settle(&commit.stream);
         }
     }
 
@@ -154,17 +154,27 @@ impl Engine {
         }
     }
 
-    fn see_committed(&mut self, commit: &Commit, last: Position) {
-        self.advanced(Some(last));
-        for task in self.tasks.values_mut() {
-            if let Task::Command(task) = task {
-                task.see_committed(&commit.events, last);
+    /// Tells those who follow the log, and those whose reads are out of date now.
+    fn see_committed(&mut self, append: &Append, verdicts: &[Verdict]) {
+        let committed =
+            append.commits.iter().zip(verdicts).filter_map(|(commit, verdict)| match verdict {
+                Verdict::Committed(summary) => Some((commit, summary.last_position())),
+                _ => None,
+            });
+        if let Some((_, last)) = committed.clone().next_back() {
+            self.advanced(Some(last));
+        }
+        for id in &self.readers {
+            if let Some(Task::Command(task)) = self.tasks.get_mut(id) {
+                for (commit, last) in committed.clone() {
+                    task.see_committed(&commit.events, last);
+                }
             }
         }
     }
 
-    fn committed(&mut self, commit: &Commit, summary: &CommitSummary, after: At) {
-        self.streams.entry(&commit.stream).learn(after.clone());
+    fn committed(&mut self, commit: &Commit, summary: &CommitSummary, key: StreamKey, after: At) {
+        self.streams[key].learn(after.clone());
         let outcome = Outcome {
             command_id: commit.command_id,
             commit: Some(summary.clone()),
@@ -179,8 +189,8 @@ impl Engine {
 
     /// No attempt at the append under way had an answer that tells.
     pub(super) fn append_failed(&mut self, error: &StorageError, unknown: bool) {
-        let InFlight { append, .. } = self.in_flight.take().expect("one append is under way");
-        self.land(&append);
+        let InFlight { append, left } = self.in_flight.take().expect("one append is under way");
+        self.land(&left);
         for commit in &append.commits {
             let error = if unknown {
                 let command_id = commit.command_id;
@@ -202,7 +212,7 @@ impl Engine {
                 tasks.iter().for_each(|task| self.command_mut(*task).doubt());
             }
         }
-        tasks.extend(std::mem::take(&mut self.staged).iter().map(|staged| staged.commit.task));
+        tasks.extend(self.take_staged().iter().map(|staged| staged.commit.task));
         for task in tasks.into_iter().rev() {
             self.requeue(task);
         }
@@ -217,15 +227,16 @@ impl Engine {
             (Conflict::Matched { .. }, CommitExpectation::Exact(revision)) => revision,
             _ => return false,
         };
-        if self.streams.entry(&commit.stream).tip.is_some() {
+        let key = self.command(commit.task).key;
+        if self.streams[key].tip.is_some() {
             return false;
         }
         commit.expected = CommitExpectation::Exact(before);
         commit.condition = None;
         after.revision = Revision(before.0 + commit.events.len() as u64);
         let tip = Tip { task: commit.task, at: after.clone() };
-        self.streams.entry(&commit.stream).tip = Some(tip);
-        self.staged.push(Staged { commit, revision_before: before, after, bytes: 0 });
+        self.streams[key].tip = Some(tip);
+        self.staged.push(Staged { commit, key, revision_before: before, after });
         true
     }
 }

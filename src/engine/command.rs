@@ -13,8 +13,8 @@ use crate::event::{FirstOutcome, Metadata, NewEvent, Payload, TaskId};
 use crate::ids::{CommandHash, CommandId};
 use crate::payload::{check_payload, hash_command};
 use crate::protocol::{
-    AggregateIndex, CommitEvent, Conflict, DomainRequest, DomainResult, Execute, Notice, Others,
-    Outcome, Output, PageId, QueryLoad, StreamLoad, Until,
+    AggregateIndex, CommitEvent, Conflict, DomainAnswer, DomainRequest, DomainResult, Execute,
+    Notice, Others, Outcome, Output, PageId, QueryLoad, StreamLoad, Until,
 };
 use crate::query::Query;
 use crate::stream::{ExpectedRevision, Position, Revision, StreamId, check_name};
@@ -22,13 +22,14 @@ use crate::time::Timestamp;
 
 use super::read::check_slice;
 use super::requests::{LoadWish, Part};
-use super::streams::At;
+use super::streams::{At, StreamKey};
 use super::{Engine, KeptPage, Store, Task, Timer, mutant};
 
 /// A command under way.
 pub(super) struct CommandTask {
     pub(super) serial: u64,
     pub(super) stream: StreamId,
+    pub(super) key: StreamKey,
     aggregate: AggregateIndex,
     /// The command itself, if its domain is native.
     command: Option<Command>,
@@ -105,11 +106,10 @@ pub(super) struct Basis {
 
 impl CommandTask {
     /// Whether the result fits what the task waits for; `None` if it waits for nothing.
-    pub(super) fn accepts(&self, result: &DomainResult) -> Option<bool> {
-        let of_fold = matches!(result, DomainResult::Folded | DomainResult::Unreadable { .. });
-        match self.phase {
-            Phase::Folding { .. } => Some(of_fold),
-            Phase::Deciding(..) => Some(!of_fold),
+    pub(super) fn accepts(&self, answer: &DomainAnswer) -> Option<bool> {
+        match &self.phase {
+            Phase::Folding { to, .. } => answer.is_of(&to.state).then(|| answer.is_of_fold()),
+            Phase::Deciding(_, after) => answer.is_of(after).then(|| !answer.is_of_fold()),
             _ => None,
         }
     }
@@ -161,7 +161,7 @@ impl Engine {
         let id = execute.task;
         match self.read_command(execute) {
             Ok(task) => {
-                self.streams.entry(&task.stream).queue.push_back(id);
+                self.streams[task.key].queue.push_back(id);
                 self.tasks.insert(id, Task::Command(Box::new(task)));
                 self.ready.push_back(id);
             }
@@ -201,6 +201,7 @@ impl Engine {
         metadata.correlation_id.get_or_insert_with(|| command_id.to_string().into());
         Ok(CommandTask {
             serial: self.next_serial(),
+            key: self.streams.pin(&stream),
             stream,
             aggregate,
             command,
@@ -239,10 +240,7 @@ impl Engine {
     /// The next step of a queued command: read, decide, or wait for the append to settle.
     pub(super) fn step_command(&mut self, id: TaskId) {
         let task = self.command(id);
-        let stream = task.stream.clone();
-        let Some(entry) = self.streams.get(&stream) else {
-            return;
-        };
+        let entry = &self.streams[task.key];
         if !task.is_queued()
             || entry.queue.front() != Some(&id)
             || !matches!(self.store, Store::Open(_))
@@ -293,7 +291,7 @@ impl Engine {
     /// of one moment. With a predecessor staged, only for the matches.
     fn wish_to_load(&mut self, id: TaskId) {
         let task = self.command(id);
-        let entry = self.streams.get(&task.stream).expect("a queued command keeps its entry");
+        let entry = &self.streams[task.key];
         let held = matches!(self.domain(task.aggregate), Domain::Hosted);
         let from = entry.committed.clone().unwrap_or_else(|| At {
             revision: Revision(0),
@@ -353,8 +351,8 @@ impl Engine {
         let aggregate = task.aggregate;
         let from_revision = from.revision;
         if let Err(reason) = check_slice(from_revision, Until::End, page.len(), revision, more) {
-            let stream = self.command(id).stream.clone();
-            self.streams.forget_state(&stream);
+            let key = self.command(id).key;
+            self.streams[key].committed = None;
             return self.command_unreadable(id, from_revision, 0, reason);
         }
         match self.fold(id, aggregate, from, &page) {
@@ -377,21 +375,21 @@ impl Engine {
         else {
             unreachable!("the caller looked at the phase")
         };
-        let stream = task.stream.clone();
+        let key = task.key;
         if !slice.more {
             task.must_load = false;
             task.fresh = Some(Fresh { revision: slice.revision, head: slice.head });
         } else {
             task.must_load = true;
         }
-        self.streams.entry(&stream).learn(to);
-        self.ready.push_front(id);
+        self.streams[key].learn(to);
+        self.ready.push_back(id);
     }
 
     fn command_unreadable(&mut self, id: TaskId, from: Revision, index: usize, reason: Arc<str>) {
         let stream = self.command(id).stream.clone();
         let revision = Revision(from.0 + index as u64 + 1);
-        let error = UnreadableEvent { stream, revision, event_type: "".into(), reason };
+        let error = UnreadableEvent { stream, revision, reason };
         self.finish_command(id, Err(error.into()));
     }
 
@@ -429,8 +427,8 @@ impl Engine {
     /// What a decision of the task would rest on now.
     fn basis(&self, id: TaskId) -> Option<Basis> {
         let task = self.command(id);
-        let entry = self.streams.get(&task.stream)?;
-        let at = entry.tip.as_ref().map_or(entry.committed.as_ref(), |tip| Some(&tip.at))?;
+        let entry = &self.streams[task.key];
+        let at = entry.newest()?;
         let neighbours = self.matching_staged(id);
         let read_to = task.matches.as_ref().map_or(Position(0), |matches| matches.read_to);
         let is_fresh = task.fresh.is_some_and(|fresh| {
@@ -454,8 +452,7 @@ impl Engine {
         if !task.expected.accepts(basis.revision) {
             return self.wrong_revision(id, &basis);
         }
-        let entry = self.streams.get(&task.stream).expect("a queued command keeps its entry");
-        let at = entry.tip.as_ref().map(|tip| &tip.at).or(entry.committed.as_ref());
+        let at = self.streams[task.key].newest();
         let state = at.expect("step_command has seen a state").state.clone();
         match state.0 {
             StateKind::Native(state) => self.decide_natively(id, basis, &state),
@@ -586,6 +583,7 @@ impl Engine {
         let from = state.handle().expect("a hosted domain's states are hosted");
         let (after, into) = self.hosted_state();
         self.command_mut(id).phase = Phase::Deciding(basis, after);
+        self.asked.insert(id);
         self.outputs.push_back(Output::Domain(DomainRequest::Decide {
             task: id,
             aggregate,
@@ -598,6 +596,7 @@ impl Engine {
 
     /// The host has answered a domain request of the command.
     pub(super) fn command_answered(&mut self, id: TaskId, result: DomainResult) {
+        self.asked.remove(&id);
         let task = self.command_mut(id);
         match (std::mem::replace(&mut task.phase, Phase::Queued), result) {
             (folding @ Phase::Folding { .. }, DomainResult::Folded) => {
@@ -609,9 +608,8 @@ impl Engine {
             }
             (Phase::Deciding(basis, after), result) => {
                 // The host may have let others go ahead between question and answer.
-                let entry = self.streams.get(&self.command(id).stream);
-                let blocked =
-                    entry.is_none_or(|entry| entry.in_flight) || self.in_flight_matches(id);
+                let in_flight = self.streams[self.command(id).key].in_flight;
+                let blocked = in_flight || self.in_flight_matches(id);
                 if blocked || self.basis(id).as_ref() != Some(&basis) {
                     self.ready.push_back(id);
                     return;
@@ -647,7 +645,12 @@ impl Engine {
         }
         task.query = query;
         task.matches = None;
-        self.ready.push_front(id);
+        if task.query.is_none() {
+            self.readers.remove(&id);
+        } else {
+            self.readers.insert(id);
+        }
+        self.ready.push_back(id);
     }
 
     fn decided(&mut self, id: TaskId, basis: Basis, events: Vec<NewEvent>, after: State) {
@@ -702,8 +705,7 @@ impl Engine {
     }
 
     fn state_at_hand(&self, id: TaskId) -> State {
-        let entry = self.streams.get(&self.command(id).stream);
-        let at = entry.and_then(|entry| entry.committed.as_ref());
+        let at = self.streams[self.command(id).key].committed.as_ref();
         at.expect("a final decision rests on a committed state").state.clone()
     }
 
@@ -753,8 +755,8 @@ impl Engine {
 
     /// Back to the front of the stream's queue.
     pub(super) fn requeue(&mut self, id: TaskId) {
-        let stream = self.command(id).stream.clone();
-        self.streams.entry(&stream).queue.push_front(id);
+        let key = self.command(id).key;
+        self.streams[key].queue.push_front(id);
         self.ready.push_back(id);
     }
 
@@ -781,25 +783,28 @@ impl Engine {
             let command_id = task.command_id;
             result = result.map_err(|error| error.with_unknown_outcome(command_id));
         }
-        self.leave_queue(id);
-        self.tasks.remove(&id);
+        self.end_command(id);
         self.notice(Notice::CommandDone { task: id, result });
     }
 
-    pub(super) fn leave_queue(&mut self, id: TaskId) {
-        let stream = self.command(id).stream.clone();
-        let entry = self.streams.entry(&stream);
+    /// Forgets the task and lets the next command of its stream go on.
+    pub(super) fn end_command(&mut self, id: TaskId) -> CommandTask {
+        let Some(Task::Command(task)) = self.tasks.remove(&id) else {
+            unreachable!("task {} is a command", id.0)
+        };
+        let entry = &mut self.streams[task.key];
         if let Some(place) = entry.queue.iter().position(|queued| *queued == id) {
             entry.queue.remove(place);
         }
-        let next = entry.queue.front().copied();
-        self.ready.extend(next);
+        self.ready.extend(entry.queue.front());
+        self.streams.unpin(task.key);
         self.parked.remove(&id);
-        self.streams.settle(&stream);
-        let serial = self.command(id).serial;
-        if self.starving.remove(&serial).is_some() {
+        self.asked.remove(&id);
+        self.readers.remove(&id);
+        if self.starving.remove(&task.serial).is_some() {
             self.unpark();
         }
+        *task
     }
 
     pub(super) fn durability(&self) -> crate::protocol::Durability {
@@ -865,6 +870,7 @@ impl Engine {
                 };
                 let (state, into) = self.hosted_state();
                 let from = State(StateKind::Hosted(lease));
+                self.asked.insert(task);
                 self.outputs.push_back(Output::Domain(DomainRequest::Fold {
                     task,
                     aggregate,
@@ -891,6 +897,16 @@ fn held(page: &KeptPage) -> Option<PageId> {
     match page {
         KeptPage::Held(lease) => Some(lease.page),
         _ => None,
+    }
+}
+
+impl DomainAnswer {
+    pub(super) fn is_of(&self, into: &State) -> bool {
+        into.handle() == Some(self.into)
+    }
+
+    pub(super) fn is_of_fold(&self) -> bool {
+        matches!(self.result, DomainResult::Folded | DomainResult::Unreadable { .. })
     }
 }
 

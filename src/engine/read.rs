@@ -7,7 +7,8 @@ use crate::error::{CommandError, ReadError, StorageError, UnreadableEvent};
 use crate::event::{FirstOutcome, TaskId};
 use crate::ids::CommandId;
 use crate::protocol::{
-    AggregateIndex, DomainResult, Notice, Outcome, ReadAt, ReadState, StateRead, StreamLoad, Until,
+    AggregateIndex, DomainAnswer, DomainResult, Notice, Outcome, ReadAt, ReadState, StateRead,
+    StreamLoad, Until,
 };
 use crate::stream::{Revision, StreamId};
 
@@ -46,9 +47,11 @@ enum Phase {
 
 impl ReadTask {
     /// Whether the result fits what the task waits for; `None` if it waits for nothing.
-    pub(super) fn accepts(&self, result: &DomainResult) -> Option<bool> {
-        let of_fold = matches!(result, DomainResult::Folded | DomainResult::Unreadable { .. });
-        matches!(self.phase, Phase::Folding { .. }).then_some(of_fold)
+    pub(super) fn accepts(&self, answer: &DomainAnswer) -> Option<bool> {
+        match &self.phase {
+            Phase::Folding { to, .. } => answer.is_of(&to.state).then(|| answer.is_of_fold()),
+            _ => None,
+        }
     }
 
     /// Where the next read ends. A first outcome is read in two parts, so that only the events of
@@ -123,9 +126,8 @@ impl Engine {
 
     /// Turns a command that turned out to be a repetition into a read of its first outcome.
     pub(super) fn read_first_outcome(&mut self, id: TaskId, first: FirstOutcome) {
-        self.leave_queue(id);
         let serial = self.next_serial();
-        let task = self.command(id);
+        let task = self.end_command(id);
         let read = ReadTask {
             serial,
             stream: first.stream.clone(),
@@ -161,9 +163,8 @@ impl Engine {
             return;
         }
         if task.at.is_none() {
-            let committed =
-                self.streams.get(&task.stream).and_then(|entry| entry.committed.clone());
-            let hot = committed.filter(|at| task.can_start_at(at.revision));
+            let committed = self.streams.committed(&task.stream);
+            let hot = committed.filter(|at| task.can_start_at(at.revision)).cloned();
             let done = hot.is_some() && matches!(task.goal, Goal::State(ReadAt::Cached));
             let start = hot.unwrap_or_else(|| At {
                 revision: Revision(0),
@@ -229,6 +230,7 @@ impl Engine {
     }
 
     pub(super) fn read_answered(&mut self, id: TaskId, result: DomainResult) {
+        self.asked.remove(&id);
         match result {
             DomainResult::Unreadable { index, reason } => {
                 let from = self.read(id).at.as_ref().map_or(Revision(0), |at| at.revision);
@@ -256,7 +258,7 @@ impl Engine {
             Goal::State(_) => more,
         };
         if goes_on {
-            self.ready.push_front(id);
+            self.ready.push_back(id);
             return;
         }
         if let Goal::State(ReadAt::Revision(asked)) = task.goal
@@ -272,7 +274,7 @@ impl Engine {
     fn unreadable(&mut self, id: TaskId, from: Revision, index: usize, reason: Arc<str>) {
         let stream = self.read(id).stream.clone();
         let revision = Revision(from.0 + index as u64 + 1);
-        let error = UnreadableEvent { stream, revision, event_type: "".into(), reason };
+        let error = UnreadableEvent { stream, revision, reason };
         self.finish_read(id, Err(error.into()));
     }
 
@@ -281,8 +283,9 @@ impl Engine {
         let at = task.at.clone().expect("a read ends somewhere");
         if matches!(task.goal, Goal::State(ReadAt::Now | ReadAt::Cached)) && at.revision.0 > 0 {
             let stream = task.stream.clone();
-            self.streams.entry(&stream).learn(at.clone());
-            self.streams.settle(&stream);
+            let key = self.streams.pin(&stream);
+            self.streams[key].learn(at.clone());
+            self.streams.unpin(key);
         }
         let events = self.read(id).events.iter().flatten().map(KeptPage::to_page).collect();
         self.finish_read(id, Ok(StateRead { state: at.state, revision: at.revision, events }));
@@ -299,6 +302,7 @@ impl Engine {
         let Some(Task::Read(task)) = self.tasks.remove(&id) else {
             unreachable!("task {} is a read", id.0)
         };
+        self.asked.remove(&id);
         let notice = match task.goal {
             Goal::State(_) => Notice::StateRead { task: id, result },
             Goal::FirstOutcome { command_id, first } => Notice::CommandDone {

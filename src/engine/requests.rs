@@ -286,7 +286,7 @@ impl Engine {
 }
 
 impl Task {
-    fn serial(&self) -> u64 {
+    pub(super) fn serial(&self) -> u64 {
         match self {
             Self::Command(task) => task.serial,
             Self::Read(task) => task.serial,

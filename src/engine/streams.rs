@@ -1,10 +1,13 @@
 //! What the engine has at hand of each stream: its queue of commands and its newest state.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
+use std::ops::{Index, IndexMut};
 
 use crate::domain::State;
 use crate::event::TaskId;
 use crate::stream::{Revision, StreamId};
+
+use super::map::{Map, map};
 
 /// A state and the revision it is the state at.
 #[derive(Clone, Debug)]
@@ -24,7 +27,6 @@ pub(super) struct Entry {
     pub(super) tip: Option<Tip>,
     /// Whether the append under way has a commit of this stream.
     pub(super) in_flight: bool,
-    used: u64,
 }
 
 /// What a staged commit would leave.
@@ -34,8 +36,9 @@ pub(super) struct Tip {
 }
 
 impl Entry {
-    fn is_quiet(&self) -> bool {
-        self.queue.is_empty() && self.tip.is_none() && !self.in_flight
+    /// The newest state: what the last staged commit would leave, or what is in the store.
+    pub(super) fn newest(&self) -> Option<&At> {
+        self.tip.as_ref().map(|tip| &tip.at).or(self.committed.as_ref())
     }
 
     /// Takes note of a state that is in the store.
@@ -46,72 +49,225 @@ impl Entry {
     }
 }
 
+/// Names a pinned stream: quick to find, and good until it is unpinned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct StreamKey(usize);
+
+/// End of the list of quiet streams.
+const NONE: usize = usize::MAX;
+
+struct Slot {
+    id: StreamId,
+    entry: Entry,
+    /// How many tasks hold the key. A stream that nobody holds is quiet.
+    pins: usize,
+    /// Its neighbours in the list of quiet streams.
+    older: usize,
+    newer: usize,
+}
+
 /// All streams the engine has something of. The states of quiet ones are a bounded cache: the one
 /// that was used longest ago goes first.
 pub(super) struct Streams {
-    entries: BTreeMap<StreamId, Entry>,
-    quiet: BTreeMap<u64, StreamId>,
-    clock: u64,
+    keys: Map<StreamId, StreamKey>,
+    slots: Vec<Slot>,
+    free: Vec<StreamKey>,
+    oldest: usize,
+    newest: usize,
+    quiet: usize,
     capacity: usize,
 }
 
+impl Index<StreamKey> for Streams {
+    type Output = Entry;
+
+    fn index(&self, key: StreamKey) -> &Entry {
+        &self.slots[key.0].entry
+    }
+}
+
+impl IndexMut<StreamKey> for Streams {
+    fn index_mut(&mut self, key: StreamKey) -> &mut Entry {
+        &mut self.slots[key.0].entry
+    }
+}
+
 impl Streams {
-    pub(super) fn new(capacity: usize) -> Self {
-        Self { entries: BTreeMap::new(), quiet: BTreeMap::new(), clock: 0, capacity }
+    pub(super) fn new(capacity: usize, seed: u64) -> Self {
+        let (slots, free) = (Vec::new(), Vec::new());
+        Self { keys: map(seed), slots, free, oldest: NONE, newest: NONE, quiet: 0, capacity }
     }
 
-    pub(super) fn get(&self, stream: &StreamId) -> Option<&Entry> {
-        self.entries.get(stream)
+    /// The newest state at hand.
+    pub(super) fn committed(&self, stream: &StreamId) -> Option<&At> {
+        self[*self.keys.get(stream)?].committed.as_ref()
     }
 
-    /// The stream's entry. [`Streams::settle`] it when the caller is done.
-    pub(super) fn entry(&mut self, stream: &StreamId) -> &mut Entry {
-        if !self.entries.contains_key(stream) {
-            self.entries.insert(stream.clone(), Entry::default());
+    /// Holds the stream's entry until it is unpinned.
+    pub(super) fn pin(&mut self, stream: &StreamId) -> StreamKey {
+        if let Some(key) = self.keys.get(stream).copied() {
+            if self.slots[key.0].pins == 0 {
+                self.unlink(key.0);
+            }
+            self.slots[key.0].pins += 1;
+            return key;
         }
-        let entry = self.entries.get_mut(stream).expect("inserted above");
-        self.quiet.remove(&entry.used);
-        entry
-    }
-
-    /// Puts a quiet stream's state into the cache and drops what the cache has no place for.
-    pub(super) fn settle(&mut self, stream: &StreamId) {
-        let Some(entry) = self.entries.get_mut(stream) else {
-            return;
+        let slot =
+            Slot { id: stream.clone(), entry: Entry::default(), pins: 1, older: NONE, newer: NONE };
+        let key = if let Some(key) = self.free.pop() {
+            self.slots[key.0] = slot;
+            key
+        } else {
+            self.slots.push(slot);
+            StreamKey(self.slots.len() - 1)
         };
-        self.quiet.remove(&entry.used);
-        if !entry.is_quiet() {
+        self.keys.insert(stream.clone(), key);
+        key
+    }
+
+    /// Lets go of the entry. The last to do so puts its state into the cache.
+    pub(super) fn unpin(&mut self, key: StreamKey) {
+        let slot = &mut self.slots[key.0];
+        slot.pins -= 1;
+        if slot.pins > 0 {
             return;
         }
-        if entry.committed.is_none() {
-            self.entries.remove(stream);
+        debug_assert!(slot.entry.queue.is_empty(), "a queued command holds its stream");
+        if slot.entry.committed.is_none() {
+            self.remove(key);
             return;
         }
-        self.clock += 1;
-        entry.used = self.clock;
-        self.quiet.insert(self.clock, stream.clone());
-        while self.quiet.len() > self.capacity {
-            let (_, oldest) = self.quiet.pop_first().expect("longer than its capacity");
-            self.entries.remove(&oldest);
+        self.link(key.0);
+        if self.quiet > self.capacity {
+            let oldest = StreamKey(self.oldest);
+            self.unlink(oldest.0);
+            self.remove(oldest);
         }
     }
 
     /// Drops the state at hand: the store contradicts it.
     pub(super) fn forget_state(&mut self, stream: &StreamId) {
-        if let Some(entry) = self.entries.get_mut(stream) {
-            entry.committed = None;
-        }
-        self.settle(stream);
+        let key = self.pin(stream);
+        self[key].committed = None;
+        self.unpin(key);
     }
 
     /// Drops all states: they are of another store.
     pub(super) fn forget_states(&mut self) {
-        self.quiet.clear();
-        self.entries.retain(|_, entry| {
+        while self.oldest != NONE {
+            let oldest = StreamKey(self.oldest);
+            self.unlink(oldest.0);
+            self.remove(oldest);
+        }
+        for Slot { entry, .. } in &mut self.slots {
             entry.committed = None;
             entry.tip = None;
             entry.in_flight = false;
-            !entry.queue.is_empty()
-        });
+        }
+    }
+
+    fn remove(&mut self, key: StreamKey) {
+        let slot = &mut self.slots[key.0];
+        slot.entry = Entry::default();
+        self.keys.remove(&slot.id);
+        self.free.push(key);
+    }
+
+    fn link(&mut self, at: usize) {
+        let older = std::mem::replace(&mut self.newest, at);
+        self.slots[at].older = older;
+        self.slots[at].newer = NONE;
+        match self.slots.get_mut(older) {
+            Some(slot) => slot.newer = at,
+            None => self.oldest = at,
+        }
+        self.quiet += 1;
+    }
+
+    fn unlink(&mut self, at: usize) {
+        let Slot { older, newer, .. } = self.slots[at];
+        match self.slots.get_mut(older) {
+            Some(slot) => slot.newer = newer,
+            None => self.oldest = newer,
+        }
+        match self.slots.get_mut(newer) {
+            Some(slot) => slot.older = older,
+            None => self.newest = older,
+        }
+        self.quiet -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Handle;
+
+    fn stream(id: usize) -> StreamId {
+        StreamId::new("Booking", &format!("b-{id}"))
+    }
+
+    fn state(revision: u64) -> At {
+        let lease = crate::domain::HandleLease::new(Handle::INITIAL, &Default::default());
+        At { revision: Revision(revision), state: State(crate::domain::StateKind::Hosted(lease)) }
+    }
+
+    fn use_stream(streams: &mut Streams, id: usize) {
+        let key = streams.pin(&stream(id));
+        streams[key].learn(state(1));
+        streams.unpin(key);
+    }
+
+    fn at_hand(streams: &Streams) -> Vec<usize> {
+        (0..10).filter(|id| streams.committed(&stream(*id)).is_some()).collect()
+    }
+
+    #[test]
+    fn the_state_that_was_used_longest_ago_goes_first() {
+        let mut streams = Streams::new(3, 1);
+        for id in [0, 1, 2, 0, 3, 1] {
+            use_stream(&mut streams, id);
+        }
+        assert_eq!(at_hand(&streams), [0, 1, 3]);
+        assert_eq!(streams.slots.len(), 4, "the places of those who went are used again");
+    }
+
+    #[test]
+    fn a_stream_that_is_held_stays_and_does_not_count() {
+        let mut streams = Streams::new(1, 1);
+        let (first, second) = (streams.pin(&stream(0)), streams.pin(&stream(0)));
+        assert_eq!(first, second);
+        streams[first].learn(state(1));
+        streams.unpin(first);
+        for id in 1..5 {
+            use_stream(&mut streams, id);
+        }
+        assert_eq!(at_hand(&streams), [0, 4]);
+        streams.unpin(second);
+        assert_eq!(at_hand(&streams), [0]);
+    }
+
+    #[test]
+    fn nothing_is_kept_of_a_stream_without_a_state() {
+        let mut streams = Streams::new(0, 1);
+        use_stream(&mut streams, 0);
+        let key = streams.pin(&stream(1));
+        streams.unpin(key);
+        streams.forget_state(&stream(2));
+        assert!(streams.keys.is_empty());
+    }
+
+    #[test]
+    fn forgotten_states_leave_those_who_are_held() {
+        let mut streams = Streams::new(5, 1);
+        for id in 0..4 {
+            use_stream(&mut streams, id);
+        }
+        let key = streams.pin(&stream(1));
+        streams.forget_states();
+        assert_eq!((at_hand(&streams), streams.keys.len()), (vec![], 1));
+        streams[key].learn(state(1));
+        streams.unpin(key);
+        assert_eq!(at_hand(&streams), [1]);
     }
 }

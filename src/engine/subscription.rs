@@ -43,6 +43,7 @@ impl Engine {
             look_at: None,
         };
         self.tasks.insert(id, Task::Subscription(Box::new(task)));
+        self.subscriptions.insert(id);
         self.ready.push_back(id);
     }
 
@@ -119,8 +120,8 @@ impl Engine {
 
     /// Somebody has appended: those who wait at the head look again.
     pub(super) fn advanced(&mut self, position: Option<Position>) {
-        for (id, task) in &mut self.tasks {
-            let Task::Subscription(task) = task else {
+        for id in &self.subscriptions {
+            let Some(Task::Subscription(task)) = self.tasks.get_mut(id) else {
                 continue;
             };
             if position.is_some_and(|position| position <= task.after) {
@@ -139,6 +140,7 @@ impl Engine {
     }
 
     pub(super) fn end_subscription(&mut self, id: TaskId, result: Result<(), ReadError>) {
+        self.subscriptions.remove(&id);
         if let Some(Task::Subscription(task)) = self.tasks.remove(&id)
             && let Some(at) = task.look_at
         {

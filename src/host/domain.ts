@@ -136,5 +136,7 @@ export function nativeAggregate<
 
 /** What a `reads` returned, as a query. */
 export function toQuery(reads: readonly string[] | Query): Query {
-  return reads.map((item) => (typeof item === "string" ? { types: [], tags: [item] } : item));
+  return reads.map((item) =>
+    typeof item === "string" ? { types: [], tags: [item] } : { types: item.types, tags: item.tags },
+  );
 }

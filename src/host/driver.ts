@@ -6,8 +6,9 @@ import type { AnyAggregate, ErasedFunctions, Message, Refusal } from "./domain.j
 import { toQuery } from "./domain.js";
 import { AnnalsError, closed, type ErrorCode, RefusedError } from "./errors.js";
 import { Core, type EngineModule } from "./module.js";
-import { deepFreeze, reasonOf, toPayload, toState, utf8Length } from "./payload.js";
+import { deepFreeze, reasonOf, toPayload, toState } from "./payload.js";
 import {
+  type Answer,
   type Commit,
   type CommitEvent,
   type Facts,
@@ -15,29 +16,64 @@ import {
   type Query,
   type StorageAdapter,
   StorageFailure,
-  type StoreInfo,
   type StoredEvent,
   type Verdict,
 } from "./storage.js";
 import {
+  ASKS_APPEND,
+  ASKS_INFO,
+  ASKS_LOAD,
+  ASKS_READ_LOG,
+  checkNames,
   type CommitSummary,
-  type DecideOutput,
+  DECISION_DECIDED,
+  DECISION_FAILED,
+  DECISION_FOLDED,
+  DECISION_READS,
+  DECISION_REFUSED,
+  DECISION_UNREADABLE,
   DURABILITIES,
-  isError,
-  type Output,
+  INPUT_ADVANCED,
+  INPUT_ANSWER,
+  INPUT_CANCEL,
+  INPUT_DOMAIN,
+  INPUT_EXECUTE,
+  INPUT_NEXT,
+  INPUT_READ_STATE,
+  INPUT_SUBSCRIBE,
+  INPUT_TICK,
+  OUTPUT_COMMAND_DONE,
+  OUTPUT_DECIDE,
+  OUTPUT_EVENTS,
+  OUTPUT_FOLD,
+  OUTPUT_IDLE,
+  OUTPUT_OPENED,
+  OUTPUT_RELEASE,
+  OUTPUT_STATE_READ,
+  OUTPUT_STORAGE,
+  OUTPUT_SUBSCRIPTION_ENDED,
+  type Reader,
+  readError,
+  readQuery,
+  readSummary,
+  SAID_APPENDED,
+  SAID_AS_JUDGED,
+  SAID_FAILED,
+  SAID_INFO,
+  SAID_LOADED,
+  SAID_LOG,
   STORAGE_CODES,
   type StorageRequest,
-  type WireCommit,
   type WireError,
-  type WireOutcome,
-  type WireState,
-  type WireStateRead,
-  Writer,
-  writeOptionalFirst,
+  writeFirst,
   writeQuery,
+  type Writer,
   writeRows,
   writeVerdicts,
 } from "./wire.js";
+
+/** One of several, and the number that goes with it. */
+export type Choice = readonly [which: number, number?: number];
 
 /** A command as the driver takes it. */
 export interface CommandInput {
@@ -47,7 +83,8 @@ export interface CommandInput {
   /** The command's data as JSON text. */
   readonly text: string;
   readonly commandId: string | null;
-  readonly expected: "any" | "no-stream" | "stream-exists" | number;
+  /** Any revision, none, at least one, or this. */
+  readonly expected: Choice;
   /** Milliseconds since 1970. */
   readonly issuedAt: number | null;
   readonly correlationId: string | null;
@@ -58,16 +95,31 @@ export interface CommandInput {
 }
 
 /** What came of a command. */
-export interface CommandResult extends Pick<WireOutcome, "commandId" | "duplicate" | "revision" | "durability"> {
-  readonly commit: CommitSummary | null;
+export interface CommandResult {
+  readonly commandId: string;
+  readonly duplicate: boolean;
+  readonly revision: number;
+  readonly durability: (typeof DURABILITIES)[number];
   readonly state: unknown;
+  /** What it has appended just now … */
+  readonly appended: Appended | null;
+  /** … or when it was given first. */
   readonly events: StoredEvent[];
+}
+
+/** A commit and where it is in the store. */
+export interface Appended {
+  readonly commit: Commit;
+  readonly summary: CommitSummary;
+  /** The payloads, if they were decided here; nobody else has them. */
+  readonly values: readonly Message[];
 }
 
 export interface StateInput {
   readonly aggregate: AnyAggregate;
   readonly id: string;
-  readonly at: "now" | "cached" | { readonly revision: number } | { readonly time: number };
+  /** Now, what is at hand, after so many events, or at a time. */
+  readonly at: Choice;
   readonly events: boolean;
 }
 
@@ -95,8 +147,8 @@ interface CommandTask {
   resolve(result: CommandResult): void;
   reject(error: AnnalsError): void;
   /** What `decide` gave last. */
-  decided: CommitEvent[];
-  /** The same as values, for neighbours. */
+  decided: DecidedEvent[];
+  /** The same as values, for neighbours and for the caller. */
   values: Message[];
   refusal: Refusal | null;
   failure: unknown;
@@ -122,6 +174,14 @@ type Task = CommandTask | StateTask | SubscriptionTask;
 /** Whole events; of those that are only folded, types and payloads are enough. */
 type Page = StoredEvent[] | Messages;
 
+interface Others {
+  readonly pages: readonly number[];
+  readonly neighbours: readonly { readonly task: number; readonly index: number }[];
+}
+
+/** The engine gives the id when the event is appended. */
+type DecidedEvent = { -readonly [Key in keyof CommitEvent]: CommitEvent[Key] };
+
 /** The engine's number for the state that `initial` gives. */
 const INITIAL = 0;
 
@@ -145,13 +205,12 @@ export class Driver {
   #lastPage = 0;
   /** The last failure of the adapter, to be the cause of the engine's error. */
   #lastFailure: unknown;
-  #info: StoreInfo | null = null;
   #opening: { resolve(): void; reject(error: AnnalsError): void } | null = null;
   #scheduled = false;
-  /** Whether the engine may have something to put out. */
-  #more = false;
   #draining = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
+  /** What the timer is set to, and what the engine wants it to be. */
+  #timerAt = Infinity;
   #wakeAt = Infinity;
   #unsubscribe: (() => void) | undefined;
   #closed: AnnalsError | null = null;
@@ -190,63 +249,58 @@ export class Driver {
   }
 
   /** Identity of the open store. */
-  get epoch(): string {
-    return this.#info?.epoch ?? "";
-  }
+  epoch = "";
 
-  execute(input: CommandInput, signal: AbortSignal | undefined): Promise<CommandResult> {
-    return new Promise((resolve, reject) => {
-      const task: CommandTask = {
-        kind: "command",
-        input,
-        resolve,
-        reject,
-        decided: [],
-        values: [],
-        refusal: null,
-        failure: undefined,
-        commit: null,
-      };
-      const number = this.#start(task, signal);
-      const message = new Writer().word(1).word(number);
-      message.str(input.aggregate.type).str(input.id).str(input.command.type).str(input.text);
+  execute(
+    input: CommandInput,
+    signal: AbortSignal | undefined,
+    resolve: (result: CommandResult) => void,
+    reject: (error: AnnalsError) => void,
+  ): void {
+    const task: CommandTask = {
+      kind: "command",
+      input,
+      resolve,
+      reject,
+      decided: [],
+      values: [],
+      refusal: null,
+      failure: undefined,
+      commit: null,
+    };
+    const index = this.#indexOf(input.aggregate);
+    this.#start(task, signal, (message, number) => {
       const write = (value: string) => void message.str(value);
-      message.option(input.commandId, write);
-      writeExpected(message, input.expected);
-      message.option(input.issuedAt, (at) => message.number(at));
-      message.option(input.correlationId, write);
-      message.option(input.causationId, write);
-      message.option(input.actor, write);
-      message.option(input.extra, write);
-      this.#give(message, number);
+      message.word(INPUT_EXECUTE).word(number).word(index);
+      message.str(input.id).str(input.command.type).str(input.text);
+      const { commandId, correlationId, causationId, actor, extra } = input;
+      for (const text of [commandId, correlationId, causationId, actor, extra]) message.option(text, write);
+      message.choice(input.expected).option(input.issuedAt, (at) => message.number(at));
     });
   }
 
   state(input: StateInput, signal: AbortSignal | undefined): Promise<StateResult> {
     return new Promise((resolve, reject) => {
       const task: StateTask = { kind: "state", input, resolve, reject, failure: undefined };
-      const number = this.#start(task, signal);
-      const message = new Writer().word(2).word(number).str(input.aggregate.type).str(input.id);
-      const { at } = input;
-      if (at === "now") message.word(0);
-      else if (at === "cached") message.word(1);
-      else if ("revision" in at) message.word(2).number(at.revision);
-      else message.word(3).number(at.time);
-      this.#give(message.flag(input.events), number);
+      const index = this.#indexOf(input.aggregate);
+      this.#start(task, signal, (message, number) => {
+        message.word(INPUT_READ_STATE).word(number).word(index).str(input.id);
+        message.choice(input.at).flag(input.events);
+      });
     });
   }
 
   /** Returns the way to ask for the next page, and the way to end it. */
   subscribe(input: SubscriptionInput): { next(): void; cancel(): void } {
-    const number = this.#start({ kind: "subscription", input }, undefined);
-    const message = new Writer().word(3).word(number).number(input.after);
-    message.strings(input.types).strings(input.aggregateTypes).strings(input.tags);
-    this.#give(message.word(input.limit).flag(input.follow), number);
+    checkNames([...input.types, ...input.aggregateTypes, ...input.tags]);
+    const number = this.#start({ kind: "subscription", input }, undefined, (message, number) => {
+      message.word(INPUT_SUBSCRIBE).word(number).number(input.after);
+      message.strings(input.types).strings(input.aggregateTypes).strings(input.tags);
+      message.word(input.limit).flag(input.follow);
+    });
     return {
-      next: () => {
-        if (this.#tasks.has(number)) this.#give(new Writer().word(4).word(number), number);
-      },
-      cancel: () => this.#cancel(number),
+      next: () => this.#tell(INPUT_NEXT, number),
+      cancel: () => this.#tell(INPUT_CANCEL, number),
     };
   }
 
@@ -260,7 +314,9 @@ export class Driver {
   async #close(): Promise<void> {
     if (this.#closed === null) {
       this.#closed = closed();
-      for (const [number, task] of this.#tasks) if (task.kind !== "command") this.#cancel(number);
+      for (const [number, task] of this.#tasks) {
+        if (task.kind !== "command") this.#tell(INPUT_CANCEL, number);
+      }
       if (this.#tasks.size > 0) {
         await new Promise<void>((resolve) => {
           this.#onIdle = resolve;
@@ -296,19 +352,24 @@ export class Driver {
 
   // --- Inputs ---------------------------------------------------------------------------------
 
-  #start(task: Task, signal: AbortSignal | undefined): number {
+  #start(
+    task: Task,
+    signal: AbortSignal | undefined,
+    write: (message: Writer, number: number) => void,
+  ): number {
     if (this.#closed !== null) throw this.#closed;
     if (signal?.aborted === true) throw cancelled(signal);
-    if (task.kind !== "subscription") this.#check(task.input.aggregate);
     do {
       this.#lastTask = (this.#lastTask + 1) % 0x1_0000_0000;
     } while (this.#tasks.has(this.#lastTask));
     const number = this.#lastTask;
     this.#tasks.set(number, task);
+    write(this.#core.outbox, number);
+    this.#schedule();
     if (signal !== undefined && task.kind !== "subscription") {
       const onAbort = () => {
         task.failure = signal.reason;
-        this.#cancel(number);
+        this.#tell(INPUT_CANCEL, number);
       };
       signal.addEventListener("abort", onAbort, { once: true });
       const stopListening = () => signal.removeEventListener("abort", onAbort);
@@ -320,181 +381,162 @@ export class Driver {
   }
 
   /** It must be one of those the engine was opened with, not only have its name. */
-  #check(aggregate: AnyAggregate | undefined): void {
+  #indexOf(aggregate: AnyAggregate | undefined): number {
     const { type, functions } = aggregate ?? {};
-    if (this.#aggregates.some((known) => known.type === type && known.functions === functions)) return;
+    const index = this.#aggregates.findIndex((known) => known.type === type && known.functions === functions);
+    if (index >= 0) return index;
     throw new AnnalsError("unknown-aggregate", `the engine was opened without this aggregate ${type}`, { type });
   }
 
-  /** Gives the engine an input for a task; what is wrong with it ends the task. */
-  #give(message: Writer, number: number): void {
-    try {
-      this.#input(message);
-    } catch (error) {
-      const task = this.#tasks.get(number);
-      this.#tasks.delete(number);
-      // To those who wait, and to those who listen for the caller's signal.
-      if (task !== undefined && task.kind !== "subscription") task.reject(toAnnalsError(error));
-      else throw error;
-    }
-  }
-
-  #cancel(number: number): void {
-    if (this.#tasks.has(number)) this.#input(new Writer().word(5).word(number));
-  }
-
-  #input(message: Writer): void {
-    this.#core.handleInput(message);
+  #tell(input: number, number: number): void {
+    if (!this.#tasks.has(number)) return;
+    this.#core.outbox.word(input).word(number);
     this.#schedule();
   }
 
   #advanced(position: number | undefined): void {
-    if (this.#closed === null) this.#run(() => this.#input(advance(position)));
-  }
-
-  /** Work that nobody waits for: what goes wrong is told to those who wait for the engine. */
-  #run(work: () => void): void {
-    if (this.#core.isFreed) return;
-    try {
-      work();
-    } catch (error) {
-      // Whatever it is, outputs may have been lost: nobody may wait for them.
-      this.#end(toAnnalsError(error));
-    }
+    if (this.#closed !== null) return;
+    const { outbox } = this.#core;
+    outbox.word(INPUT_ADVANCED).option(position, (at) => outbox.number(at));
+    this.#schedule();
   }
 
   // --- Outputs --------------------------------------------------------------------------------
 
-  /** Inputs of one turn are drained together, so that they share a request. */
+  /** Inputs of one turn are given together, so that they share a request. */
   #schedule(): void {
-    this.#more = true;
     if (this.#scheduled || this.#draining) return;
     this.#scheduled = true;
     queueMicrotask(() => {
       this.#scheduled = false;
-      this.#run(() => this.#drain());
+      this.#drain(0);
     });
   }
 
-  #drain(): void {
-    if (this.#draining || this.#core.isFreed) return;
+  /** Nobody waits for this: what goes wrong is told to those who wait for the engine. */
+  #drain(atLeast: number): void {
+    if (this.#draining || this.#core.freed) return;
     this.#draining = true;
     try {
-      while (this.#more && !this.#core.isFreed) {
-        this.#more = false;
-        for (const output of this.#core.pollOutputs()) {
-          this.#handle(output);
-          if (this.#core.isFreed) return;
+      do {
+        const outputs = this.#core.exchange(atLeast);
+        while (outputs.hasMore) {
+          this.#handle(outputs);
+          if (this.#core.freed) return;
         }
-      }
+      } while (this.#core.outbox.length > 0);
+      this.#setTimer();
+    } catch (error) {
+      // Whatever it is, outputs may have been lost: nobody may wait for them.
+      this.#end(toAnnalsError(error));
     } finally {
       this.#draining = false;
     }
     if (this.#tasks.size === 0) this.#onIdle?.();
   }
 
-  #handle(output: Output): void {
-    switch (output.kind) {
-      case "storage":
-        this.#request(output.request);
-        break;
-      case "fold":
-        this.#fold(output);
-        break;
-      case "decide":
-        this.#decide(output);
-        break;
-      case "opened":
-        if (output.error === null) this.#opening?.resolve();
-        else this.#opening?.reject(this.#toError(output.error));
+  #handle(output: Reader): void {
+    switch (output.word()) {
+      case OUTPUT_STORAGE:
+        return this.#request(output);
+      case OUTPUT_FOLD:
+        return this.#fold(output);
+      case OUTPUT_DECIDE:
+        return this.#decide(output);
+      case OUTPUT_OPENED:
+        if (output.word() === 0) this.#opening?.resolve();
+        else this.#opening?.reject(this.#toError(readError(output)));
         this.#opening = null;
-        break;
-      case "command-done":
-        this.#commandDone(output.task, output.result);
-        break;
-      case "state-read":
-        this.#stateRead(output.task, output.result);
-        break;
-      case "events": {
-        const task = this.#tasks.get(output.task) as SubscriptionTask | undefined;
-        task?.input.onEvents(this.#events(output.page), this.#epochs.get(output.page)!);
-        break;
-      }
-      case "subscription-ended": {
-        const task = this.#tasks.get(output.task) as SubscriptionTask | undefined;
-        this.#tasks.delete(output.task);
-        const { error } = output;
-        task?.input.onEnd(error === null ? null : this.#toError(error));
-        break;
-      }
-      case "release":
-        for (const handle of output.handles) this.#states.delete(handle);
-        for (const page of output.pages) {
+        return;
+      case OUTPUT_COMMAND_DONE:
+        return this.#done(output, true);
+      case OUTPUT_STATE_READ:
+        return this.#done(output, false);
+      case OUTPUT_RELEASE:
+        output.list(() => this.#states.delete(output.number()));
+        output.list(() => {
+          const page = output.word();
           this.#pages.delete(page);
           this.#epochs.delete(page);
-        }
-        break;
-      case "idle":
-        this.#setTimer(output.wakeAt);
+        });
+        return;
+      case OUTPUT_IDLE:
+        this.#wakeAt = output.option(() => output.time()) ?? Infinity;
+        return;
+      case OUTPUT_EVENTS: {
+        const task = this.#tasks.get(output.word()) as SubscriptionTask | undefined;
+        const page = output.word();
+        output.number();
+        task?.input.onEvents(this.#events(page), this.#epochs.get(page)!);
+        return;
+      }
+      case OUTPUT_SUBSCRIPTION_ENDED: {
+        const number = output.word();
+        const task = this.#tasks.get(number) as SubscriptionTask | undefined;
+        this.#tasks.delete(number);
+        const error = output.word() === 0 ? null : this.#toError(readError(output));
+        task?.input.onEnd(error);
+      }
     }
   }
 
-  #setTimer(wakeAt: number | null): void {
-    const at = wakeAt ?? Infinity;
-    if (at === this.#wakeAt) return;
+  #setTimer(): void {
+    const at = this.#wakeAt;
+    if (at === this.#timerAt) return;
     clearTimeout(this.#timer);
-    this.#wakeAt = at;
+    this.#timerAt = at;
     if (at === Infinity) return;
     this.#timer = setTimeout(() => {
-      this.#wakeAt = Infinity;
-      this.#run(() => {
-        this.#core.handleInput(new Writer().word(9), at);
-        this.#more = true;
-        this.#drain();
-      });
+      this.#timerAt = Infinity;
+      this.#core.outbox.word(INPUT_TICK);
+      this.#drain(at);
     }, Math.max(0, Math.min(at - Math.max(this.#core.now, Date.now()), 0x7fff_ffff)));
   }
 
-  #commandDone(number: number, result: WireOutcome | WireError): void {
-    const task = this.#tasks.get(number) as CommandTask | undefined;
-    if (task === undefined) return;
+  /** A command has been done, or a state been read. */
+  #done(output: Reader, isCommand: boolean): void {
+    const number = output.word();
+    const task = this.#tasks.get(number) as CommandTask | StateTask | undefined;
     this.#tasks.delete(number);
-    if (isError(result)) {
-      if (result.code === "refused") {
-        const refusal = task.refusal ?? (JSON.parse(result.details) as Refusal);
-        return task.reject(new RefusedError(refusal));
-      }
-      return task.reject(this.#toError(result, task.failure));
+    if (output.word() !== 0) {
+      const error = readError(output);
+      if (error.code !== "refused") return task?.reject(this.#toError(error, task.failure));
+      const refusal = (task as CommandTask | undefined)?.refusal;
+      return task?.reject(new RefusedError(refusal ?? (JSON.parse(error.details) as Refusal)));
     }
+    const revision = output.number();
+    const found = this.#readState(output);
+    const events = output.list(() => this.#events(output.word())).flat();
+    const duplicate = isCommand && output.flag();
+    const durability = DURABILITIES[isCommand ? output.word() : 0]!;
+    const summary = isCommand ? output.option(() => readSummary(output)) : null;
+    const commandId = isCommand ? output.option(() => output.str()) : null;
+    if (task === undefined) return;
     try {
-      const state = this.#toState(task.input.aggregate, result.state);
-      const { commit, commandId, duplicate, revision, durability } = result;
-      const appended = commit !== null && !duplicate ? recorded(task.commit!, commit) : [];
-      const events = duplicate ? result.pages.flatMap((page) => this.#events(page)) : appended;
-      task.resolve({ commandId, duplicate, revision, durability, commit, state, events });
+      const state = found(task.input.aggregate);
+      if (task.kind === "state") return task.resolve({ state, revision, events });
+      const { commit, values } = task;
+      // What has just been appended comes without the id, which came with the request.
+      const appended = commandId === null ? { commit: commit!, summary: summary!, values } : null;
+      const id = commandId ?? commit!.commandId;
+      task.resolve({ commandId: id, duplicate, revision, durability, state, appended, events });
     } catch (error) {
       task.reject(toAnnalsError(error));
     }
   }
 
-  #stateRead(number: number, result: WireStateRead | WireError): void {
-    const task = this.#tasks.get(number) as StateTask | undefined;
-    if (task === undefined) return;
-    this.#tasks.delete(number);
-    if (isError(result)) return task.reject(this.#toError(result, task.failure));
-    try {
-      const state = this.#toState(task.input.aggregate, result.state);
-      const events = result.pages.flatMap((page) => this.#events(page));
-      task.resolve({ state, revision: result.revision, events });
-    } catch (error) {
-      task.reject(toAnnalsError(error));
+  /** A state under a handle, or as JSON, or one that could not be written. */
+  #readState(output: Reader): (aggregate: AnyAggregate) => unknown {
+    const kind = output.word();
+    if (kind === 0) {
+      const handle = output.number();
+      return ({ functions }) => this.#stateOf(functions!, handle);
     }
-  }
-
-  #toState(aggregate: AnyAggregate, state: WireState): unknown {
-    if ("json" in state) return deepFreeze(JSON.parse(state.json) as unknown);
-    if ("failed" in state) throw new AnnalsError("invalid-payload", state.failed, {});
-    return this.#stateOf(aggregate.functions!, state.handle);
+    const text = output.str();
+    return () => {
+      if (kind === 1) return deepFreeze(JSON.parse(text) as unknown);
+      throw new AnnalsError("invalid-payload", text, {});
+    };
   }
 
   /** `failure` is what the domain or the caller's signal has thrown for this task. */
@@ -521,17 +563,20 @@ export class Driver {
     return this.#pages.get(page) as StoredEvent[];
   }
 
-  #fold({ task: number, aggregate, from, into, page }: Output & { kind: "fold" }): void {
-    const functions = this.#aggregates[aggregate]!.functions!;
-    const events = this.#pages.get(page)!;
-    const messages = isMessages(events) ? parseMessages(events) : null;
-    const count = isMessages(events) ? events.count : events.length;
+  #fold(output: Reader): void {
+    const number = output.word();
+    const functions = this.#aggregates[output.word()]!.functions!;
+    const from = output.number();
+    const into = output.number();
+    const page = this.#pages.get(output.word())!;
+    const messages = isMessages(page) ? parseMessages(page) : null;
+    const count = isMessages(page) ? page.count : page.length;
     let index = 0;
     let type = "";
     try {
       let state = this.#stateOf(functions, from);
       for (; index < count; index += 1) {
-        const event = messages === null ? (events as StoredEvent[])[index]! : messages[index];
+        const event = messages === null ? (page as StoredEvent[])[index]! : messages[index];
         if (event === undefined) throw new Error("its text is not JSON");
         ({ type } = event);
         const data = messages === null ? (JSON.parse(event.data as string) as unknown) : event.data;
@@ -540,71 +585,75 @@ export class Driver {
       // Those in between are nobody's but `evolve`'s.
       index -= 1;
       this.#states.set(into, toState(state));
+      this.#answer(number, into, DECISION_FOLDED);
     } catch (error) {
       const task = this.#tasks.get(number);
       if (task !== undefined && task.kind !== "subscription") task.failure = error;
-      const reason = `${type}: ${reasonOf(error)}`;
-      this.#input(new Writer().word(7).word(number).word(1).word(index).str(reason));
-      return;
-    }
-    this.#input(new Writer().word(7).word(number).word(0));
-  }
-
-  #decide(output: DecideOutput): void {
-    const task = this.#tasks.get(output.task) as CommandTask;
-    const message = new Writer().word(7).word(output.task);
-    const functions = this.#aggregates[output.aggregate]!.functions!;
-    try {
-      this.#decideInto(message, task, functions, output);
-      this.#input(message);
-    } catch (error) {
-      if (AnnalsError.is(error, "engine-poisoned")) throw error;
-      task.failure = error;
-      this.#input(new Writer().word(7).word(output.task).word(5));
+      this.#answer(number, into, DECISION_UNREADABLE).word(index).str(`${type}: ${reasonOf(error)}`);
     }
   }
 
-  #decideInto(message: Writer, task: CommandTask, functions: ErasedFunctions, output: DecideOutput): void {
+  #decide(output: Reader): void {
+    const number = output.word();
+    const functions = this.#aggregates[output.word()]!.functions!;
+    const from = output.number();
+    const into = output.number();
+    const issuedAt = output.time();
+    const others = output.option(() => ({
+      query: readQuery(output),
+      pages: output.list(() => output.word()),
+      neighbours: output.list(() => ({ task: output.word(), index: output.word() })),
+    }));
+    const task = this.#tasks.get(number) as CommandTask;
     const { id, command } = task.input;
-    let state = this.#stateOf(functions, output.state);
-    const query = functions.reads === undefined ? [] : readsOf(functions.reads(command, state));
-    const loaded = output.others?.query ?? [];
-    if (!sameQuery(query, loaded)) {
-      writeQuery(message.word(2), query);
-      return;
+    try {
+      let state = this.#stateOf(functions, from);
+      const query = functions.reads === undefined ? [] : readsOf(functions.reads(command, state));
+      if (!sameQuery(query, others?.query ?? [])) {
+        return writeQuery(this.#answer(number, into, DECISION_READS), query);
+      }
+      const decision: unknown = functions.decide(state, command, {
+        id,
+        issuedAt: new Date(issuedAt),
+        others: others === null ? [] : this.#others(task, others),
+      });
+      if (!Array.isArray(decision)) {
+        task.refusal = toRefusal(decision);
+        this.#answer(number, into, DECISION_REFUSED);
+        return;
+      }
+      const decided: DecidedEvent[] = [];
+      const values: Message[] = [];
+      for (const event of decision as unknown[]) {
+        const { type, data } = toMessage(event, "decide");
+        const payload = toPayload(data === undefined ? {} : data, `event ${type}`);
+        const value = { type, data: payload.value };
+        const tags = functions.tags === undefined ? [] : tagsOf(functions.tags(value, state));
+        checkNames([type, ...tags]);
+        state = evolve(functions, state, value);
+        decided.push({ eventId: "", type, schemaVersion: 1, tags, data: payload.text });
+        values.push(value);
+      }
+      this.#states.set(into, toState(state));
+      task.decided = decided;
+      task.values = values;
+      const answer = this.#answer(number, into, DECISION_DECIDED);
+      answer.list(decided, (event) => {
+        answer.str(event.type).word(event.schemaVersion).strings(event.tags).word(event.data.length);
+      });
+    } catch (error) {
+      task.failure = error;
+      this.#answer(number, into, DECISION_FAILED);
     }
-    const decision: unknown = functions.decide(state, command, {
-      id,
-      issuedAt: new Date(output.issuedAt),
-      others: this.#others(task, output),
-    });
-    if (!Array.isArray(decision)) {
-      task.refusal = toRefusal(decision);
-      message.word(4);
-      return;
-    }
-    const decided: CommitEvent[] = [];
-    const values: Message[] = [];
-    for (const event of decision as unknown[]) {
-      const { type, data } = toMessage(event, "decide");
-      const payload = toPayload(data === undefined ? {} : data, `event ${type}`);
-      const value = { type, data: payload.value };
-      const tags = functions.tags === undefined ? [] : tagsOf(functions.tags(value, state));
-      state = evolve(functions, state, value);
-      decided.push({ eventId: "", type, schemaVersion: 1, tags, data: payload.text });
-      values.push(value);
-    }
-    this.#states.set(output.into, toState(state));
-    task.decided = decided;
-    task.values = values;
-    message.word(3).list(decided, (event) => {
-      message.str(event.type).word(event.schemaVersion).strings(event.tags).word(utf8Length(event.data));
-    });
   }
 
-  #others(task: CommandTask, { others }: DecideOutput): never[] {
+  /** The answer to a domain request, begun when all of it is known: domain functions may call us. */
+  #answer(number: number, into: number, decision: number): Writer {
+    return this.#core.outbox.word(INPUT_DOMAIN).word(number).number(into).word(decision);
+  }
+
+  #others(task: CommandTask, others: Others): never[] {
     const found: unknown[] = [];
-    if (others === null) return [];
     const { aggregate, id } = task.input;
     for (const page of others.pages) {
       for (const event of this.#events(page)) {
@@ -622,101 +671,121 @@ export class Driver {
 
   // --- Storage --------------------------------------------------------------------------------
 
-  #request(request: StorageRequest): void {
-    let answer: Writer | PromiseLike<Writer>;
-    try {
-      answer = this.#ask(request);
-    } catch (error) {
-      answer = this.#failed(request, error);
-    }
-    if (isThenable(answer)) {
-      answer.then(
-        (message) => this.#answer(message),
-        (error: unknown) => this.#answer(this.#failed(request, error)),
-      );
-    } else {
-      this.#input(answer);
-    }
-  }
-
-  /** An answer that came later. */
-  #answer(message: Writer): void {
-    this.#run(() => this.#input(message));
-  }
-
-  #failed(request: StorageRequest, error: unknown): Writer {
-    this.#lastFailure = error;
-    // What positions mean is not known until the store has said who it is now.
-    if ((error as StorageFailure | undefined)?.code === "foreign-epoch") this.#info = null;
-    // By its name: there may be a second copy of this package.
-    const failure = (error as StorageFailure | undefined)?.name === "StorageFailure"
-      ? (error as StorageFailure)
-      : new StorageFailure("storage-failed", "", { mayBeApplied: request.body.kind === "append" });
-    return answerTo(request)
-      .word(0)
-      .word(Math.max(STORAGE_CODES.indexOf(failure.code), 0))
-      .flag(failure.mayBeApplied)
-      .flag(failure.retryable)
-      .str(reasonOf(error));
-  }
-
-  /** The adapter's answer as a message, at once if it answers at once. */
-  #ask(request: StorageRequest): Writer | PromiseLike<Writer> {
-    const { epoch, body } = request;
-    switch (body.kind) {
-      case "info":
-        return then(this.#storage.open(), (info) => {
-          this.#info = info;
-          return answerTo(request)
-            .word(1)
+  #request(output: Reader): void {
+    const request = { id: output.number(), attempt: output.word(), epoch: output.str() };
+    const { epoch } = request;
+    const storage = this.#storage;
+    switch (output.word()) {
+      case ASKS_INFO:
+        return this.#ask(request, false, () => storage.open(), (message, info) => {
+          this.epoch = info.epoch;
+          message
+            .word(SAID_INFO)
             .str(info.epoch)
             .number(info.head)
             .word(DURABILITIES.indexOf(info.durability))
-            .flag(this.#storage.subscribe !== undefined);
+            .flag(storage.subscribe !== undefined);
         });
-      case "append": {
-        const commits = body.commits.map((commit) => this.#commit(commit));
-        const judge = (facts: Facts) => this.#judge(request.id, facts);
-        return then(this.#storage.append({ epoch, commits }, judge), (verdicts) => {
-          const message = answerTo(request).word(2);
-          writeVerdicts(message, verdicts);
-          return message;
+      case ASKS_APPEND: {
+        const commits = output.list(() => this.#commit(output));
+        let judged: Verdict[] | undefined;
+        const judge = (facts: Facts) => (judged = this.#judge(request.id, facts));
+        return this.#ask(request, true, () => storage.append({ epoch, commits }, judge), (message, verdicts) => {
+          if (verdicts === judged) message.word(SAID_AS_JUDGED);
+          else writeVerdicts(message.word(SAID_APPENDED), verdicts);
         });
       }
-      case "load": {
-        const streams = body.streams.map(({ held: _, untilTime, ...load }) => ({
-          ...load,
-          untilTime: untilTime === null ? null : isoTime(untilTime),
-        }));
-        return then(
-          this.#storage.load({ epoch, commands: body.commands, streams, queries: body.queries }),
-          (loaded) => {
-            const message = answerTo(request).word(3);
-            message.list(loaded.commands, (first) => writeOptionalFirst(message, first));
-            message.word(loaded.streams.length);
-            loaded.streams.forEach(({ events, revision, more }, index) => {
-              const { held, aggregateType, aggregateId } = body.streams[index]!;
-              // Rows carry their stream once, for all.
-              message.option(held ? null : aggregateType, () => message.str(aggregateType).str(aggregateId));
-              if (held || !isMessages(events)) this.#writePage(message, events, held, true);
-              else message.word(2).word(events.count).str(events.json);
-              message.number(revision).flag(more);
-            });
-            message.word(loaded.queries.length);
-            loaded.queries.forEach((events, index) => {
-              this.#writePage(message, events, body.queries[index]!.held, false);
-            });
-            return message.number(loaded.head);
-          },
-        );
+      case ASKS_LOAD: {
+        const commands = output.strings();
+        const helds: boolean[] = [];
+        const streams = output.list(() => {
+          const load = readStreamLoad(output);
+          const held = output.flag();
+          const whole = output.flag();
+          helds.push(held);
+          return { ...load, whole, bytes: !held && !whole };
+        });
+        const queries = output.list(() => {
+          const load = { query: readQuery(output), after: output.number() };
+          helds.push(output.flag());
+          return load;
+        });
+        return this.#ask(request, false, () => storage.load({ epoch, commands, streams, queries }), (message, loaded) => {
+          message.word(SAID_LOADED);
+          message.list(loaded.commands, (first) => message.option(first, (found) => writeFirst(message, found)));
+          message.word(loaded.streams.length);
+          loaded.streams.forEach(({ events, revision, more }, index) => {
+            const { aggregateType, aggregateId } = streams[index]!;
+            const held = helds[index]!;
+            // Rows carry their stream once, for all.
+            message.option(held ? null : aggregateType, () => message.str(aggregateType).str(aggregateId));
+            if (held || !isMessages(events)) this.#writePage(message, events, held, true);
+            else writeMessages(message, events);
+            message.number(revision).flag(more);
+          });
+          message.word(loaded.queries.length);
+          loaded.queries.forEach((events, index) => {
+            this.#writePage(message, events, helds[streams.length + index]!, false);
+          });
+          message.number(loaded.head);
+        });
       }
-      case "read-log":
-        return then(this.#storage.readLog({ epoch, ...body }), ({ events, next, head }) => {
-          const message = answerTo(request).word(4);
-          this.#writePage(message, events, true, false);
+      case ASKS_READ_LOG: {
+        const after = output.number();
+        const [types, aggregateTypes, tags] = [output.strings(), output.strings(), output.strings()];
+        const read = { epoch, after, types, aggregateTypes, tags, limit: output.word() };
+        return this.#ask(request, false, () => storage.readLog(read), (message, { events, next, head }) => {
+          this.#writePage(message.word(SAID_LOG), events, true, false);
           this.#epochs.set(this.#lastPage, epoch);
-          return message.number(next).number(head);
+          message.number(next).number(head);
         });
+      }
+    }
+  }
+
+  /** Asks the adapter and tells the engine what it says, at once if it answers at once. */
+  #ask<T>(
+    request: StorageRequest,
+    appends: boolean,
+    ask: () => Answer<T>,
+    tell: (message: Writer, answer: T) => void,
+  ): void {
+    const answer = (write: (message: Writer) => void) => {
+      if (this.#core.freed) return;
+      const { outbox } = this.#core;
+      outbox.add(() => write(outbox.word(INPUT_ANSWER).number(request.id).word(request.attempt)));
+      this.#schedule();
+    };
+    const failed = (error: unknown) => {
+      this.#lastFailure = error;
+      // By its name: there may be a second copy of this package.
+      const failure = (error as StorageFailure | undefined)?.name === "StorageFailure"
+        ? (error as StorageFailure)
+        : new StorageFailure("storage-failed", "", { mayBeApplied: appends });
+      // What positions mean is not known until the store has said who it is now.
+      if (failure.code === "foreign-epoch") this.epoch = "";
+      answer((message) =>
+        message
+          .word(SAID_FAILED)
+          .word(Math.max(STORAGE_CODES.indexOf(failure.code), 0))
+          .flag(failure.mayBeApplied)
+          .flag(failure.retryable)
+          .str(reasonOf(error)),
+      );
+    };
+    const done = (found: T) => {
+      try {
+        answer((message) => tell(message, found));
+      } catch (error) {
+        failed(error);
+      }
+    };
+    try {
+      const found = ask();
+      if (isThenable(found)) found.then(done, failed);
+      else done(found);
+    } catch (error) {
+      failed(error);
     }
   }
 
@@ -730,31 +799,41 @@ export class Driver {
   }
 
   /** The commit with what is known of its task here. */
-  #commit({ task: number, commandId, hash, issuedAt, condition, events }: WireCommit): Commit {
-    const task = this.#tasks.get(number) as CommandTask;
+  #commit(output: Reader): Commit {
+    const task = this.#tasks.get(output.word()) as CommandTask;
     const { aggregate, id, correlationId, causationId, actor, extra } = task.input;
-    const commit = {
+    const commandId = output.str();
+    return (task.commit = {
       commandId,
-      hash,
+      hash: output.str(),
       aggregateType: aggregate.type,
       aggregateId: id,
-      issuedAt: isoTime(issuedAt),
+      issuedAt: isoTime(output.time()),
       correlationId: correlationId ?? commandId,
       causationId,
       actor,
       extra,
-      condition,
-      events: events.map(({ eventId, event }, index) => ({
-        ...(event ?? task.decided[index]!),
-        eventId,
-      })),
-    };
-    task.commit = commit;
-    return commit;
+      condition: output.option(() => ({ query: readQuery(output), after: output.number() })),
+      events: this.#commitEvents(output, task),
+    });
+  }
+
+  #commitEvents(output: Reader, { decided }: CommandTask): CommitEvent[] {
+    let index = 0;
+    return output.list(() => {
+      const eventId = output.str();
+      if (output.flag()) {
+        const [type, schemaVersion] = [output.str(), output.word()];
+        return { eventId, type, schemaVersion, tags: output.strings(), data: output.str() };
+      }
+      const event = decided[index++]!;
+      event.eventId = eventId;
+      return event;
+    });
   }
 
   #judge(request: number, facts: Facts): Verdict[] {
-    const verdicts = this.#core.isFreed ? null : this.#core.judge(request, facts);
+    const verdicts = this.#core.freed ? null : this.#core.judge(request, facts);
     if (verdicts === null) {
       // Nothing is written then: whoever asked has had another answer, or has gone.
       throw new StorageFailure("storage-failed", "nobody waits for this append any more");
@@ -763,29 +842,24 @@ export class Driver {
   }
 }
 
-function writeExpected(message: Writer, expected: CommandInput["expected"]): void {
-  if (expected === "any") message.word(0);
-  else if (expected === "no-stream") message.word(1);
-  else if (expected === "stream-exists") message.word(2);
-  else message.word(3).number(expected);
-}
-
-function advance(position: number | undefined): Writer {
-  const message = new Writer().word(8);
-  return message.option(position, (at) => message.number(at));
-}
-
-function answerTo(request: StorageRequest): Writer {
-  return new Writer().word(6).number(request.id).word(request.attempt);
+function readStreamLoad(output: Reader) {
+  const aggregateType = output.str();
+  const aggregateId = output.str();
+  const after = output.number();
+  const until = output.word();
+  return {
+    aggregateType,
+    aggregateId,
+    after,
+    untilRevision: until === 1 ? output.number() : null,
+    untilTime: until === 2 ? isoTime(output.time()) : null,
+    limit: output.word(),
+  };
 }
 
 /** Promises of another realm, or of a library, are promises too. */
 function isThenable<T>(value: T | PromiseLike<T>): value is PromiseLike<T> {
   return typeof (value as PromiseLike<T> | undefined)?.then === "function";
-}
-
-function then<T, R>(value: T | PromiseLike<T>, next: (value: T) => R): R | PromiseLike<R> {
-  return isThenable(value) ? value.then(next) : next(value);
 }
 
 /** Most events of an append are of one moment. */
@@ -804,8 +878,14 @@ function isMessages(page: Page): page is Messages {
   return !Array.isArray(page);
 }
 
+function writeMessages(message: Writer, { count, json }: Messages): void {
+  if (typeof json === "string") message.word(2).word(count).str(json);
+  else message.word(3).word(count).bytes(json);
+}
+
 /** If one is broken, those before it. */
-function parseMessages({ count, json }: Messages): Message[] {
+function parseMessages({ count, json: text }: Messages): Message[] {
+  const json = typeof text === "string" ? text : new TextDecoder().decode(text);
   try {
     const all = JSON.parse(json) as Message[];
     if (all.length === count) return all;
@@ -813,40 +893,17 @@ function parseMessages({ count, json }: Messages): Message[] {
     // Found below.
   }
   const found: Message[] = [];
-  let text = "";
+  let next = "";
   for (const piece of json.slice(1, -1).split(",\n")) {
-    text += text === "" ? piece : `,\n${piece}`;
+    next += next === "" ? piece : `,\n${piece}`;
     try {
-      found.push(JSON.parse(text) as Message);
-      text = "";
+      found.push(JSON.parse(next) as Message);
+      next = "";
     } catch {
       // Its data has this separator too, or is broken.
     }
   }
   return found;
-}
-
-/** The events of a commit as the store has them. */
-function recorded(commit: Commit, summary: CommitSummary): StoredEvent[] {
-  const recordedAt = isoTime(summary.recordedAt);
-  return commit.events.map(({ eventId, type, schemaVersion, tags, data }, index) => ({
-    position: summary.position + index,
-    aggregateType: commit.aggregateType,
-    aggregateId: commit.aggregateId,
-    revision: summary.revision - summary.count + 1 + index,
-    eventId,
-    type,
-    schemaVersion,
-    tags: JSON.stringify(tags),
-    recordedAt,
-    issuedAt: commit.issuedAt,
-    commandId: commit.commandId,
-    correlationId: commit.correlationId,
-    causationId: commit.causationId,
-    actor: commit.actor,
-    extra: commit.extra,
-    data,
-  }));
 }
 
 function evolve(functions: ErasedFunctions, state: unknown, event: Message): unknown {
@@ -865,7 +922,9 @@ function atOnce<T>(name: string, result: T): T {
 
 function readsOf(reads: unknown): Query {
   if (!Array.isArray(atOnce("reads", reads))) throw new Error("reads must return an array of tags, or a query");
-  return toQuery(reads as string[]);
+  const query = toQuery(reads as string[]);
+  for (const { types, tags } of query) checkNames([...types, ...tags]);
+  return query;
 }
 
 function tagsOf(result: unknown): readonly string[] {
@@ -893,12 +952,7 @@ function toRefusal(decision: unknown): Refusal {
 }
 
 function sameQuery(a: Query, b: Query): boolean {
-  const same = (x: readonly string[], y: readonly string[]) =>
-    x.length === y.length && x.every((item, index) => item === y[index]);
-  return (
-    a.length === b.length &&
-    a.every((item, index) => same(item.types, b[index]!.types) && same(item.tags, b[index]!.tags))
-  );
+  return JSON.stringify(a) === JSON.stringify(b);
 }
 
 export function cancelled(signal: AbortSignal): AnnalsError {

@@ -1,10 +1,11 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import type { Aggregate, AnyAggregate, Message, Refusal } from "./domain.js";
-import { cancelled, Driver, type StateInput } from "./driver.js";
+import { type Appended, cancelled, type Choice, Driver, isoTime, type StateInput } from "./driver.js";
 import { AnnalsError, invalidArgument, RefusedError } from "./errors.js";
 import type { EngineModule } from "./module.js";
 import { reasonOf, toPayload } from "./payload.js";
 import type { Durability, StorageAdapter, StoredEvent } from "./storage.js";
+import { checkNames } from "./wire.js";
 
 declare const position: unique symbol;
 
@@ -175,45 +176,49 @@ export class Engine {
    * Gives a command to the aggregate with this id. Rejects with a {@link RefusedError} if the
    * domain refuses it; {@link Engine.attempt} gives refusals as results instead.
    */
-  async execute<State, Command extends Message, Event extends Message, Refused extends Refusal>(
+  execute<State, Command extends Message, Event extends Message, Refused extends Refusal>(
     aggregate: Aggregate<State, Command, Event, Refused>,
     id: string,
     command: NoInfer<Command>,
     options: ExecuteOptions = {},
   ): Promise<Outcome<State, Event>> {
-    if (typeof (command as Command | null)?.type !== "string") {
-      throw invalidArgument("expected a command: an object with type and data");
-    }
-    const { type, data = {} } = command;
-    const { text } = toPayload(data, "command");
-    const { metadata, issuedAt } = options;
-    const result = await this.#driver.execute(
-      {
-        aggregate,
-        id: name("id", id),
-        // A copy: what is decided is what was given, and what a state keeps of it is its own.
-        command: { type, data: JSON.parse(text) as unknown },
-        text,
-        commandId: options.commandId === undefined ? null : uuid(options.commandId),
-        expected: expectation(options.expectedRevision ?? "any"),
-        issuedAt: issuedAt === undefined ? null : millis(issuedAt),
-        correlationId: optionalName("correlationId", options.correlationId),
-        causationId: optionalName("causationId", options.causationId),
-        actor: optionalName("actor", options.actor),
-        extra: metadata === undefined ? null : toPayload(metadata, "metadata").text,
-      },
-      options.signal,
-    );
-    const events = result.events.map((event) => this.#recorded<Event>(event));
-    return {
-      commandId: result.commandId,
-      events,
-      state: result.state as State,
-      revision: result.revision,
-      position: events.at(-1)?.position ?? null,
-      duplicate: result.duplicate,
-      durability: result.durability,
-    };
+    return new Promise((resolve, reject) => {
+      if (typeof (command as Command | null)?.type !== "string") {
+        throw invalidArgument("expected a command: an object with type and data");
+      }
+      const { type, data = {} } = command;
+      // What is decided is what was given, whatever becomes of the caller's object.
+      const { text, value } = toPayload(data, "command");
+      const { metadata, issuedAt } = options;
+      this.#driver.execute(
+        {
+          aggregate,
+          id: name("id", id),
+          command: { type: name("type", type), data: value },
+          text,
+          commandId: options.commandId === undefined ? null : uuid(options.commandId),
+          expected: expectation(options.expectedRevision ?? "any"),
+          issuedAt: issuedAt === undefined ? null : millis(issuedAt),
+          correlationId: optionalName("correlationId", options.correlationId),
+          causationId: optionalName("causationId", options.causationId),
+          actor: optionalName("actor", options.actor),
+          extra: metadata === undefined ? null : toPayload(metadata, "metadata").text,
+        },
+        options.signal,
+        ({ appended, events, state, ...result }) => {
+          const recorded = appended === null
+            ? events.map((event) => this.#recorded<Event>(event))
+            : this.#appended<Event>(appended);
+          resolve({
+            ...result,
+            state: state as State,
+            events: recorded,
+            position: recorded.at(-1)?.position ?? null,
+          });
+        },
+        reject,
+      );
+    });
   }
 
   /** As {@link Engine.execute}, with a refusal as a result. Everything else still rejects. */
@@ -294,35 +299,31 @@ export class Engine {
     event: StoredEvent,
     epoch = this.#driver.epoch,
   ): RecordedEvent<Event> {
-    const stream = { type: event.aggregateType, id: event.aggregateId };
     const parse = (text: string): unknown => {
       try {
         return JSON.parse(text);
       } catch (error) {
-        const { type, revision } = event;
-        const what = `event ${revision} (${type}) of ${stream.type}/${stream.id}`;
+        const { type, revision, aggregateType, aggregateId } = event;
+        const what = `event ${revision} (${type}) of ${aggregateType}/${aggregateId}`;
         const reason = `${what} can't be read: ${reasonOf(error)}`;
+        const stream = { type: aggregateType, id: aggregateId };
         throw new AnnalsError("unreadable-event", reason, { stream, revision }, error);
       }
     };
-    const recorded = {
-      type: event.type,
-      data: parse(event.data),
-      position: `${epoch}:${event.position}` as Position,
-      stream,
-      revision: event.revision,
-      eventId: event.eventId,
-      schemaVersion: event.schemaVersion,
-      tags: event.tags === "[]" ? [] : parse(event.tags),
-      recordedAt: event.recordedAt,
-      issuedAt: event.issuedAt,
-      commandId: event.commandId,
-      correlationId: event.correlationId,
-      causationId: event.causationId,
-      actor: event.actor,
-      metadata: event.extra === null ? null : parse(event.extra),
-    };
-    return recorded as unknown as RecordedEvent<Event>;
+    const tags = event.tags === "[]" ? [] : parse(event.tags);
+    return recordedEvent(event, event, event, epoch, parse(event.data), tags, parse);
+  }
+
+  /** The events of a commit as the store has them. */
+  #appended<Event extends Message>({ commit, summary, values }: Appended): RecordedEvent<Event>[] {
+    const { epoch } = this.#driver;
+    const recordedAt = isoTime(summary.recordedAt);
+    const first = summary.revision - summary.count + 1;
+    return commit.events.map((event, index) => {
+      const place = { position: summary.position + index, revision: first + index, recordedAt };
+      const data = values.length > 0 ? values[index]!.data : JSON.parse(event.data);
+      return recordedEvent(commit, event, place, epoch, data, [...event.tags], JSON.parse);
+    });
   }
 
   #numberOf(position: Position | null): number {
@@ -339,6 +340,34 @@ export class Engine {
     }
     return number;
   }
+}
+
+function recordedEvent<Event extends Message>(
+  source: Pick<StoredEvent, "aggregateType" | "aggregateId" | "issuedAt" | "commandId" | "correlationId" | "causationId" | "actor" | "extra">,
+  { type, eventId, schemaVersion }: Pick<StoredEvent, "type" | "eventId" | "schemaVersion">,
+  { position, revision, recordedAt }: Pick<StoredEvent, "position" | "revision" | "recordedAt">,
+  epoch: string,
+  data: unknown,
+  tags: unknown,
+  parse: (text: string) => unknown,
+): RecordedEvent<Event> {
+  return {
+    type,
+    data,
+    position: `${epoch}:${position}` as Position,
+    stream: { type: source.aggregateType, id: source.aggregateId },
+    revision,
+    eventId,
+    schemaVersion,
+    tags,
+    recordedAt,
+    issuedAt: source.issuedAt,
+    commandId: source.commandId,
+    correlationId: source.correlationId,
+    causationId: source.causationId,
+    actor: source.actor,
+    metadata: source.extra === null ? null : parse(source.extra),
+  } as unknown as RecordedEvent<Event>;
 }
 
 interface Waiting {
@@ -454,17 +483,17 @@ function stateInput(
   { at, cached }: StateOptions,
   events: boolean,
 ): StateInput {
-  const point = at === undefined ? (cached === true ? "cached" : "now") : atOf(at);
+  const point = at === undefined ? ([cached === true ? 1 : 0] as const) : pointOf(at);
   return { aggregate, id: name("id", id), at: point, events };
 }
 
-function atOf(at: At): { revision: number } | { time: number } {
+function pointOf(at: At): Choice {
   const { revision, time } = at as { revision?: number; time: Date | string };
-  if (revision === undefined) return { time: millis(time) };
+  if (revision === undefined) return [3, millis(time)];
   if (!Number.isSafeInteger(revision) || revision < 0) {
     throw invalidArgument(`expected a revision, found ${revision}`);
   }
-  return { revision };
+  return [2, revision];
 }
 
 /** Stores compare times as texts, which is right for years of four digits. */
@@ -478,6 +507,7 @@ function millis(time: Date | string): number {
 
 function name(what: string, value: string): string {
   if (typeof value !== "string") throw invalidArgument(`expected a string as ${what}, found ${typeof value}`);
+  checkNames([value]);
   return value;
 }
 
@@ -492,14 +522,14 @@ function uuid(id: string): string {
   return id;
 }
 
-function expectation(expected: NonNullable<ExecuteOptions["expectedRevision"]>) {
-  if (typeof expected === "number" && (!Number.isSafeInteger(expected) || expected < 0)) {
-    throw invalidArgument(`expected a revision as expectedRevision, found ${expected}`);
-  }
-  if (typeof expected === "string" && !["any", "no-stream", "stream-exists"].includes(expected)) {
-    throw invalidArgument(`expected "any", "no-stream", "stream-exists" or a revision, found ${JSON.stringify(expected)}`);
-  }
-  return expected;
+const EXPECTATIONS: readonly unknown[] = ["any", "no-stream", "stream-exists"];
+
+function expectation(expected: unknown): Choice {
+  const which = EXPECTATIONS.indexOf(expected);
+  if (which >= 0) return [which];
+  if (Number.isSafeInteger(expected) && (expected as number) >= 0) return [3, expected as number];
+  const found = JSON.stringify(expected);
+  throw invalidArgument(`expected ${EXPECTATIONS.join(", ")} or a revision as expectedRevision, found ${found}`);
 }
 
 function limit(value: number | undefined): number {

@@ -1,8 +1,32 @@
 import type { OpenOptions } from "./engine.js";
-import { __wbg_reset_state, createCore, initSync, lastPanic } from "./glue/annals.js";
+import {
+  __wbg_reset_state,
+  createCore,
+  exchange,
+  freeCore,
+  initSync,
+  judge,
+  lastPanic,
+  mailbox,
+  makeRoom,
+  misuse,
+  startCore,
+} from "./glue/annals.js";
 import type { EngineModule, WasmSource } from "./module.js";
 
-const glue = { initSync, createCore, lastPanic, __wbg_reset_state };
+const glue = {
+  initSync,
+  createCore,
+  startCore,
+  mailbox,
+  makeRoom,
+  exchange,
+  judge,
+  misuse,
+  freeCore,
+  lastPanic,
+  __wbg_reset_state,
+};
 
 /** What an entry that brings the ready module takes. */
 export type ReadyOptions = OpenOptions & {

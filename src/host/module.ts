@@ -1,11 +1,23 @@
 import { AnnalsError, closed } from "./errors.js";
-import { type Output, Reader, readOutputs, readVerdicts, Writer, writeFacts } from "./wire.js";
+import { encoder } from "./payload.js";
+import { checkNames, Reader, readVerdicts, Writer, writeFacts } from "./wire.js";
 import type { Facts, Verdict } from "./storage.js";
+
+/** What a call returns that was a misuse. */
+const MISUSED = 0xffff_ffff;
 
 /** What wasm-bindgen makes of the engine, or of a crate that exports its domain. */
 export interface Glue {
   initSync(options: { module: BufferSource | WebAssembly.Module }): WasmExports;
-  createCore(): GlueCore;
+  /** An engine's number, which the functions below take. */
+  createCore(): number;
+  startCore(core: number, words: number, textBytes: number): number;
+  mailbox(core: number): number;
+  makeRoom(core: number, words: number, textBytes: number): void;
+  exchange(core: number, now: number, words: number, textBytes: number): number;
+  judge(core: number, request: number, words: number, textBytes: number): number;
+  misuse(core: number): { code: "api-misuse"; message: string };
+  freeCore(core: number): void;
   lastPanic(): string | undefined;
   __wbg_reset_state(): void;
 }
@@ -21,16 +33,6 @@ export interface EngineModule {
 
 interface WasmExports {
   readonly memory: WebAssembly.Memory;
-}
-
-interface GlueCore {
-  start(textBytes: number): number;
-  mailbox(): number;
-  room(words: number, textBytes: number): void;
-  handleInput(now: number, textBytes: number): void;
-  pollOutputs(): number;
-  judge(request: number, textBytes: number): number;
-  free(): void;
 }
 
 /** A running instance of a module. All engines opened on it share its memory, and its fate. */
@@ -55,7 +57,6 @@ class Instance {
     } catch (error) {
       // What is wrong with a message is found before the module sees it.
       if (AnnalsError.is(error)) throw error;
-      if (isMisuse(error)) throw new AnnalsError(error.code, error.message, {});
       this.poison = new AnnalsError(
         "engine-poisoned",
         `the engine panicked, which is a bug of Annals: ${this.#panic() ?? String(error)}`,
@@ -75,15 +76,6 @@ class Instance {
       return undefined;
     }
   }
-}
-
-function isMisuse(error: unknown): error is { code: "api-misuse"; message: string } {
-  return (
-    typeof error === "object" &&
-    error !== null &&
-    !(error instanceof Error) &&
-    (error as { code?: unknown }).code === "api-misuse"
-  );
 }
 
 /** The glue keeps one instance; this keeps whether it may still be used. */
@@ -129,18 +121,33 @@ async function restart(glue: Glue): Promise<Instance> {
   return new Instance(glue, glue.initSync({ module: new Uint8Array() }));
 }
 
-const encoder = new TextEncoder();
 /** A byte order mark is a character of a name like any other. */
 const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
 
 /** The engine in WebAssembly, spoken to in messages. */
 export class Core {
   readonly #instance: Instance;
-  readonly #core: GlueCore;
-  /** Address of where the messages are. */
+  readonly #glue: Glue;
+  /** Its number there. */
+  readonly #core: number;
+  /** Where the addresses of the messages are, in words. */
   readonly #mailbox: number;
   readonly #onPoison: (error: AnnalsError) => void;
-  #freed = false;
+  /** The module's memory, as words and as bytes, until it grows. */
+  #heap = new Uint32Array();
+  #bytes = new Uint8Array();
+  /** The largest message there is room for. */
+  #wordRoom = 0;
+  #textRoom = 0;
+  /** What the engine has put out last. Calls of `judge` write over what is in the module's memory. */
+  #inbox = new Uint32Array(256);
+  readonly #facts = new Writer();
+  /** What goes to the engine with the next exchange. */
+  readonly outbox = new Writer();
+  /** Whether the engine is closed, or its module has panicked. */
+  freed = false;
+  /** The engine's time, which never goes back. */
+  now = Date.now();
 
   /** Of each aggregate, whether the module defines it. */
   readonly native: readonly boolean[];
@@ -148,12 +155,15 @@ export class Core {
   private constructor(instance: Instance, onPoison: (error: AnnalsError) => void, message: Writer) {
     this.#instance = instance;
     this.#onPoison = onPoison;
-    this.#core = instance.guard(() => instance.glue.createCore());
-    this.#mailbox = instance.guard(() => this.#core.mailbox());
+    this.#glue = instance.glue;
+    this.#core = instance.guard(() => this.#glue.createCore());
+    this.#mailbox = instance.guard(() => this.#glue.mailbox(this.#core)) / 4;
     this.native = this.#call(() => {
-      const count = this.#core.start(this.#write(message));
-      const reader = this.#read(count);
-      return Array.from({ length: count }, () => reader.flag());
+      const bytes = this.#write(message);
+      const reader = this.#read(this.#glue.startCore(this.#core, message.length, bytes));
+      const native = [];
+      while (reader.hasMore) native.push(reader.flag());
+      return native;
     });
     instance.engines.add(onPoison);
   }
@@ -168,73 +178,100 @@ export class Core {
     const message = new Writer();
     for (const word of crypto.getRandomValues(new Uint32Array(8))) message.word(word);
     for (const limit of limits) message.word(limit);
+    checkNames(aggregates);
     return new Core(instance, onPoison, message.strings(aggregates));
   }
 
-  /** Whether the engine is closed, or its module has panicked. */
-  get isFreed(): boolean {
-    return this.#freed;
-  }
-
-  /** The engine's time, which never goes back. */
-  now = Date.now();
-
-  /** `atLeast`: what the time has come to, whatever the clock says, which may have been set back. */
-  handleInput(message: Writer, atLeast = 0): void {
-    this.#call(() => {
-      const bytes = this.#write(message);
+  /**
+   * Gives what has gathered and returns outputs, up to those that wait for an answer. `atLeast`: what
+   * the time has come to, whatever the clock says, which may have been set back.
+   */
+  exchange(atLeast: number): Reader {
+    return this.#call(() => {
+      const { outbox } = this;
+      const bytes = this.#write(outbox);
+      const { length } = outbox;
+      outbox.clear();
       this.now = Math.max(this.now, Date.now(), atLeast);
-      this.#core.handleInput(this.now, bytes);
+      return this.#read(this.#glue.exchange(this.#core, this.now, length, bytes), true);
     });
-  }
-
-  /** Outputs up to and including the first that must be answered before more is asked. */
-  pollOutputs(): Output[] {
-    return this.#call(() => readOutputs(this.#read(this.#core.pollOutputs())));
   }
 
   /** `null` if the append is no longer under way. */
   judge(request: number, facts: Facts): Verdict[] | null {
     return this.#call(() => {
-      const message = new Writer();
+      const message = this.#facts;
+      message.clear();
       writeFacts(message, facts);
-      const words = this.#core.judge(request, this.#write(message));
-      return words === 0 ? null : readVerdicts(this.#read(words));
+      const bytes = this.#write(message);
+      const verdicts = this.#read(this.#glue.judge(this.#core, request, message.length, bytes));
+      return verdicts.hasMore ? readVerdicts(verdicts) : null;
     });
   }
 
   free(): void {
-    if (this.#freed) return;
-    this.#freed = true;
+    if (this.freed) return;
+    this.freed = true;
     this.#instance.engines.delete(this.#onPoison);
     // The memory of a poisoned instance goes with the instance.
-    if (this.#instance.poison === null) this.#instance.guard(() => this.#core.free());
+    if (this.#instance.poison === null) this.#instance.guard(() => this.#glue.freeCore(this.#core));
   }
 
   #call<T>(call: () => T): T {
-    if (this.#freed) throw closed();
+    if (this.freed) throw closed();
     return this.#instance.guard(call);
   }
 
   /** Writes the message into linear memory; returns the length of its text in bytes. */
   #write(message: Writer): number {
-    const text = message.text();
-    const { words } = message;
-    // A UTF-16 unit takes at most three bytes. Making room may move the memory, so views come after.
-    this.#core.room(words.length, text.length * 3);
-    const { buffer } = this.#instance.memory;
-    const [wordsAt, textAt] = new Uint32Array(buffer, this.#mailbox, 2) as unknown as [number, number];
-    const { written } = encoder.encodeInto(text, new Uint8Array(buffer, textAt, text.length * 3));
-    if (written !== text.length) message.countBytes();
-    new Uint32Array(buffer, wordsAt, words.length).set(words);
+    const { words, length, text, chunks } = message;
+    // A UTF-16 unit takes at most three bytes.
+    const most = chunks.reduce((sum, chunk) => sum + chunk.length, text.length * 3);
+    if (length > this.#wordRoom || most > this.#textRoom) {
+      this.#wordRoom = Math.max(this.#wordRoom, length * 2);
+      this.#textRoom = Math.max(this.#textRoom, most * 2);
+      this.#glue.makeRoom(this.#core, this.#wordRoom, this.#textRoom);
+    }
+    this.#look();
+    let written = 0;
+    let textAt = this.#heap[this.#mailbox + 1]!;
+    if (text !== "") {
+      ({ written } = encoder.encodeInto(text, this.#bytes.subarray(textAt, textAt + text.length * 3)));
+      if (written !== text.length) message.countBytes();
+      textAt += written;
+    }
+    for (const chunk of chunks) {
+      this.#bytes.set(chunk, textAt);
+      textAt += chunk.length;
+    }
+    const at = this.#heap[this.#mailbox]! / 4;
+    for (let index = 0; index < length; index += 1) this.#heap[at + index] = words[index]!;
     return written;
   }
 
-  #read(words: number): Reader {
+  /** A reader of what is in linear memory, or of a copy of it. */
+  #read(words: number, copies?: boolean): Reader {
+    if (words === MISUSED) {
+      const { code, message } = this.#glue.misuse(this.#core);
+      throw new AnnalsError(code, message, {});
+    }
+    this.#look();
+    const heap = this.#heap;
+    const at = heap[this.#mailbox + 2]! / 4;
+    const textAt = heap[this.#mailbox + 3]!;
+    const length = heap[this.#mailbox + 4]!;
+    const text = length === 0 ? "" : decoder.decode(this.#bytes.subarray(textAt, textAt + length));
+    if (copies !== true) return new Reader(heap, at, at + words, text);
+    if (words > this.#inbox.length) this.#inbox = new Uint32Array(words * 2);
+    for (let index = 0; index < words; index += 1) this.#inbox[index] = heap[at + index]!;
+    return new Reader(this.#inbox, 0, words, text);
+  }
+
+  /** Memory that has grown has another buffer. */
+  #look(): void {
     const { buffer } = this.#instance.memory;
-    const [wordsAt, textAt, length] = new Uint32Array(buffer, this.#mailbox + 8, 3) as unknown as [number, number, number];
-    const text = length === 0 ? "" : decoder.decode(new Uint8Array(buffer, textAt, length));
-    // A copy: the next call writes over the words.
-    return new Reader(new Uint32Array(buffer, wordsAt, words).slice(), text);
+    if (this.#heap.buffer === buffer) return;
+    this.#heap = new Uint32Array(buffer);
+    this.#bytes = new Uint8Array(buffer);
   }
 }

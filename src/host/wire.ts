@@ -1,8 +1,8 @@
 /**
- * Messages between JavaScript and the engine in WebAssembly; `src/wasm` is the other side. A
- * message is a list of 32-bit words and one text. A number beyond 32 bits takes two words, the low
- * one first. A string takes one word, its length, and its place in the text: strings are read in
- * the order they were written.
+ * Messages between JavaScript and the engine in WebAssembly; `src/wasm` is the other side. Messages
+ * are 32-bit words in a row and one text beside them. A number beyond 32 bits takes two words, the
+ * low one first. A string takes one word, its length, and its place in the text: strings are read
+ * in the order they were written. So do texts that are bytes already, whose place is after the text.
  */
 import { AnnalsError } from "./errors.js";
 import { isWellFormed, utf8Length } from "./payload.js";
@@ -10,87 +10,132 @@ import type { Facts, FirstOutcome, Query, StoredEvent, Verdict } from "./storage
 
 const TWO_32 = 0x1_0000_0000;
 
+/** Gathers messages until they are sent. */
 export class Writer {
-  /** A plain array: its length is not known before, and engines are quick with small integers. */
-  readonly words: number[] = [];
-  #strings: string[] = [];
-  /** Where in `words` each string's length stands. */
+  words = new Uint32Array(256);
+  /** Number of words. */
+  length = 0;
+  text = "";
+  /** Texts that are bytes already. */
+  readonly chunks: Uint8Array[] = [];
+  /** Where in `words` the length of each string stands. */
   #places: number[] = [];
 
+  clear(): void {
+    this.length = 0;
+    this.text = "";
+    this.chunks.length = 0;
+    this.#places.length = 0;
+  }
+
+  /** Adds a message, or nothing if it can't be written. */
+  add(write: () => void): void {
+    const { length, text } = this;
+    const places = this.#places.length;
+    const chunks = this.chunks.length;
+    try {
+      write();
+    } catch (error) {
+      this.length = length;
+      this.text = text;
+      this.chunks.length = chunks;
+      this.#places.length = places;
+      throw error;
+    }
+  }
+
   word(word: number): this {
-    this.words.push(word);
+    if (this.length === this.words.length) {
+      const words = new Uint32Array(this.length * 2);
+      words.set(this.words);
+      this.words = words;
+    }
+    this.words[this.length++] = word;
     return this;
   }
 
   flag(flag: boolean): this {
-    this.words.push(flag ? 1 : 0);
-    return this;
+    return this.word(flag ? 1 : 0);
   }
 
   /** A whole number; a negative one as its two's complement of 64 bits. */
   number(number: number): this {
     const high = Math.floor(number / TWO_32);
-    this.words.push(number - high * TWO_32, high);
-    return this;
+    return this.word(number - high * TWO_32).word(high);
   }
 
   str(text: string): this {
-    this.#places.push(this.words.length);
-    this.#strings.push(text);
-    this.words.push(text.length);
-    return this;
+    this.#places.push(this.length);
+    this.text += text;
+    return this.word(text.length);
+  }
+
+  bytes(chunk: Uint8Array): this {
+    this.chunks.push(chunk);
+    return this.word(chunk.length);
+  }
+
+  choice([which, number]: readonly [number, number?]): this {
+    this.word(which);
+    return number === undefined ? this : this.number(number);
   }
 
   option<T>(value: T | null | undefined, write: (value: T) => void): this {
-    if (value === null || value === undefined) {
-      this.words.push(0);
-    } else {
-      this.words.push(1);
-      write(value);
-    }
+    if (value === null || value === undefined) return this.word(0);
+    this.word(1);
+    write(value);
     return this;
   }
 
   list<T>(items: readonly T[], write: (item: T) => void): this {
-    this.words.push(items.length);
+    this.word(items.length);
     for (const item of items) write(item);
     return this;
   }
 
   strings(items: readonly string[]): this {
-    this.words.push(items.length);
+    this.word(items.length);
     for (const item of items) this.str(item);
     return this;
   }
 
-  /** The text, once everything is written. */
-  text(): string {
-    return this.#strings.length === 1 ? this.#strings[0]! : this.#strings.join("");
-  }
-
   /**
-   * Lengths were counted in UTF-16 units, which is right for ASCII. This counts bytes, and refuses
-   * what has none: half a surrogate pair.
+   * Lengths were counted in UTF-16 units, which is right for ASCII. This counts bytes.
    */
   countBytes(): void {
-    this.#strings.forEach((text, index) => {
-      if (!isWellFormed(text)) {
-        throw new AnnalsError("invalid-name", "expected whole characters, found a lone surrogate", {});
-      }
-      this.words[this.#places[index]!] = utf8Length(text);
-    });
+    let at = 0;
+    for (const place of this.#places) {
+      const start = at;
+      at += this.words[place]!;
+      this.words[place] = utf8Length(this.text.slice(start, at));
+    }
+  }
+}
+
+/** Names that go to the engine. Half a surrogate pair has no UTF-8. */
+export function checkNames(names: readonly string[]): void {
+  if (!names.every(isWellFormed)) {
+    throw new AnnalsError("invalid-name", "expected whole characters, found a lone surrogate", {});
   }
 }
 
 export class Reader {
   readonly #words: Uint32Array;
   readonly #text: string;
-  #at = 0;
+  readonly #end: number;
+  #at: number;
   #textAt = 0;
 
-  constructor(words: Uint32Array, text: string) {
+  /** Reads words from index `start` up to, not including, `end`. */
+  constructor(words: Uint32Array, start: number, end: number, text: string) {
     this.#words = words;
+    this.#at = start;
+    this.#end = end;
     this.#text = text;
+  }
+
+  get hasMore(): boolean {
+    return this.#at < this.#end;
   }
 
   word(): number {
@@ -133,6 +178,47 @@ export class Reader {
   }
 }
 
+/** What goes to the engine. */
+export const INPUT_EXECUTE = 1;
+export const INPUT_READ_STATE = 2;
+export const INPUT_SUBSCRIBE = 3;
+export const INPUT_NEXT = 4;
+export const INPUT_CANCEL = 5;
+export const INPUT_ANSWER = 6;
+export const INPUT_DOMAIN = 7;
+export const INPUT_ADVANCED = 8;
+export const INPUT_TICK = 9;
+
+/** What comes from it. */
+export const OUTPUT_STORAGE = 1;
+export const OUTPUT_FOLD = 2;
+export const OUTPUT_DECIDE = 3;
+export const OUTPUT_OPENED = 4;
+export const OUTPUT_COMMAND_DONE = 5;
+export const OUTPUT_STATE_READ = 6;
+export const OUTPUT_RELEASE = 7;
+export const OUTPUT_IDLE = 8;
+export const OUTPUT_EVENTS = 9;
+export const OUTPUT_SUBSCRIPTION_ENDED = 10;
+export const OUTPUT_AWAIT_DOMAIN = 11;
+
+/** What a domain function gave. */
+export const DECISION_FOLDED = 0;
+export const DECISION_UNREADABLE = 1;
+export const DECISION_READS = 2;
+export const DECISION_DECIDED = 3;
+export const DECISION_REFUSED = 4;
+export const DECISION_FAILED = 5;
+
+/** What an adapter said. */
+export const SAID_FAILED = 0;
+export const SAID_INFO = 1;
+export const SAID_APPENDED = 2;
+export const SAID_LOADED = 3;
+export const SAID_LOG = 4;
+/** The verdicts that the engine gave last. */
+export const SAID_AS_JUDGED = 5;
+
 // --- What both directions share ---------------------------------------------------------------
 
 export const STORAGE_CODES = [
@@ -157,7 +243,7 @@ export interface CommitSummary {
   readonly recordedAt: number;
 }
 
-function readSummary(reader: Reader): CommitSummary {
+export function readSummary(reader: Reader): CommitSummary {
   return {
     position: reader.number(),
     revision: reader.number(),
@@ -173,7 +259,7 @@ function readFirst(reader: Reader): FirstOutcome {
   return { hash, aggregateType, aggregateId, ...readSummary(reader) };
 }
 
-function writeFirst(writer: Writer, first: FirstOutcome): void {
+export function writeFirst(writer: Writer, first: FirstOutcome): void {
   writer.str(first.hash).str(first.aggregateType).str(first.aggregateId);
   writeSummary(writer, first);
 }
@@ -183,7 +269,7 @@ function writeSummary(writer: Writer, summary: CommitSummary): void {
   writer.number(summary.recordedAt);
 }
 
-function readQuery(reader: Reader): Query {
+export function readQuery(reader: Reader): Query {
   return reader.list(() => ({ types: reader.strings(), tags: reader.strings() }));
 }
 
@@ -237,10 +323,6 @@ export function writeFacts(writer: Writer, facts: Facts): void {
   });
 }
 
-export function writeOptionalFirst(writer: Writer, first: FirstOutcome | null): void {
-  writer.option(first, (found) => writeFirst(writer, found));
-}
-
 /** What a native domain needs of events; with their streams unless `ofOneStream`. */
 export function writeRows(writer: Writer, events: readonly StoredEvent[], ofOneStream: boolean): void {
   writer.list(events, (event) => {
@@ -251,94 +333,18 @@ export function writeRows(writer: Writer, events: readonly StoredEvent[], ofOneS
 
 // --- Outputs ----------------------------------------------------------------------------------
 
-/** What the engine asks and tells. */
-export type Output =
-  | { readonly kind: "storage"; readonly request: StorageRequest }
-  | {
-      readonly kind: "fold";
-      readonly task: number;
-      readonly aggregate: number;
-      readonly from: number;
-      readonly into: number;
-      readonly page: number;
-    }
-  | DecideOutput
-  | { readonly kind: "opened"; readonly error: WireError | null }
-  | { readonly kind: "command-done"; readonly task: number; readonly result: WireOutcome | WireError }
-  | { readonly kind: "state-read"; readonly task: number; readonly result: WireStateRead | WireError }
-  | { readonly kind: "release"; readonly handles: number[]; readonly pages: number[] }
-  | { readonly kind: "idle"; readonly wakeAt: number | null }
-  | { readonly kind: "events"; readonly task: number; readonly page: number; readonly next: number }
-  | { readonly kind: "subscription-ended"; readonly task: number; readonly error: WireError | null };
-
-export interface DecideOutput {
-  readonly kind: "decide";
-  readonly task: number;
-  readonly aggregate: number;
-  readonly state: number;
-  readonly into: number;
-  readonly issuedAt: number;
-  readonly others: {
-    readonly query: Query;
-    readonly pages: number[];
-    readonly neighbours: { readonly task: number; readonly index: number }[];
-  } | null;
-}
-
+/** A storage request without its body. */
 export interface StorageRequest {
   readonly id: number;
   readonly attempt: number;
   readonly epoch: string;
-  readonly body: StorageBody;
 }
 
-export type StorageBody =
-  | { readonly kind: "info" }
-  | { readonly kind: "append"; readonly commits: WireCommit[] }
-  | {
-      readonly kind: "load";
-      readonly commands: string[];
-      readonly streams: WireStreamLoad[];
-      readonly queries: { readonly query: Query; readonly after: number; readonly held: boolean }[];
-    }
-  | {
-      readonly kind: "read-log";
-      readonly after: number;
-      readonly types: string[];
-      readonly aggregateTypes: string[];
-      readonly tags: string[];
-      readonly limit: number;
-    };
-
-/** A commit without what JavaScript knows of its task. */
-export interface WireCommit {
-  readonly task: number;
-  readonly commandId: string;
-  readonly hash: string;
-  readonly issuedAt: number;
-  readonly condition: { readonly query: Query; readonly after: number } | null;
-  readonly events: {
-    readonly eventId: string;
-    /** `null` if JavaScript has decided it. */
-    readonly event: {
-      readonly type: string;
-      readonly schemaVersion: number;
-      readonly tags: string[];
-      readonly data: string;
-    } | null;
-  }[];
-}
-
-export interface WireStreamLoad {
-  readonly aggregateType: string;
-  readonly aggregateId: string;
-  readonly after: number;
-  readonly untilRevision: number | null;
-  readonly untilTime: number | null;
-  readonly limit: number;
-  readonly held: boolean;
-  readonly whole: boolean;
-}
+/** What a storage request asks. */
+export const ASKS_INFO = 0;
+export const ASKS_APPEND = 1;
+export const ASKS_LOAD = 2;
+export const ASKS_READ_LOG = 3;
 
 export interface WireError {
   readonly code: string;
@@ -346,207 +352,6 @@ export interface WireError {
   readonly details: string;
 }
 
-/** A state under a handle, or as JSON, or one that could not be written. */
-export type WireState = { readonly handle: number } | { readonly json: string } | { readonly failed: string };
-
-export interface WireOutcome {
-  readonly commandId: string;
-  readonly duplicate: boolean;
-  readonly revision: number;
-  readonly durability: (typeof DURABILITIES)[number];
-  readonly commit: CommitSummary | null;
-  readonly state: WireState;
-  readonly pages: number[];
-}
-
-export interface WireStateRead {
-  readonly revision: number;
-  readonly state: WireState;
-  readonly pages: number[];
-}
-
-export function isError(result: object): result is WireError {
-  return "code" in result;
-}
-
-/** Everything up to and including the first output that must be answered before more is asked. */
-export function readOutputs(reader: Reader): Output[] {
-  const outputs: Output[] = [];
-  for (;;) {
-    const output = readOutput(reader);
-    outputs.push(output);
-    if (output.kind === "idle" || output.kind === "decide" || output.kind === "fold") return outputs;
-  }
-}
-
-function readOutput(reader: Reader): Output {
-  switch (reader.word()) {
-    case 1:
-      return { kind: "storage", request: readRequest(reader) };
-    case 2:
-      return {
-        kind: "fold",
-        task: reader.word(),
-        aggregate: reader.word(),
-        from: reader.number(),
-        into: reader.number(),
-        page: reader.word(),
-      };
-    case 3:
-      return readDecide(reader);
-    case 4:
-      return { kind: "opened", error: reader.flag() ? null : readResultError(reader) };
-    case 5:
-      return {
-        kind: "command-done",
-        task: reader.word(),
-        result: readResult(reader, () => ({
-          commandId: reader.str(),
-          duplicate: reader.flag(),
-          revision: reader.number(),
-          durability: DURABILITIES[reader.word()]!,
-          commit: reader.option(() => readSummary(reader)),
-          state: readState(reader),
-          pages: reader.list(() => reader.word()),
-        })),
-      };
-    case 6:
-      return {
-        kind: "state-read",
-        task: reader.word(),
-        result: readResult(reader, () => ({
-          revision: reader.number(),
-          state: readState(reader),
-          pages: reader.list(() => reader.word()),
-        })),
-      };
-    case 7:
-      return {
-        kind: "release",
-        handles: reader.list(() => reader.number()),
-        pages: reader.list(() => reader.word()),
-      };
-    case 8:
-      return { kind: "idle", wakeAt: reader.option(() => reader.time()) };
-    case 9:
-      return { kind: "events", task: reader.word(), page: reader.word(), next: reader.number() };
-    default:
-      return {
-        kind: "subscription-ended",
-        task: reader.word(),
-        error: reader.word() === 0 ? null : readError(reader),
-      };
-  }
-}
-
-function readResult<T>(reader: Reader, read: () => T): T | WireError {
-  return reader.word() === 0 ? read() : readError(reader);
-}
-
-function readResultError(reader: Reader): WireError {
-  reader.word();
-  return readError(reader);
-}
-
-function readError(reader: Reader): WireError {
+export function readError(reader: Reader): WireError {
   return { code: reader.str(), message: reader.str(), details: reader.str() };
-}
-
-function readState(reader: Reader): WireState {
-  switch (reader.word()) {
-    case 0:
-      return { handle: reader.number() };
-    case 1:
-      return { json: reader.str() };
-    default:
-      return { failed: reader.str() };
-  }
-}
-
-function readDecide(reader: Reader): DecideOutput {
-  return {
-    kind: "decide",
-    task: reader.word(),
-    aggregate: reader.word(),
-    state: reader.number(),
-    into: reader.number(),
-    issuedAt: reader.time(),
-    others: reader.option(() => ({
-      query: readQuery(reader),
-      pages: reader.list(() => reader.word()),
-      neighbours: reader.list(() => ({ task: reader.word(), index: reader.word() })),
-    })),
-  };
-}
-
-function readRequest(reader: Reader): StorageRequest {
-  const id = reader.number();
-  const attempt = reader.word();
-  const epoch = reader.str();
-  return { id, attempt, epoch, body: readBody(reader) };
-}
-
-function readBody(reader: Reader): StorageBody {
-  switch (reader.word()) {
-    case 0:
-      return { kind: "info" };
-    case 1:
-      return { kind: "append", commits: reader.list(() => readCommit(reader)) };
-    case 2:
-      return {
-        kind: "load",
-        commands: reader.strings(),
-        streams: reader.list(() => readStreamLoad(reader)),
-        queries: reader.list(() => ({
-          query: readQuery(reader),
-          after: reader.number(),
-          held: reader.flag(),
-        })),
-      };
-    default:
-      return {
-        kind: "read-log",
-        after: reader.number(),
-        types: reader.strings(),
-        aggregateTypes: reader.strings(),
-        tags: reader.strings(),
-        limit: reader.word(),
-      };
-  }
-}
-
-function readCommit(reader: Reader): WireCommit {
-  return {
-    task: reader.word(),
-    commandId: reader.str(),
-    hash: reader.str(),
-    issuedAt: reader.time(),
-    condition: reader.option(() => ({ query: readQuery(reader), after: reader.number() })),
-    events: reader.list(() => ({
-      eventId: reader.str(),
-      event: reader.option(() => ({
-        type: reader.str(),
-        schemaVersion: reader.word(),
-        tags: reader.strings(),
-        data: reader.str(),
-      })),
-    })),
-  };
-}
-
-function readStreamLoad(reader: Reader): WireStreamLoad {
-  const aggregateType = reader.str();
-  const aggregateId = reader.str();
-  const after = reader.number();
-  const until = reader.word();
-  return {
-    aggregateType,
-    aggregateId,
-    after,
-    untilRevision: until === 1 ? reader.number() : null,
-    untilTime: until === 2 ? reader.time() : null,
-    limit: reader.word(),
-    held: reader.flag(),
-    whole: reader.flag(),
-  };
 }

@@ -192,7 +192,9 @@ impl<S: StorageAdapter, C: Clock> Annals<S, C> {
                     self.clock.sleep(u64::try_from(pause).unwrap_or(0));
                     self.driver.engine.handle_input(at.max(self.clock.now()), Input::Tick)?;
                 }
-                Some(Output::Domain(_)) => unreachable!("all aggregates are native"),
+                Some(Output::Domain(_) | Output::AwaitDomain) => {
+                    unreachable!("all aggregates are native")
+                }
                 Some(Output::Notice(_) | Output::Release(_)) | None => {}
             }
         }

@@ -186,7 +186,9 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
                         inner.calls.push((id, attempt, self.shared.store.call(request)));
                     }
                     Some(Output::Idle { wake_at }) => break wake_at,
-                    Some(Output::Domain(_)) => unreachable!("all aggregates are native"),
+                    Some(Output::Domain(_) | Output::AwaitDomain) => {
+                        unreachable!("all aggregates are native")
+                    }
                     Some(Output::Notice(_) | Output::Release(_)) | None => progress = true,
                 }
             };

@@ -160,7 +160,7 @@ impl Hosted {
                         reason,
                     },
                 };
-                DomainAnswer { task, result }
+                DomainAnswer { task, into, result }
             }
             DomainRequest::Decide { task, state, into, issued_at, others, .. } => {
                 let state = self.state(state);
@@ -168,7 +168,7 @@ impl Hosted {
                 let wanted = self.domain.reads(command, &state);
                 let loaded = others.as_ref().map(|others| others.query.clone()).unwrap_or_default();
                 if wanted != loaded {
-                    return DomainAnswer { task, result: DomainResult::Reads(wanted) };
+                    return DomainAnswer { task, into, result: DomainResult::Reads(wanted) };
                 }
                 let mut seen = Vec::new();
                 for page in others.iter().flat_map(|others| &others.pages) {
@@ -200,7 +200,7 @@ impl Hosted {
                     }
                     NativeDecision::Failed { .. } => DomainResult::Failed,
                 };
-                DomainAnswer { task, result }
+                DomainAnswer { task, into, result }
             }
         }
     }

@@ -10,8 +10,8 @@ use crate::error::{Applied, CommandError, StorageError, StorageErrorCode};
 use crate::event::{Metadata, TaskId};
 use crate::ids::{CommandId, IdSource};
 use crate::protocol::{
-    Answer, Conflict, Execute, Input, LogFilter, Notice, Output, Page, ReadAt, ReadState,
-    StorageAnswer, StorageBody, StorageRequest, Subscribe, Verdict,
+    Answer, Conflict, DomainAnswer, DomainRequest, Execute, Input, LogFilter, Notice, Output, Page,
+    ReadAt, ReadState, StorageAnswer, StorageBody, StorageRequest, Subscribe, Verdict,
 };
 use crate::storage::{MemoryStore, StorageAdapter};
 use crate::stream::{ExpectedRevision, Position, StreamId};
@@ -190,6 +190,8 @@ struct Host {
     last_task: u32,
     /// Operations that wait for an answer.
     open: BTreeMap<TaskId, usize>,
+    /// Answers of the domain that the engine has not been given.
+    answers: Vec<DomainAnswer>,
     subscription: TaskId,
     woken_at: Option<Timestamp>,
 }
@@ -270,6 +272,7 @@ impl<'a> World<'a> {
             hosted: Hosted::new(),
             last_task: 1,
             open: BTreeMap::new(),
+            answers: Vec::new(),
             subscription: TaskId(1),
             woken_at: None,
         };
@@ -454,6 +457,13 @@ impl<'a> World<'a> {
         self.answer(index, &body, answer)
     }
 
+    fn give_domain_answers(&mut self, index: usize) -> Result<(), String> {
+        for answer in std::mem::take(&mut self.hosts[index].answers) {
+            self.give_input(index, Input::Domain(answer))?;
+        }
+        Ok(())
+    }
+
     fn drain(&mut self, index: usize) -> Result<(), String> {
         for _ in 0..MAX_STEPS {
             let output = self.hosts[index].engine.poll_output();
@@ -471,14 +481,22 @@ impl<'a> World<'a> {
                 }
                 Output::Release(release) => host.hosted.release(&release),
                 Output::Domain(request) => {
+                    // Half of the runs gather some of the answers.
+                    let reads = matches!(&request, DomainRequest::Decide { others: Some(_), .. });
+                    let (gathers, task) = (!self.scenario.seed.is_multiple_of(2), request.task().0);
+                    let at_once = reads || !gathers || task.is_multiple_of(3);
                     let answer = host.hosted.answer(request);
                     match self.random.below(16) {
                         0 => self.answer_early(index)?,
                         1 => self.give_input(index, Input::Cancel(answer.task))?,
                         _ => {}
                     }
-                    self.give_input(index, Input::Domain(answer))?;
+                    self.hosts[index].answers.push(answer);
+                    if at_once {
+                        self.give_domain_answers(index)?;
+                    }
                 }
+                Output::AwaitDomain => self.give_domain_answers(index)?,
                 Output::Notice(notice) => self.hear(index, notice)?,
                 Output::Storage(request) => {
                     if self.fault(self.scenario.faults.crashed) {

@@ -8,9 +8,9 @@ use crate::error::{Applied, StorageError, StorageErrorCode};
 use crate::event::{CommitSummary, FirstOutcome, Metadata, NewEvent, Payload, TaskId};
 use crate::judge::{CommitFacts, Facts};
 use crate::protocol::{
-    Answer, Conflict, DomainAnswer, DomainResult, Durability, Epoch, EventRow, Execute, Info,
-    Input, Loaded, LogFilter, LogPage, Page, PageId, ReadAt, ReadState, RequestId, StorageAnswer,
-    StreamSlice, Subscribe, Verdict,
+    Answer, Conflict, DomainAnswer, DomainResult, Durability, Epoch, EventRow, Execute, Handle,
+    Info, Input, Loaded, LogFilter, LogPage, Page, PageId, ReadAt, ReadState, RequestId,
+    StorageAnswer, StreamSlice, Subscribe, Verdict,
 };
 use crate::query::{Query, QueryItem};
 use crate::stream::{ExpectedRevision, Position, Revision, StreamId};
@@ -20,14 +20,20 @@ use super::words::{Malformed, Reader};
 
 type Result<T> = std::result::Result<T, Malformed>;
 
-pub(super) fn input(reader: &mut Reader<'_>) -> Result<Input> {
+/// An input. `names` are those of the aggregates; `judged` are the last verdicts, which an answer may
+/// mean without writing them.
+pub(super) fn input(
+    reader: &mut Reader<'_>,
+    names: &[Arc<str>],
+    judged: &mut Option<(RequestId, Vec<Verdict>)>,
+) -> Result<Input> {
     Ok(match reader.word()? {
-        1 => Input::Execute(execute(reader)?),
-        2 => Input::ReadState(read_state(reader)?),
+        1 => Input::Execute(execute(reader, names)?),
+        2 => Input::ReadState(read_state(reader, names)?),
         3 => Input::Subscribe(subscribe(reader)?),
         4 => Input::Next(task(reader)?),
         5 => Input::Cancel(task(reader)?),
-        6 => Input::Answer(answer(reader)?),
+        6 => Input::Answer(answer(reader, judged)?),
         7 => Input::Domain(domain_answer(reader)?),
         8 => Input::Advanced(reader.option(position)?),
         9 => Input::Tick,
@@ -86,34 +92,38 @@ fn stream(reader: &mut Reader<'_>) -> Result<StreamId> {
     Ok(StreamId { aggregate_type: reader.string()?, aggregate_id: reader.string()? })
 }
 
-fn execute(reader: &mut Reader<'_>) -> Result<Execute> {
-    Ok(Execute {
-        task: task(reader)?,
-        stream: stream(reader)?,
-        command_type: reader.string()?,
-        data: reader.string()?,
-        command_id: reader.option(Reader::uuid)?,
-        expected: match reader.word()? {
-            0 => ExpectedRevision::Any,
-            1 => ExpectedRevision::NoStream,
-            2 => ExpectedRevision::StreamExists,
-            3 => ExpectedRevision::Exact(revision(reader)?),
-            tag => return Err(Malformed::Tag(tag)),
-        },
-        issued_at: reader.option(time)?,
-        metadata: Metadata {
-            correlation_id: reader.option(Reader::string)?,
-            causation_id: reader.option(Reader::string)?,
-            actor: reader.option(Reader::string)?,
-            extra: reader.option(Reader::string)?,
-        },
-    })
+/// A stream of one of these aggregates.
+fn stream_of(reader: &mut Reader<'_>, names: &[Arc<str>]) -> Result<StreamId> {
+    let index = reader.word()?;
+    let name = names.get(index as usize).ok_or(Malformed::Tag(index))?;
+    Ok(StreamId { aggregate_type: Arc::clone(name), aggregate_id: reader.string()? })
 }
 
-fn read_state(reader: &mut Reader<'_>) -> Result<ReadState> {
+fn execute(reader: &mut Reader<'_>, names: &[Arc<str>]) -> Result<Execute> {
+    let (task, stream) = (task(reader)?, stream_of(reader, names)?);
+    let (command_type, data) = (reader.string()?, reader.string()?);
+    let command_id = reader.option(Reader::uuid)?;
+    let metadata = Metadata {
+        correlation_id: reader.option(Reader::string)?,
+        causation_id: reader.option(Reader::string)?,
+        actor: reader.option(Reader::string)?,
+        extra: reader.option(Reader::string)?,
+    };
+    let expected = match reader.word()? {
+        0 => ExpectedRevision::Any,
+        1 => ExpectedRevision::NoStream,
+        2 => ExpectedRevision::StreamExists,
+        3 => ExpectedRevision::Exact(revision(reader)?),
+        tag => return Err(Malformed::Tag(tag)),
+    };
+    let issued_at = reader.option(time)?;
+    Ok(Execute { task, stream, command_type, data, command_id, expected, issued_at, metadata })
+}
+
+fn read_state(reader: &mut Reader<'_>, names: &[Arc<str>]) -> Result<ReadState> {
     Ok(ReadState {
         task: task(reader)?,
-        stream: stream(reader)?,
+        stream: stream_of(reader, names)?,
         at: match reader.word()? {
             0 => ReadAt::Now,
             1 => ReadAt::Cached,
@@ -139,7 +149,10 @@ fn subscribe(reader: &mut Reader<'_>) -> Result<Subscribe> {
     })
 }
 
-fn answer(reader: &mut Reader<'_>) -> Result<Answer> {
+fn answer(
+    reader: &mut Reader<'_>,
+    judged: &mut Option<(RequestId, Vec<Verdict>)>,
+) -> Result<Answer> {
     let request = RequestId(reader.number()?);
     let attempt = reader.word()?;
     let result = match reader.word()? {
@@ -152,6 +165,11 @@ fn answer(reader: &mut Reader<'_>) -> Result<Answer> {
             next: position(reader)?,
             head: position(reader)?,
         })),
+        // As judged: the adapter gave back what it had been given.
+        5 => match judged.take() {
+            Some((judged, verdicts)) if judged == request => Ok(StorageAnswer::Appended(verdicts)),
+            _ => return Err(Malformed::Tag(5)),
+        },
         tag => return Err(Malformed::Tag(tag)),
     };
     Ok(Answer { request, attempt, result })
@@ -242,13 +260,15 @@ fn page(reader: &mut Reader<'_>, owner: Option<&StreamId>) -> Result<Page> {
                 })
             })?,
         },
-        2 => Page::Messages { count: reader.word()?, json: reader.string()? },
+        2 => Page::Messages { count: reader.word()?, json: reader.str()?.as_bytes().into() },
+        3 => Page::Messages { count: reader.word()?, json: reader.bytes()?.into() },
         tag => return Err(Malformed::Tag(tag)),
     })
 }
 
 fn domain_answer(reader: &mut Reader<'_>) -> Result<DomainAnswer> {
     let task = task(reader)?;
+    let into = Handle(reader.number()?);
     let result = match reader.word()? {
         0 => DomainResult::Folded,
         1 => DomainResult::Unreadable { index: reader.word()?, reason: reader.string()? },
@@ -270,7 +290,7 @@ fn domain_answer(reader: &mut Reader<'_>) -> Result<DomainAnswer> {
         5 => DomainResult::Failed,
         tag => return Err(Malformed::Tag(tag)),
     };
-    Ok(DomainAnswer { task, result })
+    Ok(DomainAnswer { task, into, result })
 }
 
 fn query(reader: &mut Reader<'_>) -> Result<Query> {

@@ -7,10 +7,10 @@ use crate::error::{CommandError, ReadError, StorageError, UnreadableEvent};
 use crate::event::{CommitSummary, FirstOutcome, Payload};
 use crate::protocol::{
     Append, Commit, Conflict, DomainRequest, Durability, Load, Notice, Outcome, Output, Page,
-    ReadLog, StateRead, StorageBody, StorageRequest, Until, Verdict,
+    ReadLog, StorageBody, StorageRequest, Until, Verdict,
 };
 use crate::query::Query;
-use crate::stream::StreamId;
+use crate::stream::{Revision, StreamId};
 use crate::time::Timestamp;
 
 use super::words::Writer;
@@ -29,6 +29,7 @@ pub(super) fn output(writer: &mut Writer, output: &Output) {
             writer.word(8);
             writer.option(*wake_at, time);
         }
+        Output::AwaitDomain => writer.word(11),
     }
 }
 
@@ -79,7 +80,7 @@ fn commit_summary(writer: &mut Writer, commit: &CommitSummary) {
 }
 
 fn first_outcome(writer: &mut Writer, first: &FirstOutcome) {
-    writer.ascii(first.hash);
+    writer.uuid(first.hash.0);
     stream(writer, &first.stream);
     commit_summary(writer, &first.commit);
 }
@@ -113,15 +114,15 @@ fn append(writer: &mut Writer, append: &Append) {
 /// events of a decision of its own.
 fn commit(writer: &mut Writer, commit: &Commit) {
     writer.word(commit.task.0);
-    writer.ascii(commit.command_id);
-    writer.ascii(commit.hash);
+    writer.uuid(commit.command_id.0);
+    writer.uuid(commit.hash.0);
     time(writer, commit.issued_at);
     writer.option(commit.condition.as_ref(), |writer, condition| {
         query(writer, &condition.query);
         writer.number(condition.after.0);
     });
     writer.list(&commit.events, |writer, event| {
-        writer.ascii(event.id);
+        writer.uuid(event.id.0);
         match &event.event.data {
             Payload::Held { .. } => writer.flag(false),
             Payload::Text(data) => {
@@ -137,7 +138,7 @@ fn commit(writer: &mut Writer, commit: &Commit) {
 
 fn load(writer: &mut Writer, load: &Load) {
     writer.word(2);
-    writer.list(&load.commands, |writer, command| writer.ascii(command));
+    writer.list(&load.commands, |writer, command| writer.uuid(command.0));
     writer.list(&load.streams, |writer, load| {
         stream(writer, &load.stream);
         writer.number(load.after.0);
@@ -206,11 +207,10 @@ fn notice(writer: &mut Writer, notice: &Notice) {
         // The host gave the information itself.
         Notice::Opened(_) => {
             writer.word(4);
-            writer.flag(true);
+            writer.word(0);
         }
         Notice::OpenFailed(error) => {
             writer.word(4);
-            writer.flag(false);
             storage_error(writer, error);
         }
         Notice::CommandDone { task, result } => {
@@ -225,7 +225,7 @@ fn notice(writer: &mut Writer, notice: &Notice) {
             writer.word(6);
             writer.word(task.0);
             match result {
-                Ok(read) => state_read(writer, read),
+                Ok(read) => found(writer, read.revision, &read.state, &read.events),
                 Err(error) => read_error(writer, error),
             }
         }
@@ -247,10 +247,11 @@ fn notice(writer: &mut Writer, notice: &Notice) {
 }
 
 fn outcome(writer: &mut Writer, outcome: &Outcome) {
-    writer.word(0);
-    writer.ascii(outcome.command_id);
+    // What this command has just appended, JavaScript has from the request.
+    let appended = outcome.commit.is_some() && !outcome.duplicate;
+    let pages: &[Page] = if appended { &[] } else { &outcome.events };
+    found(writer, outcome.revision, &outcome.state, pages);
     writer.flag(outcome.duplicate);
-    writer.number(outcome.revision.0);
     writer.word(match outcome.durability {
         Durability::Memory => 0,
         Durability::ProcessCrash => 1,
@@ -258,17 +259,15 @@ fn outcome(writer: &mut Writer, outcome: &Outcome) {
         Durability::Replicated => 3,
     });
     writer.option(outcome.commit.as_ref(), commit_summary);
-    state(writer, &outcome.state);
-    // What this command has just appended, JavaScript has from the request.
-    let pages: &[Page] = if outcome.duplicate { &outcome.events } else { &[] };
-    writer.list(pages, page);
+    writer.option((!appended).then_some(outcome.command_id.0), Writer::uuid);
 }
 
-fn state_read(writer: &mut Writer, read: &StateRead) {
+/// What commands and reads end with, if all goes well.
+fn found(writer: &mut Writer, revision: Revision, state: &State, pages: &[Page]) {
     writer.word(0);
-    writer.number(read.revision.0);
-    state(writer, &read.state);
-    writer.list(&read.events, page);
+    writer.number(revision.0);
+    self::state(writer, state);
+    writer.list(pages, page);
 }
 
 /// A handle, or the state as JSON.

@@ -188,8 +188,8 @@ impl Core {
 
     /// The input, which takes this much of its room.
     fn reader(&self, words: usize, text_bytes: usize) -> Result<Reader<'_>, Misuse> {
-        let words = self.input_words.get(..words).unwrap_or_default();
-        Reader::new(words, &self.input_text, text_bytes).map_err(misuse)
+        let text = self.input_text.get(..text_bytes).unwrap_or_default();
+        Reader::new(self.input_words.get(..words).unwrap_or_default(), text).map_err(misuse)
     }
 
     fn try_start(&mut self, words: usize, text_bytes: usize) -> Result<(), Misuse> {
@@ -209,8 +209,9 @@ impl Core {
 
     fn try_exchange(&mut self, now: f64, words: usize, text_bytes: usize) -> Result<(), Misuse> {
         let now = Timestamp::from_millis(now as i64);
+        let text = self.input_text.get(..text_bytes).unwrap_or_default();
         let words = self.input_words.get(..words).unwrap_or_default();
-        let mut reader = Reader::new(words, &self.input_text, text_bytes).map_err(misuse)?;
+        let mut reader = Reader::new(words, text).map_err(misuse)?;
         let engine = started(&mut self.engine)?;
         while !reader.is_empty() {
             let input =

@@ -700,10 +700,8 @@ export class Driver {
         const helds: boolean[] = [];
         const streams = output.list(() => {
           const load = readStreamLoad(output);
-          const held = output.flag();
-          const whole = output.flag();
-          helds.push(held);
-          return { ...load, whole, bytes: !held && !whole };
+          helds.push(output.flag());
+          return { ...load, whole: output.flag() };
         });
         const queries = output.list(() => {
           const load = { query: readQuery(output), after: output.number() };
@@ -720,7 +718,7 @@ export class Driver {
             // Rows carry their stream once, for all.
             message.option(held ? null : aggregateType, () => message.str(aggregateType).str(aggregateId));
             if (held || !isMessages(events)) this.#writePage(message, events, held, true);
-            else writeMessages(message, events);
+            else message.word(2).word(events.count).str(events.json);
             message.number(revision).flag(more);
           });
           message.word(loaded.queries.length);
@@ -836,7 +834,7 @@ export class Driver {
     const verdicts = this.#core.freed ? null : this.#core.judge(request, facts);
     if (verdicts === null) {
       // Nothing is written then: whoever asked has had another answer, or has gone.
-      throw new StorageFailure("storage-failed", "nobody waits for this append any more");
+      throw new StorageFailure("storage-failed", "nobody waits for it");
     }
     return verdicts;
   }
@@ -878,14 +876,8 @@ function isMessages(page: Page): page is Messages {
   return !Array.isArray(page);
 }
 
-function writeMessages(message: Writer, { count, json }: Messages): void {
-  if (typeof json === "string") message.word(2).word(count).str(json);
-  else message.word(3).word(count).bytes(json);
-}
-
 /** If one is broken, those before it. */
-function parseMessages({ count, json: text }: Messages): Message[] {
-  const json = typeof text === "string" ? text : new TextDecoder().decode(text);
+function parseMessages({ count, json }: Messages): Message[] {
   try {
     const all = JSON.parse(json) as Message[];
     if (all.length === count) return all;

@@ -184,7 +184,7 @@ export class Engine {
   ): Promise<Outcome<State, Event>> {
     return new Promise((resolve, reject) => {
       if (typeof (command as Command | null)?.type !== "string") {
-        throw invalidArgument("expected a command: an object with type and data");
+        throw invalidArgument("expected a command with type and data");
       }
       const { type, data = {} } = command;
       // What is decided is what was given, whatever becomes of the caller's object.
@@ -334,7 +334,7 @@ export class Engine {
       throw invalidArgument(`expected a position, found ${JSON.stringify(position)}`);
     }
     if (epoch !== this.#driver.epoch) {
-      throw new AnnalsError("foreign-position", "the position is of another store, or of this one before it was restored", {
+      throw new AnnalsError("foreign-position", "the position is of another store, or of this one before a restore", {
         position,
       });
     }

@@ -224,9 +224,9 @@ export class Core {
 
   /** Writes the message into linear memory; returns the length of its text in bytes. */
   #write(message: Writer): number {
-    const { words, length, text, chunks } = message;
+    const { words, length, text } = message;
     // A UTF-16 unit takes at most three bytes.
-    const most = chunks.reduce((sum, chunk) => sum + chunk.length, text.length * 3);
+    const most = text.length * 3;
     if (length > this.#wordRoom || most > this.#textRoom) {
       this.#wordRoom = Math.max(this.#wordRoom, length * 2);
       this.#textRoom = Math.max(this.#textRoom, most * 2);
@@ -234,15 +234,10 @@ export class Core {
     }
     this.#look();
     let written = 0;
-    let textAt = this.#heap[this.#mailbox + 1]!;
     if (text !== "") {
-      ({ written } = encoder.encodeInto(text, this.#bytes.subarray(textAt, textAt + text.length * 3)));
+      const at = this.#heap[this.#mailbox + 1]!;
+      ({ written } = encoder.encodeInto(text, this.#bytes.subarray(at, at + most)));
       if (written !== text.length) message.countBytes();
-      textAt += written;
-    }
-    for (const chunk of chunks) {
-      this.#bytes.set(chunk, textAt);
-      textAt += chunk.length;
     }
     const at = this.#heap[this.#mailbox]! / 4;
     for (let index = 0; index < length; index += 1) this.#heap[at + index] = words[index]!;

@@ -167,10 +167,8 @@ export interface StreamLoad {
   readonly untilTime: string | null;
   /** … but no more than this. */
   readonly limit: number;
-  /** Whether the events are wanted whole. If not, {@link Messages} will do … */
+  /** Whether the events are wanted whole. If not, {@link Messages} will do. */
   readonly whole: boolean;
-  /** … and are best given as bytes, for a domain in the module. */
-  readonly bytes: boolean;
 }
 
 export interface QueryLoad {
@@ -192,11 +190,10 @@ export interface Messages {
   /** Number of events. */
   readonly count: number;
   /**
-   * The text of a JSON array of objects with `type` and `data`, in this order, or its UTF-8. Its
-   * elements are separated by a comma and a line feed, so that one that is broken can be told from
-   * the others.
+   * The text of a JSON array of objects with `type` and `data`, in this order. Its elements are
+   * separated by a comma and a line feed, so that one that is broken can be told from the others.
    */
-  readonly json: string | Uint8Array;
+  readonly json: string;
 }
 
 export interface StreamSlice {

@@ -2,7 +2,7 @@
  * Messages between JavaScript and the engine in WebAssembly; `src/wasm` is the other side. Messages
  * are 32-bit words in a row and one text beside them. A number beyond 32 bits takes two words, the
  * low one first. A string takes one word, its length, and its place in the text: strings are read
- * in the order they were written. So do texts that are bytes already, whose place is after the text.
+ * in the order they were written.
  */
 import { AnnalsError } from "./errors.js";
 import { isWellFormed, utf8Length } from "./payload.js";
@@ -16,15 +16,12 @@ export class Writer {
   /** Number of words. */
   length = 0;
   text = "";
-  /** Texts that are bytes already. */
-  readonly chunks: Uint8Array[] = [];
   /** Where in `words` the length of each string stands. */
   #places: number[] = [];
 
   clear(): void {
     this.length = 0;
     this.text = "";
-    this.chunks.length = 0;
     this.#places.length = 0;
   }
 
@@ -32,13 +29,11 @@ export class Writer {
   add(write: () => void): void {
     const { length, text } = this;
     const places = this.#places.length;
-    const chunks = this.chunks.length;
     try {
       write();
     } catch (error) {
       this.length = length;
       this.text = text;
-      this.chunks.length = chunks;
       this.#places.length = places;
       throw error;
     }
@@ -68,11 +63,6 @@ export class Writer {
     this.#places.push(this.length);
     this.text += text;
     return this.word(text.length);
-  }
-
-  bytes(chunk: Uint8Array): this {
-    this.chunks.push(chunk);
-    return this.word(chunk.length);
   }
 
   choice([which, number]: readonly [number, number?]): this {

@@ -261,7 +261,6 @@ fn page(reader: &mut Reader<'_>, owner: Option<&StreamId>) -> Result<Page> {
             })?,
         },
         2 => Page::Messages { count: reader.word()?, json: reader.str()?.as_bytes().into() },
-        3 => Page::Messages { count: reader.word()?, json: reader.bytes()?.into() },
         tag => return Err(Malformed::Tag(tag)),
     })
 }

@@ -1,6 +1,6 @@
 //! A message is a list of 32-bit words and one text. A number beyond 32 bits takes two words, the
 //! low one first. A string takes one word, its length, and its place in the text: strings are read
-//! in the order they were written. So do texts that come as bytes, whose place is after the text. Lengths count what their reader counts: UTF-16 units in what
+//! in the order they were written. Lengths count what their reader counts: UTF-16 units in what
 //! JavaScript reads, bytes in what Rust reads.
 
 use std::fmt;
@@ -35,20 +35,11 @@ impl fmt::Display for Malformed {
 pub(super) struct Reader<'a> {
     words: &'a [u32],
     text: &'a str,
-    /// Texts that have come as bytes.
-    bytes: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    /// A reader of the words and of the text and the bytes that come after it.
-    pub(super) fn new(
-        words: &'a [u32],
-        text: &'a [u8],
-        text_bytes: usize,
-    ) -> Result<Self, Malformed> {
-        let (text, bytes) = text.split_at_checked(text_bytes).ok_or(Malformed::Short)?;
-        let text = std::str::from_utf8(text).map_err(|_| Malformed::Text)?;
-        Ok(Self { words, text, bytes })
+    pub(super) fn new(words: &'a [u32], text: &'a [u8]) -> Result<Self, Malformed> {
+        Ok(Self { words, text: std::str::from_utf8(text).map_err(|_| Malformed::Text)? })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -75,13 +66,6 @@ impl<'a> Reader<'a> {
         let (string, rest) = self.text.split_at_checked(length).ok_or(Malformed::Text)?;
         self.text = rest;
         Ok(string)
-    }
-
-    pub(super) fn bytes(&mut self) -> Result<&'a [u8], Malformed> {
-        let length = self.word()? as usize;
-        let (bytes, rest) = self.bytes.split_at_checked(length).ok_or(Malformed::Short)?;
-        self.bytes = rest;
-        Ok(bytes)
     }
 
     pub(super) fn string(&mut self) -> Result<Arc<str>, Malformed> {

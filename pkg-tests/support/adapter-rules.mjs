@@ -103,8 +103,20 @@ export class Subject {
   }
 }
 
-const wholeStream = { after: 0, untilRevision: null, untilTime: null, limit: 1000 };
+const wholeStream = { after: 0, untilRevision: null, untilTime: null, limit: 1000, whole: true };
 const wholeLog = { after: 0, types: [], aggregateTypes: [], tags: [], limit: 1000 };
+
+/** The text of the events' types and payloads, whichever way an adapter gives them. */
+function textOf(events) {
+  if (!Array.isArray(events)) {
+    const { count, json, ...rest } = events;
+    same(rest, {});
+    same(JSON.parse(json).length, count);
+    return json;
+  }
+  const messages = events.map(({ type, data }) => `{"type":${JSON.stringify(type)},"data":${data}}`);
+  return `[${messages.join(",\n")}]`;
+}
 
 let numbers = 0;
 const id = (kind) => `${kind}-${++numbers}`;
@@ -587,12 +599,15 @@ const rules = [
           }
         }
       }
-      const streams = loads.map((load) => ({
-        aggregateType: "Appointment",
-        aggregateId: "a-1",
-        ...load,
-      }));
-      const loaded = await subject.load({ streams });
+      const streams = (whole) =>
+        loads.map((load) => ({
+          aggregateType: "Appointment",
+          aggregateId: "a-1",
+          whole,
+          ...load,
+        }));
+      const loaded = await subject.load({ streams: streams(true) });
+      const folded = await subject.load({ streams: streams(false) });
       for (const [index, { after, untilRevision, untilTime, limit }] of loads.entries()) {
         const wanted = all.filter(
           (event) =>
@@ -606,7 +621,68 @@ const rules = [
           more: wanted.length > limit,
         };
         const { events, revision, more } = loaded.streams[index];
-        same({ events, revision, more }, expected, JSON.stringify(loads[index]));
+        const what = JSON.stringify(loads[index]);
+        same({ events, revision, more }, expected, what);
+        const { events: messages, ...rest } = folded.streams[index];
+        same(textOf(messages), textOf(expected.events), what);
+        same([rest.revision, rest.more], [revision, more], what);
+        // Alone it may be read in another way.
+        if (index % 7 > 0) continue;
+        const alone = await subject.load({ streams: [streams(false)[index]] });
+        same(textOf(alone.streams[0].events), textOf(expected.events), what);
+        same([alone.streams[0].revision, alone.streams[0].more], [revision, more], what);
+        same(alone.head, folded.head);
+      }
+    },
+  },
+  {
+    name: "streams that are only folded come as their types and payloads, byte for byte",
+    async run(subject) {
+      const odd = [
+        ' {\t"a" :\r\n[ 1.0,\n-0 ] }\n',
+        '{"__proto__":{"x":1},"a":1,"a":2}',
+        '"\\u0000\\ud83d\\ude00\\/"',
+        '"😀 ‮שלום é e\u0301 \u2028\u2029\ufeff"',
+        '["},\\n{\\"type\\":\\"No\\",\\"data\\":"]',
+        "[{},\n{}]",
+        "9007199254740993",
+        '"%s $& \\\\ \' ?"',
+        "null",
+        JSON.stringify("x".repeat(70_000)),
+      ];
+      const types = [
+        "Booked",
+        'a"b',
+        "c\\d",
+        "‮é e\u0301 😀 \u2028",
+        "__proto__",
+        "null",
+        "a/b'c",
+        "%s $&",
+      ];
+      const events = odd.map((data, index) => event(types[index % types.length], ["t"], { data }));
+      const [first, ...others] = events;
+      await subject.accept(
+        commit("a-1", 0, [first]),
+        commit("a-2", 0, others),
+        ...events.map((one, index) => commit("a-1", index + 1, [one])),
+      );
+      const stream = (aggregateId, rest) => {
+        return { ...wholeStream, aggregateType: "Appointment", aggregateId, whole: false, ...rest };
+      };
+      const asked = [stream("a-1"), stream("a-1", { whole: true }), stream("none"), stream("a-2")];
+      const { streams } = await subject.load({ streams: asked });
+      const expected = [[first, ...events], [first, ...events], [], others];
+      for (const [index, { events: found, revision, more }] of streams.entries()) {
+        same(textOf(found), textOf(expected[index]));
+        same([revision, more], [expected[index].length, false]);
+      }
+      same(Array.isArray(streams[1].events), true, "what is asked for whole is whole");
+      for (const load of [...asked, ...asked.map((load) => ({ ...load, after: 3, limit: 2 }))]) {
+        const [alone] = (await subject.load({ streams: [load] })).streams;
+        const all = expected[asked.findIndex(({ aggregateId }) => aggregateId === load.aggregateId)];
+        same(textOf(alone.events), textOf(all.slice(load.after, load.after + load.limit)));
+        same([alone.revision, alone.more], [all.length, all.length > load.after + load.limit]);
       }
     },
   },

@@ -15,8 +15,8 @@ import {
 import { Connection } from "./connection.js";
 import { JudgeThrew } from "./errors.js";
 import { allMatches, factsOf, firstOutcomes, pageOf, slicesOf, stateOf } from "./reads.js";
-import { Recent } from "./recent.js";
-import { advance, recordsOf, writeState } from "./schema.js";
+import { Recent } from "../recent.js";
+import { append } from "./schema.js";
 
 export interface IndexedDbConfig {
   /** Name of the database. All tabs of an origin that use it share the store. */
@@ -59,27 +59,23 @@ class IndexedDbAdapter implements StorageAdapter {
   }
 
   async append(request: AppendRequest, judge: Judge): Promise<Verdict[]> {
-    const { before, after, verdicts } = await this.#connection.run("readwrite", async (stores) => {
+    const { before, head, verdicts } = await this.#connection.run("readwrite", async (stores) => {
       // What is remembered is taken as true, until the head tells otherwise.
       const { asOf } = this.#recent;
       const [before, remembered] = await Promise.all([
         stateOf(stores, request.epoch),
         factsOf(stores, request.commits, this.#recent),
       ]);
-      const holds = asOf.epoch === before.epoch && asOf.head === before.head;
+      const { epoch, lastRecordedAt } = before;
+      const holds = asOf.epoch === epoch && asOf.head === before.head;
       const commits = holds ? remembered : await factsOf(stores, request.commits);
-      const { head, lastRecordedAt } = before;
-      const verdicts = ask(judge, { head, lastRecordedAt, commits });
-      const after = advance(before, verdicts);
-      if (after.head > head) {
-        for (const record of recordsOf(request.commits, verdicts)) stores.appends.add(record);
-        writeState(stores.meta, after);
-      }
+      const verdicts = ask(judge, { head: before.head, lastRecordedAt, commits });
+      const head = append(stores, before, request.commits, verdicts);
       stores.commit();
-      return { before, after, verdicts };
+      return { before, head, verdicts };
     });
-    this.#recent.sawAppend(before, request, verdicts);
-    if (after.head > before.head) this.#tell(after.head);
+    this.#recent.sawAppend(before, request, verdicts, head);
+    if (head > before.head) this.#tell(head);
     return verdicts;
   }
 
@@ -91,10 +87,7 @@ class IndexedDbAdapter implements StorageAdapter {
         slicesOf(stores, request.streams),
         allMatches(stores, request.queries),
       ]);
-      this.#recent.saw(state);
-      request.streams.forEach(({ aggregateType, aggregateId }, index) => {
-        this.#recent.sawStream(state, aggregateType, aggregateId, streams[index]!.revision);
-      });
+      this.#recent.sawStreams(state, request.streams, streams);
       return { commands, streams, queries, head: state.head };
     });
   }

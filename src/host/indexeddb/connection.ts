@@ -28,15 +28,12 @@ export class Connection {
    * `work` fails, nothing is applied. A read-write transaction has completed when this resolves.
    */
   async run<Result>(mode: IDBTransactionMode, work: Work<Result>): Promise<Result> {
-    try {
-      return await this.#attempt(mode, work);
-    } catch (error) {
-      if (!isLost(error)) throw asFailure(error);
-    }
-    try {
-      return await this.#attempt(mode, work);
-    } catch (error) {
-      throw asFailure(error);
+    for (let isLast = false; ; isLast = true) {
+      try {
+        return await this.#attempt(mode, work);
+      } catch (error) {
+        if (isLast || !isLost(error)) throw asFailure(error);
+      }
     }
   }
 

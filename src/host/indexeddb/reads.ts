@@ -1,10 +1,12 @@
 import { checkEpoch } from "../epoch.js";
 import { matches } from "../query.js";
+import { keyOf, type Recent, type Stream } from "../recent.js";
 import type {
   Commit,
   CommitFacts,
   FirstOutcome,
   LogPage,
+  Messages,
   QueryItem,
   QueryLoad,
   ReadLogRequest,
@@ -13,14 +15,15 @@ import type {
   StreamSlice,
 } from "../storage.js";
 import { answerTo, type Stores } from "./connection.js";
-import type { Recent } from "./recent.js";
 import {
   checkState,
+  eventsAt,
   eventsOf,
-  eventsOfStream,
   firstOutcomeOf,
+  placesIn,
   readState,
   type AppendRecord,
+  type Place,
   type StoreState,
 } from "./schema.js";
 
@@ -35,7 +38,7 @@ const MOST_RECORDS = 1024;
 
 export async function stateOf({ meta }: Stores, expectedEpoch?: string): Promise<StoreState> {
   const state = checkState(await answerTo(readState(meta)));
-  if (expectedEpoch !== undefined) checkEpoch(expectedEpoch, state.epoch);
+  checkEpoch(expectedEpoch ?? state.epoch, state.epoch);
   return state;
 }
 
@@ -45,15 +48,13 @@ export async function factsOf(
   commits: readonly Commit[],
   recent?: Recent,
 ): Promise<CommitFacts[]> {
-  const revisions = commits.map(
-    ({ aggregateType, aggregateId }) =>
-      recent?.revision(aggregateType, aggregateId) ??
-      revisionOf(stores, aggregateType, aggregateId),
-  );
-  const matches = commits.map(({ condition }) => {
+  const revisions = commits.map((commit) => recent?.revision(commit) ?? revisionOf(stores, commit));
+  const matches = commits.map(async ({ condition }) => {
     if (condition === null) return null;
     const match = recent?.firstMatch(condition);
-    return match === undefined ? firstMatch(stores, condition) : match;
+    if (match !== undefined) return match;
+    const [events] = await allMatches(stores, [condition]);
+    return events![0]?.position ?? null;
   });
   const outcomes = firstOutcomes(
     stores,
@@ -68,14 +69,18 @@ export async function factsOf(
   }));
 }
 
-async function revisionOf(
-  { appends }: Stores,
-  aggregateType: string,
-  aggregateId: string,
-): Promise<number> {
-  const range = IDBKeyRange.bound([aggregateType, aggregateId], [aggregateType, aggregateId, []]);
-  const cursor = await answerTo(appends.index("streams").openKeyCursor(range, "prev"));
+async function revisionOf({ appends }: Stores, stream: Stream): Promise<number> {
+  const cursor = await answerTo(appends.index("streams").openKeyCursor(rangeOf(stream, 0), "prev"));
   return cursor === null ? 0 : (cursor.key as [string, string, number])[2];
+}
+
+function keyIn({ aggregateType, aggregateId }: Stream): string[] {
+  return [aggregateType, aggregateId];
+}
+
+/** Keys of the stream's events with this revision or a later one. */
+function rangeOf(stream: Stream, revision: number): IDBKeyRange {
+  return IDBKeyRange.bound([...keyIn(stream), revision], [...keyIn(stream), []]);
 }
 
 export async function firstOutcomes(
@@ -91,110 +96,91 @@ export async function firstOutcomes(
   return Promise.all(
     commandIds.map(async (id) => {
       const record = await answerTo<AppendRecord | undefined>(index.get(id));
-      return firstOutcomeOf(record, id);
+      return record === undefined ? null : firstOutcomeOf(record, id);
     }),
   );
 }
 
-/** A read of the records that hold the events of a stream which a load asks for. */
-interface StreamRange {
-  readonly keys: IDBKeyRange;
-  readonly count: number;
-}
-
-function rangeOf({
-  aggregateType,
-  aggregateId,
-  after,
-  untilRevision,
-  limit,
-}: StreamLoad): StreamRange {
-  return {
-    keys: IDBKeyRange.bound([aggregateType, aggregateId, after], [aggregateType, aggregateId, []]),
-    // Each record has at least one event of the stream. One record more is to see whether there
-    // are more; another is the one that `after` is in, without which an empty answer says nothing.
-    count: Math.max(Math.min((untilRevision ?? Infinity) - after, limit), 0) + 2,
-  };
-}
-
+/** The slices of the streams. A record is read once, however many of them it has events of. */
 export async function slicesOf(
   stores: Stores,
   loads: readonly StreamLoad[],
 ): Promise<StreamSlice[]> {
-  const ranges = loads.map(rangeOf);
-  const records =
-    (await sharedRecords(stores, ranges)) ??
-    (await Promise.all(
-      ranges.map(({ keys, count }) =>
-        answerTo<AppendRecord[]>(stores.appends.index("streams").getAll(keys, count)),
-      ),
-    ));
+  const lists = await headsOf(stores, loads);
+  const places = new Map(loads.map((load): [string, Place[]] => [keyOf(load), []]));
+  const heads = new Set(lists.flatMap(({ heads }) => heads));
+  for (const record of await recordsAt(stores, heads)) {
+    const wanted = record.streams.map(([aggregateType, aggregateId]) =>
+      places.get(keyOf({ aggregateType, aggregateId })),
+    );
+    for (const place of placesIn(record)) wanted[record.streamOf[place.index]!]?.push(place);
+  }
   return Promise.all(
-    loads.map((load, index) => sliceOf(stores, load, records[index]!, ranges[index]!.count)),
+    loads.map((load, index) => sliceOf(stores, load, places.get(keyOf(load))!, lists[index]!.end)),
   );
 }
 
-/** Each record once, if the streams share enough of them to be worth the detour by the keys. */
-async function sharedRecords(
-  stores: Stores,
-  ranges: readonly StreamRange[],
-): Promise<AppendRecord[][] | undefined> {
-  if (ranges.length < MANY_STREAMS) return undefined;
-  const heads = await Promise.all(
-    ranges.map(
-      ({ keys, count }) =>
-        answerTo(stores.appends.index("streams").getAllKeys(keys, count)) as Promise<number[]>,
-    ),
+/** Keys of records. They are all that a stream has from a revision up to the key `end`. */
+interface Heads {
+  readonly heads: readonly number[];
+  readonly end: number;
+}
+
+/** For each load the keys of the records it needs, and perhaps of others. */
+async function headsOf({ appends }: Stores, loads: readonly StreamLoad[]): Promise<Heads[]> {
+  const keysIn = async (range: IDBKeyRange, count: number): Promise<Heads> => {
+    const heads = (await answerTo(appends.index("streams").getAllKeys(range, count))) as number[];
+    return { heads, end: heads.length < count ? Infinity : heads.at(-1)! };
+  };
+  if (loads.length >= MANY_STREAMS) {
+    // What is between the first and the last of many streams may be little else: one look tells.
+    const keys = loads.map(keyIn).sort((a, b) => indexedDB.cmp(a, b));
+    const between = IDBKeyRange.bound(keys[0], [...keys.at(-1)!, []]);
+    const found = await keysIn(between, loads.length * MANY_STREAMS);
+    if (found.end === Infinity && new Set(found.heads).size <= loads.length) {
+      return loads.map((_, index) => (index === 0 ? found : { heads: [], end: Infinity }));
+    }
+  }
+  return Promise.all(
+    loads.map((load) => {
+      // Each record has at least one event of the stream. One record more is to see whether there
+      // are more; another is the one that `after` is in, without which no answer says nothing.
+      const { after, untilRevision, limit } = load;
+      const most = Math.min((untilRevision ?? Infinity) - after, limit);
+      return keysIn(rangeOf(load, after), Math.max(most, 0) + 2);
+    }),
   );
-  const distinct = [...new Set(heads.flat())];
-  if (2 * distinct.length > heads.flat().length) return undefined;
-  const records = await recordsAt(stores, distinct);
-  const recordOf = new Map(records.map((record) => [record.head, record]));
-  return heads.map((heads) => heads.map((head) => recordOf.get(head)!));
 }
 
 async function sliceOf(
   stores: Stores,
-  { aggregateType, aggregateId, after, untilRevision, untilTime, limit }: StreamLoad,
-  records: readonly AppendRecord[],
-  count: number,
+  load: StreamLoad,
+  places: readonly Place[],
+  end: number,
 ): Promise<StreamSlice> {
-  const found = records.flatMap((record) => eventsOfStream(record, aggregateType, aggregateId));
-  const reachesEnd = records.length < count && (found.length > 0 || after === 0);
-  const events = found.filter(
-    (event) =>
-      event.revision > after &&
-      event.revision <= (untilRevision ?? Infinity) &&
-      (untilTime === null || event.recordedAt <= untilTime),
+  const { after, untilRevision, untilTime, limit, whole } = load;
+  const known = places.filter(({ record }) => record.head <= end);
+  let found = known.filter(
+    ({ revision }) => revision > after && revision <= (untilRevision ?? Infinity),
   );
+  if (untilTime !== null) {
+    const inTime = eventsAt(found).filter(({ recordedAt }) => recordedAt <= untilTime);
+    found = found.slice(0, inTime.length);
+  }
+  const page = found.slice(0, limit);
   return {
-    events: events.slice(0, limit),
-    revision: reachesEnd
-      ? (found.at(-1)?.revision ?? 0)
-      : await revisionOf(stores, aggregateType, aggregateId),
-    more: events.length > limit,
+    events: whole ? eventsAt(page) : messagesAt(page),
+    revision:
+      end === Infinity && (known.length > 0 || after === 0)
+        ? (known.at(-1)?.revision ?? 0)
+        : await revisionOf(stores, load),
+    more: found.length > limit,
   };
 }
 
-/** The lowest position of an event that matches a condition. */
-async function firstMatch(stores: Stores, { query, after }: QueryLoad): Promise<number | null> {
-  const positions = await Promise.all(
-    query.map(async (item) => {
-      const parts = partsOf(item);
-      // A record found by a single part has a match for certain.
-      const { heads } = await headsAfter(stores, after, parts, parts.length > 1 ? undefined : 1);
-      for (const head of heads) {
-        const [record] = await recordsAt(stores, [head]);
-        const match = eventsOf(record!).find(
-          (event) => event.position > after && fits(event, item),
-        );
-        if (match !== undefined) return match.position;
-      }
-      return Infinity;
-    }),
-  );
-  const lowest = Math.min(...positions);
-  return lowest === Infinity ? null : lowest;
+function messagesAt(places: readonly Place[]): Messages {
+  const texts = places.map(({ record, index }) => record.messages[index]!);
+  return { count: texts.length, json: `[${texts.join(",\n")}]` };
 }
 
 /** The matches of each query. Queries asked together often find the same records. */
@@ -202,11 +188,10 @@ export function allMatches(
   stores: Stores,
   queries: readonly QueryLoad[],
 ): Promise<StoredEvent[][]> {
-  const known = new Map<number, Promise<TaggedEvent[]>>();
-  const eventsAt = (head: number): Promise<TaggedEvent[]> => {
-    const events = known.get(head) ?? recordsAt(stores, [head]).then(([record]) => tagged(record!));
-    known.set(head, events);
-    return events;
+  const known = new Map<number, Promise<(readonly [StoredEvent, string[]])[]>>();
+  const eventsAt = async (head: number) => {
+    const [record] = await recordsAt(stores, [head]);
+    return eventsOf(record!).map((event) => [event, tagsOf(event)] as const);
   };
   return Promise.all(
     queries.map(async ({ query, after }) => {
@@ -214,25 +199,20 @@ export function allMatches(
         query.map((item) => headsAfter(stores, after, partsOf(item))),
       );
       const heads = new Set(found.flatMap(({ heads }) => heads));
-      const events = await Promise.all([...heads].sort(ascending).map(eventsAt));
-      return events
-        .flat()
-        .filter(
-          ({ event, tags }) =>
-            event.position > after && query.some((item) => matches(item, event.type, tags)),
-        )
-        .map(({ event }) => event);
+      const events = await Promise.all(
+        [...heads].sort(ascending).map((head) => {
+          const events = known.get(head) ?? eventsAt(head);
+          known.set(head, events);
+          return events;
+        }),
+      );
+      return events.flat().flatMap(([event, tags]) => {
+        const isMatch =
+          event.position > after && query.some((item) => matches(item, event.type, tags));
+        return isMatch ? [event] : [];
+      });
     }),
   );
-}
-
-interface TaggedEvent {
-  readonly event: StoredEvent;
-  readonly tags: readonly string[];
-}
-
-function tagged(record: AppendRecord): TaggedEvent[] {
-  return eventsOf(record).map((event) => ({ event, tags: tagsOf(event) }));
 }
 
 /** A page of the log, but for the head. */
@@ -247,8 +227,8 @@ export async function pageOf(
   let next = after;
   let wanted = FIRST_RECORDS;
   for (let asked = 0; asked < MOST_RECORDS;) {
-    const { records, upTo } = await recordsAfter(stores, next, parts, wanted);
-    for (const event of records.flatMap(eventsOf)) {
+    const { heads, upTo } = await headsAfter(stores, next, parts, wanted);
+    for (const event of (await recordsAt(stores, heads)).flatMap(eventsOf)) {
       if (event.position <= next || !passes(event, request)) continue;
       events.push(event);
       if (events.length === limit) return { events, next: event.position };
@@ -270,27 +250,25 @@ interface Part {
 }
 
 function partsOf({ types, tags }: QueryItem): Part[] {
-  const parts: Part[] = tags.map((tag) => ({ index: "tags", anyOf: [tag] }));
-  if (types.length > 0) parts.push({ index: "types", anyOf: types });
-  return parts;
+  const parts = tags.map((tag): Part => ({ index: "tags", anyOf: [tag] }));
+  return [...parts, ...filtersOf({ types, tags: [] })];
 }
 
-function fits(event: StoredEvent, item: QueryItem): boolean {
-  return matches(item, event.type, tagsOf(event));
-}
-
-function filtersOf({ types, tags }: ReadLogRequest): Part[] {
-  const parts: Part[] = [];
-  if (tags.length > 0) parts.push({ index: "tags", anyOf: tags });
-  if (types.length > 0) parts.push({ index: "types", anyOf: types });
-  return parts;
+function filtersOf({ types, tags }: QueryItem): Part[] {
+  const parts: Part[] = [
+    { index: "tags", anyOf: tags },
+    { index: "types", anyOf: types },
+  ];
+  return parts.filter(({ anyOf }) => anyOf.length > 0);
 }
 
 function passes(event: StoredEvent, { types, aggregateTypes, tags }: ReadLogRequest): boolean {
+  const hasAny = (found: readonly string[], asked: readonly string[]) =>
+    asked.length === 0 || found.some((name) => asked.includes(name));
   return (
-    (types.length === 0 || types.includes(event.type)) &&
-    (aggregateTypes.length === 0 || aggregateTypes.includes(event.aggregateType)) &&
-    (tags.length === 0 || tagsOf(event).some((tag) => tags.includes(tag)))
+    hasAny([event.type], types) &&
+    hasAny([event.aggregateType], aggregateTypes) &&
+    hasAny(tagsOf(event), tags)
   );
 }
 
@@ -324,27 +302,13 @@ async function headsAfter(
   );
   const sets = lists.map((keys) => new Set(keys.flat()));
   const heads = [...sets[0]!].filter((head) => head <= upTo && sets.every((set) => set.has(head)));
-  return { heads: heads.sort(ascending), upTo };
+  return { heads, upTo };
 }
 
-/** As {@link headsAfter}, with the records. */
-async function recordsAfter(
-  stores: Stores,
-  position: number,
-  parts: readonly Part[],
-  limit: number,
-): Promise<{ readonly records: AppendRecord[]; readonly upTo: number }> {
-  if (parts.length > 0) {
-    const { heads, upTo } = await headsAfter(stores, position, parts, limit);
-    return { records: await recordsAt(stores, heads), upTo };
-  }
-  const range = IDBKeyRange.lowerBound(position, true);
-  const records = await answerTo<AppendRecord[]>(stores.appends.getAll(range, limit));
-  return { records, upTo: records.length === limit ? records.at(-1)!.head : Infinity };
-}
-
-function recordsAt({ appends }: Stores, heads: readonly number[]): Promise<AppendRecord[]> {
-  return Promise.all(heads.map((head) => answerTo<AppendRecord>(appends.get(head))));
+/** The records with these keys, in order. */
+function recordsAt({ appends }: Stores, heads: Iterable<number>): Promise<AppendRecord[]> {
+  const sorted = [...heads].sort(ascending);
+  return Promise.all(sorted.map((head) => answerTo<AppendRecord>(appends.get(head))));
 }
 
 function ascending(a: number, b: number): number {

@@ -1,5 +1,7 @@
 import { newEpoch } from "../epoch.js";
+import { keyOf } from "../recent.js";
 import type { Commit, FirstOutcome, StoredEvent, Verdict } from "../storage.js";
+import type { Stores } from "./connection.js";
 import { unknownFormat } from "./errors.js";
 
 /** Version of the stored form, and of the database. */
@@ -19,51 +21,47 @@ export interface StoreState {
 }
 
 /**
- * Commits of one append. The lists hold index keys; each ends in the *last* revision or position
- * that the record has of its stream, tag or type, and so does the record's own key. Whatever comes
- * after a revision or position is then one range of keys, even if it starts inside a record.
+ * Commits of one append. The lists that are indexed hold keys; each ends in the *last* revision or
+ * position that the record has of its stream, tag or type, and so does the record's own key.
+ * Whatever comes after a revision or position is then one range of keys, even if it starts inside a
+ * record.
+ *
+ * The others hold texts, which are cheap to pass by for those who want something else of the
+ * record: objects are not. Who only folds passes by the envelopes.
  */
 export interface AppendRecord {
   /** Position of the record's last event: its key. */
   readonly head: number;
-  readonly commits: readonly CommitText[];
-  readonly commandIds: readonly string[];
   readonly streams: readonly StreamKey[];
   readonly tags: readonly PostingKey[];
   readonly types: readonly PostingKey[];
+  readonly commandIds: readonly string[];
+  /** For each event the index of its stream, … */
+  readonly streamOf: readonly number[];
+  /** … its type and data, as in `Messages`, … */
+  readonly messages: readonly string[];
+  /** … and the JSON of the {@link Envelope} around them. */
+  readonly envelopes: readonly string[];
 }
 
 export type StreamKey = readonly [aggregateType: string, aggregateId: string, revision: number];
 export type PostingKey = readonly [name: string, position: number];
 
-/** A text is cheap to pass by for those who want another commit of the record; an object is not. */
-interface CommitText {
-  /** Index among the record's streams. */
-  readonly stream: number;
-  /** JSON of a {@link StoredCommit}. */
-  readonly text: string;
-}
-
-interface StoredCommit {
-  readonly commandId: string;
-  readonly hash: string;
-  readonly aggregateType: string;
-  readonly aggregateId: string;
-  /** Position of its first event. */
-  readonly position: number;
-  /** Revision of its last event. */
-  readonly revision: number;
-  readonly recordedAt: string;
-  readonly issuedAt: string;
-  readonly correlationId: string;
-  readonly causationId: string | null;
-  readonly actor: string | null;
-  readonly extra: string | null;
-  readonly events: readonly Pick<
-    StoredEvent,
-    "eventId" | "type" | "schemaVersion" | "tags" | "data"
-  >[];
-}
+/** What else there is to know of an event and its commit; names would be a third of it. */
+type Envelope = readonly [
+  type: string,
+  eventId: string,
+  schemaVersion: number,
+  tags: string,
+  commandId: string,
+  hash: string,
+  recordedAt: number,
+  issuedAt: string,
+  correlationId: string,
+  causationId: string | null,
+  actor: string | null,
+  extra: string | null,
+];
 
 /** Whoever reads one commit of a record takes the others along, so records are kept short. */
 const COMMITS_PER_RECORD = 16;
@@ -90,149 +88,149 @@ export function checkState(state: StoreState | undefined): StoreState {
   );
 }
 
-/** The state after the commits that were accepted. */
-export function advance(state: StoreState, verdicts: readonly Verdict[]): StoreState {
-  let { head, lastRecordedAt } = state;
-  for (const verdict of verdicts) {
-    if (verdict.kind !== "committed") continue;
-    head = verdict.position + verdict.count - 1;
-    lastRecordedAt = verdict.recordedAt;
-  }
-  return { ...state, head, lastRecordedAt };
-}
-
-export function writeState(meta: IDBObjectStore, state: StoreState): void {
-  meta.put(state, STATE_KEY);
-}
-
-/** The records of the commits that were accepted. */
-export function recordsOf(
+/** Writes the commits that were accepted, and returns the head after them. */
+export function append(
+  { meta, appends }: Stores,
+  state: StoreState,
   commits: readonly Commit[],
   verdicts: readonly Verdict[],
-): AppendRecord[] {
-  const accepted: Accepted[] = [];
-  commits.forEach((commit, index) => {
+): number {
+  const accepted = commits.flatMap((commit, index): Accepted[] => {
     const verdict = verdicts[index]!;
-    if (verdict.kind === "committed") accepted.push({ commit, verdict });
+    return verdict.kind === "committed" ? [[commit, verdict]] : [];
   });
-  const records: AppendRecord[] = [];
+  if (accepted.length === 0) return state.head;
   for (let start = 0; start < accepted.length; start += COMMITS_PER_RECORD) {
-    records.push(recordOf(accepted.slice(start, start + COMMITS_PER_RECORD)));
+    appends.add(recordOf(accepted.slice(start, start + COMMITS_PER_RECORD)));
   }
-  return records;
+  const [, { position, count, recordedAt }] = accepted.at(-1)!;
+  const head = position + count - 1;
+  const after: StoreState = { ...state, head, lastRecordedAt: recordedAt };
+  meta.put(after, STATE_KEY);
+  return head;
 }
 
-interface Accepted {
-  readonly commit: Commit;
-  readonly verdict: Verdict & { readonly kind: "committed" };
-}
+type Accepted = readonly [Commit, Verdict & { readonly kind: "committed" }];
 
 function recordOf(accepted: readonly Accepted[]): AppendRecord {
-  const texts: CommitText[] = [];
   const streams: StreamKey[] = [];
   const streamIndexes = new Map<string, number>();
   const tags = new Map<string, number>();
   const types = new Map<string, number>();
+  const streamOf: number[] = [];
+  const messages: string[] = [];
+  const envelopes: string[] = [];
   let head = 0;
-  for (const { commit, verdict } of accepted) {
-    const { aggregateType, aggregateId } = commit;
-    const key = JSON.stringify([aggregateType, aggregateId]);
+  for (const [commit, { position, revision, recordedAt }] of accepted) {
+    const key = keyOf(commit);
     const stream = streamIndexes.get(key) ?? streams.length;
     streamIndexes.set(key, stream);
-    streams[stream] = [aggregateType, aggregateId, verdict.revision];
-    texts.push({ stream, text: textOf(commit, verdict) });
-    commit.events.forEach((event, index) => {
-      head = verdict.position + index;
-      types.set(event.type, head);
+    streams[stream] = [commit.aggregateType, commit.aggregateId, revision];
+    head = position - 1;
+    for (const event of commit.events) {
+      types.set(event.type, ++head);
       for (const tag of event.tags) tags.set(tag, head);
-    });
+      const envelope: Envelope = [
+        event.type,
+        event.eventId,
+        event.schemaVersion,
+        JSON.stringify(event.tags),
+        commit.commandId,
+        commit.hash,
+        recordedAt,
+        commit.issuedAt,
+        commit.correlationId,
+        commit.causationId,
+        commit.actor,
+        commit.extra,
+      ];
+      streamOf.push(stream);
+      messages.push(`${beforeData(event.type)}${event.data}}`);
+      envelopes.push(JSON.stringify(envelope));
+    }
   }
   return {
     head,
-    commits: texts,
-    commandIds: accepted.map(({ commit }) => commit.commandId),
     streams,
     tags: [...tags],
     types: [...types],
+    commandIds: accepted.map(([{ commandId }]) => commandId),
+    streamOf,
+    messages,
+    envelopes,
   };
 }
 
-function textOf(commit: Commit, { position, revision, recordedAt }: Accepted["verdict"]): string {
-  const stored: StoredCommit = {
-    commandId: commit.commandId,
-    hash: commit.hash,
-    aggregateType: commit.aggregateType,
-    aggregateId: commit.aggregateId,
-    position,
-    revision,
-    recordedAt: new Date(recordedAt).toISOString(),
-    issuedAt: commit.issuedAt,
-    correlationId: commit.correlationId,
-    causationId: commit.causationId,
-    actor: commit.actor,
-    extra: commit.extra,
-    events: commit.events.map(({ eventId, type, schemaVersion, tags, data }) => {
-      return { eventId, type, schemaVersion, tags: JSON.stringify(tags), data };
-    }),
-  };
-  return JSON.stringify(stored);
+const beforeData = (type: string) => `{"type":${JSON.stringify(type)},"data":`;
+
+/** Where an event is. */
+export interface Place {
+  readonly record: AppendRecord;
+  /** Index among the record's events. */
+  readonly index: number;
+  readonly revision: number;
 }
 
-export function eventsOf({ commits }: AppendRecord): StoredEvent[] {
-  return commits.flatMap(eventsOfCommit);
+/** Those of all the record's events, in order. */
+export function placesIn(record: AppendRecord): Place[] {
+  const { streams, streamOf } = record;
+  // Only the last revisions are known.
+  const revisions = streams.map(([, , revision]) => revision);
+  const places: Place[] = [];
+  for (let index = streamOf.length; index-- > 0;)
+    places[index] = { record, index, revision: revisions[streamOf[index]!]!-- };
+  return places;
 }
 
-export function eventsOfStream(
-  { commits, streams }: AppendRecord,
-  aggregateType: string,
-  aggregateId: string,
-): StoredEvent[] {
-  const wanted = streams.findIndex(([type, id]) => type === aggregateType && id === aggregateId);
-  return commits.filter(({ stream }) => stream === wanted).flatMap(eventsOfCommit);
+export function eventsOf(record: AppendRecord): StoredEvent[] {
+  return eventsAt(placesIn(record));
 }
 
-export function firstOutcomeOf(
-  record: AppendRecord | undefined,
-  commandId: string,
-): FirstOutcome | null {
-  const found = record?.commits[record.commandIds.indexOf(commandId)];
-  if (found === undefined) return null;
-  const commit = parse(found);
-  const { hash, aggregateType, aggregateId, position, revision } = commit;
+export function eventsAt(places: readonly Place[]): StoredEvent[] {
+  return places.map(eventAt);
+}
+
+function eventAt({ record, index, revision }: Place): StoredEvent {
+  const { head, streams, streamOf, messages, envelopes } = record;
+  const [aggregateType, aggregateId] = streams[streamOf[index]!]!;
+  const [type, eventId, schemaVersion, tags, commandId, , recordedAt, ...others] = JSON.parse(
+    envelopes[index]!,
+  ) as Envelope;
+  const [issuedAt, correlationId, causationId, actor, extra] = others;
   return {
-    hash,
+    position: head + 1 + index - messages.length,
     aggregateType,
     aggregateId,
-    position,
     revision,
-    count: commit.events.length,
-    recordedAt: Date.parse(commit.recordedAt),
-  };
-}
-
-function eventsOfCommit(found: CommitText): StoredEvent[] {
-  const commit = parse(found);
-  const firstRevision = commit.revision - commit.events.length + 1;
-  return commit.events.map(({ eventId, type, schemaVersion, tags, data }, index) => ({
-    position: commit.position + index,
-    aggregateType: commit.aggregateType,
-    aggregateId: commit.aggregateId,
-    revision: firstRevision + index,
     eventId,
     type,
     schemaVersion,
     tags,
-    recordedAt: commit.recordedAt,
-    issuedAt: commit.issuedAt,
-    commandId: commit.commandId,
-    correlationId: commit.correlationId,
-    causationId: commit.causationId,
-    actor: commit.actor,
-    extra: commit.extra,
-    data,
-  }));
+    recordedAt: new Date(recordedAt).toISOString(),
+    issuedAt,
+    commandId,
+    correlationId,
+    causationId,
+    actor,
+    extra,
+    data: messages[index]!.slice(beforeData(type).length, -1),
+  };
 }
 
-function parse({ text }: CommitText): StoredCommit {
-  return JSON.parse(text) as StoredCommit;
+export function firstOutcomeOf(record: AppendRecord, commandId: string): FirstOutcome {
+  const events = eventsOf(record).filter((event) => event.commandId === commandId);
+  const { aggregateType, aggregateId, position, revision, recordedAt } = events.at(-1)!;
+  const [, , , , , hash] = JSON.parse(
+    record.envelopes[record.envelopes.length - 1 + position - record.head]!,
+  ) as Envelope;
+  const count = events.length;
+  return {
+    hash,
+    aggregateType,
+    aggregateId,
+    position: position - count + 1,
+    revision,
+    count,
+    recordedAt: Date.parse(recordedAt),
+  };
 }

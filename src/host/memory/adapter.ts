@@ -18,6 +18,8 @@ import type {
   Loaded,
   LoadRequest,
   LogPage,
+  QueryItem,
+  QueryLoad,
   ReadLogRequest,
   StorageAdapter,
   StoredEvent,
@@ -26,6 +28,8 @@ import type {
   StreamSlice,
   Verdict,
 } from "../storage.js";
+
+type Committed = Verdict & { readonly kind: "committed" };
 
 /**
  * A store in this process's memory, which lives as long as the adapter. Engines that are given the
@@ -43,6 +47,9 @@ class MemoryAdapter implements StorageAdapter {
   readonly #byType = new Map<string, StoredEvent[]>();
   readonly #outcomes = new Map<string, FirstOutcome>();
   readonly #listeners = new Listeners();
+  #head = 0;
+  #lastRecordedAt = 0;
+  #lastRecordedAtText = "1970-01-01T00:00:00.000Z";
   readonly #postings: Postings = {
     all: seekIn(this.#log),
     tag: (tag) => seekIn(this.#byTag.get(tag) ?? []),
@@ -55,16 +62,24 @@ class MemoryAdapter implements StorageAdapter {
 
   append(request: AppendRequest, judge: Judge): Verdict[] {
     checkEpoch(request.epoch, this.#epoch);
-    const verdicts = judge({
-      head: this.#head,
-      lastRecordedAt: Date.parse(this.#log.at(-1)?.recordedAt ?? "1970-01-01T00:00:00.000Z"),
-      commits: request.commits.map((commit) => this.#facts(commit)),
-    });
+    const { commits } = request;
+    const streams = commits.map((commit) => this.#stream(commit.aggregateType, commit.aggregateId));
     const before = this.#head;
-    request.commits.forEach((commit, index) => {
-      const verdict = verdicts[index]!;
-      if (verdict.kind === "committed") this.#write(commit, verdict);
+    const verdicts = judge({
+      head: before,
+      lastRecordedAt: this.#lastRecordedAt,
+      commits: commits.map(
+        ({ commandId, condition }, index): CommitFacts => ({
+          revision: streams[index]?.length ?? 0,
+          first: this.#outcomes.get(commandId) ?? null,
+          matched: condition === null ? null : this.#firstMatch(condition),
+        }),
+      ),
     });
+    for (const [index, commit] of commits.entries()) {
+      const verdict = verdicts[index]!;
+      if (verdict.kind === "committed") this.#write(commit, verdict, streams[index]);
+    }
     if (this.#head > before) this.#listeners.tell(this.#head);
     return verdicts;
   }
@@ -105,28 +120,34 @@ class MemoryAdapter implements StorageAdapter {
     // The store belongs to all who hold the adapter.
   }
 
-  get #head(): number {
-    return this.#log.at(-1)?.position ?? 0;
+  #firstMatch({ query, after }: QueryLoad): number | null {
+    if (after >= this.#head) return null;
+    const likely = query.filter((item) => this.#mayMatch(item, after));
+    if (likely.length === 0) return null;
+    const match = seekQuery(likely, this.#postings)(after + 1);
+    return match === Infinity ? null : match;
   }
 
-  #facts({ aggregateType, aggregateId, commandId, condition }: Commit): CommitFacts {
-    const match = condition
-      ? seekQuery(condition.query, this.#postings)(condition.after + 1)
-      : Infinity;
-    return {
-      revision: this.#stream(aggregateType, aggregateId)?.length ?? 0,
-      first: this.#outcomes.get(commandId) ?? null,
-      matched: match === Infinity ? null : match,
-    };
+  /** Whether all that the item names came up after this position, though maybe not together. */
+  #mayMatch({ types, tags }: QueryItem, after: number): boolean {
+    const cameUp = (list: StoredEvent[] | undefined) =>
+      list !== undefined && list[list.length - 1]!.position > after;
+    return (
+      tags.every((tag) => cameUp(this.#byTag.get(tag))) &&
+      (types.length === 0 || types.some((type) => cameUp(this.#byType.get(type))))
+    );
   }
 
-  #write(commit: Commit, verdict: Verdict & { readonly kind: "committed" }): void {
-    const { commandId, hash, aggregateType, aggregateId } = commit;
+  #write(commit: Commit, verdict: Committed, known: StoredEvent[] | undefined): void {
+    const { commandId, hash, aggregateType, aggregateId, issuedAt, correlationId } = commit;
+    const { causationId, actor, extra } = commit;
     const { position, revision, count, recordedAt } = verdict;
-    let streams = this.#streams.get(aggregateType);
-    if (streams === undefined) this.#streams.set(aggregateType, (streams = new Map()));
-    const recordedAtText = new Date(recordedAt).toISOString();
-    commit.events.forEach(({ eventId, type, schemaVersion, tags, data }, index) => {
+    const stream = known ?? this.#startedStream(aggregateType, aggregateId);
+    if (recordedAt !== this.#lastRecordedAt) {
+      this.#lastRecordedAt = recordedAt;
+      this.#lastRecordedAtText = new Date(recordedAt).toISOString();
+    }
+    for (const [index, { eventId, type, schemaVersion, tags, data }] of commit.events.entries()) {
       const event: StoredEvent = {
         position: position + index,
         aggregateType,
@@ -135,30 +156,24 @@ class MemoryAdapter implements StorageAdapter {
         eventId,
         type,
         schemaVersion,
-        tags: JSON.stringify(tags),
-        recordedAt: recordedAtText,
-        issuedAt: commit.issuedAt,
+        tags: tags.length === 0 ? "[]" : JSON.stringify(tags),
+        recordedAt: this.#lastRecordedAtText,
+        issuedAt,
         commandId,
-        correlationId: commit.correlationId,
-        causationId: commit.causationId,
-        actor: commit.actor,
-        extra: commit.extra,
+        correlationId,
+        causationId,
+        actor,
+        extra,
         data,
       };
       this.#log.push(event);
-      post(streams, aggregateId, event);
+      stream.push(event);
       post(this.#byType, type, event);
-      for (const tag of new Set(tags)) post(this.#byTag, tag, event);
-    });
-    this.#outcomes.set(commandId, {
-      hash,
-      aggregateType,
-      aggregateId,
-      position,
-      revision,
-      count,
-      recordedAt,
-    });
+      for (const tag of tags.length > 1 ? new Set(tags) : tags) post(this.#byTag, tag, event);
+    }
+    this.#head = position + count - 1;
+    const first = { hash, aggregateType, aggregateId, position, revision, count, recordedAt };
+    this.#outcomes.set(commandId, first);
   }
 
   #slice({
@@ -186,6 +201,15 @@ class MemoryAdapter implements StorageAdapter {
 
   #stream(aggregateType: string, aggregateId: string): StoredEvent[] | undefined {
     return this.#streams.get(aggregateType)?.get(aggregateId);
+  }
+
+  /** The stream's list, which a commit of the same append may have started. */
+  #startedStream(aggregateType: string, aggregateId: string): StoredEvent[] {
+    let streams = this.#streams.get(aggregateType);
+    if (streams === undefined) this.#streams.set(aggregateType, (streams = new Map()));
+    let stream = streams.get(aggregateId);
+    if (stream === undefined) streams.set(aggregateId, (stream = []));
+    return stream;
   }
 
   #events(positions: readonly number[]): StoredEvent[] {

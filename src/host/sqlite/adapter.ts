@@ -1,5 +1,6 @@
 import { checkEpoch } from "../epoch.js";
 import { Listeners, type OnAdvanced } from "../listeners.js";
+import { Recent } from "../recent.js";
 import {
   StorageFailure,
   type Answer,
@@ -15,7 +16,16 @@ import {
   type Verdict,
 } from "../storage.js";
 import { asCommitFailure, asFailure, isBusy } from "./errors.js";
-import { allMatches, factsOf, firstOutcome, pageOf, sliceOf, stateOf, versionOf } from "./reads.js";
+import {
+  allMatches,
+  factsOf,
+  firstOutcomes,
+  pageOf,
+  slicesOf,
+  stateAndSlice,
+  stateOf,
+  versionOf,
+} from "./reads.js";
 import {
   prepareStore,
   rollBack,
@@ -52,6 +62,7 @@ class SqliteAdapter implements StorageAdapter {
   readonly #busyTimeout: number;
   readonly #pollInterval: number;
   readonly #listeners = new Listeners();
+  readonly #recent = new Recent();
   #prepared: PreparedStore | undefined;
   #poll: ReturnType<typeof setInterval> | undefined;
   #dataVersion: number | undefined;
@@ -75,39 +86,37 @@ class SqliteAdapter implements StorageAdapter {
   }
 
   append(request: AppendRequest, judge: Judge): Answer<Verdict[]> {
-    return this.#whenFree(() =>
-      this.#write((statements) => {
-        const { epoch, head, lastRecordedAt } = stateOf(statements);
+    return this.#whenFree(() => {
+      const { before, head, verdicts } = this.#write((statements) => {
+        const { epoch, ...facts } = factsOf(statements, request.commits, this.#recent);
         checkEpoch(request.epoch, epoch);
-        const verdicts = judge({
-          head,
-          lastRecordedAt,
-          commits: request.commits.map((commit) => factsOf(statements, commit, head)),
-        });
-        let last = head;
-        request.commits.forEach((commit, index) => {
-          const verdict = verdicts[index]!;
-          if (verdict.kind === "committed") {
-            insert(statements, commit, verdict);
-            last = verdict.position + verdict.count - 1;
-          }
-        });
-        return { result: verdicts, advancedTo: last > head ? last : undefined };
-      }),
-    );
+        const verdicts = judge(facts);
+        const head = insert(statements, request.commits, verdicts) ?? facts.head;
+        return { before: { epoch, head: facts.head }, head, verdicts };
+      });
+      this.#recent.sawAppend(before, request, verdicts, head);
+      if (head > before.head) this.#listeners.tell(head);
+      return verdicts;
+    });
   }
 
   load(request: LoadRequest): Answer<Loaded> {
-    return this.#whenFree(() =>
-      this.#read(request.epoch, (statements, head) => {
-        return {
-          commands: request.commands.map((id) => firstOutcome(statements, id)),
-          streams: request.streams.map((load) => sliceOf(statements, load)),
-          queries: request.queries.map((load) => allMatches(statements, load)),
-          head,
-        };
-      }),
-    );
+    return this.#whenFree(() => {
+      const { epoch, commands, streams, queries } = request;
+      if (isOneFold(request)) {
+        return stateAndSlice(this.#store().statements, epoch, streams[0]!);
+      }
+      const loaded = this.#read(epoch, (statements, head) => ({
+        commands: firstOutcomes(statements, commands),
+        streams: slicesOf(statements, streams),
+        queries: queries.map((load) => allMatches(statements, load)),
+        head,
+      }));
+      // An append to these streams is likely to follow.
+      if (commands.length > 0)
+        this.#recent.sawStreams({ epoch, head: loaded.head }, streams, loaded.streams);
+      return loaded;
+    });
   }
 
   readLog(request: ReadLogRequest): Answer<LogPage> {
@@ -162,14 +171,12 @@ class SqliteAdapter implements StorageAdapter {
     }
   }
 
-  #write<Result>(
-    work: (statements: Statements) => { result: Result; advancedTo: number | undefined },
-  ): Result {
+  #write<Result>(work: (statements: Statements) => Result): Result {
     const { statements } = this.#store();
     // Only this waits for other processes: whoever has the lock is never busy. It is not a prepared
     // statement because libsql leaves one that was busy unfinished, which keeps others from ending.
     this.#database.exec("BEGIN IMMEDIATE");
-    let done: ReturnType<typeof work>;
+    let done: Result;
     try {
       done = work(statements);
     } catch (error) {
@@ -182,8 +189,7 @@ class SqliteAdapter implements StorageAdapter {
       rollBack(this.#database);
       throw asCommitFailure(error);
     }
-    if (done.advancedTo !== undefined) this.#listeners.tell(done.advancedTo);
-    return done.result;
+    return done;
   }
 
   /** Answers at once if it can. If not, others may run while it waits for the lock. */
@@ -232,42 +238,63 @@ class SqliteAdapter implements StorageAdapter {
   }
 }
 
+/** Whether a request is for nothing but one stream that is to be folded. */
+function isOneFold({ commands, streams: [load, ...others], queries }: LoadRequest): boolean {
+  if (load === undefined || load.whole || load.untilTime !== null) return false;
+  return commands.length + others.length + queries.length === 0;
+}
+
+/** Writes the commits that were accepted, and returns the position of the last event. */
 function insert(
-  statements: Statements,
-  commit: Commit,
-  { position, revision, count, recordedAt: millis }: Verdict & { readonly kind: "committed" },
-): void {
-  const { commandId, hash, aggregateType, aggregateId } = commit;
-  const recordedAt = new Date(millis).toISOString();
-  commit.events.forEach(({ eventId, type, schemaVersion, tags, data }, index) => {
-    statements.insertEvent.run(
-      position + index,
-      eventId,
+  { insertEvent, insertTag, insertCommand }: Statements,
+  commits: readonly Commit[],
+  verdicts: readonly Verdict[],
+): number | undefined {
+  let head: number | undefined;
+  let millis = NaN;
+  let recordedAt = "";
+  for (const [index, commit] of commits.entries()) {
+    const verdict = verdicts[index]!;
+    if (verdict.kind !== "committed") continue;
+    // Nearly always the same for all of them.
+    if (verdict.recordedAt !== millis) {
+      millis = verdict.recordedAt;
+      recordedAt = new Date(millis).toISOString();
+    }
+    const { commandId, aggregateType, aggregateId } = commit;
+    const { position, revision, count } = verdict;
+    for (const [index, { eventId, type, schemaVersion, tags, data }] of commit.events.entries()) {
+      insertEvent.run(
+        position + index,
+        eventId,
+        aggregateType,
+        aggregateId,
+        revision - count + 1 + index,
+        type,
+        schemaVersion,
+        recordedAt,
+        commit.issuedAt,
+        commandId,
+        commit.correlationId,
+        commit.causationId,
+        commit.actor,
+        commit.extra,
+        JSON.stringify(tags),
+        data,
+      );
+      for (const tag of tags) insertTag.run(tag, position + index);
+    }
+    insertCommand.run(
+      commandId,
+      commit.hash,
       aggregateType,
       aggregateId,
-      revision - count + 1 + index,
-      type,
-      schemaVersion,
+      position,
+      revision,
+      count,
       recordedAt,
-      commit.issuedAt,
-      commandId,
-      commit.correlationId,
-      commit.causationId,
-      commit.actor,
-      commit.extra,
-      JSON.stringify(tags),
-      data,
     );
-    for (const tag of tags) statements.insertTag.run(tag, position + index);
-  });
-  statements.insertCommand.run(
-    commandId,
-    hash,
-    aggregateType,
-    aggregateId,
-    position,
-    revision,
-    count,
-    recordedAt,
-  );
+    head = position + count - 1;
+  }
+  return head;
 }

@@ -1,3 +1,4 @@
+import { checkEpoch } from "../epoch.js";
 import {
   countWhile,
   intersection,
@@ -7,93 +8,187 @@ import {
   type Postings,
   type Seek,
 } from "../query.js";
+import type { Recent, Stream } from "../recent.js";
 import type {
   Commit,
   CommitFacts,
+  Facts,
   FirstOutcome,
+  Loaded,
   QueryLoad,
   ReadLogRequest,
   StoredEvent,
   StreamLoad,
   StreamSlice,
 } from "../storage.js";
-import { first, type Statements } from "./schema.js";
+import { first as firstRow, type SqliteStatement, type Statements } from "./schema.js";
 
 /** It changes with what other connections commit. */
 export function versionOf({ dataVersion }: Statements): number {
-  return (first(dataVersion) as { readonly data_version: number }).data_version;
+  return first<[number]>(dataVersion)![0];
 }
 
-interface StoreState {
+export interface StoreState {
   readonly epoch: string;
   readonly head: number;
-  readonly lastRecordedAt: number;
 }
 
 export function stateOf(statements: Statements): StoreState {
-  const row = first(statements.state) as {
-    readonly epoch: string;
-    readonly head: number | null;
-    readonly lastRecordedAt: string | null;
-  };
-  return {
-    epoch: row.epoch,
-    head: row.head ?? 0,
-    lastRecordedAt: row.lastRecordedAt === null ? 0 : Date.parse(row.lastRecordedAt),
-  };
+  const [epoch, head] = first<[string, number | null]>(statements.state)!;
+  return { epoch, head: head ?? 0 };
 }
 
-export function factsOf(statements: Statements, commit: Commit, head: number): CommitFacts {
-  const { commandId, aggregateType, aggregateId, condition } = commit;
-  const match =
-    condition && condition.after < head
-      ? seekQuery(condition.query, postingsOf(statements))(condition.after + 1)
-      : Infinity;
-  return {
-    revision: revisionOf(statements, aggregateType, aggregateId),
-    first: firstOutcome(statements, commandId),
-    matched: match === Infinity ? null : match,
-  };
-}
-
-export function sliceOf(
+/** What the judge wants to know, and the epoch: what is remembered need not be asked. */
+export function factsOf(
   statements: Statements,
-  { aggregateType, aggregateId, after, untilRevision, untilTime, limit }: StreamLoad,
-): StreamSlice {
-  const revision = revisionOf(statements, aggregateType, aggregateId);
-  let last = Math.min(untilRevision ?? Infinity, revision);
-  if (untilTime !== null) {
-    last = countWhile(last, (index) => {
-      const row = first(statements.recordedAt, aggregateType, aggregateId, index + 1);
-      return (row as { readonly recordedAt: string }).recordedAt <= untilTime;
-    });
-  }
-  const events =
-    last > after
-      ? statements.streamEvents.all(
-          aggregateType,
-          aggregateId,
-          after,
-          Math.min(last, after + limit),
-        )
-      : [];
-  return { events: events as StoredEvent[], revision, more: last > after + limit };
-}
-
-function revisionOf(statements: Statements, aggregateType: string, aggregateId: string): number {
-  const row = first(statements.revision, aggregateType, aggregateId) as {
-    readonly revision: number | null;
+  commits: readonly Commit[],
+  recent: Recent,
+): Facts & StoreState {
+  const ids = commits.map(({ commandId }) => commandId);
+  const sorted = ids.length > 1 ? [...ids].sort() : ids;
+  const [epoch, position, recordedAt, maybeKnown] = first<
+    [string, number | null, string | null, number]
+  >(statements.facts, sorted[0], sorted.at(-1))!;
+  const head = position ?? 0;
+  const remembered = recent.saw({ epoch, head }) ? recent : undefined;
+  const outcomes = maybeKnown === 0 ? [] : firstOutcomes(statements, ids);
+  return {
+    epoch,
+    head,
+    lastRecordedAt: recordedAt === null ? 0 : Date.parse(recordedAt),
+    commits: commits.map((commit, index): CommitFacts => {
+      const { condition } = commit;
+      return {
+        revision: remembered?.revision(commit) ?? revisionOf(statements, commit),
+        first: outcomes[index] ?? null,
+        matched: condition === null ? null : firstMatch(statements, condition, head, remembered),
+      };
+    }),
   };
-  return row.revision ?? 0;
 }
 
-export function firstOutcome(statements: Statements, commandId: string): FirstOutcome | null {
-  const row = first(statements.firstOutcome, commandId) as
-    (Omit<FirstOutcome, "recordedAt"> & { readonly recordedAt: string }) | undefined;
-  if (row === undefined) return null;
-  const { hash, aggregateType, aggregateId, position, revision, count } = row;
-  const recordedAt = Date.parse(row.recordedAt);
-  return { hash, aggregateType, aggregateId, position, revision, count, recordedAt };
+function firstMatch(
+  statements: Statements,
+  condition: QueryLoad,
+  head: number,
+  remembered: Recent | undefined,
+): number | null {
+  if (condition.after >= head) return null;
+  const known = remembered?.firstMatch(condition);
+  if (known !== undefined) return known;
+  const match = seekQuery(condition.query, postingsOf(statements))(condition.after + 1);
+  return match === Infinity ? null : match;
+}
+
+export function firstOutcomes(
+  statements: Statements,
+  commandIds: readonly string[],
+): (FirstOutcome | null)[] {
+  const outcomes = commandIds.map((): FirstOutcome | null => null);
+  if (commandIds.length === 0) return outcomes;
+  for (const row of statements.firstOutcomes.all(JSON.stringify(commandIds))) {
+    const [index, hash, aggregateType, aggregateId, position, revision, count, recordedAt] =
+      row as [number, string, string, string, number, number, number, string];
+    outcomes[index] = {
+      hash,
+      aggregateType,
+      aggregateId,
+      position,
+      revision,
+      count,
+      recordedAt: Date.parse(recordedAt),
+    };
+  }
+  return outcomes;
+}
+
+/** All that a load asks for if it is a stream that is to be folded: one statement is one moment. */
+export function stateAndSlice(
+  statements: Statements,
+  expectedEpoch: string,
+  load: StreamLoad,
+): Loaded {
+  const { aggregateType, aggregateId, after, limit } = load;
+  const last = load.untilRevision ?? Infinity;
+  const upTo = Math.min(last, after + limit);
+  const [epoch, head, revision, json] = first<[string, number | null, number | null, string]>(
+    statements.stateAndSlice,
+    upTo,
+    aggregateType,
+    aggregateId,
+    aggregateType,
+    aggregateId,
+    after,
+    upTo,
+  )!;
+  checkEpoch(expectedEpoch, epoch);
+  const streams = [sliceOf(load, last, revision ?? 0, json)];
+  return { commands: [], streams, queries: [], head: head ?? 0 };
+}
+
+export function slicesOf(statements: Statements, loads: readonly StreamLoad[]): StreamSlice[] {
+  const lasts = loads.map((load) => lastOf(statements, load));
+  const upTo = (index: number) => Math.min(lasts[index]!, loads[index]!.after + loads[index]!.limit);
+  const slices: StreamSlice[] = [];
+  const indexes: number[] = [];
+  loads.forEach(({ whole }, index) => {
+    if (whole) slices[index] = wholeSliceOf(statements, loads[index]!, lasts[index]!);
+    else indexes.push(index);
+  });
+  if (indexes.length === 0) return slices;
+  const asked = indexes.map((index) => {
+    const { aggregateType, aggregateId, after } = loads[index]!;
+    return [aggregateType, aggregateId, after, upTo(index)];
+  });
+  for (const row of statements.slices.all(JSON.stringify(asked))) {
+    const [key, revision, json] = row as [number, number | null, string];
+    const index = indexes[key]!;
+    slices[index] = sliceOf(loads[index]!, lasts[index]!, revision ?? 0, json);
+  }
+  return slices;
+}
+
+/** The highest revision that the load may ask for, wherever the stream ends. */
+function lastOf(statements: Statements, load: StreamLoad): number {
+  const { aggregateType, aggregateId, untilRevision, untilTime } = load;
+  const last = untilRevision ?? Infinity;
+  if (untilTime === null) return last;
+  const revision = revisionOf(statements, load);
+  return countWhile(Math.min(last, revision), (index) => {
+    const [recordedAt] = first<[string]>(
+      statements.recordedAt,
+      aggregateType,
+      aggregateId,
+      index + 1,
+    )!;
+    return recordedAt <= untilTime;
+  });
+}
+
+function revisionOf(statements: Statements, { aggregateType, aggregateId }: Stream): number {
+  return first<[number | null]>(statements.revision, aggregateType, aggregateId)![0] ?? 0;
+}
+
+/** Revisions have no gaps, so they tell how many events there are. */
+function sliceOf(
+  { after, limit }: StreamLoad,
+  last: number,
+  revision: number,
+  json: string,
+): StreamSlice {
+  const end = Math.min(last, revision);
+  const count = Math.min(end - after, limit);
+  return { events: count > 0 ? { count, json } : [], revision, more: end - after > limit };
+}
+
+function wholeSliceOf(statements: Statements, load: StreamLoad, last: number): StreamSlice {
+  const { aggregateType, aggregateId, after, limit } = load;
+  const revision = revisionOf(statements, load);
+  const end = Math.min(last, revision);
+  const upTo = Math.min(end, after + limit);
+  const events =
+    upTo > after ? statements.streamEvents.all(aggregateType, aggregateId, after, upTo) : [];
+  return { events: events as StoredEvent[], revision, more: end > after + limit };
 }
 
 export function allMatches(statements: Statements, { query, after }: QueryLoad): StoredEvent[] {
@@ -109,9 +204,9 @@ export function pageOf(statements: Statements, request: ReadLogRequest): StoredE
 
 function postingsOf(statements: Statements): Postings {
   return {
-    all: (from) => positionIn(first(statements.seekAll, from)),
-    tag: (tag) => (from) => positionIn(first(statements.seekTag, tag, from)),
-    type: (type) => (from) => positionIn(first(statements.seekType, type, from)),
+    all: (from) => position(statements.seekAll, from),
+    tag: (tag) => (from) => position(statements.seekTag, tag, from),
+    type: (type) => (from) => position(statements.seekType, type, from),
   };
 }
 
@@ -123,16 +218,20 @@ function filtersOf(statements: Statements, request: ReadLogRequest): Seek[] {
     filters.push(union(request.types.map((type) => postings.type(type))));
   if (request.aggregateTypes.length > 0) {
     const wanted = JSON.stringify(request.aggregateTypes);
-    filters.push((from) => positionIn(first(statements.seekAggregateTypes, wanted, from)));
+    filters.push((from) => position(statements.seekAggregateTypes, wanted, from));
   }
   return filters;
-}
-
-function positionIn(row: unknown): number {
-  return (row as { readonly position: number } | undefined)?.position ?? Infinity;
 }
 
 function eventsAt(statements: Statements, positions: readonly number[]): StoredEvent[] {
   if (positions.length === 0) return [];
   return statements.eventsAt.all(JSON.stringify(positions)) as StoredEvent[];
+}
+
+function position(seek: SqliteStatement, ...parameters: unknown[]): number {
+  return first<[number]>(seek, ...parameters)?.[0] ?? Infinity;
+}
+
+function first<Row>(statement: SqliteStatement, ...parameters: unknown[]): Row | undefined {
+  return firstRow(statement, ...parameters) as Row | undefined;
 }

@@ -85,27 +85,73 @@ const EVENT = `
   recorded_at AS recordedAt, issued_at AS issuedAt, command_id AS commandId,
   correlation_id AS correlationId, causation_id AS causationId, actor, metadata AS extra, data`;
 
-const STATEMENTS = {
-  dataVersion: `PRAGMA data_version`,
-
-  state: `
-    SELECT meta.value AS epoch, last.position AS head, last.recorded_at AS lastRecordedAt
-    FROM annals_meta AS meta
-    LEFT JOIN events AS last ON last.position = (SELECT max(position) FROM events)
-    WHERE meta.key = 'epoch'`,
-  firstOutcome: `
-    SELECT hash, aggregate_type AS aggregateType, aggregate_id AS aggregateId, position, revision,
-      count, recorded_at AS recordedAt
-    FROM commands WHERE command_id = ?`,
-  revision: `
-    SELECT max(revision) AS revision FROM events WHERE aggregate_type = ? AND aggregate_id = ?`,
-  recordedAt: `
-    SELECT recorded_at AS recordedAt
-    FROM events WHERE aggregate_type = ? AND aggregate_id = ? AND revision = ?`,
+/** Answered with `StoredEvent`s. */
+const EVENTS = {
   streamEvents: `
     SELECT ${EVENT} FROM events
     WHERE aggregate_type = ? AND aggregate_id = ? AND revision > ? AND revision <= ?
     ORDER BY revision`,
+  page: `SELECT ${EVENT} FROM events WHERE position > ? ORDER BY position LIMIT ?`,
+  eventsAt: `
+    SELECT ${EVENT} FROM json_each(?) AS wanted CROSS JOIN events ON position = wanted.value
+    ORDER BY wanted.key`,
+} as const;
+
+const EPOCH = `(SELECT value FROM annals_meta WHERE key = 'epoch')`;
+
+const HEAD = `(SELECT max(position) FROM events)`;
+
+/** The stream's revision, of a row that names the stream. */
+const REVISION = `(
+  SELECT max(revision) FROM events
+  WHERE aggregate_type = asked.type AND aggregate_id = asked.id)`;
+
+/**
+ * The text of `Messages`, of events in order: a row for each would cost more. They are ordered by
+ * an inner query, to whose order SQLite holds where an aggregate depends on it.
+ */
+const MESSAGES = `
+  '[' || group_concat('{"type":' || json_quote(event_type) || ',"data":' || data || '}',
+    ',' || char(10)) || ']'`;
+
+/** Answered with arrays. */
+const LISTS = {
+  dataVersion: `PRAGMA data_version`,
+
+  state: `SELECT ${EPOCH}, ${HEAD}`,
+  // New command ids sort by time, so one look tells that none of an append's is known, as is nearly
+  // always so.
+  facts: `
+    SELECT ${EPOCH}, last.position, last.recorded_at,
+      EXISTS (SELECT 1 FROM commands WHERE command_id BETWEEN ? AND ?)
+    FROM (SELECT ${HEAD} AS position) AS head LEFT JOIN events AS last USING (position)`,
+  firstOutcomes: `
+    SELECT asked.key, hash, aggregate_type, aggregate_id, position, revision, count, recorded_at
+    FROM json_each(?) AS asked CROSS JOIN commands ON command_id = asked.value`,
+
+  revision: `SELECT ${REVISION} FROM (SELECT ? AS type, ? AS id) AS asked`,
+  recordedAt: `
+    SELECT recorded_at FROM events WHERE aggregate_type = ? AND aggregate_id = ? AND revision = ?`,
+  slices: `
+    SELECT asked.key, ${REVISION}, (
+      SELECT ${MESSAGES} FROM (
+        SELECT event_type, data FROM events
+        WHERE aggregate_type = asked.type AND aggregate_id = asked.id
+          AND revision > asked.after AND revision <= asked.up_to
+        ORDER BY revision))
+    FROM (
+      SELECT key, value ->> 0 AS type, value ->> 1 AS id, value ->> 2 AS after, value ->> 3 AS up_to
+      FROM json_each(?)) AS asked`,
+  // The stream's end is looked for only where the events don't tell.
+  stateAndSlice: `
+    SELECT ${EPOCH}, ${HEAD},
+      CASE WHEN max(revision) < ? THEN max(revision) ELSE (
+        SELECT max(revision) FROM events WHERE aggregate_type = ? AND aggregate_id = ?) END,
+      ${MESSAGES}
+    FROM (
+      SELECT revision, event_type, data FROM events
+      WHERE aggregate_type = ? AND aggregate_id = ? AND revision > ? AND revision <= ?
+      ORDER BY revision)`,
 
   seekAll: `SELECT position FROM events WHERE position >= ? ORDER BY position LIMIT 1`,
   seekTag: `
@@ -117,11 +163,10 @@ const STATEMENTS = {
     SELECT position FROM events
     WHERE +aggregate_type IN (SELECT value FROM json_each(?)) AND position >= ?
     ORDER BY position LIMIT 1`,
-  page: `SELECT ${EVENT} FROM events WHERE position > ? ORDER BY position LIMIT ?`,
-  eventsAt: `
-    SELECT ${EVENT} FROM json_each(?) AS wanted CROSS JOIN events ON position = wanted.value
-    ORDER BY wanted.key`,
+} as const;
 
+/** One row each: drivers were not faster with many, nor with a JSON text of them. */
+const INSERTS = {
   insertEvent: `
     INSERT INTO events (position, event_id, aggregate_type, aggregate_id, revision, event_type,
       schema_version, recorded_at, issued_at, command_id, correlation_id, causation_id, actor,
@@ -134,15 +179,9 @@ const STATEMENTS = {
     VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
 } as const;
 
-/**
- * The first row. Not by the drivers' `get`: libsql's leaves the statement unfinished, and with it a
- * read of an old moment, on which no append of this connection can follow.
- */
-export function first(statement: SqliteStatement, ...parameters: unknown[]): unknown {
-  return statement.all(...parameters)[0];
-}
+type Names = keyof typeof EVENTS | keyof typeof LISTS | keyof typeof INSERTS;
 
-export type Statements = { readonly [Name in keyof typeof STATEMENTS]: SqliteStatement };
+export type Statements = { readonly [Name in Names]: SqliteStatement };
 
 export interface PreparedStore {
   readonly statements: Statements;
@@ -168,6 +207,14 @@ export function prepareStore(
   database.exec(`PRAGMA synchronous = ${durability === "full" ? "FULL" : "NORMAL"}`);
   if (isNew) create(database);
   return { statements: prepareStatements(database), inMemory };
+}
+
+/**
+ * The first row. Not by the drivers' `get`: libsql's leaves the statement unfinished, and with it a
+ * read of an old moment, on which no append of this connection can follow.
+ */
+export function first(statement: SqliteStatement, ...parameters: unknown[]): unknown {
+  return statement.all(...parameters)[0];
 }
 
 function create(database: SqliteDatabase): void {
@@ -243,7 +290,26 @@ function pragma(database: SqliteDatabase, text: string): unknown {
 }
 
 function prepareStatements(database: SqliteDatabase): Statements {
-  return Object.fromEntries(
-    Object.entries(STATEMENTS).map(([name, sql]) => [name, database.prepare(sql)]),
-  ) as Statements;
+  const prepared = Object.entries({ ...EVENTS, ...LISTS, ...INSERTS }).map(([name, sql]) => {
+    const statement = database.prepare(sql);
+    return [name, name in LISTS ? withArrays(statement) : statement];
+  });
+  return Object.fromEntries(prepared) as Statements;
+}
+
+/** The statement, with rows as arrays: they are cheaper than objects. */
+function withArrays(statement: SqliteStatement): SqliteStatement {
+  const { raw, setReturnArrays } = statement as {
+    raw?(): unknown;
+    setReturnArrays?(enabled: boolean): unknown;
+  };
+  if (raw !== undefined) raw.call(statement);
+  else if (setReturnArrays !== undefined) setReturnArrays.call(statement, true);
+  else {
+    return {
+      run: (...parameters) => statement.run(...parameters),
+      all: (...parameters) => statement.all(...parameters).map((row) => Object.values(row as object)),
+    };
+  }
+  return statement;
 }

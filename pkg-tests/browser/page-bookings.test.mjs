@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, beforeEach, afterEach, test } from "node:test";
-import { agendaShows, book, day, logLines, problems, ready, refused, showDay, startDemo, submit } from "../support/demo.mjs";
+import { agendaShows, book, day, focusIs, logLines, problems, ready, refused, showDay, startDemo, submit } from "../support/demo.mjs";
 
 let demo;
 let visitor;
@@ -51,7 +51,7 @@ test("free times can be reached and booked by keyboard alone", async () => {
   await page.keyboard.type("Knee");
   await page.keyboard.press("Enter");
   await agendaShows(page, ["09:00–09:30, Knee, Inês Duarte, Dr Nils Lindqvist, Booked"]);
-  assert.equal(await page.evaluate(() => document.activeElement.textContent), "Knee");
+  await focusIs(page, "Knee");
 });
 
 test("a doctor who is taken is refused at the doctor, and the form stays as it was", async () => {

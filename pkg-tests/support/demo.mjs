@@ -9,8 +9,8 @@ const dist = fileURLToPath(new URL("../../www/dist", import.meta.url));
 
 /** A browser and a server for it. `visitor()` is a new one, with a store of its own. */
 export async function startDemo() {
-  const server = await serve(dist, { port: 0 });
   const browser = await launch();
+  const server = await serve(dist, { port: 0 });
   const processes = [];
   return {
     async visitor() {
@@ -80,6 +80,20 @@ export const day = (page, days) =>
 
 /** Shows a day in the agenda. */
 export const showDay = (page, day) => page.fill("#day", day);
+
+/** What has the focus, as screen readers call it; empty when it is nowhere. */
+export const focused = (page) => page.evaluate(nameOfFocused);
+
+/** Waits until that has the focus. */
+export const focusIs = (page, name) =>
+  eventually(page, name, `(name) => (${nameOfFocused})() === name`, async () => assert.equal(await focused(page), name));
+
+function nameOfFocused() {
+  const element = document.activeElement;
+  // The browser takes the focus from what is hidden or can't be used, but only with its next frame.
+  const usable = element !== document.body && element.checkVisibility() && !element.matches(":disabled, [inert] *");
+  return usable ? (element.getAttribute("aria-label") ?? element.textContent) : "";
+}
 
 /** Fills in fields of the form that is open, and gives what it asks for. */
 export async function submit(page, form, fields) {

@@ -1,7 +1,7 @@
 /** The day's agenda: doctors are columns, hours are rows, appointments are blocks. */
 
 import type { Wish } from "./booking.js";
-import { byId, h, setText } from "./dom.js";
+import { byId, h, keyed, setChildren, setText } from "./dom.js";
 import type { Entry } from "./log.js";
 import { doctors, nameOf } from "./people.js";
 import { addDays, dayOf, longDay, midnight, minutesInto, range, shortDay, timeOfDay, weekday } from "./time.js";
@@ -36,8 +36,9 @@ function createDays({ show }: AgendaActions): Part {
   byId("next-day").addEventListener("click", () => go(1));
   byId("today").addEventListener("click", () => show({ day: dayOf(new Date()) }));
   input.addEventListener("change", () => {
-    if (input.value !== "") show({ day: input.value });
+    if (input.value !== "" && input.validity.valid) show({ day: input.value });
   });
+  input.addEventListener("blur", () => (input.value = current));
 
   const chips = Array.from({ length: 7 }, () => {
     const name = h("span", { class: "name" });
@@ -50,9 +51,10 @@ function createDays({ show }: AgendaActions): Part {
 
   return {
     render({ day, entries, now }) {
+      // A day that is half typed is not overwritten by the one that is shown already.
+      if (day !== current && input.value !== day) input.value = day;
       current = day;
       setText(title, longDay(midnight(day)));
-      if (input.value !== day) input.value = day;
       const today = dayOf(now);
       // The coming week as long as the day is in it.
       const first = day >= today && day < addDays(today, chips.length) ? today : addDays(day, -3);
@@ -61,6 +63,7 @@ function createDays({ show }: AgendaActions): Part {
         const its = dayOf(booking.start);
         if (status !== "cancelled") perDay.set(its, (perDay.get(its) ?? 0) + 1);
       }
+      const focusedDay = chips.find(({ button }) => button === document.activeElement)?.button.value;
       chips.forEach(({ button, name, count }, index) => {
         const its = addDays(first, index);
         const appointments = perDay.get(its) ?? 0;
@@ -71,6 +74,7 @@ function createDays({ show }: AgendaActions): Part {
         const date = midnight(its);
         setText(name, its === today ? "Today" : `${weekday(date)} ${date.getDate()}`);
         setText(count, appointments === 0 ? "–" : String(appointments));
+        if (its === focusedDay) button.focus({ preventScroll: true });
       });
     },
   };
@@ -93,7 +97,7 @@ function createGrid({ book, open }: AgendaActions): Part {
 
   const shown = new Map<string, Block>();
   let drawn = "";
-  slots.addEventListener("keydown", (event) => moveFocus(slots, event));
+  const freeTimes = createFreeTimes(slots, book);
 
   return {
     render(model) {
@@ -104,12 +108,12 @@ function createGrid({ book, open }: AgendaActions): Part {
       const first = Math.min(openingHour, ...todays.map((entry) => Math.floor(from(day, entry) / 60)));
       const last = Math.max(closingHour, ...todays.map((entry) => Math.ceil(until(day, entry) / 60)));
 
-      const key = `${day} ${first} ${last}`;
+      const key = `${first} ${last}`;
       if (key !== drawn) {
         drawn = key;
         grid.style.setProperty("--hours", String(last - first));
         drawHours(hours, first, last);
-        drawSlots(slots, first, last, book);
+        freeTimes.draw(first, last);
       }
       slots.classList.toggle("inert", !live);
       slots.toggleAttribute("inert", !live);
@@ -121,16 +125,16 @@ function createGrid({ book, open }: AgendaActions): Part {
 
       const ids = new Set(todays.map(({ id }) => id));
       for (const [id, block] of shown) {
-        if (!ids.has(id)) {
-          block.item.remove();
-          shown.delete(id);
-        }
+        if (ids.has(id)) continue;
+        // Where it was, there is a free time.
+        if (block.button === document.activeElement) freeTimes.focus({ column: block.column, minutes: block.from });
+        shown.delete(id);
       }
-      todays.forEach((entry, index) => {
+      const all = todays.map((entry) => {
         let block = shown.get(entry.id);
         if (!block) shown.set(entry.id, (block = createBlock(() => open(entry.id))));
-        // Moving an element takes the focus from it, so only what is out of place is moved.
-        if (blocks.children[index] !== block.item) blocks.insertBefore(block.item, blocks.children[index] ?? null);
+        block.column = column(entry);
+        block.from = from(day, entry);
         const style = block.item.style;
         style.setProperty("--column", String(column(entry)));
         style.setProperty("--from", String(from(day, entry) / 60 - first));
@@ -144,7 +148,9 @@ function createGrid({ book, open }: AgendaActions): Part {
         setText(block.title, entry.booking.title);
         setText(block.patient, `${timeOfDay(entry.booking.start)} ${nameOf(entry.booking.patient)}`);
         setText(block.room, nameOf(entry.booking.room));
+        return block.item;
       });
+      setChildren(blocks, all);
     },
   };
 }
@@ -155,6 +161,9 @@ interface Block {
   readonly title: HTMLElement;
   readonly patient: HTMLElement;
   readonly room: HTMLElement;
+  /** Where it is: the doctor's column, and minutes into the day. */
+  column: number;
+  from: number;
 }
 
 function createBlock(onclick: () => void): Block {
@@ -162,7 +171,7 @@ function createBlock(onclick: () => void): Block {
   const patient = h("span", { class: "patient" });
   const room = h("span", { class: "room" });
   const button = h("button", { type: "button", class: "block", onclick }, title, patient, room);
-  return { item: h("li", {}, button), button, title, patient, room };
+  return { item: h("li", {}, button), button, title, patient, room, column: 0, from: 0 };
 }
 
 /** A name whose middle can go where there is little room. */
@@ -186,11 +195,28 @@ function drawHours(hours: HTMLElement, first: number, last: number): void {
   hours.replaceChildren(...labels);
 }
 
-function drawSlots(slots: HTMLElement, first: number, last: number, book: (wish: Wish) => void): void {
-  const columns = doctors.map(({ id, name }) => {
-    const buttons = Array.from({ length: (last - first) * 2 }, (_, index) => {
-      const time = clock(first * 60 + index * 30);
-      return h(
+const slotMinutes = 30;
+
+/** A free time: a doctor's column, and minutes into the day. */
+interface FreeTime {
+  readonly column: number;
+  readonly minutes: number;
+}
+
+/**
+ * A button for each half hour of each doctor. One of them can be reached by Tab; the arrow keys move
+ * which one. A time's button stays the same whatever day and hours are shown.
+ */
+function createFreeTimes(slots: HTMLElement, book: (wish: Wish) => void) {
+  /** The hours shown, in minutes into the day. */
+  let start = 0;
+  let end = 0;
+  let reached: FreeTime = { column: 0, minutes: 0 };
+
+  const columns = doctors.map(({ id, name }, column) => {
+    const buttonsOf = keyed((minutes: number) => {
+      const time = clock(minutes);
+      const button = h(
         "button",
         {
           type: "button",
@@ -201,32 +227,52 @@ function drawSlots(slots: HTMLElement, first: number, last: number, book: (wish:
         },
         h("span", { "aria-hidden": true }, `+ ${time}`),
       );
+      button.addEventListener("focus", () => reach({ column, minutes }));
+      return button;
     });
-    return h("div", {}, ...buttons);
+    return { element: h("div"), buttonsOf };
   });
-  slots.replaceChildren(...columns);
-  slots.querySelector("button")?.setAttribute("tabindex", "0");
-}
+  slots.replaceChildren(...columns.map(({ element }) => element));
 
-/** One of the free times can be reached by Tab; the arrow keys move which one. */
-function moveFocus(slots: HTMLElement, event: KeyboardEvent): void {
+  /** The button of a time, or of the nearest that is shown. */
+  const nearest = ({ column, minutes }: FreeTime) => {
+    const index = Math.floor((Math.max(start, Math.min(minutes, end - slotMinutes)) - start) / slotMinutes);
+    return columns[column]?.element.children[index] as HTMLElement | undefined;
+  };
+  const reach = (time: FreeTime) => {
+    slots.querySelector("[tabindex='0']")?.setAttribute("tabindex", "-1");
+    reached = time;
+    nearest(time)?.setAttribute("tabindex", "0");
+  };
+  const focus = (time: FreeTime) => nearest(time)?.focus({ preventScroll: true });
+
   const moves: Record<string, [number, number]> = {
-    ArrowUp: [0, -1],
-    ArrowDown: [0, 1],
+    ArrowUp: [0, -slotMinutes],
+    ArrowDown: [0, slotMinutes],
     ArrowLeft: [-1, 0],
     ArrowRight: [1, 0],
   };
-  const move = moves[event.key];
-  const button = document.activeElement;
-  if (!move || !button?.parentElement || button.parentElement.parentElement !== slots) return;
-  const across = [...slots.children].indexOf(button.parentElement) + move[0];
-  const down = [...button.parentElement.children].indexOf(button) + move[1];
-  const next = slots.children[across]?.children[down];
-  if (!(next instanceof HTMLElement)) return;
-  event.preventDefault();
-  button.setAttribute("tabindex", "-1");
-  next.setAttribute("tabindex", "0");
-  next.focus();
+  slots.addEventListener("keydown", (event) => {
+    const move = moves[event.key];
+    const column = reached.column + (move?.[0] ?? 0);
+    const minutes = reached.minutes + (move?.[1] ?? 0);
+    if (!move || !columns[column] || minutes < start || minutes >= end) return;
+    event.preventDefault();
+    nearest({ column, minutes })?.focus();
+  });
+
+  return {
+    focus,
+    draw(firstHour: number, lastHour: number): void {
+      const focused = slots.contains(document.activeElement);
+      start = firstHour * 60;
+      end = lastHour * 60;
+      const times = Array.from({ length: (end - start) / slotMinutes }, (_, index) => start + index * slotMinutes);
+      for (const { element, buttonsOf } of columns) setChildren(element, buttonsOf(times));
+      reach(reached);
+      if (focused && !slots.contains(document.activeElement)) focus(reached);
+    },
+  };
 }
 
 // --- Cancelled ----------------------------------------------------------------------------------
@@ -237,16 +283,18 @@ function createCancelled({ open }: AgendaActions): Part {
   const heading = h("summary");
   const list = h("ul");
   place.replaceChildren(heading, list);
+  const linesOf = keyed((id: string) => {
+    const button = h("button", { type: "button", onclick: () => open(id) });
+    return { button, item: h("li", {}, button) };
+  });
   return {
     render({ entries, day }) {
       const cancelled = [...entries.values()].filter((entry) => entry.status === "cancelled" && touches(day, entry));
       place.hidden = cancelled.length === 0;
       setText(heading, `Cancelled on ${shortDay(midnight(day))} (${cancelled.length})`);
-      list.replaceChildren(
-        ...cancelled.map((entry) =>
-          h("li", {}, h("button", { type: "button", onclick: () => open(entry.id) }, `${range(entry.booking)} ${summary(entry)}`)),
-        ),
-      );
+      const lines = linesOf(cancelled.map(({ id }) => id));
+      cancelled.forEach((entry, index) => setText(lines[index]!.button, `${range(entry.booking)} ${summary(entry)}`));
+      setChildren(list, lines.map(({ item }) => item));
     },
   };
 }

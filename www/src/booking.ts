@@ -53,7 +53,7 @@ export function createBooking(
     if (event.target === dialog) dialog.close();
   });
 
-  async function book(): Promise<void> {
+  async function book(isSame: () => boolean): Promise<void> {
     const id = crypto.randomUUID();
     const day = form.value("day");
     const outcome = await clinic.give(
@@ -73,6 +73,8 @@ export function createBooking(
       },
       model().actor,
     );
+    // Who has opened the dialog anew is left alone; what was booked is in the agenda.
+    if (!isSame()) return;
     if (outcome?.ok === false) return form.showProblem(explain(outcome.refusal, model().entries));
     dialog.close();
     if (!outcome) return;
@@ -82,7 +84,7 @@ export function createBooking(
 
   return ({ doctor, time }) => {
     const { actor, day, now } = model();
-    form.clearProblem();
+    form.renew();
     const chosenDoctor = doctor ?? doctors.find(({ id }) => id === actor)?.id ?? doctors[0].id;
     const next = nextHalfHour(now);
     // Without a time of the user's, the first that can be had: not one that has passed.

@@ -1,6 +1,6 @@
 /** Forms whose refusals stand at the field they are about. */
 
-import { h, setText } from "./dom.js";
+import { h, isIdle, setIdle, setText } from "./dom.js";
 import type { Problem } from "./words.js";
 
 type Control = HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement;
@@ -12,7 +12,8 @@ export interface Form {
   set(field: string, value: string): void;
   /** Shows the problem where it belongs and takes the user there. */
   showProblem(problem: Problem): void;
-  clearProblem(): void;
+  /** Makes it a form that nothing has come of: what is under way is of one that was before. */
+  renew(): void;
   focus(): void;
 }
 
@@ -24,11 +25,14 @@ export interface Field {
 
 let forms = 0;
 
-/** Rows of fields side by side, a submit button, and whatever else belongs in its row. */
+/**
+ * Rows of fields side by side, a submit button, and whatever else belongs in its row. `submit` is told
+ * how to find out, when it has waited, whether the form is still the one that was sent.
+ */
 export function createForm(
   rows: readonly (readonly Field[])[],
   submitLabel: string,
-  submit: () => Promise<void>,
+  submit: (isSame: () => boolean) => Promise<void>,
   ...others: HTMLElement[]
 ): Form {
   forms += 1;
@@ -54,14 +58,18 @@ export function createForm(
     general,
     h("div", { class: "buttons" }, button, ...others),
   );
+  let renewals = 0;
   element.addEventListener("submit", async (event) => {
     event.preventDefault();
+    if (isIdle(button)) return;
     clearProblem();
-    button.disabled = true;
+    setIdle(button, true);
+    const before = renewals;
+    const isSame = () => renewals === before;
     try {
-      await submit();
+      await submit(isSame);
     } finally {
-      button.disabled = false;
+      if (isSame()) setIdle(button, false);
     }
   });
 
@@ -81,10 +89,16 @@ export function createForm(
 
   return {
     element,
-    clearProblem,
+    renew() {
+      renewals += 1;
+      clearProblem();
+      setIdle(button, false);
+    },
     value: (name) => get(name).control.value.trim(),
     set(name, value) {
-      get(name).control.value = value;
+      const { control } = get(name);
+      control.value = value;
+      control.dispatchEvent(new Event("change"));
     },
     showProblem({ fields, message }) {
       clearProblem();
@@ -93,8 +107,6 @@ export function createForm(
       const { control, problem } = get(field);
       setText(problem, message);
       control.setAttribute("aria-invalid", "true");
-      // A submit button that is disabled would keep the focus from moving.
-      button.disabled = false;
       control.focus();
     },
     focus: () => [...controls.values()][0]?.control.focus(),
@@ -107,13 +119,17 @@ export function keepLength(start: HTMLInputElement, end: HTMLInputElement): void
     const [hours, rest] = value.split(":").map(Number);
     return (hours ?? NaN) * 60 + (rest ?? NaN);
   };
-  let before = minutes(start);
-  start.addEventListener("focus", () => (before = minutes(start)));
+  let before = NaN;
+  const remember = () => {
+    // A time that is half typed is none.
+    if (!Number.isNaN(minutes(start))) before = minutes(start);
+  };
+  start.addEventListener("change", remember);
   start.addEventListener("input", () => {
     const moved = minutes(end) + minutes(start) - before;
     if (!Number.isNaN(moved) && moved > 0 && moved < 1440) {
       end.value = `${String(Math.floor(moved / 60)).padStart(2, "0")}:${String(moved % 60).padStart(2, "0")}`;
     }
-    if (!Number.isNaN(minutes(start))) before = minutes(start);
+    remember();
   });
 }

@@ -4,7 +4,7 @@ import { createAgenda } from "./agenda.js";
 import { appointment } from "./appointment.js";
 import { createBooking } from "./booking.js";
 import { openClinic } from "./clinic.js";
-import { byId, h, options } from "./dom.js";
+import { byId, h, isIdle, isLost, options, setIdle } from "./dom.js";
 import { reportError } from "./errors.js";
 import { createPanel } from "./panel.js";
 import { doctors, patients, reception } from "./people.js";
@@ -56,7 +56,11 @@ async function main(): Promise<void> {
   ];
   const render = () => {
     const shown = model();
+    const focused = document.activeElement;
     parts.forEach((part) => part.render(shown));
+    // What has lost it may have given it on; the day is the agenda's heading.
+    const given = document.activeElement !== focused && document.activeElement !== document.body;
+    if (isLost(focused) && !given) byId("day-title").focus({ preventScroll: true });
   };
   byId("book").addEventListener("click", () => book({}));
   // The clock goes on when nothing else happens.
@@ -72,9 +76,10 @@ function createWelcome(fill: () => Promise<void>): Part {
   const place = byId("welcome");
   const button = byId<HTMLButtonElement>("samples");
   button.addEventListener("click", async () => {
-    button.disabled = true;
+    if (isIdle(button)) return;
+    setIdle(button, true);
     await fill();
-    button.disabled = false;
+    setIdle(button, false);
   });
   return { render: ({ log }) => (place.hidden = log.events.length > 0) };
 }
@@ -91,7 +96,11 @@ function createActing(show: Show): Part {
     localStorage.setItem(actorKey, select.value);
     show({ actor: select.value });
   });
-  return { render: ({ actor }) => (select.value = actor) };
+  return {
+    render({ actor }) {
+      if (select.value !== actor) select.value = actor;
+    },
+  };
 }
 
 function rememberedActor(): string {

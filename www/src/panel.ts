@@ -1,9 +1,9 @@
 /** An appointment: what it is, what may be done with it, and its event log. */
 
-import type { Command, Refusal } from "./appointment.js";
+import type { Booking, Command, Refusal } from "./appointment.js";
 import type { Clinic } from "./clinic.js";
-import { byId, h, options } from "./dom.js";
-import { createForm, keepLength, type Form } from "./form.js";
+import { byId, h, isLost, keyed, options, setChildren, setText } from "./dom.js";
+import { createForm, keepLength, type Field, type Form } from "./form.js";
 import type { Entry, LogEvent } from "./log.js";
 import { appointmentTypes, nameOf, rooms } from "./people.js";
 import { dayOf, exactly, moment, range, shortDay, timeOfDay } from "./time.js";
@@ -15,9 +15,14 @@ interface Panel extends Part {
   focus(): void;
 }
 
+/** What is in the panel. Its elements stay the same while it is shown, so that the user's work in them does. */
+type Contents = (model: Model) => Element[];
+
 export function createPanel(clinic: Clinic, model: () => Model, show: Show): Panel {
   const panel = byId("panel");
   let drawn = "";
+  let selectedBefore: string | undefined;
+  let contents = createActivity(show);
   let opener: Element | null = null;
 
   const close = () => {
@@ -28,49 +33,72 @@ export function createPanel(clinic: Clinic, model: () => Model, show: Show): Pan
     if (event.key === "Escape" && model().selected !== undefined) close();
   });
 
-  const showEvent = (event: LogEvent) => {
-    const { log } = model();
-    const at = log.events.indexOf(event) + 1;
-    const entry = log.at(at).get(event.stream.id);
-    show({ at, selected: event.stream.id, ...(entry && { day: dayOf(entry.booking.start) }) });
-  };
-
   return {
     focus() {
       opener = document.activeElement;
       // The panel is drawn by then.
       requestAnimationFrame(() => panel.querySelector("h2")?.focus({ preventScroll: true }));
     },
-    render({ selected, log, entries, live, count }) {
-      const entry = selected === undefined ? undefined : entries.get(selected);
-      const events = selected === undefined ? [] : log.of(selected);
-      // A form that is open stays as it is while nothing of its appointment changes.
-      const key = selected === undefined ? `all ${count} ${live}` : `${selected} ${entry?.revision} ${events.length} ${live}`;
+    render(shown) {
+      const { selected, log, entries, live, count } = shown;
+      const revision = selected === undefined ? count : `${entries.get(selected)?.revision} ${log.of(selected).length}`;
+      const key = `${selected} ${revision} ${live}`;
       if (key === drawn) return;
-      const hadFocus = panel.contains(document.activeElement);
       drawn = key;
-      panel.classList.toggle("open", selected !== undefined);
-      if (selected === undefined) {
-        panel.replaceChildren(...drawActivity(log.events.slice(0, count), show));
-      } else {
-        const closing = h("button", { type: "button", class: "close", "aria-label": "Close", onclick: close }, "✕");
-        const parts = [
-          closing,
-          ...(entry ? drawEntry(entry) : [h("h2", { tabindex: -1 }, live ? "Booking …" : "Not booked yet")]),
-          live ? entry && drawActions(clinic, model, show, entry) : drawPast(show),
-          h("h3", {}, "Event log"),
-          drawLog(events, entry?.revision ?? 0, live, showEvent),
-        ];
-        panel.replaceChildren(...parts.filter((part) => part !== undefined));
-        if (hadFocus) panel.querySelector("h2")?.focus({ preventScroll: true });
+      if (selected !== selectedBefore) {
+        selectedBefore = selected;
+        contents = selected === undefined ? createActivity(show) : createAppointment(selected, clinic, model, show, close);
       }
+      const focused = panel.contains(document.activeElement) ? document.activeElement : null;
+      panel.classList.toggle("open", selected !== undefined);
+      setChildren(panel, contents(shown));
+      if (isLost(focused)) panel.querySelector("h2")?.focus({ preventScroll: true });
     },
   };
 }
 
-// --- What it is ---------------------------------------------------------------------------------
+// --- An appointment -----------------------------------------------------------------------------
 
-function drawEntry({ booking, status }: Entry): Node[] {
+function createAppointment(id: string, clinic: Clinic, model: () => Model, show: Show, close: () => void): Contents {
+  const closing = h("button", { type: "button", class: "close", "aria-label": "Close", onclick: close }, "✕");
+  const state = h("p", { class: "status" });
+  const title = h("h2", { tabindex: -1 });
+  const facts = h("dl");
+  const past = createPast(show);
+  const actions = createActions(id, clinic, model, show);
+  const heading = h("h3", {}, "Event log");
+  const lines = h("ol", { class: "log" });
+
+  const showEvent = (event: LogEvent) => {
+    const { log } = model();
+    const at = log.events.indexOf(event) + 1;
+    const entry = log.at(at).get(id);
+    show({ at, ...(entry && { day: dayOf(entry.booking.start) }) });
+  };
+  const linesOf = keyed((event: LogEvent) => createLine(event, () => showEvent(event)));
+
+  return ({ entries, log, live }) => {
+    const entry = entries.get(id);
+    const revision = entry?.revision ?? 0;
+    const events = log.of(id);
+    const all = linesOf(events).map(({ item, button }, index) => {
+      const event = events[index]!;
+      item.classList.toggle("later", event.revision > revision);
+      button.setAttribute("aria-current", !live && event.revision === revision ? "step" : "false");
+      return item;
+    });
+    setChildren(lines, all);
+    setText(title, entry?.booking.title ?? (live ? "Booking …" : "Not booked yet"));
+    const rest = [heading, lines];
+    if (!entry) return [closing, title, ...(live ? [] : [past]), ...rest];
+    state.dataset["status"] = entry.status;
+    setText(state, statusWords[entry.status]);
+    facts.replaceChildren(...factsOf(entry).flatMap(([term, fact]) => [h("dt", {}, term), h("dd", {}, fact)]));
+    return [closing, state, title, facts, live ? actions(entry) : past, ...rest];
+  };
+}
+
+function factsOf({ booking }: Entry): [string, string][] {
   const facts: [string, string][] = [
     ["When", `${shortDay(booking.start)}, ${range(booking)}`],
     ["Patient", nameOf(booking.patient)],
@@ -79,16 +107,12 @@ function drawEntry({ booking, status }: Entry): Node[] {
     ["Type", nameOf(booking.appointmentType)],
   ];
   if (booking.comment !== "") facts.push(["Comment", booking.comment]);
-  return [
-    h("p", { class: "status", "data-status": status }, statusWords[status]),
-    h("h2", { tabindex: -1 }, booking.title),
-    h("dl", {}, ...facts.flatMap(([term, fact]) => [h("dt", {}, term), h("dd", {}, fact)])),
-  ];
+  return facts;
 }
 
 // --- What may be done ---------------------------------------------------------------------------
 
-function drawPast(show: Show): Node {
+function createPast(show: Show): Element {
   return h(
     "p",
     { class: "past" },
@@ -97,167 +121,198 @@ function drawPast(show: Show): Node {
   );
 }
 
-function drawActions(clinic: Clinic, model: () => Model, show: Show, entry: Entry): Node {
-  if (entry.status === "cancelled") return h("p", { class: "hint" }, "It was cancelled. Nothing can change it any more.");
+function createActions(id: string, clinic: Clinic, model: () => Model, show: Show): (entry: Entry) => Element {
   const place = h("div", { class: "actions" });
+  const over = h("p", { class: "hint" }, "It was cancelled. Nothing can change it any more.");
   const problem = h("p", { class: "problem", role: "alert" });
+  let booking: Booking;
+  let opened: { readonly form: Form; follow(): void } | undefined;
 
   const give = async (command: Command): Promise<Refusal | undefined> => {
-    const outcome = await clinic.give(entry.id, command, model().actor);
+    const outcome = await clinic.give(id, command, model().actor);
     return outcome?.ok === false ? outcome.refusal : undefined;
   };
 
-  const drawButtons = (focus?: string) => {
-    const button = (label: string, onclick: () => void) => h("button", { type: "button", onclick }, label);
-    const confirm = async () => {
-      const refusal = await give({ type: "ConfirmAppointment", data: {} });
-      if (refusal) problem.textContent = explain(refusal, model().entries).message;
-    };
-    const buttons = [
-      ...(entry.status === "booked" ? [button("Confirm", confirm)] : []),
-      button("Reschedule", () => open("Reschedule", rescheduleForm)),
-      button("Edit", () => open("Edit", editForm)),
-      button("Cancel appointment", () => open("Cancel appointment", cancelForm)),
-    ];
-    place.replaceChildren(h("div", { class: "buttons" }, ...buttons), problem);
-    buttons.find(({ textContent }) => textContent === focus)?.focus();
-  };
+  const confirm = h("button", { type: "button" }, "Confirm");
+  confirm.addEventListener("click", async () => {
+    const refusal = await give({ type: "ConfirmAppointment", data: {} });
+    if (refusal) setText(problem, explain(refusal, model().entries).message);
+  });
+  const others = [reschedule, edit, cancel].map((kind) => {
+    const button = h("button", { type: "button" }, kind.label);
+    button.addEventListener("click", () => open(kind, button));
+    return button;
+  });
+  const buttons = h("div", { class: "buttons" });
+  place.append(buttons, problem);
 
-  type MakeForm = (entry: Entry, submit: (command: Command) => Promise<void>, back: HTMLElement) => Form;
-  const open = (label: string, make: MakeForm) => {
-    const back = h("button", { type: "button", onclick: () => drawButtons(label) }, "Back");
-    const form = make(
-      entry,
-      async (command) => {
-        const refusal = await give(command);
-        if (refusal) return form.showProblem(explain(refusal, model().entries));
-        // What has changed comes with the event; a command may also change nothing.
-        if (form.element.isConnected) drawButtons(label);
-        if (command.type === "RescheduleAppointment") show({ day: dayOf(command.data.start) });
+  const open = (kind: FormKind, opener: HTMLElement) => {
+    const close = () => {
+      const hadFocus = place.contains(document.activeElement);
+      opened = undefined;
+      setChildren(place, [buttons, problem]);
+      if (hadFocus) opener.focus();
+    };
+    const submit = async () => {
+      const command = kind.command(form);
+      const refusal = await give(command);
+      // The user may have left the form, or the appointment.
+      if (opened?.form !== form || !place.isConnected) return;
+      if (refusal) return form.showProblem(explain(refusal, model().entries));
+      close();
+      if (command.type === "RescheduleAppointment") show({ day: dayOf(command.data.start) });
+    };
+    const back = h("button", { type: "button", onclick: close }, "Back");
+    const form = createForm(kind.fields(), kind.submitLabel, submit, back);
+    let filled = kind.values(booking);
+    fill(form, filled);
+    opened = {
+      form,
+      follow() {
+        const values = kind.values(booking);
+        fill(form, values.filter((_, index) => isUntouched(form, filled[index]!)));
+        filled = values;
       },
-      back,
-    );
-    place.replaceChildren(h("h3", {}, label), form.element);
+    };
+    setText(problem, "");
+    setChildren(place, [h("h3", {}, kind.label), form.element]);
     form.focus();
   };
 
-  drawButtons();
-  return place;
+  return (entry) => {
+    if (entry.status === "cancelled") return over;
+    if (entry.booking !== booking) setText(problem, "");
+    booking = entry.booking;
+    opened?.follow();
+    setChildren(buttons, entry.status === "booked" ? [confirm, ...others] : others);
+    return place;
+  };
 }
 
-function rescheduleForm({ booking }: Entry, submit: (command: Command) => Promise<void>, back: HTMLElement): Form {
-  const start = h("input", { type: "time", step: 300, value: timeOfDay(booking.start) });
-  const end = h("input", { type: "time", step: 300, value: timeOfDay(booking.end) });
-  keepLength(start, end);
-  const form: Form = createForm(
-    [
-      [{ name: "day", label: "Day", control: h("input", { type: "date", value: dayOf(booking.start) }) }],
+/** Values of fields, by name, that belong together: who changes one of them decides on all. */
+type Values = Readonly<Record<string, string>>;
+
+function fill(form: Form, values: readonly Values[]): void {
+  for (const [name, value] of values.flatMap(Object.entries<string>)) {
+    if (form.value(name) !== value) form.set(name, value);
+  }
+}
+
+const isUntouched = (form: Form, values: Values) =>
+  Object.entries(values).every(([name, value]) => form.value(name) === value.trim());
+
+/** A form that changes an appointment. While it is open, what the user has not touched follows the appointment. */
+interface FormKind {
+  readonly label: string;
+  readonly submitLabel: string;
+  fields(): Field[][];
+  values(booking: Booking): Values[];
+  command(form: Form): Command;
+}
+
+const reschedule: FormKind = {
+  label: "Reschedule",
+  submitLabel: "Reschedule",
+  fields() {
+    const start = h("input", { type: "time", step: 300 });
+    const end = h("input", { type: "time", step: 300 });
+    keepLength(start, end);
+    return [
+      [{ name: "day", label: "Day", control: h("input", { type: "date" }) }],
       [
         { name: "start", label: "From", control: start },
         { name: "end", label: "To", control: end },
       ],
-      [{ name: "room", label: "Room", control: h("select", {}, ...options(rooms, booking.room)) }],
-    ],
-    "Reschedule",
-    () => {
-      const day = form.value("day");
-      const data = {
-        start: moment(day, form.value("start")),
-        end: moment(day, form.value("end")),
-        room: form.value("room"),
-      };
-      return submit({ type: "RescheduleAppointment", data });
-    },
-    back,
-  );
-  return form;
-}
+      [{ name: "room", label: "Room", control: h("select", {}, ...options(rooms)) }],
+    ];
+  },
+  values: ({ start, end, room }) => [{ day: dayOf(start), start: timeOfDay(start), end: timeOfDay(end) }, { room }],
+  command(form) {
+    const day = form.value("day");
+    const data = {
+      start: moment(day, form.value("start")),
+      end: moment(day, form.value("end")),
+      room: form.value("room"),
+    };
+    return { type: "RescheduleAppointment", data };
+  },
+};
 
-function editForm({ booking }: Entry, submit: (command: Command) => Promise<void>, back: HTMLElement): Form {
-  const form: Form = createForm(
-    [
-      [{ name: "title", label: "What is it about?", control: h("input", { type: "text", maxlength: 120, value: booking.title }) }],
-      [{ name: "appointmentType", label: "Type", control: h("select", {}, ...options(appointmentTypes, booking.appointmentType)) }],
-      [{ name: "comment", label: "Comment", control: h("textarea", { rows: 3, maxlength: 1000 }, booking.comment) }],
-    ],
-    "Save",
-    () => {
-      const data = {
-        title: form.value("title"),
-        appointmentType: form.value("appointmentType"),
-        comment: form.value("comment"),
-      };
-      return submit({ type: "UpdateAppointment", data });
-    },
-    back,
-  );
-  return form;
-}
+const edit: FormKind = {
+  label: "Edit",
+  submitLabel: "Save",
+  fields: () => [
+    [{ name: "title", label: "What is it about?", control: h("input", { type: "text", maxlength: 120 }) }],
+    [{ name: "appointmentType", label: "Type", control: h("select", {}, ...options(appointmentTypes)) }],
+    [{ name: "comment", label: "Comment", control: h("textarea", { rows: 3, maxlength: 1000 }) }],
+  ],
+  values: ({ title, appointmentType, comment }) => [{ title }, { appointmentType }, { comment }],
+  command(form) {
+    const data = {
+      title: form.value("title"),
+      appointmentType: form.value("appointmentType"),
+      comment: form.value("comment"),
+    };
+    return { type: "UpdateAppointment", data };
+  },
+};
 
-function cancelForm(_: Entry, submit: (command: Command) => Promise<void>, back: HTMLElement): Form {
-  const form: Form = createForm(
-    [[{ name: "reason", label: "Why? (may be left empty)", control: h("input", { type: "text", maxlength: 200 }) }]],
-    "Cancel appointment",
-    () => submit({ type: "CancelAppointment", data: { reason: form.value("reason") } }),
-    back,
-  );
-  return form;
-}
+const cancel: FormKind = {
+  label: "Cancel appointment",
+  submitLabel: "Cancel appointment",
+  fields: () => [
+    [{ name: "reason", label: "Why? (may be left empty)", control: h("input", { type: "text", maxlength: 200 }) }],
+  ],
+  values: () => [],
+  command: (form) => ({ type: "CancelAppointment", data: { reason: form.value("reason") } }),
+};
 
 // --- What happened ------------------------------------------------------------------------------
 
-function drawLog(events: readonly LogEvent[], revision: number, live: boolean, showEvent: (event: LogEvent) => void): Node {
-  const items = events.map((event) => {
-    const { word, kind } = eventKinds[event.type];
-    const current = !live && event.revision === revision;
-    return h(
-      "li",
-      { class: event.revision > revision ? "later" : "", "data-kind": kind },
-      h(
-        "button",
-        {
-          type: "button",
-          "aria-current": current ? "step" : false,
-          title: "Show the agenda as it was then",
-          onclick: () => showEvent(event),
-        },
-        h("span", { class: "revision", title: "Revision" }, String(event.revision)),
-        h("span", { class: "what" }, h("b", {}, word), h("code", {}, event.type)),
-        h("span", { class: "particulars" }, particulars(event)),
-        h("span", { class: "who" }, `${nameOf(event.actor ?? "nobody")} · `, h("time", { datetime: event.recordedAt }, exactly(event.recordedAt))),
-      ),
-    );
-  });
-  return h("ol", { class: "log" }, ...items);
+/** A line of an appointment's log. */
+function createLine(event: LogEvent, onclick: () => void) {
+  const { word, kind } = eventKinds[event.type];
+  const button = h(
+    "button",
+    { type: "button", title: "Show the agenda as it was then", onclick },
+    h("span", { class: "revision", title: "Revision" }, String(event.revision)),
+    h("span", { class: "what" }, h("b", {}, word), h("code", {}, event.type)),
+    h("span", { class: "particulars" }, particulars(event)),
+    whoAndWhen(event),
+  );
+  return { button, item: h("li", { "data-kind": kind }, button) };
 }
 
 /** What happened last in the whole clinic, for when no appointment is chosen. */
-function drawActivity(events: readonly LogEvent[], show: Show): Node[] {
-  const latest = events.slice(-12).reverse();
-  const titles = new Map<string, string>();
-  for (const event of events) {
-    if (event.type === "AppointmentBooked" || event.type === "AppointmentUpdated") {
-      if (event.data.title !== undefined) titles.set(event.stream.id, event.data.title);
-    }
-  }
-  const items = latest.map((event) => {
+function createActivity(show: Show): Contents {
+  const heading = h("h2", { tabindex: -1 }, "Latest events");
+  const nothing = h("p", { class: "hint" }, "Nothing has happened yet.");
+  const lines = h("ol", { class: "log activity" });
+  const linesOf = keyed((event: LogEvent) => {
     const { word, kind } = eventKinds[event.type];
-    return h(
-      "li",
-      { "data-kind": kind },
-      h(
-        "button",
-        { type: "button", onclick: () => show({ selected: event.stream.id }) },
-        h("span", { class: "what" }, h("b", {}, word), ` ${titles.get(event.stream.id) ?? ""}`),
-        h("span", { class: "particulars" }, particulars(event)),
-        h("span", { class: "who" }, `${nameOf(event.actor ?? "nobody")} · `, h("time", { datetime: event.recordedAt }, exactly(event.recordedAt))),
-      ),
+    const title = h("span");
+    const button = h(
+      "button",
+      { type: "button", onclick: () => show({ selected: event.stream.id }) },
+      h("span", { class: "what" }, h("b", {}, word), title),
+      h("span", { class: "particulars" }, particulars(event)),
+      whoAndWhen(event),
     );
+    return { title, item: h("li", { "data-kind": kind }, button) };
   });
-  return [
-    h("h2", { tabindex: -1 }, "Latest events"),
-    items.length > 0
-      ? h("ol", { class: "log activity" }, ...items)
-      : h("p", { class: "hint" }, "Nothing has happened yet."),
-  ];
+
+  return ({ log, count, entries }) => {
+    const latest = log.events.slice(Math.max(0, count - 12), count).reverse();
+    const all = linesOf(latest).map(({ title, item }, index) => {
+      setText(title, ` ${entries.get(latest[index]!.stream.id)?.booking.title ?? ""}`);
+      return item;
+    });
+    setChildren(lines, all);
+    return [heading, latest.length > 0 ? lines : nothing];
+  };
+}
+
+function whoAndWhen({ actor, recordedAt }: LogEvent): Element {
+  const when = h("time", { datetime: recordedAt }, exactly(recordedAt));
+  return h("span", { class: "who" }, `${nameOf(actor ?? "nobody")} · `, when);
 }

@@ -1,6 +1,6 @@
 /** The time slider: every event of the log is a tick; dragging shows the agenda as it was. */
 
-import { byId, h, setText } from "./dom.js";
+import { byId, h, isIdle, setIdle, setText } from "./dom.js";
 import type { LogEvent } from "./log.js";
 import { nameOf } from "./people.js";
 import { dayOf, exactly } from "./time.js";
@@ -58,8 +58,14 @@ export function createReplay(model: () => Model, show: Show): Part {
     go(slider.valueAsNumber);
   });
   play.addEventListener("click", () => (timer === undefined ? start() : pause()));
-  back.addEventListener("click", () => (pause(), go(model().count - 1)));
-  forward.addEventListener("click", () => (pause(), go(model().count + 1)));
+  const onStep = (button: HTMLButtonElement, events: number) =>
+    button.addEventListener("click", () => {
+      if (isIdle(button)) return;
+      pause();
+      go(model().count + events);
+    });
+  onStep(back, -1);
+  onStep(forward, 1);
   live.addEventListener("click", () => {
     clearTimeout(timer);
     timer = undefined;
@@ -83,8 +89,8 @@ export function createReplay(model: () => Model, show: Show): Part {
       slider.style.setProperty("--share", `${(100 * count) / Math.max(1, total)}%`);
       slider.disabled = total === 0;
       play.disabled = total === 0;
-      back.disabled = count === 0;
-      forward.disabled = count >= total;
+      setIdle(back, count === 0);
+      setIdle(forward, count >= total);
       live.setAttribute("aria-pressed", String(shown.live));
       const playing = timer !== undefined;
       setText(play, playing ? "❚❚" : "▶");

@@ -6,10 +6,12 @@
 const locale = "en-GB";
 
 const two = (n: number) => String(n).padStart(2, "0");
+/** Who types a year has one of these first: 0002, 0020, 0203. */
+const four = (n: number) => String(n).padStart(4, "0");
 
 export function dayOf(time: string | Date): string {
   const date = new Date(time);
-  return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+  return `${four(date.getFullYear())}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
 }
 
 export function addDays(day: string, days: number): string {

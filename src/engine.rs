@@ -56,7 +56,7 @@ pub struct Config {
     pub max_commits: usize,
     /// Most bytes of payload in an `Append`, unless one commit alone has more. Default: 4 MiB.
     pub max_append_bytes: usize,
-    /// Most events in a page of a stream. Default: 1,000.
+    /// Most events in a page of a stream. Default: 400: texts of pages beyond 128 KB cost more a byte.
     pub page_limit: u32,
     /// Most states kept at hand for streams with nothing under way. Default: 10,000.
     pub cached_states: usize,
@@ -96,7 +96,7 @@ impl Config {
             max_conflicts: 20,
             max_commits: 256,
             max_append_bytes: 4 * 1024 * 1024,
-            page_limit: 1_000,
+            page_limit: 400,
             cached_states: 10_000,
             poll_interval: 1_000,
             #[cfg(any(test, feature = "testing"))]

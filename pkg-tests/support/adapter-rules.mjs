@@ -114,7 +114,9 @@ function textOf(events) {
     same(JSON.parse(json).length, count);
     return json;
   }
-  const messages = events.map(({ type, data }) => `{"type":${JSON.stringify(type)},"data":${data}}`);
+  const messages = events.map(
+    ({ type, data }) => `{"type":${JSON.stringify(type)},"data":${data}}`,
+  );
   return `[${messages.join(",\n")}]`;
 }
 
@@ -473,6 +475,26 @@ const rules = [
     },
   },
   {
+    name: "command ids are found among others, however they sort",
+    async run(subject) {
+      const ids = ["\uffff", "😀", "é", "a", "Z", "0", "~"].map((text) => `${text} id`);
+      const sent = ids.map((commandId, index) => {
+        return commit(`a-${index}`, 0, [event()], { commandId });
+      });
+      await subject.accept(...sent.slice(1, 4));
+      const kinds = (verdicts) => verdicts.map(({ kind }) => kind);
+      const some = [sent[0], sent[2], sent[5]];
+      same(kinds(await subject.append(some)), ["committed", "duplicate", "committed"]);
+      const again = await subject.append([sent[1], sent[0]]);
+      same(kinds(again), ["duplicate", "duplicate"]);
+      const loaded = await subject.load({ commands: ids });
+      same(
+        loaded.commands.map((first) => first?.position ?? null),
+        [4, 1, 2, 3, null, 5, null],
+      );
+    },
+  },
+  {
     name: "conditions, queries and filtered pages find what reading the whole log would",
     async run(subject, { another }) {
       const random = randomNumbers(7);
@@ -680,7 +702,8 @@ const rules = [
       same(Array.isArray(streams[1].events), true, "what is asked for whole is whole");
       for (const load of [...asked, ...asked.map((load) => ({ ...load, after: 3, limit: 2 }))]) {
         const [alone] = (await subject.load({ streams: [load] })).streams;
-        const all = expected[asked.findIndex(({ aggregateId }) => aggregateId === load.aggregateId)];
+        const isAsked = ({ aggregateId }) => aggregateId === load.aggregateId;
+        const all = expected[asked.findIndex(isAsked)];
         same(textOf(alone.events), textOf(all.slice(load.after, load.after + load.limit)));
         same([alone.revision, alone.more], [all.length, all.length > load.after + load.limit]);
       }

@@ -31,7 +31,7 @@ export interface Limits {
   readonly requestTimeout?: number;
   /** Most states kept at hand. Default: 10,000. */
   readonly cachedStates?: number;
-  /** Most events read from a stream at once. Default: 1,000. */
+  /** Most events read from a stream at once. Default: 400. */
   readonly pageLimit?: number;
   /** Milliseconds between looks at the log, where the store does not notify. Default: 1,000. */
   readonly pollInterval?: number;

@@ -62,7 +62,7 @@ export class Recent {
 
   /** Streams were read when the store was so. */
   sawStreams(state: AsOf, loads: readonly StreamLoad[], slices: readonly StreamSlice[]): void {
-    if (loads.length === 0 || !this.saw(state)) return;
+    if (!this.saw(state)) return;
     loads.forEach((stream, index) => this.#keepRevision(stream, slices[index]!.revision));
   }
 

@@ -106,10 +106,12 @@ export async function slicesOf(
   stores: Stores,
   loads: readonly StreamLoad[],
 ): Promise<StreamSlice[]> {
-  const lists = await headsOf(stores, loads);
+  const known = new Map<number, AppendRecord>();
+  const lists = await headsOf(stores, loads, known);
   const places = new Map(loads.map((load): [string, Place[]] => [keyOf(load), []]));
-  const heads = new Set(lists.flatMap(({ heads }) => heads));
-  for (const record of await recordsAt(stores, heads)) {
+  const heads = new Set<number>();
+  for (const list of new Set(lists)) list.heads.forEach((head) => heads.add(head));
+  for (const record of await recordsAt(stores, heads, known)) {
     const wanted = record.streams.map(([aggregateType, aggregateId]) =>
       places.get(keyOf({ aggregateType, aggregateId })),
     );
@@ -126,19 +128,30 @@ interface Heads {
   readonly end: number;
 }
 
-/** For each load the keys of the records it needs, and perhaps of others. */
-async function headsOf({ appends }: Stores, loads: readonly StreamLoad[]): Promise<Heads[]> {
-  const keysIn = async (range: IDBKeyRange, count: number): Promise<Heads> => {
-    const heads = (await answerTo(appends.index("streams").getAllKeys(range, count))) as number[];
+/** For each load the keys of the records it needs, and perhaps of others. Few bring the records. */
+async function headsOf(
+  { appends }: Stores,
+  loads: readonly StreamLoad[],
+  known: Map<number, AppendRecord>,
+): Promise<Heads[]> {
+  const index = appends.index("streams");
+  const areMany = loads.length >= MANY_STREAMS;
+  const headsIn = async (range: IDBKeyRange, count: number): Promise<Heads> => {
+    const heads = areMany
+      ? ((await answerTo(index.getAllKeys(range, count))) as number[])
+      : (await answerTo<AppendRecord[]>(index.getAll(range, count))).map((record) => {
+          known.set(record.head, record);
+          return record.head;
+        });
     return { heads, end: heads.length < count ? Infinity : heads.at(-1)! };
   };
-  if (loads.length >= MANY_STREAMS) {
+  if (areMany) {
     // What is between the first and the last of many streams may be little else: one look tells.
     const keys = loads.map(keyIn).sort((a, b) => indexedDB.cmp(a, b));
     const between = IDBKeyRange.bound(keys[0], [...keys.at(-1)!, []]);
-    const found = await keysIn(between, loads.length * MANY_STREAMS);
+    const found = await headsIn(between, loads.length * MANY_STREAMS);
     if (found.end === Infinity && new Set(found.heads).size <= loads.length) {
-      return loads.map((_, index) => (index === 0 ? found : { heads: [], end: Infinity }));
+      return loads.map(() => found);
     }
   }
   return Promise.all(
@@ -147,7 +160,7 @@ async function headsOf({ appends }: Stores, loads: readonly StreamLoad[]): Promi
       // are more; another is the one that `after` is in, without which no answer says nothing.
       const { after, untilRevision, limit } = load;
       const most = Math.min((untilRevision ?? Infinity) - after, limit);
-      return keysIn(rangeOf(load, after), Math.max(most, 0) + 2);
+      return headsIn(rangeOf(load, after), Math.max(most, 0) + 2);
     }),
   );
 }
@@ -306,9 +319,15 @@ async function headsAfter(
 }
 
 /** The records with these keys, in order. */
-function recordsAt({ appends }: Stores, heads: Iterable<number>): Promise<AppendRecord[]> {
+function recordsAt(
+  { appends }: Stores,
+  heads: Iterable<number>,
+  known?: ReadonlyMap<number, AppendRecord>,
+): Promise<AppendRecord[]> {
   const sorted = [...heads].sort(ascending);
-  return Promise.all(sorted.map((head) => answerTo<AppendRecord>(appends.get(head))));
+  return Promise.all(
+    sorted.map((head) => known?.get(head) ?? answerTo<AppendRecord>(appends.get(head))),
+  );
 }
 
 function ascending(a: number, b: number): number {

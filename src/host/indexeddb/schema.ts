@@ -36,6 +36,8 @@ export interface AppendRecord {
   readonly tags: readonly PostingKey[];
   readonly types: readonly PostingKey[];
   readonly commandIds: readonly string[];
+  /** For each of these the hash of what was asked. */
+  readonly hashes: readonly string[];
   /** For each event the index of its stream, … */
   readonly streamOf: readonly number[];
   /** … its type and data, as in `Messages`, … */
@@ -54,7 +56,6 @@ type Envelope = readonly [
   schemaVersion: number,
   tags: string,
   commandId: string,
-  hash: string,
   recordedAt: number,
   issuedAt: string,
   correlationId: string,
@@ -64,7 +65,7 @@ type Envelope = readonly [
 ];
 
 /** Whoever reads one commit of a record takes the others along, so records are kept short. */
-const COMMITS_PER_RECORD = 16;
+const COMMITS_PER_RECORD = 32;
 
 export function createStores(database: IDBDatabase): void {
   const state: StoreState = { format: FORMAT, epoch: newEpoch(), head: 0, lastRecordedAt: 0 };
@@ -136,7 +137,6 @@ function recordOf(accepted: readonly Accepted[]): AppendRecord {
         event.schemaVersion,
         JSON.stringify(event.tags),
         commit.commandId,
-        commit.hash,
         recordedAt,
         commit.issuedAt,
         commit.correlationId,
@@ -155,6 +155,7 @@ function recordOf(accepted: readonly Accepted[]): AppendRecord {
     tags: [...tags],
     types: [...types],
     commandIds: accepted.map(([{ commandId }]) => commandId),
+    hashes: accepted.map(([{ hash }]) => hash),
     streamOf,
     messages,
     envelopes,
@@ -193,10 +194,9 @@ export function eventsAt(places: readonly Place[]): StoredEvent[] {
 function eventAt({ record, index, revision }: Place): StoredEvent {
   const { head, streams, streamOf, messages, envelopes } = record;
   const [aggregateType, aggregateId] = streams[streamOf[index]!]!;
-  const [type, eventId, schemaVersion, tags, commandId, , recordedAt, ...others] = JSON.parse(
-    envelopes[index]!,
-  ) as Envelope;
-  const [issuedAt, correlationId, causationId, actor, extra] = others;
+  const envelope = JSON.parse(envelopes[index]!) as Envelope;
+  const [type, eventId, schemaVersion, tags, commandId, recordedAt, issuedAt] = envelope;
+  const [, , , , , , , correlationId, causationId, actor, extra] = envelope;
   return {
     position: head + 1 + index - messages.length,
     aggregateType,
@@ -219,18 +219,14 @@ function eventAt({ record, index, revision }: Place): StoredEvent {
 
 export function firstOutcomeOf(record: AppendRecord, commandId: string): FirstOutcome {
   const events = eventsOf(record).filter((event) => event.commandId === commandId);
-  const { aggregateType, aggregateId, position, revision, recordedAt } = events.at(-1)!;
-  const [, , , , , hash] = JSON.parse(
-    record.envelopes[record.envelopes.length - 1 + position - record.head]!,
-  ) as Envelope;
-  const count = events.length;
+  const { aggregateType, aggregateId, position, recordedAt } = events[0]!;
   return {
-    hash,
+    hash: record.hashes[record.commandIds.indexOf(commandId)]!,
     aggregateType,
     aggregateId,
-    position: position - count + 1,
-    revision,
-    count,
+    position,
+    revision: events.at(-1)!.revision,
+    count: events.length,
     recordedAt: Date.parse(recordedAt),
   };
 }

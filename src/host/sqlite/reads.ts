@@ -38,6 +38,8 @@ export function stateOf(statements: Statements): StoreState {
   return { epoch, head: head ?? 0 };
 }
 
+const ASCII = /^[ -~]*$/;
+
 /** What the judge wants to know, and the epoch: what is remembered need not be asked. */
 export function factsOf(
   statements: Statements,
@@ -46,12 +48,14 @@ export function factsOf(
 ): Facts & StoreState {
   const ids = commits.map(({ commandId }) => commandId);
   const sorted = ids.length > 1 ? [...ids].sort() : ids;
+  // Of other characters SQLite has another order.
+  const isOrdered = ids.length === 1 || ids.every((id) => ASCII.test(id));
   const [epoch, position, recordedAt, maybeKnown] = first<
     [string, number | null, string | null, number]
   >(statements.facts, sorted[0], sorted.at(-1))!;
   const head = position ?? 0;
   const remembered = recent.saw({ epoch, head }) ? recent : undefined;
-  const outcomes = maybeKnown === 0 ? [] : firstOutcomes(statements, ids);
+  const outcomes = isOrdered && maybeKnown === 0 ? [] : firstOutcomes(statements, ids);
   return {
     epoch,
     head,
@@ -128,7 +132,6 @@ export function stateAndSlice(
 
 export function slicesOf(statements: Statements, loads: readonly StreamLoad[]): StreamSlice[] {
   const lasts = loads.map((load) => lastOf(statements, load));
-  const upTo = (index: number) => Math.min(lasts[index]!, loads[index]!.after + loads[index]!.limit);
   const slices: StreamSlice[] = [];
   const indexes: number[] = [];
   loads.forEach(({ whole }, index) => {
@@ -137,8 +140,8 @@ export function slicesOf(statements: Statements, loads: readonly StreamLoad[]): 
   });
   if (indexes.length === 0) return slices;
   const asked = indexes.map((index) => {
-    const { aggregateType, aggregateId, after } = loads[index]!;
-    return [aggregateType, aggregateId, after, upTo(index)];
+    const { aggregateType, aggregateId, after, limit } = loads[index]!;
+    return [aggregateType, aggregateId, after, Math.min(lasts[index]!, after + limit)];
   });
   for (const row of statements.slices.all(JSON.stringify(asked))) {
     const [key, revision, json] = row as [number, number | null, string];

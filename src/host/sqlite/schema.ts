@@ -18,6 +18,11 @@ const FORMAT = 1;
 /** "Anls": what `file` and others can tell the database by. */
 const APPLICATION_ID = 0x416e6c73;
 
+/**
+ * `annals_meta` tells the format and the store's epoch. `events` has a row for each event: streams
+ * are found by its unique index, the log by its key. `event_tags` finds events by tag. `commands`
+ * remembers the command ids, which are looked up in every append and outlive the events' rows.
+ */
 const TABLES = `
   CREATE TABLE annals_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 
@@ -308,7 +313,8 @@ function withArrays(statement: SqliteStatement): SqliteStatement {
   else {
     return {
       run: (...parameters) => statement.run(...parameters),
-      all: (...parameters) => statement.all(...parameters).map((row) => Object.values(row as object)),
+      all: (...parameters) =>
+        statement.all(...parameters).map((row) => Object.values(row as object)),
     };
   }
   return statement;

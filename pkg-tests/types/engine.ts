@@ -1,7 +1,7 @@
 /** What the compiler says about the use of an engine. */
 import {
   type Attempt, type EventOf, type History, type OpenOptions, type Outcome, type Position, type RecordedEvent,
-  type Refusal, type StateAt, type StorageAdapter, Engine, nativeAggregate,
+  type ExecuteOptions, type Refusal, type StateAt, type StorageAdapter, type WasmSource, Engine, nativeAggregate,
 } from "annals";
 import { indexedDbStorage } from "annals/indexeddb";
 import { Engine as InlineEngine } from "annals/inline";
@@ -20,6 +20,10 @@ export async function opening(storage: StorageAdapter) {
   await Engine.open({ storage: memoryStorage(), aggregates });
   await Engine.open({ storage: indexedDbStorage({ name: "clinic" }), aggregates, limits: { pageLimit: 100 } });
   await InlineEngine.open({ storage, aggregates: [] });
+  // What the platform has is known by its own types.
+  type Bytes = ArrayBuffer | ArrayBufferView;
+  check<Same<WasmSource, string | URL | Request | Response | Bytes | WebAssembly.Module>>();
+  check<Same<ExecuteOptions["signal"], AbortSignal | undefined>>();
   const options: OpenOptions = { storage, aggregates };
   await Engine.open(options);
   // @ts-expect-error the slim entry brings no module

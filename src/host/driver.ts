@@ -5,6 +5,7 @@
 import type { AnyAggregate, ErasedFunctions, Message, Refusal } from "./domain.js";
 import { toQuery } from "./domain.js";
 import { AnnalsError, closed, type ErrorCode, RefusedError } from "./errors.js";
+import type { AbortSignal } from "./platform.js";
 import { Core, type EngineModule } from "./module.js";
 import { deepFreeze, reasonOf, toPayload, toState } from "./payload.js";
 import {

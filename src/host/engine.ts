@@ -3,6 +3,7 @@ import type { Aggregate, AnyAggregate, Message, Refusal } from "./domain.js";
 import { type Appended, cancelled, type Choice, Driver, isoTime, type StateInput } from "./driver.js";
 import { AnnalsError, invalidArgument, RefusedError } from "./errors.js";
 import type { EngineModule } from "./module.js";
+import type { AbortSignal } from "./platform.js";
 import { reasonOf, toPayload } from "./payload.js";
 import type { Durability, StorageAdapter, StoredEvent } from "./storage.js";
 import { checkNames } from "./wire.js";

@@ -1,6 +1,7 @@
 import { AnnalsError, closed } from "./errors.js";
 import { encoder } from "./payload.js";
 import { checkNames, Reader, readVerdicts, Writer, writeFacts } from "./wire.js";
+import type * as platform from "./platform.js";
 import type { Facts, Verdict } from "./storage.js";
 
 /** What a call returns that was a misuse. */
@@ -8,7 +9,7 @@ const MISUSED = 0xffff_ffff;
 
 /** What wasm-bindgen makes of the engine, or of a crate that exports its domain. */
 export interface Glue {
-  initSync(options: { module: BufferSource | WebAssembly.Module }): WasmExports;
+  initSync(options: { module: platform.Bytes | platform.WasmModule }): WasmExports;
   /** An engine's number, which the functions below take. */
   createCore(): number;
   startCore(core: number, words: number, textBytes: number): number;
@@ -22,7 +23,13 @@ export interface Glue {
   __wbg_reset_state(): void;
 }
 
-export type WasmSource = string | URL | Request | Response | BufferSource | WebAssembly.Module;
+export type WasmSource =
+  | string
+  | platform.URL
+  | platform.Request
+  | platform.Response
+  | platform.Bytes
+  | platform.WasmModule;
 
 /** A module to run the engine in: its glue, and where its code is. */
 export interface EngineModule {
@@ -32,13 +39,13 @@ export interface EngineModule {
 }
 
 interface WasmExports {
-  readonly memory: WebAssembly.Memory;
+  readonly memory: { readonly buffer: ArrayBuffer };
 }
 
 /** A running instance of a module. All engines opened on it share its memory, and its fate. */
 class Instance {
   readonly glue: Glue;
-  readonly memory: WebAssembly.Memory;
+  readonly memory: WasmExports["memory"];
   /** The engines that run on it. */
   readonly engines = new Set<(error: AnnalsError) => void>();
   /** What its panic was; it must not be called after. */

@@ -12,7 +12,7 @@ const TWO_32 = 0x1_0000_0000;
 
 /** Gathers messages until they are sent. */
 export class Writer {
-  words = new Uint32Array(256);
+  words: Uint32Array = new Uint32Array(256);
   /** Number of words. */
   length = 0;
   text = "";

@@ -1,0 +1,35 @@
+/** What a project can say that has the language's own types only. */
+import { type DecideContext, type Message, type StorageAdapter, type WasmSource, Engine, aggregate, refuse } from "annals";
+import { Engine as InlineEngine } from "annals/inline";
+import { memoryStorage } from "annals/memory";
+import { Engine as SlimEngine } from "annals/slim";
+import { type SqliteConfig, sqliteStorage } from "annals/sqlite";
+
+type Book = Message<"Book", { readonly doctor: string }>;
+type Booked = Message<"Booked", { readonly doctor: string }>;
+
+const appointment = aggregate<{ booked: boolean }, Book, Booked>("Appointment", {
+  initial: () => ({ booked: false }),
+  decide: (state, { data }, _: DecideContext<Booked>) => (state.booked ? [] : [{ type: "Booked", data }]),
+  evolve: () => ({ booked: true }),
+});
+
+export async function anywhere(database: SqliteConfig["database"], bytes: ArrayBuffer) {
+  const storage: StorageAdapter = memoryStorage();
+  const aggregates = [appointment];
+  const engine = await Engine.open({ storage: sqliteStorage({ database }), aggregates });
+  const { state } = await engine.execute(appointment, "a-1", { type: "Book", data: { doctor: "7" } });
+  const booked: boolean = state.booked;
+  for await (const event of engine.events({ aggregates, follow: false })) event.data.doctor satisfies string;
+  await InlineEngine.open({ storage, aggregates });
+
+  await Engine.open({ storage, aggregates, wasm: bytes });
+  await Engine.open({ storage, aggregates, wasm: new Uint8Array(bytes) });
+  await Engine.open({ storage, aggregates, wasm: "/annals.wasm" });
+  await Engine.open({ storage, aggregates, wasm: async () => bytes });
+  // @ts-expect-error a slim engine is given its module
+  await SlimEngine.open({ storage, aggregates });
+  // @ts-expect-error the code is no number
+  const wrong: WasmSource = 42;
+  return [booked, wrong, refuse("closed")];
+}

@@ -27,7 +27,7 @@ use crate::domain::AggregateDefinition;
 use crate::engine::Engine;
 use crate::error::ApiMisuse;
 use crate::judge::judge;
-use crate::protocol::{DomainRequest, Output, RequestId, Verdict};
+use crate::protocol::{DomainRequest, Output, RequestId};
 use crate::time::Timestamp;
 
 use words::{Reader, Writer};
@@ -129,8 +129,6 @@ struct Core {
     names: Vec<Arc<str>>,
     /// `None` until it is started.
     engine: Option<Engine>,
-    /// The last verdicts, and on which append.
-    judged: Option<(RequestId, Vec<Verdict>)>,
     input_words: Vec<u32>,
     input_text: Vec<u8>,
     output: Writer,
@@ -144,13 +142,12 @@ struct Core {
 #[must_use]
 pub fn create(native: Vec<AggregateDefinition>) -> usize {
     keep_panics();
-    let (names, engine, judged, input_words) = Default::default();
-    let (input_text, output, mailbox, misuse) = Default::default();
+    let (names, engine, input_words, input_text) = Default::default();
+    let (output, mailbox, misuse) = Default::default();
     let core = Core {
         native,
         names,
         engine,
-        judged,
         input_words,
         input_text,
         output,
@@ -214,8 +211,7 @@ impl Core {
         let mut reader = Reader::new(words, text).map_err(misuse)?;
         let engine = started(&mut self.engine)?;
         while !reader.is_empty() {
-            let input =
-                decode::input(&mut reader, &self.names, &mut self.judged).map_err(misuse)?;
+            let input = decode::input(&mut reader, &self.names).map_err(misuse)?;
             engine.handle_input(now, input).map_err(misuse)?;
         }
         self.output.clear();
@@ -246,7 +242,6 @@ impl Core {
         }
         let verdicts = judge(append, &facts);
         encode::verdicts(&mut self.output, &verdicts);
-        self.judged = Some((request, verdicts));
         Ok(())
     }
 }

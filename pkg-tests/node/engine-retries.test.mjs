@@ -127,3 +127,29 @@ onEachStore("the same command gives its events the same ids in any store", async
   // Computed once and for all: replicas and imports rely on it.
   assert.deepEqual(events.map(({ eventId }) => eventId), ["82927836-b993-5bbc-babc-4ccfcae12e87"]);
 });
+
+onEachStore("an answer that comes after the attempt was given up changes nothing, whatever was judged since", async (place) => {
+  const storage = place.storage();
+  const held = [];
+  let slow = true;
+  const late = {
+    open: () => storage.open(),
+    load: (request) => storage.load(request),
+    readLog: (request) => storage.readLog(request),
+    close: () => storage.close(),
+    append: async (request, judge) => {
+      const verdicts = await storage.append(request, judge);
+      if (!slow) return verdicts;
+      slow = false;
+      // The first attempt has been judged and written; its answer comes when the command has ended.
+      return new Promise((resolve) => held.push(() => resolve(verdicts)));
+    },
+  };
+  const engine = await place.open({ storage: late, limits: { requestTimeout: 300 } });
+  const first = await engine.execute(appointment, "a-1", booking(), once);
+  assert.equal(first.duplicate, true, "the second attempt has found what the first has written");
+  held.forEach((answer) => answer());
+  const next = await engine.execute(appointment, "a-1", confirmation, { issuedAt });
+  assert.equal(next.revision, 2);
+  assert.equal((await logOf(engine)).length, 2);
+});

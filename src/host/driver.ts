@@ -58,7 +58,6 @@ import {
   readQuery,
   readSummary,
   SAID_APPENDED,
-  SAID_AS_JUDGED,
   SAID_FAILED,
   SAID_INFO,
   SAID_LOADED,
@@ -689,11 +688,9 @@ export class Driver {
         });
       case ASKS_APPEND: {
         const commits = output.list(() => this.#commit(output));
-        let judged: Verdict[] | undefined;
-        const judge = (facts: Facts) => (judged = this.#judge(request.id, facts));
+        const judge = (facts: Facts) => this.#judge(request.id, facts);
         return this.#ask(request, true, () => storage.append({ epoch, commits }, judge), (message, verdicts) => {
-          if (verdicts === judged) message.word(SAID_AS_JUDGED);
-          else writeVerdicts(message.word(SAID_APPENDED), verdicts);
+          writeVerdicts(message.word(SAID_APPENDED), verdicts);
         });
       }
       case ASKS_LOAD: {

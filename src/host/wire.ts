@@ -206,8 +206,6 @@ export const SAID_INFO = 1;
 export const SAID_APPENDED = 2;
 export const SAID_LOADED = 3;
 export const SAID_LOG = 4;
-/** The verdicts that the engine gave last. */
-export const SAID_AS_JUDGED = 5;
 
 // --- What both directions share ---------------------------------------------------------------
 

@@ -20,20 +20,15 @@ use super::words::{Malformed, Reader};
 
 type Result<T> = std::result::Result<T, Malformed>;
 
-/// An input. `names` are those of the aggregates; `judged` are the last verdicts, which an answer may
-/// mean without writing them.
-pub(super) fn input(
-    reader: &mut Reader<'_>,
-    names: &[Arc<str>],
-    judged: &mut Option<(RequestId, Vec<Verdict>)>,
-) -> Result<Input> {
+/// An input. `names` are those of the aggregates.
+pub(super) fn input(reader: &mut Reader<'_>, names: &[Arc<str>]) -> Result<Input> {
     Ok(match reader.word()? {
         1 => Input::Execute(execute(reader, names)?),
         2 => Input::ReadState(read_state(reader, names)?),
         3 => Input::Subscribe(subscribe(reader)?),
         4 => Input::Next(task(reader)?),
         5 => Input::Cancel(task(reader)?),
-        6 => Input::Answer(answer(reader, judged)?),
+        6 => Input::Answer(answer(reader)?),
         7 => Input::Domain(domain_answer(reader)?),
         8 => Input::Advanced(reader.option(position)?),
         9 => Input::Tick,
@@ -149,10 +144,7 @@ fn subscribe(reader: &mut Reader<'_>) -> Result<Subscribe> {
     })
 }
 
-fn answer(
-    reader: &mut Reader<'_>,
-    judged: &mut Option<(RequestId, Vec<Verdict>)>,
-) -> Result<Answer> {
+fn answer(reader: &mut Reader<'_>) -> Result<Answer> {
     let request = RequestId(reader.number()?);
     let attempt = reader.word()?;
     let result = match reader.word()? {
@@ -165,11 +157,6 @@ fn answer(
             next: position(reader)?,
             head: position(reader)?,
         })),
-        // As judged: the adapter gave back what it had been given.
-        5 => match judged.take() {
-            Some((judged, verdicts)) if judged == request => Ok(StorageAnswer::Appended(verdicts)),
-            _ => return Err(Malformed::Tag(5)),
-        },
         tag => return Err(Malformed::Tag(tag)),
     };
     Ok(Answer { request, attempt, result })

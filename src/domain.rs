@@ -8,10 +8,13 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
+
 use crate::aggregate::{Aggregate, Context};
 use crate::event::{NewEvent, Payload};
 use crate::protocol::{Handle, PageId, Release};
 use crate::query::Query;
+use crate::snapshot::{JsonCodec, SnapshotPolicy, StateCodec};
 use crate::variant::{for_each_variant, from_variant, to_variant};
 
 /// A state of an aggregate.
@@ -103,7 +106,7 @@ impl HandleLease {
 
 impl Drop for HandleLease {
     fn drop(&mut self) {
-        if self.handle != Handle::INITIAL {
+        if self.handle != Handle::INITIAL && self.handle != Handle::SNAPSHOT {
             self.released.borrow_mut().handles.push(self.handle);
         }
     }
@@ -185,19 +188,47 @@ pub(crate) enum Domain {
 pub struct AggregateDefinition {
     pub(crate) name: Arc<str>,
     pub(crate) domain: Domain,
+    pub(crate) snapshots: Option<Snapshots>,
+}
+
+/// That an aggregate has snapshots.
+#[derive(Clone)]
+pub(crate) struct Snapshots {
+    pub(crate) policy: SnapshotPolicy,
+    /// `None` if the states live in the host.
+    pub(crate) codec: Option<Rc<dyn StateCodec>>,
 }
 
 impl AggregateDefinition {
     /// An aggregate written in Rust.
     #[must_use]
     pub fn native<A: Aggregate>() -> Self {
-        Self { name: A::TYPE.into(), domain: Domain::Native(Rc::new(Typed::<A>(PhantomData))) }
+        let domain = Domain::Native(Rc::new(Typed::<A>(PhantomData)));
+        Self { name: A::TYPE.into(), domain, snapshots: None }
+    }
+
+    /// An aggregate written in Rust, of whose states snapshots are kept.
+    #[must_use]
+    pub fn native_with_snapshots<A: Aggregate>(policy: SnapshotPolicy) -> Self
+    where
+        A::State: DeserializeOwned + PartialEq + fmt::Debug,
+    {
+        let codec: Rc<dyn StateCodec> = Rc::new(JsonCodec::<A>::new());
+        let snapshots = Some(Snapshots { policy, codec: Some(codec) });
+        Self { snapshots, ..Self::native::<A>() }
     }
 
     /// An aggregate whose functions live in the host.
     #[must_use]
     pub fn hosted(name: &str) -> Self {
-        Self { name: name.into(), domain: Domain::Hosted }
+        Self { name: name.into(), domain: Domain::Hosted, snapshots: None }
+    }
+
+    /// An aggregate whose functions live in the host, of whose states snapshots are kept.
+    #[must_use]
+    pub fn hosted_with_snapshots(name: &str, policy: SnapshotPolicy) -> Self {
+        let snapshots = Some(Snapshots { policy, codec: None });
+        Self { snapshots, ..Self::hosted(name) }
     }
 
     /// Name of the aggregate type.

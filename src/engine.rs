@@ -11,6 +11,7 @@ mod command;
 mod map;
 mod read;
 mod requests;
+mod snapshotting;
 mod streams;
 mod subscription;
 
@@ -35,6 +36,7 @@ use command::CommandTask;
 use map::{Map, map};
 use read::ReadTask;
 use requests::{LoadWish, Pending, Purpose};
+use snapshotting::Keep;
 use streams::Streams;
 use subscription::Subscription;
 
@@ -82,6 +84,8 @@ pub enum Mutation {
     LateAnswer,
     /// The younger never wait for an older command that they keep from reading.
     OvertakingWithoutEnd,
+    /// A snapshot that can't be read stands for the initial state.
+    SnapshotDefaulting,
 }
 
 impl Config {
@@ -149,6 +153,10 @@ pub struct Engine {
     staged_bytes: usize,
     in_flight: Option<InFlight>,
     wishes: Vec<LoadWish>,
+    /// States that are to be kept as snapshots.
+    to_keep: Vec<Keep>,
+    /// Whether some are on their way to the store.
+    keeping: bool,
     pending: BTreeMap<RequestId, Pending>,
     last_request: u64,
     last_handle: u64,
@@ -261,6 +269,8 @@ impl Engine {
             staged_bytes: 0,
             in_flight: None,
             wishes: Vec::new(),
+            to_keep: Vec::new(),
+            keeping: false,
             pending: BTreeMap::new(),
             last_request: 0,
             last_handle: 0,
@@ -306,6 +316,7 @@ impl Engine {
             Input::Execute(execute) => self.start_command(execute),
             Input::ReadState(read) => self.start_read(read),
             Input::Subscribe(subscribe) => self.start_subscription(subscribe),
+            Input::TakeSnapshot(wish) => self.start_snapshot(wish),
             Input::Next(task) => self.next_page(task),
             Input::Cancel(task) => self.cancel(task),
             Input::Answer(answer) => self.handle_answer(answer),
@@ -325,6 +336,7 @@ impl Engine {
                 return Err(ApiMisuse::ZeroLimit("limit"));
             }
             Input::Subscribe(subscribe) => Some(subscribe.task),
+            Input::TakeSnapshot(wish) => Some(wish.task),
             Input::Tick if !self.idle => return Err(ApiMisuse::NotDrained),
             Input::Answer(answer)
                 if answer.request.0 > self.last_request || answer.request.0 == 0 =>
@@ -373,6 +385,10 @@ impl Engine {
                 }
                 if self.in_flight.is_none() && !self.staged.is_empty() {
                     self.send_append();
+                    continue;
+                }
+                if !self.keeping && !self.to_keep.is_empty() {
+                    self.send_snapshots();
                     continue;
                 }
             }
@@ -467,6 +483,7 @@ impl Engine {
         let before = info.epoch.clone();
         self.streams.forget_states();
         self.wishes.clear();
+        self.forget_snapshots();
         let maybe_applied = self.append_may_be_applied(refused);
         for request in self.pending.keys().copied().collect::<Vec<_>>() {
             self.drop_pending(request);
@@ -586,9 +603,9 @@ use mutant;
 impl StorageBody {
     fn fits(&self, answer: &StorageAnswer) -> Result<(), &'static str> {
         match (self, answer) {
-            (Self::Info, StorageAnswer::Info(_)) | (Self::ReadLog(_), StorageAnswer::Log(_)) => {
-                Ok(())
-            }
+            (Self::Info, StorageAnswer::Info(_))
+            | (Self::ReadLog(_), StorageAnswer::Log(_))
+            | (Self::SaveDocuments(_), StorageAnswer::Saved(_)) => Ok(()),
             (Self::Append(append), StorageAnswer::Appended(verdicts)) => {
                 if verdicts.len() == append.commits.len() {
                     Ok(())

@@ -227,6 +227,17 @@ pub enum ReadError {
     /// A stored event can't be read.
     #[error(transparent)]
     Unreadable(#[from] UnreadableEvent),
+    /// The aggregate was defined without snapshots.
+    #[error("aggregate {0:?} has no snapshots")]
+    NoSnapshots(Arc<str>),
+    /// The state does not equal its JSON: it can't be kept as a snapshot.
+    #[error("the state of {stream} can't be kept: {reason}")]
+    StateNotJson {
+        /// The stream.
+        stream: StreamId,
+        /// What is lost or changed.
+        reason: Arc<str>,
+    },
     /// The store failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -365,6 +376,8 @@ impl ReadError {
             Self::InvalidName(_) => "invalid-name",
             Self::UnknownAggregate(_) => "unknown-aggregate",
             Self::NoSuchRevision { .. } => "no-such-revision",
+            Self::NoSnapshots(_) => "no-snapshots",
+            Self::StateNotJson { .. } => "state-not-json",
             Self::Unreadable(_) => "unreadable-event",
             Self::Storage(error) => error.code.code(),
             Self::Cancelled => "cancelled",

@@ -40,6 +40,7 @@ pub mod judge;
 mod payload;
 pub mod protocol;
 mod query;
+pub mod snapshot;
 pub mod storage;
 mod stream;
 #[cfg(any(test, feature = "testing"))]
@@ -63,5 +64,6 @@ pub use ids::{CommandHash, CommandId, EventId};
 pub use payload::{MAX_DEPTH, MAX_PAYLOAD_BYTES, check_payload};
 pub use protocol::{Input, Output};
 pub use query::{Query, QueryItem, Tag};
+pub use snapshot::SnapshotPolicy;
 pub use stream::{ExpectedRevision, MAX_NAME_BYTES, Position, Revision, StreamId};
 pub use time::{Timestamp, TimestampError};

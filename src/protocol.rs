@@ -35,6 +35,8 @@ pub enum Input {
     ReadState(ReadState),
     /// A wish for the events of the log.
     Subscribe(Subscribe),
+    /// A wish for a snapshot of an aggregate's state as it is now, whatever the policy.
+    TakeSnapshot(TakeSnapshot),
     /// The subscription's reader is ready for the next page.
     Next(TaskId),
     /// Give up the task. A command whose append is under way can't be given up: its outcome comes.
@@ -82,6 +84,15 @@ pub struct ReadState {
     pub at: ReadAt,
     /// Whether the events come too.
     pub events: bool,
+}
+
+/// A wish for a snapshot.
+#[derive(Clone, Debug)]
+pub struct TakeSnapshot {
+    /// The host's number for it.
+    pub task: TaskId,
+    /// Of whose state.
+    pub stream: StreamId,
 }
 
 /// A point in a stream's life.
@@ -204,6 +215,30 @@ pub enum StorageBody {
     Load(Arc<Load>),
     /// Read a page of the log.
     ReadLog(Arc<ReadLog>),
+    /// Keep these documents, all or none. What is there under their keys is replaced.
+    SaveDocuments(Arc<[Document]>),
+}
+
+/// A keyed piece of JSON beside the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// What it belongs to, such as [`SNAPSHOTS`](crate::snapshot::SNAPSHOTS).
+    pub collection: Arc<str>,
+    /// Its name in the collection.
+    pub key: Arc<str>,
+    /// The revision of the stream that it was made from.
+    pub revision: Revision,
+    /// What it says.
+    pub value: DocumentValue,
+}
+
+/// The value of a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DocumentValue {
+    /// JSON text.
+    Text(Arc<str>),
+    /// A state that the host keeps: it writes it as JSON.
+    State(Handle),
 }
 
 /// Commits to append. They are judged in order, each seeing those accepted before it; each is
@@ -285,8 +320,10 @@ pub struct Load {
 pub struct StreamLoad {
     /// The stream.
     pub stream: StreamId,
-    /// Events after this revision.
+    /// Events after this revision, …
     pub after: Revision,
+    /// … or after that of this snapshot, if there is one under this key.
+    pub snapshot: Option<Arc<str>>,
     /// Up to here.
     pub until: Until,
     /// Most events to return, at least 1.
@@ -341,6 +378,9 @@ pub enum StorageAnswer {
     Loaded(Loaded),
     /// To `ReadLog`.
     Log(LogPage),
+    /// To `SaveDocuments`: the indexes of those that could not be written as JSON, and why. The
+    /// others are kept.
+    Saved(Vec<(u32, Arc<str>)>),
 }
 
 /// What a store says of itself.
@@ -418,12 +458,23 @@ pub struct Loaded {
 /// Events of a stream, contiguous.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamSlice {
+    /// The snapshot that was asked for, if it is there.
+    pub snapshot: Option<StoredSnapshot>,
     /// The events.
     pub page: Page,
     /// The stream's revision at that moment.
     pub revision: Revision,
     /// Whether the limit left events out that the read asked for.
     pub more: bool,
+}
+
+/// A snapshot as a store gives it back. It may be anything: it is looked at before it is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredSnapshot {
+    /// The revision it says it is the state at.
+    pub revision: Revision,
+    /// JSON text; `None` if the host keeps it, together with the slice's page.
+    pub value: Option<Arc<str>>,
 }
 
 /// A page of the log.
@@ -501,14 +552,16 @@ pub struct EventRow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PageId(pub u32);
 
-/// The engine's number for a state the host keeps. [`Handle::INITIAL`] is never stored: it stands
-/// for what the aggregate's `initial` gives.
+/// The engine's number for a state the host keeps. Two are never stored: [`Handle::INITIAL`] stands
+/// for what the aggregate's `initial` gives, [`Handle::SNAPSHOT`] for what came with a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Handle(pub u64);
 
 impl Handle {
     /// The initial state.
     pub const INITIAL: Self = Self(0);
+    /// The snapshot that came with the page that is folded onto it.
+    pub const SNAPSHOT: Self = Self(u64::MAX);
 }
 
 /// Index of an aggregate among those the engine was made with.
@@ -601,6 +654,11 @@ pub enum DomainResult {
         /// Why.
         reason: Arc<str>,
     },
+    /// `Fold` of [`Handle::SNAPSHOT`]: the snapshot is no state.
+    UnreadableSnapshot {
+        /// Why.
+        reason: Arc<str>,
+    },
     /// `Decide`: the decision reads this query, which is not what has been loaded.
     Reads(Query),
     /// `Decide`: these events; the state after them is kept under `into`.
@@ -650,6 +708,15 @@ pub enum Notice {
         /// Up to where the log has been read.
         next: Position,
     },
+    /// A snapshot that was wished for has been kept: the revision it is the state at.
+    SnapshotTaken {
+        /// Its task.
+        task: TaskId,
+        /// What came of it.
+        result: Result<Revision, ReadError>,
+    },
+    /// Something about a snapshot that changes no answer, but that an operator may want to know.
+    Snapshot(SnapshotReport),
     /// A subscription has ended.
     SubscriptionEnded {
         /// The subscription.
@@ -657,6 +724,28 @@ pub enum Notice {
         /// `Ok` at the head of the log, if it does not follow.
         result: Result<(), ReadError>,
     },
+}
+
+/// A snapshot that could not be used or kept. States are the same without it, only later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotReport {
+    /// Of which stream.
+    pub stream: StreamId,
+    /// The revision it is, or says it is, the state at.
+    pub revision: Revision,
+    /// What is wrong with it.
+    pub problem: SnapshotProblem,
+}
+
+/// What is wrong with a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SnapshotProblem {
+    /// It was found, is no state of the stream, and is ignored. The next one replaces it.
+    Ignored(Arc<str>),
+    /// The state does not equal its JSON: it can't be kept.
+    NotJson(Arc<str>),
+    /// The store could not keep it.
+    Storage(StorageError),
 }
 
 /// What came of a command.

@@ -17,6 +17,7 @@ use crate::stream::{Position, Revision};
 
 use super::command::Basis;
 use super::requests::Purpose;
+use super::snapshotting::SnapshotUse;
 use super::streams::{At, StreamKey, Tip};
 use super::{Engine, Task, mutant};
 
@@ -175,6 +176,8 @@ impl Engine {
 
     fn committed(&mut self, commit: &Commit, summary: &CommitSummary, key: StreamKey, after: At) {
         self.streams[key].learn(after.clone());
+        let aggregate = self.command(commit.task).aggregate;
+        self.consider_snapshot(key, &commit.stream, aggregate, &SnapshotUse::default());
         let outcome = Outcome {
             command_id: commit.command_id,
             commit: Some(summary.clone()),

@@ -14,7 +14,7 @@ use crate::ids::{CommandHash, CommandId};
 use crate::payload::{check_payload, hash_command};
 use crate::protocol::{
     AggregateIndex, CommitEvent, Conflict, DomainAnswer, DomainRequest, DomainResult, Execute,
-    Notice, Others, Outcome, Output, PageId, QueryLoad, StreamLoad, Until,
+    Handle, Notice, Others, Outcome, Output, PageId, QueryLoad, StreamLoad, Until,
 };
 use crate::query::Query;
 use crate::stream::{ExpectedRevision, Position, Revision, StreamId, check_name};
@@ -22,6 +22,7 @@ use crate::time::Timestamp;
 
 use super::read::check_slice;
 use super::requests::{LoadWish, Part};
+use super::snapshotting::SnapshotUse;
 use super::streams::{At, StreamKey};
 use super::{Engine, KeptPage, Store, Task, Timer, mutant};
 
@@ -30,7 +31,7 @@ pub(super) struct CommandTask {
     pub(super) serial: u64,
     pub(super) stream: StreamId,
     pub(super) key: StreamKey,
-    aggregate: AggregateIndex,
+    pub(super) aggregate: AggregateIndex,
     /// The command itself, if its domain is native.
     command: Option<Command>,
     pub(super) command_id: CommandId,
@@ -47,6 +48,7 @@ pub(super) struct CommandTask {
     /// The last position at which a commit of this engine has added to the matches.
     overtaken: Position,
     fresh: Option<Fresh>,
+    snapshot: SnapshotUse,
     conflicts: u32,
     /// How often appends of others have kept it from reading or deciding.
     overtakings: u32,
@@ -216,6 +218,7 @@ impl Engine {
             matches: None,
             overtaken: Position(0),
             fresh: None,
+            snapshot: SnapshotUse::default(),
             conflicts: 0,
             overtakings: 0,
             maybe_applied: false,
@@ -300,6 +303,12 @@ impl Engine {
         let stream = entry.tip.is_none().then(|| StreamLoad {
             stream: task.stream.clone(),
             after: from.revision,
+            snapshot: self.snapshot_key(
+                task.aggregate,
+                &task.stream,
+                from.revision,
+                &task.snapshot,
+            ),
             until: Until::End,
             limit: self.config.page_limit,
             held,
@@ -320,7 +329,9 @@ impl Engine {
 
     pub(super) fn command_loaded(&mut self, id: TaskId, part: Part) {
         let matches = part.matches.map(|page| self.keep(page));
-        let slice = part.slice.map(|slice| (self.keep(slice.page), slice.revision, slice.more));
+        let slice = part
+            .slice
+            .map(|slice| (slice.snapshot, self.keep(slice.page), slice.revision, slice.more));
         let task = self.command_mut(id);
         let from = match std::mem::replace(&mut task.phase, Phase::Queued) {
             Phase::Loading { from } => from,
@@ -343,12 +354,18 @@ impl Engine {
             }
             known.read_to = part.head;
         }
-        let Some((page, revision, more)) = slice else {
+        let Some((snapshot, page, revision, more)) = slice else {
             self.ready.push_back(id);
             return;
         };
         let slice = Slice { revision, more, head: part.head };
         let aggregate = task.aggregate;
+        let stream = task.stream.clone();
+        task.snapshot.loaded(true, from.revision, snapshot.as_ref(), page.len());
+        let start = self.start_of_fold(aggregate, &stream, from, snapshot.as_ref(), revision);
+        let Ok(from) = start else {
+            return self.load_without_snapshot(id);
+        };
         let from_revision = from.revision;
         if let Err(reason) = check_slice(from_revision, Until::End, page.len(), revision, more) {
             let key = self.command(id).key;
@@ -369,6 +386,12 @@ impl Engine {
         }
     }
 
+    fn load_without_snapshot(&mut self, id: TaskId) {
+        let task = self.command_mut(id);
+        task.snapshot = SnapshotUse::ignoring();
+        self.ready.push_back(id);
+    }
+
     fn command_folded(&mut self, id: TaskId) {
         let task = self.command_mut(id);
         let Phase::Folding { to, slice, .. } = std::mem::replace(&mut task.phase, Phase::Queued)
@@ -376,13 +399,18 @@ impl Engine {
             unreachable!("the caller looked at the phase")
         };
         let key = task.key;
-        if !slice.more {
+        let known = std::mem::take(&mut task.snapshot);
+        if slice.more {
+            task.must_load = true;
+            task.snapshot = known;
+            self.streams[key].learn(to);
+        } else {
             task.must_load = false;
             task.fresh = Some(Fresh { revision: slice.revision, head: slice.head });
-        } else {
-            task.must_load = true;
+            let (stream, aggregate) = (task.stream.clone(), task.aggregate);
+            self.streams[key].learn(to);
+            self.consider_snapshot(key, &stream, aggregate, &known);
         }
-        self.streams[key].learn(to);
         self.ready.push_back(id);
     }
 
@@ -606,6 +634,14 @@ impl Engine {
             (Phase::Folding { from, .. }, DomainResult::Unreadable { index, reason }) => {
                 self.command_unreadable(id, from, index as usize, reason);
             }
+            (Phase::Folding { from, .. }, DomainResult::UnreadableSnapshot { reason }) => {
+                let (stream, known) = (task.stream.clone(), task.snapshot.ignores);
+                if known {
+                    return self.command_unreadable(id, from, 0, reason);
+                }
+                self.ignore_snapshot(&stream, from, reason);
+                self.load_without_snapshot(id);
+            }
             (Phase::Deciding(basis, after), result) => {
                 // The host may have let others go ahead between question and answer.
                 let in_flight = self.streams[self.command(id).key].in_flight;
@@ -826,7 +862,8 @@ impl Engine {
         page: &KeptPage,
     ) -> Folding {
         let revision = Revision(from.revision.0 + page.len());
-        if page.is_empty() {
+        // What the host has as a snapshot is no state before it has looked at it.
+        if page.is_empty() && from.state.handle() != Some(Handle::SNAPSHOT) {
             return Folding::Done(from);
         }
         match from.state.0 {
@@ -906,7 +943,12 @@ impl DomainAnswer {
     }
 
     pub(super) fn is_of_fold(&self) -> bool {
-        matches!(self.result, DomainResult::Folded | DomainResult::Unreadable { .. })
+        matches!(
+            self.result,
+            DomainResult::Folded
+                | DomainResult::Unreadable { .. }
+                | DomainResult::UnreadableSnapshot { .. }
+        )
     }
 }
 

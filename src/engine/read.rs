@@ -8,12 +8,13 @@ use crate::event::{FirstOutcome, TaskId};
 use crate::ids::CommandId;
 use crate::protocol::{
     AggregateIndex, DomainAnswer, DomainResult, Notice, Outcome, ReadAt, ReadState, StateRead,
-    StreamLoad, Until,
+    StreamLoad, TakeSnapshot, Until,
 };
 use crate::stream::{Revision, StreamId};
 
 use super::command::Folding;
 use super::requests::{LoadWish, Part};
+use super::snapshotting::SnapshotUse;
 use super::streams::At;
 use super::{Engine, KeptPage, Store, Task};
 
@@ -28,10 +29,13 @@ pub(super) struct ReadTask {
     at: Option<At>,
     /// The events so far, if they are wanted.
     events: Option<Vec<KeptPage>>,
+    snapshot: SnapshotUse,
 }
 
 enum Goal {
     State(ReadAt),
+    /// The state as it is now, kept as a snapshot.
+    Snapshot,
     /// The state and events of a commit, for a command that had been committed before.
     FirstOutcome {
         command_id: CommandId,
@@ -42,7 +46,14 @@ enum Goal {
 enum Phase {
     Queued,
     Loading,
-    Folding { to: At, more: bool, revision: Revision },
+    Folding {
+        from: Revision,
+        to: At,
+        more: bool,
+        revision: Revision,
+    },
+    /// The snapshot is on its way to the store.
+    Keeping,
 }
 
 impl ReadTask {
@@ -58,7 +69,7 @@ impl ReadTask {
     /// its commit are kept.
     fn until(&self) -> Until {
         match &self.goal {
-            Goal::State(ReadAt::Now | ReadAt::Cached) => Until::End,
+            Goal::State(ReadAt::Now | ReadAt::Cached) | Goal::Snapshot => Until::End,
             Goal::State(ReadAt::Revision(revision)) => Until::Revision(*revision),
             Goal::State(ReadAt::Time(time)) => Until::Time(*time),
             Goal::FirstOutcome { first, .. } => {
@@ -73,9 +84,15 @@ impl ReadTask {
         }
     }
 
+    /// Whether a snapshot will do for the start. A history has all events, and the past may be before
+    /// the snapshot.
+    fn may_shorten(&self) -> bool {
+        self.events.is_none() && self.until() == Until::End
+    }
+
     fn keeps_events(&self) -> bool {
         match &self.goal {
-            Goal::State(_) => true,
+            Goal::State(_) | Goal::Snapshot => true,
             Goal::FirstOutcome { first, .. } => {
                 let before = first.commit.revision_before();
                 self.at.as_ref().is_some_and(|at| at.revision >= before)
@@ -88,7 +105,7 @@ impl ReadTask {
         match &self.goal {
             // A history has all events, so it starts at the first.
             Goal::State(_) if self.events.is_some() => false,
-            Goal::State(ReadAt::Now | ReadAt::Cached) => true,
+            Goal::State(ReadAt::Now | ReadAt::Cached) | Goal::Snapshot => true,
             Goal::State(ReadAt::Revision(wanted)) => revision <= *wanted,
             Goal::State(ReadAt::Time(_)) => false,
             Goal::FirstOutcome { first, .. } => revision <= first.commit.revision_before(),
@@ -113,6 +130,35 @@ impl Engine {
             phase: Phase::Queued,
             at: None,
             events: events.then(Vec::new),
+            snapshot: SnapshotUse::default(),
+        };
+        self.tasks.insert(id, Task::Read(Box::new(task)));
+        self.ready.push_back(id);
+    }
+
+    pub(super) fn start_snapshot(&mut self, wish: TakeSnapshot) {
+        let TakeSnapshot { task: id, stream } = wish;
+        let aggregate = match self.check_read(&stream) {
+            Ok(aggregate) if !self.has_snapshots(aggregate) => {
+                Err(ReadError::NoSnapshots(Arc::clone(&stream.aggregate_type)))
+            }
+            checked => checked,
+        };
+        let aggregate = match aggregate {
+            Ok(aggregate) => aggregate,
+            Err(error) => {
+                return self.notice(Notice::SnapshotTaken { task: id, result: Err(error) });
+            }
+        };
+        let task = ReadTask {
+            serial: self.next_serial(),
+            stream,
+            aggregate,
+            goal: Goal::Snapshot,
+            phase: Phase::Queued,
+            at: None,
+            events: None,
+            snapshot: SnapshotUse::default(),
         };
         self.tasks.insert(id, Task::Read(Box::new(task)));
         self.ready.push_back(id);
@@ -138,6 +184,7 @@ impl Engine {
             phase: Phase::Queued,
             at: None,
             events: Some(Vec::new()),
+            snapshot: SnapshotUse::default(),
         };
         self.tasks.insert(id, Task::Read(Box::new(read)));
         self.ready.push_back(id);
@@ -176,9 +223,12 @@ impl Engine {
             }
         }
         let task = self.read(id);
+        let after = task.at.as_ref().expect("set above").revision;
+        let key = || self.snapshot_key(task.aggregate, &task.stream, after, &task.snapshot);
         let stream = StreamLoad {
             stream: task.stream.clone(),
-            after: task.at.as_ref().expect("set above").revision,
+            after,
+            snapshot: task.may_shorten().then(key).flatten(),
             until: task.until(),
             limit: self.config.page_limit,
             held: matches!(self.domain(task.aggregate), Domain::Hosted),
@@ -211,20 +261,30 @@ impl Engine {
         }
         let from = task.at.clone().expect("a read starts somewhere");
         let aggregate = task.aggregate;
-        let from_revision = from.revision;
         let (more, revision) = (slice.more, slice.revision);
         let until = task.until();
+        let stream = task.stream.clone();
+        let may_shorten = task.may_shorten();
+        task.snapshot.loaded(may_shorten, from.revision, slice.snapshot.as_ref(), page.len());
+        let start = self.start_of_fold(aggregate, &stream, from, slice.snapshot.as_ref(), revision);
+        let Ok(from) = start else {
+            return self.read_without_snapshot(id);
+        };
+        let from_revision = from.revision;
         if let Err(reason) = check_slice(from_revision, until, page.len(), revision, more) {
-            let stream = task.stream.clone();
             self.streams.forget_state(&stream);
             return self.unreadable(id, from_revision, 0, reason);
         }
         match self.fold(id, aggregate, from, &page) {
             Folding::Done(to) => {
-                self.read_mut(id).phase = Phase::Folding { to, more, revision };
+                self.read_mut(id).phase =
+                    Phase::Folding { from: from_revision, to, more, revision };
                 self.read_folded(id);
             }
-            Folding::Asked(to) => self.read_mut(id).phase = Phase::Folding { to, more, revision },
+            Folding::Asked(to) => {
+                self.read_mut(id).phase =
+                    Phase::Folding { from: from_revision, to, more, revision };
+            }
             Folding::Failed(index, reason) => self.unreadable(id, from_revision, index, reason),
         }
     }
@@ -233,16 +293,40 @@ impl Engine {
         self.asked.remove(&id);
         match result {
             DomainResult::Unreadable { index, reason } => {
-                let from = self.read(id).at.as_ref().map_or(Revision(0), |at| at.revision);
-                self.unreadable(id, from, index as usize, reason);
+                self.unreadable(id, self.folded_from(id), index as usize, reason);
+            }
+            DomainResult::UnreadableSnapshot { reason } => {
+                let from = self.folded_from(id);
+                let task = self.read(id);
+                if task.snapshot.ignores {
+                    return self.unreadable(id, from, 0, reason);
+                }
+                let stream = task.stream.clone();
+                self.ignore_snapshot(&stream, from, reason);
+                self.read_without_snapshot(id);
             }
             _ => self.read_folded(id),
         }
     }
 
+    /// Where the fold that was asked of the host has started.
+    fn folded_from(&self, id: TaskId) -> Revision {
+        match &self.read(id).phase {
+            Phase::Folding { from, .. } => *from,
+            _ => unreachable!("ReadTask::accepts was asked"),
+        }
+    }
+
+    fn read_without_snapshot(&mut self, id: TaskId) {
+        let task = self.read_mut(id);
+        task.phase = Phase::Queued;
+        task.snapshot = SnapshotUse::ignoring();
+        self.ready.push_back(id);
+    }
+
     fn read_folded(&mut self, id: TaskId) {
         let task = self.read_mut(id);
-        let Phase::Folding { to, more, revision } =
+        let Phase::Folding { to, more, revision, .. } =
             std::mem::replace(&mut task.phase, Phase::Queued)
         else {
             unreachable!("the caller looked at the phase")
@@ -255,7 +339,7 @@ impl Engine {
                 return self.unreadable(id, reached, 0, reason);
             }
             Goal::FirstOutcome { first, .. } => reached < first.commit.revision,
-            Goal::State(_) => more,
+            Goal::State(_) | Goal::Snapshot => more,
         };
         if goes_on {
             self.ready.push_back(id);
@@ -281,19 +365,49 @@ impl Engine {
     fn read_done(&mut self, id: TaskId) {
         let task = self.read(id);
         let at = task.at.clone().expect("a read ends somewhere");
-        if matches!(task.goal, Goal::State(ReadAt::Now | ReadAt::Cached)) && at.revision.0 > 0 {
-            let stream = task.stream.clone();
+        let wished = matches!(task.goal, Goal::Snapshot);
+        let is_now = wished || matches!(task.goal, Goal::State(ReadAt::Now | ReadAt::Cached));
+        if is_now && at.revision.0 > 0 {
+            let (stream, aggregate) = (task.stream.clone(), task.aggregate);
+            let known = std::mem::take(&mut self.read_mut(id).snapshot);
             let key = self.streams.pin(&stream);
             self.streams[key].learn(at.clone());
+            if wished {
+                self.streams[key].snapshot = at.revision;
+            } else {
+                self.consider_snapshot(key, &stream, aggregate, &known);
+            }
             self.streams.unpin(key);
+            if wished {
+                let task = self.read_mut(id);
+                task.phase = Phase::Keeping;
+                let serial = task.serial;
+                return self.keep_snapshot(stream, aggregate, at, Some((id, serial)));
+            }
         }
         let events = self.read(id).events.iter().flatten().map(KeptPage::to_page).collect();
         self.finish_read(id, Ok(StateRead { state: at.state, revision: at.revision, events }));
     }
 
+    /// What became of the snapshot that a task has wished for, if it is still there.
+    pub(super) fn snapshot_taken(
+        &mut self,
+        id: TaskId,
+        serial: u64,
+        result: Result<(), ReadError>,
+    ) {
+        let Some(Task::Read(task)) = self.tasks.get(&id).filter(|task| task.serial() == serial)
+        else {
+            return;
+        };
+        let at = task.at.clone().expect("it has been read");
+        let read = StateRead { revision: at.revision, state: at.state, events: Vec::new() };
+        self.finish_read(id, result.map(|()| read));
+    }
+
     pub(super) fn cancel_read(&mut self, id: TaskId) {
         // A repeated command is in the log: its outcome comes.
-        if matches!(self.read(id).goal, Goal::State(_)) {
+        if !matches!(self.read(id).goal, Goal::FirstOutcome { .. }) {
             self.finish_read(id, Err(ReadError::Cancelled));
         }
     }
@@ -305,6 +419,9 @@ impl Engine {
         self.asked.remove(&id);
         let notice = match task.goal {
             Goal::State(_) => Notice::StateRead { task: id, result },
+            Goal::Snapshot => {
+                Notice::SnapshotTaken { task: id, result: result.map(|read| read.revision) }
+            }
             Goal::FirstOutcome { command_id, first } => Notice::CommandDone {
                 task: id,
                 result: match result {

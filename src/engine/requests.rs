@@ -11,6 +11,7 @@ use crate::protocol::{
 };
 use crate::time::Timestamp;
 
+use super::snapshotting::Keep;
 use super::{Engine, Store, Task, Timer, mutant};
 
 /// A storage request that has no answer yet.
@@ -34,6 +35,7 @@ pub(super) enum Purpose {
     Append,
     Load(Vec<LoadPart>),
     ReadLog(TaskId, u64),
+    Snapshots(Vec<Keep>),
 }
 
 /// What a task wants to have read. The wishes of many tasks go out in one `Load`.
@@ -164,6 +166,9 @@ impl Engine {
         match (pending.purpose, answer) {
             (Purpose::Info, StorageAnswer::Info(info)) => self.opened(info),
             (Purpose::Append, StorageAnswer::Appended(verdicts)) => self.append_settled(verdicts),
+            (Purpose::Snapshots(keeps), StorageAnswer::Saved(refused)) => {
+                self.snapshots_saved(keeps, refused);
+            }
             (Purpose::ReadLog(task, serial), StorageAnswer::Log(page)) => {
                 self.log_read(task, serial, page);
             }
@@ -210,7 +215,7 @@ impl Engine {
             StorageAnswer::Log(log) => {
                 self.keep(log.page);
             }
-            StorageAnswer::Info(_) | StorageAnswer::Appended(_) => {}
+            StorageAnswer::Info(_) | StorageAnswer::Appended(_) | StorageAnswer::Saved(_) => {}
         }
     }
 
@@ -275,6 +280,7 @@ impl Engine {
         match pending.purpose {
             Purpose::Info => self.open_failed(error),
             Purpose::Append => self.append_failed(&error, pending.unknown),
+            Purpose::Snapshots(keeps) => self.snapshots_failed(keeps, &error),
             Purpose::ReadLog(task, serial) => self.fail_asker(task, serial, &error),
             Purpose::Load(parts) => {
                 for part in parts {

@@ -23,6 +23,8 @@ pub(super) struct Entry {
     pub(super) queue: VecDeque<TaskId>,
     /// The newest state known to be in the store.
     pub(super) committed: Option<At>,
+    /// Revision of its newest snapshot that is known, 0 if none is.
+    pub(super) snapshot: Revision,
     /// What the last staged commit would leave.
     pub(super) tip: Option<Tip>,
     /// Whether the append under way has a commit of this stream.
@@ -161,6 +163,7 @@ impl Streams {
         }
         for Slot { entry, .. } in &mut self.slots {
             entry.committed = None;
+            entry.snapshot = Revision(0);
             entry.tip = None;
             entry.in_flight = false;
         }

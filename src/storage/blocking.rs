@@ -4,8 +4,8 @@ use crate::aggregate::Aggregate;
 use crate::engine::Config;
 use crate::error::{ApiMisuse, Error};
 use crate::event::TaskId;
-use crate::protocol::{Answer, Input, LogFilter, Output, ReadAt};
-use crate::stream::Position;
+use crate::protocol::{Answer, Input, LogFilter, Output, ReadAt, SnapshotReport};
+use crate::stream::{Position, Revision};
 
 use super::StorageAdapter;
 use super::driver::{Clock, CommandOptions, Driver, Events, Executed, Read};
@@ -156,6 +156,22 @@ impl<S: StorageAdapter, C: Clock> Annals<S, C> {
     pub fn history<A: Aggregate>(&mut self, id: &str, at: ReadAt) -> Result<Read<A>, Error> {
         let task = self.driver.read::<A>(self.clock.now(), id, at, true)?;
         Ok(self.run(|driver| driver.state_read(task))??)
+    }
+
+    /// Keeps the state of the aggregate `id` of type `A` as a snapshot, whatever its policy, and gives the
+    /// revision it is the state at. A stream without events has none, and nothing is kept.
+    ///
+    /// # Errors
+    /// [`ReadError`](crate::ReadError) says why it was not kept.
+    pub fn snapshot<A: Aggregate>(&mut self, id: &str) -> Result<Revision, Error> {
+        let task = self.driver.take_snapshot::<A>(self.clock.now(), id)?;
+        Ok(self.run(|driver| driver.snapshot_taken(task))??)
+    }
+
+    /// What there is to report about snapshots since this was called last: changes no answer, and an
+    /// operator may want to know. At most the newest 256.
+    pub fn take_reports(&mut self) -> Vec<SnapshotReport> {
+        self.driver.take_reports()
     }
 
     /// A page of the log: events after a position that pass the filter; `None` at its end.

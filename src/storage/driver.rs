@@ -1,6 +1,6 @@
 //! What the blocking and the asynchronous driver share: typed questions in, typed answers out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::aggregate::Aggregate;
 use crate::domain::State;
@@ -10,7 +10,7 @@ use crate::event::{CommitSummary, Metadata, RecordedEvent, TaskId};
 use crate::ids::CommandId;
 use crate::protocol::{
     Durability, Execute, Input, LogFilter, Notice, Outcome, Output, Page, ReadAt, ReadState,
-    StateRead, Subscribe,
+    SnapshotReport, StateRead, Subscribe, TakeSnapshot,
 };
 use crate::stream::{ExpectedRevision, Position, Revision, StreamId};
 use crate::time::Timestamp;
@@ -86,13 +86,18 @@ pub(super) struct Driver {
     awaited: BTreeSet<TaskId>,
     done: BTreeMap<TaskId, Notice>,
     pages: BTreeMap<TaskId, Vec<Events>>,
+    /// The newest, until somebody takes them.
+    reports: VecDeque<SnapshotReport>,
 }
+
+/// Most reports that are kept for who may take them.
+const MAX_REPORTS: usize = 256;
 
 impl Driver {
     pub(super) fn new(config: Config) -> Result<Self, ApiMisuse> {
         let engine = Engine::new(config)?;
-        let (awaited, done, pages) = Default::default();
-        Ok(Self { engine, last_task: 0, awaited, done, pages })
+        let (awaited, done, pages, reports) = Default::default();
+        Ok(Self { engine, last_task: 0, awaited, done, pages, reports })
     }
 
     fn next_task(&mut self) -> TaskId {
@@ -140,6 +145,21 @@ impl Driver {
         Ok(task)
     }
 
+    pub(super) fn take_snapshot<A: Aggregate>(
+        &mut self,
+        now: Timestamp,
+        id: &str,
+    ) -> Result<TaskId, ApiMisuse> {
+        let task = self.next_task();
+        let wish = TakeSnapshot { task, stream: StreamId::new(A::TYPE, id) };
+        self.engine.handle_input(now, Input::TakeSnapshot(wish))?;
+        Ok(task)
+    }
+
+    pub(super) fn take_reports(&mut self) -> Vec<SnapshotReport> {
+        self.reports.drain(..).collect()
+    }
+
     pub(super) fn subscribe(
         &mut self,
         now: Timestamp,
@@ -160,6 +180,7 @@ impl Driver {
                 match notice {
                     Notice::CommandDone { task, .. }
                     | Notice::StateRead { task, .. }
+                    | Notice::SnapshotTaken { task, .. }
                     | Notice::SubscriptionEnded { task, .. } => {
                         if self.awaited.contains(&task) {
                             self.done.insert(task, notice);
@@ -171,6 +192,12 @@ impl Driver {
                     }
                     // Tasks that wait for the store fail by themselves.
                     Notice::Opened(_) | Notice::OpenFailed(_) | Notice::Events { .. } => {}
+                    Notice::Snapshot(report) => {
+                        if self.reports.len() == MAX_REPORTS {
+                            self.reports.pop_front();
+                        }
+                        self.reports.push_back(report);
+                    }
                 }
                 None
             }
@@ -206,6 +233,13 @@ impl Driver {
             let StateRead { state, revision, events } = read;
             Read { state: typed::<A>(&state), revision, events: whole(events) }
         }))
+    }
+
+    pub(super) fn snapshot_taken(&mut self, task: TaskId) -> Option<Result<Revision, ReadError>> {
+        match self.fetch(task)? {
+            Notice::SnapshotTaken { result, .. } => Some(result),
+            _ => None,
+        }
     }
 
     /// The first page of a subscription, or its end.

@@ -12,8 +12,10 @@ use crate::aggregate::Aggregate;
 use crate::engine::Config;
 use crate::error::{ApiMisuse, Error, StorageError};
 use crate::event::TaskId;
-use crate::protocol::{Answer, Input, LogFilter, Output, ReadAt, RequestId, StorageAnswer};
-use crate::stream::Position;
+use crate::protocol::{
+    Answer, Input, LogFilter, Output, ReadAt, RequestId, SnapshotReport, StorageAnswer,
+};
+use crate::stream::{Position, Revision};
 use crate::time::Timestamp;
 
 use super::driver::{CommandOptions, Driver, Events, Executed, Read};
@@ -128,6 +130,22 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
     pub async fn history<A: Aggregate>(&self, id: &str, at: ReadAt) -> Result<Read<A>, Error> {
         let task = self.start(|driver, now| driver.read::<A>(now, id, at, true))?;
         Ok(self.finish(task, |driver| driver.state_read(task)).await??)
+    }
+
+    /// Keeps the state of the aggregate `id` of type `A` as a snapshot, whatever its policy, and gives the
+    /// revision it is the state at. A stream without events has none, and nothing is kept.
+    ///
+    /// # Errors
+    /// [`ReadError`](crate::ReadError) says why it was not kept.
+    pub async fn snapshot<A: Aggregate>(&self, id: &str) -> Result<Revision, Error> {
+        let task = self.start(|driver, now| driver.take_snapshot::<A>(now, id))?;
+        Ok(self.finish(task, |driver| driver.snapshot_taken(task)).await??)
+    }
+
+    /// What there is to report about snapshots since this was called last: changes no answer, and an
+    /// operator may want to know. At most the newest 256.
+    pub fn take_reports(&self) -> Vec<SnapshotReport> {
+        self.shared.inner.borrow_mut().driver.take_reports()
     }
 
     /// A page of the log: events after a position that pass the filter; `None` at its end.

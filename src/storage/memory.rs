@@ -8,10 +8,12 @@ use crate::event::{CommitSummary, FirstOutcome, Payload, RecordedEvent};
 use crate::ids::CommandId;
 use crate::judge::{CommitFacts, Facts, judge_with};
 use crate::protocol::{
-    Append, Commit, Durability, Epoch, Info, Load, Loaded, LogPage, Page, QueryLoad, ReadLog,
-    StorageAnswer, StorageBody, StorageRequest, StreamLoad, StreamSlice, Until, Verdict,
+    Append, Commit, Document, DocumentValue, Durability, Epoch, Info, Load, Loaded, LogPage, Page,
+    QueryLoad, ReadLog, StorageAnswer, StorageBody, StorageRequest, StoredSnapshot, StreamLoad,
+    StreamSlice, Until, Verdict,
 };
 use crate::query::{Query, Tag};
+use crate::snapshot::SNAPSHOTS;
 use crate::stream::{Position, Revision, StreamId};
 
 use super::StorageAdapter;
@@ -48,8 +50,16 @@ pub struct MemoryStore {
     /// Positions, ascending.
     tags: BTreeMap<Tag, Vec<Position>>,
     types: BTreeMap<Arc<str>, Vec<Position>>,
+    /// By collection and key.
+    documents: BTreeMap<(Arc<str>, Arc<str>), StoredDocument>,
     see_neighbours: bool,
     notifies: bool,
+}
+
+#[derive(Clone, Debug)]
+struct StoredDocument {
+    revision: Revision,
+    value: Arc<str>,
 }
 
 impl MemoryStore {
@@ -63,6 +73,7 @@ impl MemoryStore {
             commands: BTreeMap::new(),
             tags: BTreeMap::new(),
             types: BTreeMap::new(),
+            documents: BTreeMap::new(),
             see_neighbours: true,
             notifies: false,
         }
@@ -82,6 +93,18 @@ impl MemoryStore {
     pub(crate) fn notifying(mut self) -> Self {
         self.notifies = true;
         self
+    }
+
+    /// Damages snapshots as disks and other programs do: what they say, or the revision they say.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn damage_snapshots(&mut self, how: u64) {
+        for document in self.documents.values_mut() {
+            match how % 3 {
+                0 => document.value = document.value[..document.value.len() / 2].into(),
+                1 => document.value = "[\"another form\"]".into(),
+                _ => document.revision.0 += 1_000,
+            }
+        }
     }
 
     /// All events in order.
@@ -209,9 +232,34 @@ impl MemoryStore {
         }
     }
 
+    fn snapshot(&self, key: &Arc<str>) -> Option<StoredSnapshot> {
+        let found = self.documents.get(&(SNAPSHOTS.into(), Arc::clone(key)))?;
+        Some(StoredSnapshot { revision: found.revision, value: Some(Arc::clone(&found.value)) })
+    }
+
+    fn save_documents(
+        &mut self,
+        documents: &[Document],
+    ) -> Result<Vec<(u32, Arc<str>)>, StorageError> {
+        if documents.iter().any(|document| matches!(document.value, DocumentValue::State(_))) {
+            return Err(StorageError::permanent(
+                StorageErrorCode::Failed,
+                "a native store needs the values of documents, the host has kept them",
+            ));
+        }
+        for Document { collection, key, revision, value } in documents {
+            let DocumentValue::Text(value) = value else { unreachable!("looked at before") };
+            let document = StoredDocument { revision: *revision, value: Arc::clone(value) };
+            self.documents.insert((Arc::clone(collection), Arc::clone(key)), document);
+        }
+        Ok(Vec::new())
+    }
+
     fn slice(&self, load: &StreamLoad) -> StreamSlice {
+        let snapshot = load.snapshot.as_ref().and_then(|key| self.snapshot(key));
+        let after = snapshot.as_ref().map_or(load.after, |snapshot| snapshot.revision);
         let indexes = self.streams.get(&load.stream).map_or(&[][..], Vec::as_slice);
-        let start = usize::try_from(load.after.0).map_or(indexes.len(), |n| n.min(indexes.len()));
+        let start = usize::try_from(after.0).map_or(indexes.len(), |n| n.min(indexes.len()));
         let mut wanted =
             indexes[start..].iter().map(|index| &self.log[*index]).take_while(|event| {
                 match load.until {
@@ -222,6 +270,7 @@ impl MemoryStore {
             });
         let events: Vec<_> = wanted.by_ref().take(load.limit as usize).cloned().collect();
         StreamSlice {
+            snapshot,
             page: Page::Events(events),
             revision: self.revision(&load.stream),
             more: wanted.next().is_some(),
@@ -265,6 +314,9 @@ impl StorageAdapter for MemoryStore {
             StorageBody::Append(append) => StorageAnswer::Appended(self.append(append)?),
             StorageBody::Load(load) => StorageAnswer::Loaded(self.load(load)),
             StorageBody::ReadLog(read) => StorageAnswer::Log(self.read_log(read)),
+            StorageBody::SaveDocuments(documents) => {
+                StorageAnswer::Saved(self.save_documents(documents)?)
+            }
         })
     }
 }

@@ -158,6 +158,25 @@ impl Checker {
         Ok(())
     }
 
+    /// A snapshot is of a revision that the stream had while it was wished for.
+    pub(super) fn hear_snapshot(
+        &self,
+        asked: &Asked,
+        head: Position,
+        revision: Revision,
+        log: &[RecordedEvent],
+    ) -> Result<(), String> {
+        let (_, at_least) = state_at(prefix(log, asked.given_at_head), &asked.stream);
+        let (_, at_most) = state_at(prefix(log, head), &asked.stream);
+        if (at_least..=at_most).contains(&revision) {
+            return Ok(());
+        }
+        Err(format!(
+            "a snapshot of {} is of revision {revision}, not one of {at_least} to {at_most}",
+            asked.stream
+        ))
+    }
+
     pub(super) fn hear_command(
         &mut self,
         asked: &Asked,

@@ -11,9 +11,10 @@ use crate::domain::{
 };
 use crate::event::{NewEvent, Payload, RecordedEvent, TaskId};
 use crate::protocol::{
-    Append, DomainAnswer, DomainRequest, DomainResult, Handle, Load, Page, PageId, Release,
-    StorageAnswer, StorageBody,
+    Append, Document, DocumentValue, DomainAnswer, DomainRequest, DomainResult, Handle, Load, Page,
+    PageId, Release, StorageAnswer, StorageBody,
 };
+use crate::snapshot::{JsonCodec, StateCodec};
 use crate::stream::StreamId;
 
 use super::desk::Appointment;
@@ -21,8 +22,11 @@ use super::desk::Appointment;
 /// What a host keeps for an engine.
 pub(super) struct Hosted {
     domain: Rc<dyn NativeAggregate>,
+    codec: JsonCodec<Appointment>,
     states: BTreeMap<Handle, Rc<dyn NativeState>>,
     pages: BTreeMap<PageId, Vec<RecordedEvent>>,
+    /// The texts of snapshots that came with pages.
+    snapshots: BTreeMap<PageId, Arc<str>>,
     commands: BTreeMap<TaskId, (StreamId, Command)>,
     decided: BTreeMap<TaskId, Vec<Arc<str>>>,
     /// Types and data of what was decided, for neighbours.
@@ -38,8 +42,10 @@ impl Hosted {
         };
         Self {
             domain,
+            codec: JsonCodec::new(),
             states: BTreeMap::new(),
             pages: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
             commands: BTreeMap::new(),
             decided: BTreeMap::new(),
             decided_types: BTreeMap::new(),
@@ -92,12 +98,13 @@ impl Hosted {
         }
         for page in &release.pages {
             assert!(self.pages.remove(page).is_some(), "a page is released once");
+            self.snapshots.remove(page);
         }
     }
 
     /// Whether everything the host kept has been released.
     pub(super) fn is_empty_but_for(&self, cached_states: usize) -> bool {
-        self.pages.is_empty() && self.states.len() <= cached_states
+        self.pages.is_empty() && self.snapshots.is_empty() && self.states.len() <= cached_states
     }
 
     /// Keeps the pages that stay in the host, and gives the engine numbers for them.
@@ -107,7 +114,11 @@ impl Hosted {
                 let Load { streams, queries, .. } = &**load;
                 for (asked, slice) in streams.iter().zip(&mut loaded.streams) {
                     if asked.held {
-                        self.hold(&mut slice.page);
+                        let page = self.hold(&mut slice.page);
+                        if let Some(snapshot) = &mut slice.snapshot {
+                            let text = snapshot.value.take().expect("as the store gave it");
+                            self.snapshots.insert(page, text);
+                        }
                     }
                 }
                 for (asked, page) in queries.iter().zip(&mut loaded.queries) {
@@ -121,7 +132,7 @@ impl Hosted {
         }
     }
 
-    fn hold(&mut self, page: &mut Page) {
+    fn hold(&mut self, page: &mut Page) -> PageId {
         self.last_page += 1;
         let id = PageId(self.last_page);
         let count = u32::try_from(page.len()).expect("pages are short");
@@ -129,6 +140,21 @@ impl Hosted {
             unreachable!("the simulated store gives whole events")
         };
         self.pages.insert(id, events);
+        id
+    }
+
+    /// The documents with the states that the host keeps as text.
+    pub(super) fn with_values(&self, documents: &[Document]) -> Arc<[Document]> {
+        let with_value = |document: &Document| {
+            let value = match &document.value {
+                DocumentValue::State(handle) => {
+                    DocumentValue::Text(self.state_json(*handle).into())
+                }
+                text => text.clone(),
+            };
+            Document { value, ..document.clone() }
+        };
+        documents.iter().map(with_value).collect()
     }
 
     /// The append with its payloads.
@@ -150,7 +176,17 @@ impl Hosted {
                 let mut texts = events
                     .iter()
                     .map(|event| EventText { event_type: &event.event_type, data: &event.data });
-                let result = match self.domain.fold(self.state(from), &mut texts) {
+                let start = match from {
+                    Handle::SNAPSHOT => match self.codec.read(&self.snapshots[&page]) {
+                        Ok(state) => state,
+                        Err(reason) => {
+                            let result = DomainResult::UnreadableSnapshot { reason };
+                            return DomainAnswer { task, into, result };
+                        }
+                    },
+                    from => self.state(from),
+                };
+                let result = match self.domain.fold(start, &mut texts) {
                     Ok(state) => {
                         self.states.insert(into, state);
                         DomainResult::Folded

@@ -11,8 +11,10 @@ use crate::event::{Metadata, TaskId};
 use crate::ids::{CommandId, IdSource};
 use crate::protocol::{
     Answer, Conflict, DomainAnswer, DomainRequest, Execute, Input, LogFilter, Notice, Output, Page,
-    ReadAt, ReadState, StorageAnswer, StorageBody, StorageRequest, Subscribe, Verdict,
+    ReadAt, ReadState, SnapshotProblem, SnapshotReport, StorageAnswer, StorageBody, StorageRequest,
+    Subscribe, TakeSnapshot, Verdict,
 };
+use crate::snapshot::SnapshotPolicy;
 use crate::storage::{MemoryStore, StorageAdapter};
 use crate::stream::{ExpectedRevision, Position, StreamId};
 use crate::time::Timestamp;
@@ -39,6 +41,8 @@ pub struct Faults {
     pub crashed: u64,
     /// The store is replaced by a copy of itself, with another epoch.
     pub restored: u64,
+    /// The snapshots in the store are damaged.
+    pub damaged: u64,
 }
 
 /// A run of the simulation. The same scenario gives the same run, byte for byte.
@@ -54,6 +58,8 @@ pub struct Scenario {
     pub notifies: bool,
     /// States an engine keeps at hand. With few, an old read may bring an old state back.
     pub cached_states: usize,
+    /// Events after which a snapshot is kept, and after whose replay; `None` keeps none.
+    pub snapshots: Option<u64>,
     /// Commands and reads.
     pub operations: usize,
     /// Commands that come one after the other, each as soon as an append is under way, while an older
@@ -74,6 +80,10 @@ impl Scenario {
             0 => 0,
             _ => random.below(80),
         };
+        // Drawn apart, so that seeds stay what they were before there were snapshots.
+        let mut apart = self::random(seed ^ 0x5a45);
+        let snapshots = (apart.below(3) > 0).then(|| 1 + apart.below(4));
+        let damaged = snapshots.map_or(0, |_| rate(&mut apart));
         let faults = match random.below(4) {
             0 => Faults::default(),
             _ => Faults {
@@ -84,6 +94,7 @@ impl Scenario {
                 refused: rate(&mut random),
                 crashed: rate(&mut random) / 4,
                 restored: rate(&mut random) / 8,
+                damaged,
             },
         };
         Self {
@@ -92,6 +103,7 @@ impl Scenario {
             hosted: random.below(2) == 0,
             notifies: random.below(2) == 0,
             cached_states: random.below(6) as usize,
+            snapshots,
             operations: 10 + random.below(50) as usize,
             overtakers: if seed % 16 == 15 { 40 } else { 0 },
             faults,
@@ -113,6 +125,10 @@ pub struct Report {
     pub refusals: u64,
     /// Conflicts the store has answered.
     pub conflicts: u64,
+    /// Snapshots that were found.
+    pub snapshots: u64,
+    /// Snapshots that were found and were none.
+    pub ignored: u64,
     /// Faults of all kinds.
     pub faults: u64,
     /// Digest of everything the engines have put out.
@@ -129,6 +145,8 @@ impl Report {
             outcomes: self.outcomes + other.outcomes,
             refusals: self.refusals + other.refusals,
             conflicts: self.conflicts + other.conflicts,
+            snapshots: self.snapshots + other.snapshots,
+            ignored: self.ignored + other.ignored,
             faults: self.faults + other.faults,
             digest: self.digest.rotate_left(5) ^ other.digest,
         }
@@ -251,10 +269,21 @@ impl<'a> World<'a> {
     }
 
     fn new_host(&mut self, index: usize, life: u32) -> Host {
-        let definition = if self.scenario.hosted {
-            AggregateDefinition::hosted("Appointment")
-        } else {
-            AggregateDefinition::native::<Appointment>()
+        // Half of them keep snapshots by their age, half after a replay.
+        let policy = self.scenario.snapshots.map(|events| {
+            let (every, after_replay_of) =
+                if index.is_multiple_of(2) { (Some(events), None) } else { (None, Some(events)) };
+            SnapshotPolicy { version: 1, every, after_replay_of }
+        });
+        let definition = match (self.scenario.hosted, policy) {
+            (true, None) => AggregateDefinition::hosted("Appointment"),
+            (true, Some(policy)) => {
+                AggregateDefinition::hosted_with_snapshots("Appointment", policy)
+            }
+            (false, None) => AggregateDefinition::native::<Appointment>(),
+            (false, Some(policy)) => {
+                AggregateDefinition::native_with_snapshots::<Appointment>(policy)
+            }
         };
         let mut seed = [index as u8 + 1; 32];
         seed[..8].copy_from_slice(&self.random.next_u64().to_le_bytes());
@@ -305,7 +334,7 @@ impl<'a> World<'a> {
                 return Err(format!("{} operations never end", self.unfinished));
             }
             self.happen(happening)?;
-            if self.unfinished == 0 && self.all_followed() {
+            if self.unfinished == 0 && self.all_followed() && self.all_kept() {
                 break;
             }
         }
@@ -316,6 +345,11 @@ impl<'a> World<'a> {
             return Err("a subscription has not heard of the last events".to_owned());
         }
         self.end()
+    }
+
+    /// Whether no snapshot is on its way: until then the engine holds its state.
+    fn all_kept(&self) -> bool {
+        !self.hosts.iter().any(|host| host.engine.has_snapshots_to_keep())
     }
 
     fn all_followed(&self) -> bool {
@@ -413,6 +447,10 @@ impl<'a> World<'a> {
                         ..Metadata::default()
                     },
                 })
+            }
+            None if self.scenario.snapshots.is_some() && index.is_multiple_of(3) => {
+                let stream = operation.stream.clone();
+                Input::TakeSnapshot(TakeSnapshot { task, stream })
             }
             None => Input::ReadState(ReadState {
                 task,
@@ -547,9 +585,11 @@ impl<'a> World<'a> {
     }
 
     fn send(&mut self, host: usize, mut request: StorageRequest) {
+        let hosted = &self.hosts[host].hosted;
         if let StorageBody::Append(append) = &request.body {
-            let append = self.hosts[host].hosted.with_payloads(append);
-            request.body = StorageBody::Append(Arc::new(append));
+            request.body = StorageBody::Append(Arc::new(hosted.with_payloads(append)));
+        } else if let StorageBody::SaveDocuments(documents) = &request.body {
+            request.body = StorageBody::SaveDocuments(hosted.with_values(documents));
         }
         if self.fault(self.scenario.faults.lost_before) {
             return;
@@ -565,6 +605,11 @@ impl<'a> World<'a> {
         if self.fault(self.scenario.faults.restored) {
             self.store.set_epoch(&format!("restored-{}", self.report.steps));
         }
+        let damaged = self.scenario.faults.damaged;
+        if damaged > 0 && self.fault(damaged) {
+            let how = self.random.next_u64();
+            self.store.damage_snapshots(how);
+        }
         let head = self.store.log().len();
         let refused = self.fault(self.scenario.faults.refused);
         let result = if refused { self.refuse(request) } else { self.store.call(request) };
@@ -575,6 +620,10 @@ impl<'a> World<'a> {
                 _ => false,
             };
             self.report.conflicts += verdicts.iter().filter(lost).count() as u64;
+        }
+        if let Ok(StorageAnswer::Loaded(loaded)) = &result {
+            let found = loaded.streams.iter().filter(|slice| slice.snapshot.is_some()).count();
+            self.report.snapshots += found as u64;
         }
         if self.store.log().len() > head {
             for other in 0..self.hosts.len() {
@@ -642,6 +691,14 @@ impl<'a> World<'a> {
         let head = Position(self.store.log().len() as u64);
         match notice {
             Notice::Opened(_) | Notice::OpenFailed(_) => Ok(()),
+            Notice::Snapshot(SnapshotReport { problem, .. }) => match problem {
+                SnapshotProblem::Ignored(_) => {
+                    self.report.ignored += 1;
+                    Ok(())
+                }
+                SnapshotProblem::Storage(_) => Ok(()),
+                SnapshotProblem::NotJson(reason) => Err(reason.to_string()),
+            },
             Notice::CommandDone { task, result } => {
                 let host = &mut self.hosts[index];
                 let operation = host.open.remove(&task).ok_or("an answer nobody waits for")?;
@@ -688,6 +745,14 @@ impl<'a> World<'a> {
                 let wants_events = operation.is_multiple_of(2);
                 let heard = Heard { commit: None, revision: read.revision, state, events };
                 self.checker.hear_read(asked, head, &heard, wants_events, self.store.log())
+            }
+            Notice::SnapshotTaken { task, result } => {
+                let host = &mut self.hosts[index];
+                let operation = host.open.remove(&task).ok_or("an answer nobody waits for")?;
+                self.unfinished -= 1;
+                let Ok(revision) = result else { return Ok(()) };
+                let asked = &self.operations[operation];
+                self.checker.hear_snapshot(asked, head, revision, self.store.log())
             }
             Notice::Events { task, page, next } => {
                 let Page::Events(events) = page else {

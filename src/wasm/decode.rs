@@ -10,9 +10,10 @@ use crate::judge::{CommitFacts, Facts};
 use crate::protocol::{
     Answer, Conflict, DomainAnswer, DomainResult, Durability, Epoch, EventRow, Execute, Handle,
     Info, Input, Loaded, LogFilter, LogPage, Page, PageId, ReadAt, ReadState, RequestId,
-    StorageAnswer, StreamSlice, Subscribe, Verdict,
+    StorageAnswer, StoredSnapshot, StreamSlice, Subscribe, TakeSnapshot, Verdict,
 };
 use crate::query::{Query, QueryItem};
+use crate::snapshot::SnapshotPolicy;
 use crate::stream::{ExpectedRevision, Position, Revision, StreamId};
 use crate::time::Timestamp;
 
@@ -32,6 +33,10 @@ pub(super) fn input(reader: &mut Reader<'_>, names: &[Arc<str>]) -> Result<Input
         7 => Input::Domain(domain_answer(reader)?),
         8 => Input::Advanced(reader.option(position)?),
         9 => Input::Tick,
+        10 => Input::TakeSnapshot(TakeSnapshot {
+            task: task(reader)?,
+            stream: stream_of(reader, names)?,
+        }),
         tag => return Err(Malformed::Tag(tag)),
     })
 }
@@ -42,7 +47,13 @@ pub(super) fn config(reader: &mut Reader<'_>) -> Result<Config> {
         bytes.copy_from_slice(&reader.word()?.to_le_bytes());
     }
     let limits = [reader.word()?, reader.word()?, reader.word()?, reader.word()?];
-    let aggregates = reader.list(|reader| reader.str().map(AggregateDefinition::hosted))?;
+    let aggregates = reader.list(|reader| {
+        let name = reader.str()?;
+        Ok(match reader.option(snapshot_policy)? {
+            Some(policy) => AggregateDefinition::hosted_with_snapshots(name, policy),
+            None => AggregateDefinition::hosted(name),
+        })
+    })?;
     let mut config = Config::new(seed, aggregates);
     let [request_timeout, cached_states, page_limit, poll_interval] =
         limits.map(|limit| (limit > 0).then_some(limit));
@@ -51,6 +62,14 @@ pub(super) fn config(reader: &mut Reader<'_>) -> Result<Config> {
     config.page_limit = page_limit.unwrap_or(config.page_limit);
     config.poll_interval = poll_interval.map_or(config.poll_interval, u64::from);
     Ok(config)
+}
+
+fn snapshot_policy(reader: &mut Reader<'_>) -> Result<SnapshotPolicy> {
+    Ok(SnapshotPolicy {
+        version: reader.word()?,
+        every: reader.option(Reader::number)?,
+        after_replay_of: reader.option(Reader::number)?,
+    })
 }
 
 pub(super) fn facts(reader: &mut Reader<'_>) -> Result<Facts> {
@@ -157,6 +176,9 @@ fn answer(reader: &mut Reader<'_>) -> Result<Answer> {
             next: position(reader)?,
             head: position(reader)?,
         })),
+        5 => {
+            Ok(StorageAnswer::Saved(reader.list(|reader| Ok((reader.word()?, reader.string()?)))?))
+        }
         tag => return Err(Malformed::Tag(tag)),
     };
     Ok(Answer { request, attempt, result })
@@ -219,6 +241,7 @@ fn loaded(reader: &mut Reader<'_>) -> Result<Loaded> {
         streams: reader.list(|reader| {
             let owner = reader.option(stream)?;
             Ok(StreamSlice {
+                snapshot: reader.option(snapshot)?,
                 page: page(reader, owner.as_ref())?,
                 revision: revision(reader)?,
                 more: reader.flag()?,
@@ -227,6 +250,10 @@ fn loaded(reader: &mut Reader<'_>) -> Result<Loaded> {
         queries: reader.list(|reader| page(reader, None))?,
         head: position(reader)?,
     })
+}
+
+fn snapshot(reader: &mut Reader<'_>) -> Result<StoredSnapshot> {
+    Ok(StoredSnapshot { revision: revision(reader)?, value: reader.option(Reader::string)? })
 }
 
 /// A page, held or as rows. The rows of a slice have one stream, which comes before them.
@@ -274,6 +301,7 @@ fn domain_answer(reader: &mut Reader<'_>) -> Result<DomainAnswer> {
         }
         4 => DomainResult::Refused,
         5 => DomainResult::Failed,
+        6 => DomainResult::UnreadableSnapshot { reason: reader.string()? },
         tag => return Err(Malformed::Tag(tag)),
     };
     Ok(DomainAnswer { task, into, result })

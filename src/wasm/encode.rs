@@ -6,8 +6,9 @@ use crate::domain::State;
 use crate::error::{CommandError, ReadError, StorageError, UnreadableEvent};
 use crate::event::{CommitSummary, FirstOutcome, Payload};
 use crate::protocol::{
-    Append, Commit, Conflict, DomainRequest, Durability, Load, Notice, Outcome, Output, Page,
-    ReadLog, StorageBody, StorageRequest, Until, Verdict,
+    Append, Commit, Conflict, Document, DocumentValue, DomainRequest, Durability, Load, Notice,
+    Outcome, Output, Page, ReadLog, SnapshotProblem, SnapshotReport, StorageBody, StorageRequest,
+    Until, Verdict,
 };
 use crate::query::Query;
 use crate::stream::{Revision, StreamId};
@@ -102,6 +103,7 @@ fn storage_request(writer: &mut Writer, request: &StorageRequest) {
         StorageBody::Append(append) => self::append(writer, append),
         StorageBody::Load(load) => self::load(writer, load),
         StorageBody::ReadLog(read) => read_log(writer, read),
+        StorageBody::SaveDocuments(documents) => save_documents(writer, documents),
     }
 }
 
@@ -142,6 +144,7 @@ fn load(writer: &mut Writer, load: &Load) {
     writer.list(&load.streams, |writer, load| {
         stream(writer, &load.stream);
         writer.number(load.after.0);
+        writer.option(load.snapshot.as_ref(), |writer, key| writer.str(key));
         match load.until {
             Until::End => writer.word(0),
             Until::Revision(revision) => {
@@ -171,6 +174,25 @@ fn read_log(writer: &mut Writer, read: &ReadLog) {
         writer.list(list, |writer, name| writer.str(name));
     }
     writer.word(read.limit);
+}
+
+fn save_documents(writer: &mut Writer, documents: &[Document]) {
+    writer.word(4);
+    writer.list(documents, |writer, document| {
+        writer.str(&document.collection);
+        writer.str(&document.key);
+        writer.number(document.revision.0);
+        match &document.value {
+            DocumentValue::State(handle) => {
+                writer.flag(false);
+                writer.number(handle.0);
+            }
+            DocumentValue::Text(text) => {
+                writer.flag(true);
+                writer.str(text);
+            }
+        }
+    });
 }
 
 fn domain_request(writer: &mut Writer, request: &DomainRequest) {
@@ -234,6 +256,36 @@ fn notice(writer: &mut Writer, notice: &Notice) {
             writer.word(task.0);
             page(writer, found);
             writer.number(next.0);
+        }
+        Notice::SnapshotTaken { task, result } => {
+            writer.word(12);
+            writer.word(task.0);
+            match result {
+                Ok(revision) => {
+                    writer.word(0);
+                    writer.number(revision.0);
+                }
+                Err(error) => read_error(writer, error),
+            }
+        }
+        Notice::Snapshot(SnapshotReport { stream: of, revision, problem }) => {
+            writer.word(13);
+            stream(writer, of);
+            writer.number(revision.0);
+            match problem {
+                SnapshotProblem::Ignored(reason) => {
+                    writer.word(0);
+                    writer.str(reason);
+                }
+                SnapshotProblem::NotJson(reason) => {
+                    writer.word(1);
+                    writer.str(reason);
+                }
+                SnapshotProblem::Storage(error) => {
+                    writer.word(2);
+                    writer.str(&error.to_string());
+                }
+            }
         }
         Notice::SubscriptionEnded { task, result } => {
             writer.word(10);

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use annals::protocol::{
-    Answer, DomainAnswer, DomainRequest, DomainResult, Execute, Input, Notice, Outcome, Output,
-    Page, PageId, ReadAt, ReadState, StateRead, StorageAnswer, StorageBody, StorageRequest,
-    Subscribe,
+    Answer, Document, DocumentValue, DomainAnswer, DomainRequest, DomainResult, Execute, Input,
+    Notice, Outcome, Output, Page, PageId, ReadAt, ReadState, StateRead, StorageAnswer,
+    StorageBody, StorageRequest, Subscribe,
 };
 use annals::storage::{MemoryStore, StorageAdapter};
 use annals::{
@@ -123,6 +123,7 @@ pub struct Host {
     /// Requests that went out, by kind.
     pub loads: usize,
     pub appends: usize,
+    pub saves: usize,
     pub wake_at: Option<Timestamp>,
     pub done: BTreeMap<TaskId, Result<Outcome, CommandError>>,
     pub read: BTreeMap<TaskId, Result<StateRead, ReadError>>,
@@ -143,6 +144,7 @@ impl Host {
             last_task: 0,
             loads: 0,
             appends: 0,
+            saves: 0,
             wake_at: None,
             done: BTreeMap::new(),
             read: BTreeMap::new(),
@@ -225,6 +227,7 @@ impl Host {
                     match request.body {
                         StorageBody::Load(_) => self.loads += 1,
                         StorageBody::Append(_) => self.appends += 1,
+                        StorageBody::SaveDocuments(_) => self.saves += 1,
                         StorageBody::Info | StorageBody::ReadLog(_) => {}
                     }
                     requests.push(request);
@@ -289,10 +292,22 @@ impl Host {
                             Arc::make_mut(append).commits.iter_mut().flat_map(|c| &mut c.events);
                         events.for_each(|event| event.event.data = Payload::Text("{}".into()));
                     }
+                    if let StorageBody::SaveDocuments(documents) = &mut request.body {
+                        let written = |document: &Document| Document {
+                            value: DocumentValue::Text("{}".into()),
+                            ..document.clone()
+                        };
+                        *documents = documents.iter().map(written).collect();
+                    }
                     let mut result = store.call(&request);
                     if let Ok(StorageAnswer::Loaded(loaded)) = &mut result {
-                        let held = Page::Held { page: PageId(1), count: 0 };
-                        loaded.streams.iter_mut().for_each(|slice| slice.page = held.clone());
+                        let held = |count| Page::Held { page: PageId(1), count };
+                        for slice in &mut loaded.streams {
+                            slice.page = held(slice.page.len() as u32);
+                            // The host has its text.
+                            slice.snapshot.iter_mut().for_each(|found| found.value = None);
+                        }
+                        let held = held(0);
                         loaded.queries.iter_mut().for_each(|page| *page = held.clone());
                     }
                     self.answer(&request, result);
@@ -311,7 +326,8 @@ impl Host {
                     assert!(self.done.insert(task, result).is_none(), "a command ends once");
                 }
                 Output::Idle { .. } => return,
-                Output::Notice(_) | Output::Release(_) => {}
+                Output::Notice(notice) => self.notices.push(notice),
+                Output::Release(_) => {}
             }
         }
     }

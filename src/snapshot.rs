@@ -1,0 +1,130 @@
+//! Snapshots: states that are kept to shorten replay.
+//!
+//! A snapshot is a cache. One that is missing, of another release or unreadable costs a replay from
+//! the first event, and nothing else: it is never a default. Each is a document whose key names the
+//! stream and the *fingerprint* of the state's form, so that two releases of an application on one
+//! store don't overwrite each other's.
+
+use std::fmt::Debug;
+use std::marker::PhantomData;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+
+use crate::aggregate::Aggregate;
+use crate::domain::NativeState;
+use crate::stream::{Revision, StreamId};
+
+/// The collection of documents that snapshots are kept in.
+pub const SNAPSHOTS: &str = "snapshots";
+
+/// When the engine keeps snapshots of an aggregate's states. Without either rule it keeps those
+/// that are wished for.
+///
+/// # A snapshot after every hundred events
+///
+/// ```
+/// use annals::SnapshotPolicy;
+/// let policy = SnapshotPolicy { every: Some(100), ..SnapshotPolicy::version(1) };
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotPolicy {
+    /// Version of the state's form, from 1. Raise it whenever `evolve` or the state's type changes:
+    /// snapshots of other versions are not used.
+    pub version: u32,
+    /// One whenever the newest is so many events old or older, at least 1.
+    pub every: Option<u64>,
+    /// One after more than so many events had to be folded to get at a state.
+    pub after_replay_of: Option<u64>,
+}
+
+impl SnapshotPolicy {
+    /// Snapshots of this version of the state's form, kept when they are wished for.
+    #[must_use]
+    pub const fn version(version: u32) -> Self {
+        Self { version, every: None, after_replay_of: None }
+    }
+
+    /// Whether a snapshot is due at a revision: the newest is `newest`, and `replayed` events were
+    /// folded to get there.
+    pub(crate) fn is_due(&self, at: Revision, newest: Revision, replayed: u64) -> bool {
+        at > newest
+            && (self.every.is_some_and(|every| at.0 - newest.0 >= every)
+                || self.after_replay_of.is_some_and(|most| replayed > most))
+    }
+
+    /// The key of the stream's snapshot: a JSON array, so that no two streams share one.
+    pub(crate) fn key_of(&self, stream: &StreamId) -> Arc<str> {
+        let StreamId { aggregate_type, aggregate_id } = stream;
+        let key = (&**aggregate_type, &**aggregate_id, format!("json/{}", self.version));
+        serde_json::to_string(&key).expect("strings can be written as JSON").into()
+    }
+}
+
+/// How states of a native aggregate are written and read.
+pub(crate) trait StateCodec {
+    /// The state as JSON text, or why that would not be the state again.
+    fn write(&self, state: &dyn NativeState) -> Result<Arc<str>, Arc<str>>;
+
+    /// The state that the text is.
+    fn read(&self, text: &str) -> Result<Rc<dyn NativeState>, Arc<str>>;
+}
+
+pub(crate) struct JsonCodec<A>(PhantomData<fn() -> A>);
+
+impl<A> JsonCodec<A> {
+    pub(crate) const fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<A> StateCodec for JsonCodec<A>
+where
+    A: Aggregate,
+    A::State: DeserializeOwned + PartialEq + Debug,
+{
+    fn write(&self, state: &dyn NativeState) -> Result<Arc<str>, Arc<str>> {
+        let text = state.to_json().map_err(|error| Arc::from(error.to_string()))?;
+        let state: &A::State =
+            state.as_any().downcast_ref().expect("a stream's states are of its aggregate's type");
+        match serde_json::from_str::<A::State>(&text) {
+            Ok(again) if again == *state => Ok(text.into()),
+            Ok(again) => Err(format!("{state:?} comes back from JSON as {again:?}").into()),
+            Err(error) => Err(format!("{text} can't be read: {error}").into()),
+        }
+    }
+
+    fn read(&self, text: &str) -> Result<Rc<dyn NativeState>, Arc<str>> {
+        match serde_json::from_str::<A::State>(text) {
+            Ok(state) => Ok(Rc::new(state)),
+            Err(error) => Err(error.to_string().into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_due_by_age_or_after_a_long_replay_and_never_twice() {
+        let every = SnapshotPolicy { every: Some(10), ..SnapshotPolicy::version(1) };
+        assert!(!every.is_due(Revision(9), Revision(0), 9));
+        assert!(every.is_due(Revision(10), Revision(0), 0));
+        assert!(!every.is_due(Revision(10), Revision(10), 10));
+        let replay = SnapshotPolicy { after_replay_of: Some(10), ..SnapshotPolicy::version(1) };
+        assert!(!replay.is_due(Revision(100), Revision(90), 10));
+        assert!(replay.is_due(Revision(101), Revision(90), 11));
+        assert!(!SnapshotPolicy::version(1).is_due(Revision(100), Revision(0), 100));
+    }
+
+    #[test]
+    fn keys_tell_streams_and_versions_apart() {
+        let policy = SnapshotPolicy::version(1);
+        let key = |a: &str, b: &str| policy.key_of(&StreamId::new(a, b));
+        assert_eq!(&*key("Appointment", "a-1"), r#"["Appointment","a-1","json/1"]"#);
+        assert_ne!(key("a\",\"b", "c"), key("a", "b\",\"c"));
+        assert_ne!(key("A", "1"), SnapshotPolicy::version(2).key_of(&StreamId::new("A", "1")));
+    }
+}

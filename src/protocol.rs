@@ -561,7 +561,7 @@ impl Handle {
     /// The initial state.
     pub const INITIAL: Self = Self(0);
     /// The snapshot that came with the page that is folded onto it.
-    pub const SNAPSHOT: Self = Self(u64::MAX);
+    pub const SNAPSHOT: Self = Self((1 << 53) - 1);
 }
 
 /// Index of an aggregate among those the engine was made with.

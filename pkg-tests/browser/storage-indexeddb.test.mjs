@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 import { ruleNames } from "../support/adapter-rules.mjs";
 import { startBrowser } from "../support/page.mjs";
@@ -201,9 +202,11 @@ test("IndexedDB: conditions hold however much was appended since", async () => {
 });
 
 for (const [what, version, stores] of [
-  ["of a newer format", 2, ["meta", "appends"]],
+  ["of a newer format", 3, ["meta", "appends", "documents"]],
   ["of somebody else", 1, ["todos"]],
   ["of somebody else with stores of the same names", 1, ["meta", "appends"]],
+  ["of somebody else with documents too", 1, ["meta", "appends", "documents"]],
+  ["of somebody else with the version of ours", 2, ["meta", "appends"]],
 ]) {
   test(`IndexedDB: a database ${what} is refused and left as it was`, async () => {
     const found = await page.evaluate(
@@ -229,6 +232,32 @@ for (const [what, version, stores] of [
     });
   });
 }
+
+test("IndexedDB: a store of format 1 is read while another tab has it open, and is of the newest format then", async () => {
+  const store = JSON.parse(readFileSync(new URL("../formats/indexeddb-1.json", import.meta.url), "utf8"));
+  const version = await page.evaluate(async ({ version, meta, appends }) => {
+    const name = newName();
+    const { checkFormatOne } = await import("/support/format-one.mjs");
+    const request = indexedDB.open(name, version);
+    request.onupgradeneeded = () => {
+      request.result.createObjectStore("meta").put(meta, "store");
+      const store = request.result.createObjectStore("appends", { keyPath: "head" });
+      for (const index of ["commandIds", "streams", "tags", "types"]) {
+        const unique = index === "commandIds" || index === "streams";
+        store.createIndex(index, index, { multiEntry: true, unique });
+      }
+      for (const record of appends) store.put(record);
+    };
+    const other = await asked(request);
+    // As the adapter of that release does.
+    other.onversionchange = () => other.close();
+    const tabs = [indexedDbStorage({ name }), indexedDbStorage({ name })];
+    for (const tab of tabs) await checkFormatOne(await Subject.open(tab));
+    const databases = await indexedDB.databases();
+    return databases.find((database) => database.name === name).version;
+  }, store);
+  assert.equal(version, 2);
+});
 
 test("IndexedDB: it works without BroadcastChannel", async () => {
   const tab = await preparedPage();
@@ -261,6 +290,7 @@ async function preparedPage(options) {
       });
     const deleteDatabase = (name) => asked(indexedDB.deleteDatabase(name));
     Object.assign(globalThis, rules, {
+      asked,
       indexedDbStorage,
       newName,
       deleteDatabase,

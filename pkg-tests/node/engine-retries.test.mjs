@@ -136,6 +136,7 @@ onEachStore("an answer that comes after the attempt was given up changes nothing
     open: () => storage.open(),
     load: (request) => storage.load(request),
     readLog: (request) => storage.readLog(request),
+    saveDocuments: (request) => storage.saveDocuments(request),
     close: () => storage.close(),
     append: async (request, judge) => {
       const verdicts = await storage.append(request, judge);

@@ -5,12 +5,22 @@ import { fileURLToPath } from "node:url";
 import { sqliteStorage } from "annals/sqlite";
 import { Subject, commit, enrol, event, until } from "../support/adapter-rules.mjs";
 import { fails } from "../support/expect.mjs";
+import { checkFormatOne } from "../support/format-one.mjs";
 import { kill, messageFrom, start } from "../support/processes.mjs";
 import { drivers, temporaryFolder } from "../support/sqlite-drivers.mjs";
 
 test("there is a driver to test with", () => assert.notEqual(drivers.size, 0));
 
 const script = fileURLToPath(new URL("../support/sqlite-worker.mjs", import.meta.url));
+
+const formatOne = readFileSync(new URL("../formats/sqlite-1.sql", import.meta.url), "utf8");
+
+const APPLICATION_ID = 0x416e6c73;
+
+const marks = (database) => [
+  database.prepare("PRAGMA application_id").get().application_id,
+  database.prepare("PRAGMA user_version").get().user_version,
+];
 
 const fast = { durability: "normal", pollInterval: 5 };
 
@@ -75,13 +85,9 @@ for (const [driver, open] of drivers) {
   });
 
   rule("a file of its own is marked, one that others use keeps its marks", async ({ connect }) => {
-    const marks = (database) => [
-      database.prepare("PRAGMA application_id").get().application_id,
-      database.prepare("PRAGMA user_version").get().user_version,
-    ];
     const own = connect();
     await sqliteStorage({ database: own }).open();
-    assert.deepEqual(marks(own), [0x416e6c73, 1]);
+    assert.deepEqual(marks(own), [APPLICATION_ID, 2]);
 
     const shared = open(":memory:");
     shared.exec("CREATE TABLE customers (name TEXT); PRAGMA user_version = 7");
@@ -96,7 +102,7 @@ for (const [driver, open] of drivers) {
     ["somebody else's view of the same name", "CREATE VIEW commands AS SELECT 1"],
     ["somebody else's meta table", "CREATE TABLE annals_meta (name TEXT)"],
     ["another application's mark", "PRAGMA application_id = 42"],
-    ["a newer format", "UPDATE annals_meta SET value = '2' WHERE key = 'format'"],
+    ["a newer format", "UPDATE annals_meta SET value = '3' WHERE key = 'format'"],
     ["no format", "DELETE FROM annals_meta WHERE key = 'format'"],
   ]) {
     rule(`a database with ${what} is refused and left as it was`, async ({ connect, file }) => {
@@ -118,6 +124,28 @@ for (const [driver, open] of drivers) {
       assert.deepEqual(readFileSync(file), before);
     });
   }
+
+  rule("a store of format 1 is read, and is of the newest format then", async ({ connect }) => {
+    const old = connect();
+    old.exec(formatOne);
+    old.close();
+    for (let time = 0; time < 2; time += 1) {
+      const database = connect();
+      await checkFormatOne(await Subject.open(sqliteStorage({ database })));
+      assert.deepEqual(marks(database), [APPLICATION_ID, 2]);
+    }
+  });
+
+  rule("a store of format 1 beside somebody else's documents is refused and left as it was", async ({ connect, file }) => {
+    const old = connect();
+    old.exec(`${formatOne} CREATE TABLE Documents (name TEXT);`);
+    old.close();
+    const before = readFileSync(file);
+    const database = connect();
+    await fails(() => sqliteStorage({ database }).open(), { code: "unknown-format" });
+    database.close();
+    assert.deepEqual(readFileSync(file), before);
+  });
 
   rule("a file that is no database is refused", async ({ connect, file }) => {
     writeFileSync(file, "Dear diary, ".repeat(1000));
@@ -314,7 +342,7 @@ function storeOnDisk(open) {
     // As a restore does it: other content under the same connection.
     async recreate() {
       const database = open(folder.file);
-      for (const name of ["events", "event_tags", "commands", "annals_meta"])
+      for (const name of ["events", "event_tags", "commands", "annals_meta", "documents"])
         database.exec(`DROP TABLE ${name}`);
       await sqliteStorage({ database }).open();
       database.close();

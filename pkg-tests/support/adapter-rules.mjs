@@ -84,6 +84,10 @@ export class Subject {
     return (await this.load({ streams: [load] })).streams[0];
   }
 
+  async save(...documents) {
+    return this.storage.saveDocuments({ epoch: this.epoch, documents });
+  }
+
   async page(options) {
     return this.storage.readLog({ epoch: this.epoch, ...wholeLog, ...options });
   }
@@ -103,7 +107,14 @@ export class Subject {
   }
 }
 
-const wholeStream = { after: 0, untilRevision: null, untilTime: null, limit: 1000, whole: true };
+const wholeStream = {
+  after: 0,
+  snapshot: null,
+  untilRevision: null,
+  untilTime: null,
+  limit: 1000,
+  whole: true,
+};
 const wholeLog = { after: 0, types: [], aggregateTypes: [], tags: [], limit: 1000 };
 
 /** The text of the events' types and payloads, whichever way an adapter gives them. */
@@ -119,6 +130,18 @@ function textOf(events) {
   );
   return `[${messages.join(",\n")}]`;
 }
+
+const revisionsOf = ({ events }, after) =>
+  Array.isArray(events)
+    ? events.map(({ revision }) => revision)
+    : JSON.parse(events.json).map((_, index) => after + index + 1);
+
+const snapshot = (key, revision, value = `{"at":${revision}}`) => ({
+  collection: "snapshots",
+  key,
+  revision,
+  value,
+});
 
 let numbers = 0;
 const id = (kind) => `${kind}-${++numbers}`;
@@ -710,6 +733,83 @@ const rules = [
     },
   },
   {
+    name: "a snapshot comes with the events after it",
+    async run(subject) {
+      const events = Array.from({ length: 7 }, () => event());
+      await subject.accept(commit("a-1", 0, events), commit("a-2", 0, events.slice(0, 2)));
+      await subject.save(snapshot("of a-1", 4), snapshot("of a-2", 2));
+      for (const whole of [true, false]) {
+        const slice = async (id, options) => {
+          const found = await subject.slice("Appointment", id, { whole, ...options });
+          const after = found.snapshot?.revision ?? options.after ?? 0;
+          return [found.snapshot, revisionsOf(found, after), found.revision, found.more];
+        };
+        const four = { revision: 4, value: '{"at":4}' };
+        const two = { revision: 2, value: '{"at":2}' };
+        same(await slice("a-1", { snapshot: "of a-1" }), [four, [5, 6, 7], 7, false]);
+        same(await slice("a-1", { snapshot: "of a-1", limit: 2 }), [four, [5, 6], 7, true]);
+        same(await slice("a-2", { snapshot: "of a-2" }), [two, [], 2, false]);
+        same(await slice("a-1", { snapshot: null, after: 5 }), [null, [6, 7], 7, false]);
+        same(await slice("a-1", { snapshot: "none", after: 5 }), [null, [6, 7], 7, false]);
+        same(await slice("none", { snapshot: "none" }), [null, [], 0, false]);
+        const loads = ["of a-1", null, "none"].map((snapshot) => {
+          return { ...wholeStream, aggregateType: "Appointment", aggregateId: "a-1", snapshot, whole };
+        });
+        const { streams } = await subject.load({ streams: loads });
+        const found = streams.map((slice) => [
+          slice.snapshot,
+          revisionsOf(slice, slice.snapshot?.revision ?? 0).length,
+        ]);
+        same(found, [
+          [four, 3],
+          [null, 7],
+          [null, 7],
+        ]);
+      }
+    },
+  },
+  {
+    name: "a snapshot of a revision that the stream does not have comes without events",
+    async run(subject) {
+      await subject.accept(commit("a-1", 0, [event(), event()]));
+      for (const revision of [2, 3, 1_000_000, Number.MAX_SAFE_INTEGER]) {
+        await subject.save(snapshot("a-1", revision));
+        for (const whole of [true, false]) {
+          const found = await subject.slice("Appointment", "a-1", { snapshot: "a-1", whole });
+          same(found.snapshot.revision, revision);
+          same([revisionsOf(found, revision), found.revision, found.more], [[], 2, false]);
+        }
+      }
+    },
+  },
+  {
+    name: "documents are replaced under their names, and come back byte for byte",
+    async run(subject) {
+      const found = async (key) => {
+        return (await subject.slice("Appointment", "none", { snapshot: key })).snapshot;
+      };
+      const texts = [
+        '{"b":1,"a":2}',
+        '{"n":1.0,"z":-0}',
+        '"\\u0000\\ud83d\\ude00\\/"',
+        '"😀 ‮שלום é e\u0301 \u2028"',
+        " [ ] ",
+        JSON.stringify("x".repeat(300_000)),
+      ];
+      const keys = ["k", "K", "'; --", '["a","b"]', "__proto__", "", "😀", "k ", "x".repeat(2000)];
+      const documents = keys.map((key, index) => snapshot(key, index + 1, texts[index % texts.length]));
+      await subject.save(...documents);
+      // Another collection has other documents.
+      await subject.save({ collection: "others", key: "k", revision: 99, value: "[]" });
+      for (const { key, revision, value } of documents) same(await found(key), { revision, value });
+      // A later one may be of an earlier revision.
+      await subject.save(snapshot("k", 5, '"first"'), snapshot("k", 3, '"second"'));
+      same(await found("k"), { revision: 3, value: '"second"' });
+      same(await found("K"), { revision: 2, value: texts[1] });
+      await subject.save();
+    },
+  },
+  {
     name: "a load answers everything of one moment, in the order asked",
     async run(subject) {
       const sent = [
@@ -853,6 +953,8 @@ const rules = [
       );
       await fails(() => storage.load({ epoch, commands: [], streams: [], queries: [] }), refusal);
       await fails(() => storage.readLog({ epoch, ...wholeLog }), refusal);
+      await fails(() => storage.saveDocuments({ epoch, documents: [snapshot("a-1", 1)] }), refusal);
+      same((await subject.slice("Appointment", "a-1", { snapshot: "a-1" })).snapshot, null);
       same((await subject.log()).length, 1);
       await subject.accept(commit("a-1", 1, [event()]));
     },
@@ -920,6 +1022,11 @@ const rules = [
       stop();
       await other.accept(commit("a-1", 2, [event()]));
       same((await subject.log()).length, 3);
+      await subject.save(snapshot("a-1", 2));
+      same(await other.slice("Appointment", "a-1", { snapshot: "a-1" }).then(({ snapshot }) => snapshot), {
+        revision: 2,
+        value: '{"at":2}',
+      });
       await other.storage.close();
       same((await subject.log()).length, 3);
     },

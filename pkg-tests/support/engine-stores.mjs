@@ -47,6 +47,7 @@ function later(storage) {
     append: delayed("append"),
     load: delayed("load"),
     readLog: delayed("readLog"),
+    saveDocuments: delayed("saveDocuments"),
     subscribe: (onAdvanced) => storage.subscribe(onAdvanced),
     close: delayed("close"),
   };

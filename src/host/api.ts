@@ -7,6 +7,7 @@ export {
   type Message,
   type OtherEvent,
   type Refusal,
+  type SnapshotPolicy,
   aggregate,
   nativeAggregate,
   refuse,
@@ -24,6 +25,7 @@ export type {
   Outcome,
   Position,
   RecordedEvent,
+  SnapshotReport,
   StateAt,
   StateOptions,
 } from "./engine.js";

@@ -23,6 +23,19 @@ export function refuse(code: string, details: unknown = {}): Refusal {
   return { code, details };
 }
 
+/** When the engine keeps snapshots of an aggregate's states. With neither rule: when they are asked for. */
+export interface SnapshotPolicy {
+  /**
+   * Version of the state's form, from 1. Raise it whenever `evolve` or the state's type changes:
+   * snapshots of other versions are not used.
+   */
+  readonly version: number;
+  /** One whenever the newest is so many events old or older. */
+  readonly every?: number;
+  /** One after more than so many events had to be folded to get at a state. */
+  readonly afterReplayOf?: number;
+}
+
 /** The functions of an aggregate. All are pure: same arguments, same result, no side effects. */
 export interface AggregateFunctions<
   State,
@@ -47,6 +60,8 @@ export interface AggregateFunctions<
   readonly reads?: (command: Command, state: State) => readonly string[] | Query;
   /** Tags of an event, for the `reads` of others. `before` is the state before the event. */
   readonly tags?: (event: Event, before: State) => readonly string[];
+  /** Whether snapshots shorten the replay of long streams. A state must then equal its JSON. */
+  readonly snapshots?: SnapshotPolicy;
 }
 
 /** What a decision may look at besides state and command. */
@@ -120,6 +135,10 @@ export function aggregate<
     if (typeof functions?.[name] !== "function") {
       throw invalidArgument(`aggregate ${type}: expected a function ${name}`);
     }
+  }
+  const { version, every = 1, afterReplayOf = 0 } = functions.snapshots ?? { version: 1 };
+  if (![version, every, afterReplayOf + 1].every((number) => Number.isSafeInteger(number) && number > 0)) {
+    throw invalidArgument(`aggregate ${type}: expected whole numbers of events in snapshots, and a version`);
   }
   return Object.freeze({ type, functions: functions as unknown as ErasedFunctions });
 }

@@ -5,13 +5,15 @@
 import type { AnyAggregate, ErasedFunctions, Message, Refusal } from "./domain.js";
 import { toQuery } from "./domain.js";
 import { AnnalsError, closed, type ErrorCode, RefusedError } from "./errors.js";
+import type { SnapshotReport } from "./engine.js";
 import type { AbortSignal } from "./platform.js";
 import { Core, type EngineModule } from "./module.js";
-import { deepFreeze, reasonOf, toPayload, toState } from "./payload.js";
+import { deepFreeze, differsFromJson, reasonOf, toPayload, toState } from "./payload.js";
 import {
   type Answer,
   type Commit,
   type CommitEvent,
+  type Document,
   type Facts,
   type Messages,
   type Query,
@@ -25,6 +27,7 @@ import {
   ASKS_INFO,
   ASKS_LOAD,
   ASKS_READ_LOG,
+  ASKS_SAVE_DOCUMENTS,
   checkNames,
   type CommitSummary,
   DECISION_DECIDED,
@@ -33,6 +36,7 @@ import {
   DECISION_READS,
   DECISION_REFUSED,
   DECISION_UNREADABLE,
+  DECISION_UNREADABLE_SNAPSHOT,
   DURABILITIES,
   INPUT_ADVANCED,
   INPUT_ANSWER,
@@ -42,6 +46,7 @@ import {
   INPUT_NEXT,
   INPUT_READ_STATE,
   INPUT_SUBSCRIBE,
+  INPUT_TAKE_SNAPSHOT,
   INPUT_TICK,
   OUTPUT_COMMAND_DONE,
   OUTPUT_DECIDE,
@@ -50,6 +55,8 @@ import {
   OUTPUT_IDLE,
   OUTPUT_OPENED,
   OUTPUT_RELEASE,
+  OUTPUT_SNAPSHOT,
+  OUTPUT_SNAPSHOT_TAKEN,
   OUTPUT_STATE_READ,
   OUTPUT_STORAGE,
   OUTPUT_SUBSCRIPTION_ENDED,
@@ -62,6 +69,7 @@ import {
   SAID_INFO,
   SAID_LOADED,
   SAID_LOG,
+  SAID_SAVED,
   STORAGE_CODES,
   type StorageRequest,
   type WireError,
@@ -164,12 +172,19 @@ interface StateTask {
   failure: unknown;
 }
 
+interface SnapshotTask {
+  readonly kind: "snapshot";
+  resolve(result: { readonly revision: number }): void;
+  reject(error: AnnalsError): void;
+  failure: unknown;
+}
+
 interface SubscriptionTask {
   readonly kind: "subscription";
   readonly input: SubscriptionInput;
 }
 
-type Task = CommandTask | StateTask | SubscriptionTask;
+type Task = CommandTask | StateTask | SnapshotTask | SubscriptionTask;
 
 /** Whole events; of those that are only folded, types and payloads are enough. */
 type Page = StoredEvent[] | Messages;
@@ -182,24 +197,31 @@ interface Others {
 /** The engine gives the id when the event is appended. */
 type DecidedEvent = { -readonly [Key in keyof CommitEvent]: CommitEvent[Key] };
 
-/** The engine's number for the state that `initial` gives. */
+/** The engine's numbers for the state that `initial` gives, and for what came with a page. */
 const INITIAL = 0;
+const SNAPSHOT = Number.MAX_SAFE_INTEGER;
+
+const REPORTS = ["snapshot-ignored", "snapshot-not-json", "snapshot-not-stored"] as const;
 
 export interface DriverOptions {
   readonly module: EngineModule;
   readonly storage: StorageAdapter;
   readonly aggregates: readonly AnyAggregate[];
   readonly limits: readonly number[];
+  readonly onReport: ((report: SnapshotReport) => void) | undefined;
 }
 
 export class Driver {
   readonly #storage: StorageAdapter;
   readonly #aggregates: readonly AnyAggregate[];
+  readonly #onReport: ((report: SnapshotReport) => void) | undefined;
   #core!: Core;
   readonly #tasks = new Map<number, Task>();
   #lastTask = 0;
   readonly #states = new Map<number, unknown>();
   readonly #pages = new Map<number, Page>();
+  /** The texts of the snapshots that came with pages. */
+  readonly #snapshots = new Map<number, string>();
   /** The store each page was read from: it may be replaced before the page is used. */
   readonly #epochs = new Map<number, string>();
   #lastPage = 0;
@@ -220,15 +242,16 @@ export class Driver {
   private constructor(options: DriverOptions) {
     this.#storage = options.storage;
     this.#aggregates = options.aggregates;
+    this.#onReport = options.onReport;
   }
 
   /** Starts the module and opens the store. */
   static async open(options: DriverOptions): Promise<Driver> {
     const driver = new Driver(options);
-    const names = options.aggregates.map((aggregate) => aggregate.type);
-    driver.#core = await Core.create(options.module, names, options.limits, (error) => driver.#end(error));
+    const { module, aggregates, limits } = options;
+    driver.#core = await Core.create(module, aggregates, limits, (error) => driver.#end(error));
     try {
-      options.aggregates.forEach(({ type, functions }, index) => {
+      aggregates.forEach(({ type, functions }, index) => {
         const native = driver.#core.native[index]!;
         if (native === (functions !== null)) {
           const message = `aggregate ${type} must be defined either here or in the module`;
@@ -286,6 +309,19 @@ export class Driver {
       this.#start(task, signal, (message, number) => {
         message.word(INPUT_READ_STATE).word(number).word(index).str(input.id);
         message.choice(input.at).flag(input.events);
+      });
+    });
+  }
+
+  snapshot(
+    aggregate: AnyAggregate,
+    id: string,
+    signal: AbortSignal | undefined,
+  ): Promise<{ readonly revision: number }> {
+    return new Promise((resolve, reject) => {
+      const index = this.#indexOf(aggregate);
+      this.#start({ kind: "snapshot", resolve, reject, failure: undefined }, signal, (message, number) => {
+        message.word(INPUT_TAKE_SNAPSHOT).word(number).word(index).str(id);
       });
     });
   }
@@ -457,12 +493,27 @@ export class Driver {
         output.list(() => {
           const page = output.word();
           this.#pages.delete(page);
+          this.#snapshots.delete(page);
           this.#epochs.delete(page);
         });
         return;
       case OUTPUT_IDLE:
         this.#wakeAt = output.option(() => output.time()) ?? Infinity;
         return;
+      case OUTPUT_SNAPSHOT_TAKEN: {
+        const number = output.word();
+        const task = this.#tasks.get(number) as SnapshotTask | undefined;
+        this.#tasks.delete(number);
+        if (output.word() !== 0) return task?.reject(this.#toError(readError(output), task.failure));
+        return task?.resolve({ revision: output.number() });
+      }
+      case OUTPUT_SNAPSHOT: {
+        const stream = { type: output.str(), id: output.str() };
+        const revision = output.number();
+        const report = { kind: REPORTS[output.word()]!, stream, revision, reason: output.str() };
+        // What it throws is its own matter.
+        return queueMicrotask(() => this.#onReport?.(report));
+      }
       case OUTPUT_EVENTS: {
         const task = this.#tasks.get(output.word()) as SubscriptionTask | undefined;
         const page = output.word();
@@ -568,13 +619,20 @@ export class Driver {
     const functions = this.#aggregates[output.word()]!.functions!;
     const from = output.number();
     const into = output.number();
-    const page = this.#pages.get(output.word())!;
+    const pageNumber = output.word();
+    const page = this.#pages.get(pageNumber)!;
     const messages = isMessages(page) ? parseMessages(page) : null;
     const count = isMessages(page) ? page.count : page.length;
     let index = 0;
     let type = "";
+    let state: unknown;
     try {
-      let state = this.#stateOf(functions, from);
+      if (from === SNAPSHOT) state = deepFreeze(JSON.parse(this.#snapshots.get(pageNumber)!));
+    } catch (error) {
+      return void this.#answer(number, into, DECISION_UNREADABLE_SNAPSHOT).str(reasonOf(error));
+    }
+    try {
+      if (from !== SNAPSHOT) state = this.#stateOf(functions, from);
       for (; index < count; index += 1) {
         const event = messages === null ? (page as StoredEvent[])[index]! : messages[index];
         if (event === undefined) throw new Error("its text is not JSON");
@@ -710,14 +768,18 @@ export class Driver {
           message.word(SAID_LOADED);
           message.list(loaded.commands, (first) => message.option(first, (found) => writeFirst(message, found)));
           message.word(loaded.streams.length);
-          loaded.streams.forEach(({ events, revision, more }, index) => {
+          loaded.streams.forEach(({ snapshot, events, revision, more }, index) => {
             const { aggregateType, aggregateId } = streams[index]!;
             const held = helds[index]!;
             // Rows carry their stream once, for all.
             message.option(held ? null : aggregateType, () => message.str(aggregateType).str(aggregateId));
+            message.option(snapshot, ({ revision, value }) => {
+              message.number(revision).option(held ? null : value, (value) => message.str(value));
+            });
             if (held || !isMessages(events)) this.#writePage(message, events, held, true);
             else message.word(2).word(events.count).str(events.json);
             message.number(revision).flag(more);
+            if (held && snapshot !== null) this.#snapshots.set(this.#lastPage, snapshot.value);
           });
           message.word(loaded.queries.length);
           loaded.queries.forEach((events, index) => {
@@ -726,6 +788,8 @@ export class Driver {
           message.number(loaded.head);
         });
       }
+      case ASKS_SAVE_DOCUMENTS:
+        return this.#saveDocuments(output, request);
       case ASKS_READ_LOG: {
         const after = output.number();
         const [types, aggregateTypes, tags] = [output.strings(), output.strings(), output.strings()];
@@ -737,6 +801,28 @@ export class Driver {
         });
       }
     }
+  }
+
+  /** Those documents that can be written as JSON. The engine is told of the others. */
+  #saveDocuments(output: Reader, request: StorageRequest): void {
+    const documents: Document[] = [];
+    const refused: [index: number, reason: string][] = [];
+    output.list(() => {
+      const [collection, key, revision] = [output.str(), output.str(), output.number()];
+      const index = documents.length + refused.length;
+      if (output.flag()) return documents.push({ collection, key, revision, value: output.str() });
+      const state = this.#states.get(output.number());
+      const value = JSON.stringify(state);
+      const place = differsFromJson(state, JSON.parse(value), "state");
+      return place === null
+        ? documents.push({ collection, key, revision, value })
+        : refused.push([index, `${place} is not what its JSON says`]);
+    });
+    const { epoch } = request;
+    const save = () => (documents.length > 0 ? this.#storage.saveDocuments({ epoch, documents }) : undefined);
+    this.#ask(request, false, save, (message) => {
+      message.word(SAID_SAVED).list(refused, ([index, reason]) => message.word(index).str(reason));
+    });
   }
 
   /** Asks the adapter and tells the engine what it says, at once if it answers at once. */
@@ -842,11 +928,13 @@ function readStreamLoad(output: Reader) {
   const aggregateType = output.str();
   const aggregateId = output.str();
   const after = output.number();
+  const snapshot = output.option(() => output.str());
   const until = output.word();
   return {
     aggregateType,
     aggregateId,
     after,
+    snapshot,
     untilRevision: until === 1 ? output.number() : null,
     untilTime: until === 2 ? isoTime(output.time()) : null,
     limit: output.word(),

@@ -25,6 +25,22 @@ export interface OpenOptions {
   readonly aggregates: readonly AnyAggregate[];
   /** How patient and how large it is. */
   readonly limits?: Limits;
+  /** Is told what changes no answer, and what an operator may want to know. */
+  readonly onReport?: (report: SnapshotReport) => void;
+}
+
+/** A snapshot that could not be used or kept. States are the same without it, only later. */
+export interface SnapshotReport {
+  /**
+   * `snapshot-ignored`: one was found that is no state of the stream; the next replaces it.
+   * `snapshot-not-json`: the state is not what its JSON says, and can't be kept.
+   * `snapshot-not-stored`: the store could not keep it.
+   */
+  readonly kind: "snapshot-ignored" | "snapshot-not-json" | "snapshot-not-stored";
+  readonly stream: { readonly type: string; readonly id: string };
+  /** The revision it is, or says it is, the state at. */
+  readonly revision: number;
+  readonly reason: string;
 }
 
 export interface Limits {
@@ -164,12 +180,12 @@ export class Engine {
 
   /** Opens an engine over a store, in a module the application brings. */
   static async open(options: OpenOptions & { readonly module: EngineModule }): Promise<Engine> {
-    const { module, storage, aggregates, limits = {} } = options;
+    const { module, storage, aggregates, limits = {}, onReport } = options;
     if (typeof storage?.append !== "function") throw invalidArgument("expected a storage adapter");
     if (!Array.isArray(aggregates)) throw invalidArgument("expected an array of aggregates");
     const values = [limits.requestTimeout, limits.cachedStates, limits.pageLimit, limits.pollInterval];
     return new this(
-      await Driver.open({ module, storage, aggregates, limits: values.map((value) => limit(value)) }),
+      await Driver.open({ module, storage, aggregates, limits: values.map((value) => limit(value)), onReport }),
     );
   }
 
@@ -257,6 +273,18 @@ export class Engine {
     const input = stateInput(aggregate, id, options, true);
     const { state, revision, events } = await this.#driver.state(input, options.signal);
     return { state: state as State, revision, events: events.map((e) => this.#recorded<Event>(e)) };
+  }
+
+  /**
+   * Keeps the state of an aggregate as a snapshot, whatever its policy, and gives the revision it is
+   * the state at. A stream without events has revision 0, and nothing is kept.
+   */
+  snapshot(
+    aggregate: AnyAggregate,
+    id: string,
+    options: { readonly signal?: AbortSignal } = {},
+  ): Promise<{ readonly revision: number }> {
+    return this.#driver.snapshot(aggregate, name("id", id), options.signal);
   }
 
   /**

@@ -18,6 +18,10 @@ export type ErrorCode =
   | "unreadable-event"
   | "unknown-aggregate"
   | "no-such-revision"
+  /** The aggregate is defined without snapshots. */
+  | "no-snapshots"
+  /** The state is not what its JSON says, so that it can't be kept as a snapshot. */
+  | "state-not-json"
   /** A name is empty, too long or has control characters. */
   | "invalid-name"
   /** A command, event, state or metadata would not come back from JSON as it is. */
@@ -58,6 +62,8 @@ export interface ErrorDetails {
   readonly "unreadable-event": OfStream & { readonly revision: number };
   readonly "unknown-aggregate": { readonly type: string | undefined };
   readonly "no-such-revision": OfStream & { readonly asked: number; readonly actual: number };
+  readonly "no-snapshots": { readonly type: string };
+  readonly "state-not-json": OfStream;
   readonly "foreign-position": { readonly position: string };
 }
 

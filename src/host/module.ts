@@ -1,3 +1,4 @@
+import type { AnyAggregate } from "./domain.js";
 import { AnnalsError, closed } from "./errors.js";
 import { encoder } from "./payload.js";
 import { checkNames, Reader, readVerdicts, Writer, writeFacts } from "./wire.js";
@@ -177,7 +178,7 @@ export class Core {
 
   static async create(
     module: EngineModule,
-    aggregates: string[],
+    aggregates: readonly AnyAggregate[],
     limits: readonly number[],
     onPoison: (error: AnnalsError) => void,
   ): Promise<Core> {
@@ -185,8 +186,14 @@ export class Core {
     const message = new Writer();
     for (const word of crypto.getRandomValues(new Uint32Array(8))) message.word(word);
     for (const limit of limits) message.word(limit);
-    checkNames(aggregates);
-    return new Core(instance, onPoison, message.strings(aggregates));
+    checkNames(aggregates.map(({ type }) => type));
+    const write = (number: number) => void message.number(number);
+    message.list(aggregates, ({ type, functions }) => {
+      message.str(type).option(functions?.snapshots, ({ version, every, afterReplayOf }) => {
+        message.word(version).option(every, write).option(afterReplayOf, write);
+      });
+    });
+    return new Core(instance, onPoison, message);
   }
 
   /**

@@ -86,6 +86,21 @@ function visitObject(value: object, place: string, depth: number, freeze: boolea
   return freeze ? Object.freeze(value) : members;
 }
 
+/** The place at which a value is not what its JSON says, or `null`. */
+export function differsFromJson(value: unknown, json: unknown, place: string): string | null {
+  if (Object.is(value, json)) return null;
+  if (!isTree(value) || !isTree(json) || Array.isArray(value) !== Array.isArray(json)) return place;
+  for (const key of Object.keys({ ...value, ...json })) {
+    const found = key in value && key in json ? differsFromJson(value[key], json[key], `${place}.${key}`) : `${place}.${key}`;
+    if (found !== null) return found;
+  }
+  return null;
+}
+
+function isTree(value: unknown): value is { readonly [key: string]: unknown } {
+  return typeof value === "object" && value !== null && (Array.isArray(value) || isPlain(value));
+}
+
 function isPlain(value: object): boolean {
   if ("toJSON" in value) return false;
   const prototype: unknown = Object.getPrototypeOf(value);

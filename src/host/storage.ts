@@ -1,5 +1,5 @@
 /**
- * What a storage adapter is: a log that answers four requests. The engine does the thinking; an
+ * What a storage adapter is: a log, and documents beside it. The engine does the thinking; an
  * adapter keeps, finds and locks.
  *
  * An answer may be given at once (synchronous stores) or as a promise. A failure is thrown as a
@@ -27,6 +27,9 @@ export interface StorageAdapter {
    * reader goes on at `next`, which is beyond `after` unless `after` is the head.
    */
   readLog(request: ReadLogRequest): Answer<LogPage>;
+
+  /** Keeps documents, all or none: what is there under their names is replaced. As durable as a commit. */
+  saveDocuments(request: SaveDocumentsRequest): Answer<void>;
 
   /**
    * Calls `onAdvanced` after others (other tabs, processes, engines on the same adapter) have
@@ -161,6 +164,8 @@ export interface StreamLoad {
   readonly aggregateId: string;
   /** Events with a higher revision … */
   readonly after: number;
+  /** … than that of the document with this key in the collection `snapshots`, if there is one … */
+  readonly snapshot: string | null;
   /** … up to this revision, if it is not null … */
   readonly untilRevision: number | null;
   /** … recorded at or before this time (ISO 8601, UTC, milliseconds), if it is not null … */
@@ -197,12 +202,39 @@ export interface Messages {
 }
 
 export interface StreamSlice {
+  /** The snapshot that was asked for, if there is one. */
+  readonly snapshot: StoredSnapshot | null;
   readonly events: StoredEvent[] | Messages;
   /** Number of events in the stream at that moment. */
   readonly revision: number;
   /** Whether `limit` left out events that the request asked for. */
   readonly more: boolean;
 }
+
+/** A document as a load gives it back. */
+export interface StoredSnapshot {
+  readonly revision: number;
+  /** JSON text. */
+  readonly value: string;
+}
+
+export interface SaveDocumentsRequest {
+  readonly epoch: string;
+  readonly documents: readonly Document[];
+}
+
+/** A piece of JSON beside the log. Its collection and its key name it. */
+export interface Document {
+  readonly collection: string;
+  readonly key: string;
+  /** The revision of the stream that it was made from. */
+  readonly revision: number;
+  /** JSON text, stored byte for byte. */
+  readonly value: string;
+}
+
+/** The collection that snapshots are in. */
+export const SNAPSHOTS = "snapshots";
 
 export interface ReadLogRequest {
   readonly epoch: string;

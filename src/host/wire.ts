@@ -178,6 +178,7 @@ export const INPUT_ANSWER = 6;
 export const INPUT_DOMAIN = 7;
 export const INPUT_ADVANCED = 8;
 export const INPUT_TICK = 9;
+export const INPUT_TAKE_SNAPSHOT = 10;
 
 /** What comes from it. */
 export const OUTPUT_STORAGE = 1;
@@ -191,6 +192,8 @@ export const OUTPUT_IDLE = 8;
 export const OUTPUT_EVENTS = 9;
 export const OUTPUT_SUBSCRIPTION_ENDED = 10;
 export const OUTPUT_AWAIT_DOMAIN = 11;
+export const OUTPUT_SNAPSHOT_TAKEN = 12;
+export const OUTPUT_SNAPSHOT = 13;
 
 /** What a domain function gave. */
 export const DECISION_FOLDED = 0;
@@ -199,6 +202,7 @@ export const DECISION_READS = 2;
 export const DECISION_DECIDED = 3;
 export const DECISION_REFUSED = 4;
 export const DECISION_FAILED = 5;
+export const DECISION_UNREADABLE_SNAPSHOT = 6;
 
 /** What an adapter said. */
 export const SAID_FAILED = 0;
@@ -206,6 +210,7 @@ export const SAID_INFO = 1;
 export const SAID_APPENDED = 2;
 export const SAID_LOADED = 3;
 export const SAID_LOG = 4;
+export const SAID_SAVED = 5;
 
 // --- What both directions share ---------------------------------------------------------------
 
@@ -333,6 +338,7 @@ export const ASKS_INFO = 0;
 export const ASKS_APPEND = 1;
 export const ASKS_LOAD = 2;
 export const ASKS_READ_LOG = 3;
+export const ASKS_SAVE_DOCUMENTS = 4;
 
 export interface WireError {
   readonly code: string;

@@ -434,6 +434,8 @@ fn read_error(writer: &mut Writer, failure: &ReadError) {
             details.stream(stream).number("asked", asked.0).number("actual", actual.0)
         }
         ReadError::Unreadable(event) => unreadable(details, event),
+        ReadError::NoSnapshots(name) => details.text("type", name),
+        ReadError::StateNotJson { stream, .. } => details.stream(stream),
         _ => details,
     };
     error(writer, failure.code(), &failure.to_string(), details);

@@ -8,6 +8,7 @@ import {
   type LoadRequest,
   type LogPage,
   type ReadLogRequest,
+  type SaveDocumentsRequest,
   type StorageAdapter,
   type StoreInfo,
   type Verdict,
@@ -89,6 +90,14 @@ class IndexedDbAdapter implements StorageAdapter {
       ]);
       this.#recent.sawStreams(state, request.streams, streams);
       return { commands, streams, queries, head: state.head };
+    });
+  }
+
+  async saveDocuments({ epoch, documents }: SaveDocumentsRequest): Promise<void> {
+    await this.#connection.run("readwrite", async (stores) => {
+      await stateOf(stores, epoch);
+      for (const document of documents) stores.documents.put(document);
+      stores.commit();
     });
   }
 

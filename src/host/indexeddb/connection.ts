@@ -1,9 +1,10 @@
 import { asCommitFailure, asFailure, isLost, unknownFormat } from "./errors.js";
-import { APPENDS, createStores, FORMAT, META } from "./schema.js";
+import { APPENDS, DOCUMENTS, FORMAT, isStore, META, upgrade } from "./schema.js";
 
 export interface Stores {
   readonly meta: IDBObjectStore;
   readonly appends: IDBObjectStore;
+  readonly documents: IDBObjectStore;
   /** Everything has been asked for: the browser need not wait for the answers to commit. */
   commit(): void;
 }
@@ -45,7 +46,7 @@ export class Connection {
     const connection = (this.#database ??= this.#open());
     try {
       const database = await connection;
-      const transaction = database.transaction([META, APPENDS], mode, {
+      const transaction = database.transaction([META, APPENDS, DOCUMENTS], mode, {
         durability: this.#durability,
       });
       return await runIn(transaction, work);
@@ -81,6 +82,7 @@ async function runIn<Result>(transaction: IDBTransaction, work: Work<Result>): P
     result = await work({
       meta: transaction.objectStore(META),
       appends: transaction.objectStore(APPENDS),
+      documents: transaction.objectStore(DOCUMENTS),
       commit: () => transaction.commit(),
     });
   } catch (error) {
@@ -105,12 +107,25 @@ export function answerTo<Result>(request: IDBRequest<Result>): Promise<Result> {
 
 function openDatabase(factory: IDBFactory, name: string): Promise<IDBDatabase> {
   const request = factory.open(name, FORMAT);
-  request.onupgradeneeded = () => createStores(request.result);
-  return answerTo(request).then((database) => {
-    if ([META, APPENDS].every((name) => database.objectStoreNames.contains(name))) return database;
-    database.close();
-    throw unknownFormat("another database");
-  });
+  let isForeign = false;
+  request.onupgradeneeded = ({ oldVersion }) => {
+    const transaction = request.transaction!;
+    transaction.onabort = () => (isForeign = true);
+    upgrade(request.result, transaction, oldVersion);
+  };
+  return answerTo(request).then(
+    (database) => {
+      const { objectStoreNames } = database;
+      if (isStore(objectStoreNames) && objectStoreNames.contains(DOCUMENTS)) return database;
+      database.close();
+      throw unknownFormat("another database");
+    },
+    (error: unknown) => {
+      throw isForeign && (error as DOMException).name === "AbortError"
+        ? unknownFormat("another database")
+        : error;
+    },
+  );
 }
 
 function completion(transaction: IDBTransaction): Promise<void> {

@@ -1,9 +1,11 @@
 import { checkEpoch } from "../epoch.js";
 import { matches } from "../query.js";
 import { keyOf, type Recent, type Stream } from "../recent.js";
+import { SNAPSHOTS } from "../storage.js";
 import type {
   Commit,
   CommitFacts,
+  Document,
   FirstOutcome,
   LogPage,
   Messages,
@@ -11,6 +13,7 @@ import type {
   QueryLoad,
   ReadLogRequest,
   StoredEvent,
+  StoredSnapshot,
   StreamLoad,
   StreamSlice,
 } from "../storage.js";
@@ -104,8 +107,13 @@ export async function firstOutcomes(
 /** The slices of the streams. A record is read once, however many of them it has events of. */
 export async function slicesOf(
   stores: Stores,
-  loads: readonly StreamLoad[],
+  asked: readonly StreamLoad[],
 ): Promise<StreamSlice[]> {
+  const snapshots = await snapshotsOf(stores, asked);
+  const loads = asked.map((load, index) => ({
+    ...load,
+    after: snapshots[index]?.revision ?? load.after,
+  }));
   const known = new Map<number, AppendRecord>();
   const lists = await headsOf(stores, loads, known);
   const places = new Map(loads.map((load): [string, Place[]] => [keyOf(load), []]));
@@ -118,7 +126,24 @@ export async function slicesOf(
     for (const place of placesIn(record)) wanted[record.streamOf[place.index]!]?.push(place);
   }
   return Promise.all(
-    loads.map((load, index) => sliceOf(stores, load, places.get(keyOf(load))!, lists[index]!.end)),
+    loads.map(async (load, index) => ({
+      ...(await sliceOf(stores, load, places.get(keyOf(load))!, lists[index]!.end)),
+      snapshot: snapshots[index]!,
+    })),
+  );
+}
+
+async function snapshotsOf(
+  { documents }: Stores,
+  loads: readonly StreamLoad[],
+): Promise<(StoredSnapshot | null)[]> {
+  if (loads.every(({ snapshot }) => snapshot === null)) return loads.map(() => null);
+  return Promise.all(
+    loads.map(async ({ snapshot: key }) => {
+      if (key === null) return null;
+      const found = await answerTo<Document | undefined>(documents.get([SNAPSHOTS, key]));
+      return found === undefined ? null : { revision: found.revision, value: found.value };
+    }),
   );
 }
 
@@ -170,7 +195,7 @@ async function sliceOf(
   load: StreamLoad,
   places: readonly Place[],
   end: number,
-): Promise<StreamSlice> {
+): Promise<Omit<StreamSlice, "snapshot">> {
   const { after, untilRevision, untilTime, limit, whole } = load;
   const known = places.filter(({ record }) => record.head <= end);
   let found = known.filter(

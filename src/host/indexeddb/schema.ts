@@ -5,10 +5,11 @@ import type { Stores } from "./connection.js";
 import { unknownFormat } from "./errors.js";
 
 /** Version of the stored form, and of the database. */
-export const FORMAT = 1;
+export const FORMAT = 2;
 
 export const META = "meta";
 export const APPENDS = "appends";
+export const DOCUMENTS = "documents";
 
 const STATE_KEY = "store";
 
@@ -67,7 +68,34 @@ type Envelope = readonly [
 /** Whoever reads one commit of a record takes the others along, so records are kept short. */
 const COMMITS_PER_RECORD = 32;
 
-export function createStores(database: IDBDatabase): void {
+/**
+ * Makes a store of this format in a database that is new, or of an older one. A database that is
+ * something else is left as it was: its opening fails.
+ */
+export function upgrade(database: IDBDatabase, transaction: IDBTransaction, from: number): void {
+  if (from === 0) return createStores(database);
+  const { objectStoreNames } = database;
+  if (!isStore(objectStoreNames)) return transaction.abort();
+  const meta = transaction.objectStore(META);
+  readState(meta).onsuccess = ({ target }) => {
+    const state = (target as IDBRequest<StoreState | undefined>).result;
+    if (state?.format !== 1 || objectStoreNames.contains(DOCUMENTS)) return transaction.abort();
+    createDocuments(database);
+    meta.put({ ...state, format: FORMAT }, STATE_KEY);
+  };
+}
+
+/** Whether there is all that every format has. */
+export function isStore(names: DOMStringList): boolean {
+  return names.contains(META) && names.contains(APPENDS);
+}
+
+/** What format 2 has more than format 1: documents by their names. */
+function createDocuments(database: IDBDatabase): void {
+  database.createObjectStore(DOCUMENTS, { keyPath: ["collection", "key"] });
+}
+
+function createStores(database: IDBDatabase): void {
   const state: StoreState = { format: FORMAT, epoch: newEpoch(), head: 0, lastRecordedAt: 0 };
   database.createObjectStore(META).put(state, STATE_KEY);
   const appends = database.createObjectStore(APPENDS, { keyPath: "head" });
@@ -76,6 +104,7 @@ export function createStores(database: IDBDatabase): void {
   appends.createIndex("streams", "streams", { multiEntry: true, unique: true });
   appends.createIndex("tags", "tags", { multiEntry: true });
   appends.createIndex("types", "types", { multiEntry: true });
+  createDocuments(database);
 }
 
 export function readState(meta: IDBObjectStore): IDBRequest<StoreState | undefined> {

@@ -9,6 +9,7 @@ import {
   type Postings,
   type Seek,
 } from "../query.js";
+import { SNAPSHOTS } from "../storage.js";
 import type {
   AppendRequest,
   Commit,
@@ -21,8 +22,10 @@ import type {
   QueryItem,
   QueryLoad,
   ReadLogRequest,
+  SaveDocumentsRequest,
   StorageAdapter,
   StoredEvent,
+  StoredSnapshot,
   StoreInfo,
   StreamLoad,
   StreamSlice,
@@ -46,6 +49,8 @@ class MemoryAdapter implements StorageAdapter {
   readonly #byTag = new Map<string, StoredEvent[]>();
   readonly #byType = new Map<string, StoredEvent[]>();
   readonly #outcomes = new Map<string, FirstOutcome>();
+  /** By collection and key. */
+  readonly #documents = new Map<string, StoredSnapshot>();
   readonly #listeners = new Listeners();
   #head = 0;
   #lastRecordedAt = 0;
@@ -112,6 +117,12 @@ class MemoryAdapter implements StorageAdapter {
     return { events, next: Math.max(next, after), head: this.#head };
   }
 
+  saveDocuments(request: SaveDocumentsRequest): void {
+    checkEpoch(request.epoch, this.#epoch);
+    for (const { collection, key, revision, value } of request.documents)
+      this.#documents.set(nameOf(collection, key), { revision, value });
+  }
+
   subscribe(onAdvanced: OnAdvanced): () => void {
     return this.#listeners.add(onAdvanced);
   }
@@ -176,14 +187,11 @@ class MemoryAdapter implements StorageAdapter {
     this.#outcomes.set(commandId, first);
   }
 
-  #slice({
-    aggregateType,
-    aggregateId,
-    after,
-    untilRevision,
-    untilTime,
-    limit,
-  }: StreamLoad): StreamSlice {
+  #slice(load: StreamLoad): StreamSlice {
+    const { aggregateType, aggregateId, untilRevision, untilTime, limit } = load;
+    const name = load.snapshot === null ? "" : nameOf(SNAPSHOTS, load.snapshot);
+    const snapshot = this.#documents.get(name) ?? null;
+    const after = snapshot?.revision ?? load.after;
     const stream = this.#stream(aggregateType, aggregateId) ?? [];
     const last = Math.min(
       untilRevision ?? Infinity,
@@ -193,6 +201,7 @@ class MemoryAdapter implements StorageAdapter {
       stream.length,
     );
     return {
+      snapshot,
       events: stream.slice(after, Math.min(last, after + limit)),
       revision: stream.length,
       more: last > after + limit,
@@ -225,6 +234,10 @@ class MemoryAdapter implements StorageAdapter {
       return Infinity;
     };
   }
+}
+
+function nameOf(collection: string, key: string): string {
+  return JSON.stringify([collection, key]);
 }
 
 function seekIn(events: readonly StoredEvent[]): Seek {

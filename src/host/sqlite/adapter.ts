@@ -11,6 +11,7 @@ import {
   type LoadRequest,
   type LogPage,
   type ReadLogRequest,
+  type SaveDocumentsRequest,
   type StorageAdapter,
   type StoreInfo,
   type Verdict,
@@ -117,6 +118,16 @@ class SqliteAdapter implements StorageAdapter {
         this.#recent.sawStreams({ epoch, head: loaded.head }, streams, loaded.streams);
       return loaded;
     });
+  }
+
+  saveDocuments(request: SaveDocumentsRequest): Answer<void> {
+    return this.#whenFree(() =>
+      this.#write((statements) => {
+        checkEpoch(request.epoch, stateOf(statements).epoch);
+        for (const { collection, key, revision, value } of request.documents)
+          statements.saveDocument.run(collection, key, revision, value);
+      }),
+    );
   }
 
   readLog(request: ReadLogRequest): Answer<LogPage> {
@@ -240,7 +251,8 @@ class SqliteAdapter implements StorageAdapter {
 
 /** Whether a request is for nothing but one stream that is to be folded. */
 function isOneFold({ commands, streams: [load, ...others], queries }: LoadRequest): boolean {
-  if (load === undefined || load.whole || load.untilTime !== null) return false;
+  if (load === undefined || load.whole || load.untilTime !== null || load.snapshot !== null)
+    return false;
   return commands.length + others.length + queries.length === 0;
 }
 

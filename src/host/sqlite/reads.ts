@@ -9,6 +9,7 @@ import {
   type Seek,
 } from "../query.js";
 import type { Recent, Stream } from "../recent.js";
+import { SNAPSHOTS } from "../storage.js";
 import type {
   Commit,
   CommitFacts,
@@ -18,6 +19,7 @@ import type {
   QueryLoad,
   ReadLogRequest,
   StoredEvent,
+  StoredSnapshot,
   StreamLoad,
   StreamSlice,
 } from "../storage.js";
@@ -126,29 +128,40 @@ export function stateAndSlice(
     upTo,
   )!;
   checkEpoch(expectedEpoch, epoch);
-  const streams = [sliceOf(load, last, revision ?? 0, json)];
+  const streams = [sliceOf(load, null, last, revision ?? 0, json)];
   return { commands: [], streams, queries: [], head: head ?? 0 };
 }
 
-export function slicesOf(statements: Statements, loads: readonly StreamLoad[]): StreamSlice[] {
+export function slicesOf(statements: Statements, asked: readonly StreamLoad[]): StreamSlice[] {
+  const snapshots = asked.map(({ snapshot }) => snapshotOf(statements, snapshot));
+  const loads = asked.map((load, index) => ({
+    ...load,
+    after: snapshots[index]?.revision ?? load.after,
+  }));
   const lasts = loads.map((load) => lastOf(statements, load));
   const slices: StreamSlice[] = [];
   const indexes: number[] = [];
   loads.forEach(({ whole }, index) => {
-    if (whole) slices[index] = wholeSliceOf(statements, loads[index]!, lasts[index]!);
+    if (whole) slices[index] = wholeSliceOf(statements, loads[index]!, snapshots[index]!, lasts[index]!);
     else indexes.push(index);
   });
   if (indexes.length === 0) return slices;
-  const asked = indexes.map((index) => {
+  const wanted = indexes.map((index) => {
     const { aggregateType, aggregateId, after, limit } = loads[index]!;
     return [aggregateType, aggregateId, after, Math.min(lasts[index]!, after + limit)];
   });
-  for (const row of statements.slices.all(JSON.stringify(asked))) {
+  for (const row of statements.slices.all(JSON.stringify(wanted))) {
     const [key, revision, json] = row as [number, number | null, string];
     const index = indexes[key]!;
-    slices[index] = sliceOf(loads[index]!, lasts[index]!, revision ?? 0, json);
+    slices[index] = sliceOf(loads[index]!, snapshots[index]!, lasts[index]!, revision ?? 0, json);
   }
   return slices;
+}
+
+function snapshotOf(statements: Statements, key: string | null): StoredSnapshot | null {
+  if (key === null) return null;
+  const row = first<[number, string]>(statements.document, SNAPSHOTS, key);
+  return row === undefined ? null : { revision: row[0], value: row[1] };
 }
 
 /** The highest revision that the load may ask for, wherever the stream ends. */
@@ -175,23 +188,30 @@ function revisionOf(statements: Statements, { aggregateType, aggregateId }: Stre
 /** Revisions have no gaps, so they tell how many events there are. */
 function sliceOf(
   { after, limit }: StreamLoad,
+  snapshot: StoredSnapshot | null,
   last: number,
   revision: number,
   json: string,
 ): StreamSlice {
   const end = Math.min(last, revision);
   const count = Math.min(end - after, limit);
-  return { events: count > 0 ? { count, json } : [], revision, more: end - after > limit };
+  const events = count > 0 ? { count, json } : [];
+  return { snapshot, events, revision, more: end - after > limit };
 }
 
-function wholeSliceOf(statements: Statements, load: StreamLoad, last: number): StreamSlice {
+function wholeSliceOf(
+  statements: Statements,
+  load: StreamLoad,
+  snapshot: StoredSnapshot | null,
+  last: number,
+): StreamSlice {
   const { aggregateType, aggregateId, after, limit } = load;
   const revision = revisionOf(statements, load);
   const end = Math.min(last, revision);
   const upTo = Math.min(end, after + limit);
   const events =
     upTo > after ? statements.streamEvents.all(aggregateType, aggregateId, after, upTo) : [];
-  return { events: events as StoredEvent[], revision, more: end > after + limit };
+  return { snapshot, events: events as StoredEvent[], revision, more: end > after + limit };
 }
 
 export function allMatches(statements: Statements, { query, after }: QueryLoad): StoredEvent[] {

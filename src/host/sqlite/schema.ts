@@ -13,7 +13,7 @@ export interface SqliteStatement {
   all(...parameters: unknown[]): unknown[];
 }
 
-const FORMAT = 1;
+const FORMAT = 2;
 
 /** "Anls": what `file` and others can tell the database by. */
 const APPLICATION_ID = 0x416e6c73;
@@ -22,7 +22,19 @@ const APPLICATION_ID = 0x416e6c73;
  * `annals_meta` tells the format and the store's epoch. `events` has a row for each event: streams
  * are found by its unique index, the log by its key. `event_tags` finds events by tag. `commands`
  * remembers the command ids, which are looked up in every append and outlive the events' rows.
+ * `documents` are what is made of the events, and may be made anew.
  */
+/** What format 2 has more than format 1. */
+const DOCUMENTS = `
+  CREATE TABLE documents (
+    collection TEXT NOT NULL,
+    key TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (collection, key)
+  ) STRICT;
+`;
+
 const TABLES = `
   CREATE TABLE annals_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 
@@ -76,7 +88,7 @@ const TABLES = `
     BEGIN SELECT RAISE(ABORT, 'commands can only be appended'); END;
   CREATE TRIGGER commands_are_not_deleted BEFORE DELETE ON commands
     BEGIN SELECT RAISE(ABORT, 'commands can only be appended'); END;
-`;
+${DOCUMENTS}`;
 
 /** Every name that {@link TABLES} takes. */
 const NAMES = [...TABLES.matchAll(/CREATE (?:TABLE|INDEX|TRIGGER) (\w+)/g)].map(
@@ -134,6 +146,8 @@ const LISTS = {
     SELECT asked.key, hash, aggregate_type, aggregate_id, position, revision, count, recorded_at
     FROM json_each(?) AS asked CROSS JOIN commands ON command_id = asked.value`,
 
+  document: `SELECT revision, value FROM documents WHERE collection = ? AND key = ?`,
+
   revision: `SELECT ${REVISION} FROM (SELECT ? AS type, ? AS id) AS asked`,
   recordedAt: `
     SELECT recorded_at FROM events WHERE aggregate_type = ? AND aggregate_id = ? AND revision = ?`,
@@ -178,6 +192,9 @@ const INSERTS = {
       metadata, tags, data)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
   insertTag: `INSERT OR IGNORE INTO event_tags (tag, position) VALUES (?, ?)`,
+  saveDocument: `
+    INSERT INTO documents (collection, key, revision, value) VALUES (?, ?, ?, ?)
+    ON CONFLICT (collection, key) DO UPDATE SET revision = excluded.revision, value = excluded.value`,
   insertCommand: `
     INSERT INTO commands (command_id, hash, aggregate_type, aggregate_id, position, revision, count,
       recorded_at)
@@ -203,14 +220,14 @@ export function prepareStore(
   if (typeof pragma(database, "user_version") !== "number") {
     throw new StorageFailure("storage-failed", "expected integers as numbers, found big integers");
   }
-  const isNew = !isStore(database);
+  const format = formatIn(database);
   const mode = pragma(database, "journal_mode = WAL");
   const inMemory = mode === "memory";
   if (!inMemory && mode !== "wal") {
     throw new StorageFailure("storage-failed", `expected journal mode wal, found ${String(mode)}`);
   }
   database.exec(`PRAGMA synchronous = ${durability === "full" ? "FULL" : "NORMAL"}`);
-  if (isNew) create(database);
+  if (format !== FORMAT) upgrade(database);
   return { statements: prepareStatements(database), inMemory };
 }
 
@@ -222,26 +239,40 @@ export function first(statement: SqliteStatement, ...parameters: unknown[]): unk
   return statement.all(...parameters)[0];
 }
 
-function create(database: SqliteDatabase): void {
+/** Makes a store of this format of an older one, or of a database without one. */
+function upgrade(database: SqliteDatabase): void {
   database.exec("BEGIN IMMEDIATE");
   try {
     // Another process may have been faster.
-    if (!isStore(database)) {
-      // A file that others use as well keeps their marks.
-      if (isEmpty(database)) {
-        database.exec(`PRAGMA application_id = ${APPLICATION_ID}`);
-        database.exec(`PRAGMA user_version = ${FORMAT}`);
-      }
-      database.exec(TABLES);
-      const insert = database.prepare("INSERT INTO annals_meta (key, value) VALUES (?, ?)");
-      insert.run("format", String(FORMAT));
-      insert.run("epoch", newEpoch());
+    const format = formatIn(database);
+    if (format === undefined) create(database);
+    if (format === 1) {
+      database.exec(DOCUMENTS);
+      database.prepare("UPDATE annals_meta SET value = ? WHERE key = 'format'").run(String(FORMAT));
+      mark(database);
     }
     database.exec("COMMIT");
   } catch (error) {
     rollBack(database);
     throw error;
   }
+}
+
+function create(database: SqliteDatabase): void {
+  if (isEmpty(database)) {
+    database.exec(`PRAGMA application_id = ${APPLICATION_ID}`);
+    mark(database);
+  }
+  database.exec(TABLES);
+  const insert = database.prepare("INSERT INTO annals_meta (key, value) VALUES (?, ?)");
+  insert.run("format", String(FORMAT));
+  insert.run("epoch", newEpoch());
+}
+
+/** A file that others use as well keeps their marks. */
+function mark(database: SqliteDatabase): void {
+  if (pragma(database, "application_id") === APPLICATION_ID)
+    database.exec(`PRAGMA user_version = ${FORMAT}`);
 }
 
 /** Fails where the driver has rolled back by itself. */
@@ -253,22 +284,31 @@ export function rollBack(database: SqliteDatabase): void {
   }
 }
 
-/** Whether the database is a store of this format; one that has no place for a store is refused. */
-function isStore(database: SqliteDatabase): boolean {
-  const taken = database
-    .prepare("SELECT name FROM sqlite_schema WHERE lower(name) IN (SELECT value FROM json_each(?))")
-    .all(JSON.stringify(NAMES)) as { readonly name: string }[];
+/**
+ * The format of the store in the database, `undefined` if there is none. A database that has no
+ * place for a store is refused.
+ */
+function formatIn(database: SqliteDatabase): 1 | typeof FORMAT | undefined {
+  const taken = (
+    database
+      .prepare(
+        "SELECT name FROM sqlite_schema WHERE lower(name) IN (SELECT value FROM json_each(?))",
+      )
+      .all(JSON.stringify(NAMES)) as { readonly name: string }[]
+  ).map(({ name }) => name.toLowerCase());
   const applicationId = pragma(database, "application_id");
   if (taken.length === 0) {
-    if (applicationId === 0 || applicationId === APPLICATION_ID) return false;
+    if (applicationId === 0 || applicationId === APPLICATION_ID) return undefined;
     throw unknownFormat(`a database with application id ${String(applicationId)}`);
   }
-  const format = formatOf(database, taken[0]!.name);
-  if (format !== String(FORMAT)) throw unknownFormat(`format ${format}, not ${FORMAT}`);
-  return true;
+  const format = Number(readFormat(database, taken[0]!));
+  if (format === 1 && taken.includes("documents"))
+    throw unknownFormat("something else that is called documents");
+  if (format === 1 || format === FORMAT) return format;
+  throw unknownFormat(`format ${format}, not ${FORMAT}`);
 }
 
-function formatOf(database: SqliteDatabase, name: string): string {
+function readFormat(database: SqliteDatabase, name: string): string {
   let row: { readonly value: string } | undefined;
   try {
     row = first(

@@ -1,0 +1,143 @@
+// Snapshots: they shorten replay, and change nothing else.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Engine, aggregate } from "annals";
+import { memoryStorage } from "annals/memory";
+import { fails } from "../support/expect.mjs";
+import { onEachStore } from "../support/engine-stores.mjs";
+
+/** Counts how often events are folded. */
+function counter(snapshots, evolve = (state) => ({ sum: state.sum + 1 })) {
+  const folded = { events: 0 };
+  const definition = aggregate("Counter", {
+    initial: () => ({ sum: 0 }),
+    decide: () => [{ type: "Counted", data: {} }],
+    evolve: (state, event) => ((folded.events += 1), evolve(state, event)),
+    ...(snapshots && { snapshots }),
+  });
+  return Object.assign({ folded }, { definition });
+}
+
+const count = { type: "Count", data: {} };
+
+async function counted(place, { definition }, times, options) {
+  const engine = await place.open({ aggregates: [definition], ...options });
+  for (let time = 0; time < times; time += 1) await engine.execute(definition, "c-1", count);
+  await engine.close();
+}
+
+/** The state as an engine reads it that has nothing at hand, and the events it folds for it. */
+async function cold(place, counter, options) {
+  const reports = [];
+  const engine = await place.open({ aggregates: [counter.definition], onReport: (report) => reports.push(report), ...options });
+  counter.folded.events = 0;
+  const { state, revision } = await engine.state(counter.definition, "c-1");
+  assert.equal(state.sum, revision);
+  assert.equal(Object.isFrozen(state), true);
+  const folded = counter.folded.events;
+  await engine.close();
+  return { revision, folded, reports };
+}
+
+onEachStore("a state comes from the newest snapshot and the events after it", async (place) => {
+  await counted(place, counter({ version: 1, every: 10 }), 25);
+  assert.deepEqual(await cold(place, counter({ version: 1, every: 10 })), { revision: 25, folded: 5, reports: [] });
+  assert.equal((await cold(place, counter())).folded, 25, "without snapshots");
+  assert.equal((await cold(place, counter({ version: 2 }))).folded, 25, "another version's are not used");
+});
+
+onEachStore("commands are decided on a snapshot and the events after it", async (place) => {
+  await counted(place, counter({ version: 1, every: 10 }), 12);
+  const later = counter({ version: 1, every: 10 });
+  const engine = await place.open({ aggregates: [later.definition] });
+  const { state, revision } = await engine.execute(later.definition, "c-1", count);
+  assert.deepEqual([state.sum, revision, later.folded.events], [13, 13, 3]);
+});
+
+onEachStore("a long replay leaves a snapshot", async (place) => {
+  const policy = { version: 1, afterReplayOf: 20 };
+  await counted(place, counter(policy), 25);
+  assert.equal((await cold(place, counter(policy), { limits: { pageLimit: 10 } })).folded, 25);
+  assert.equal((await cold(place, counter(policy))).folded, 0);
+});
+
+onEachStore("a snapshot can be asked for", async (place) => {
+  const asked = counter({ version: 1 });
+  await counted(place, asked, 5);
+  const engine = await place.open({ aggregates: [asked.definition] });
+  assert.deepEqual(await engine.snapshot(asked.definition, "c-1"), { revision: 5 });
+  assert.deepEqual(await engine.snapshot(asked.definition, "nobody"), { revision: 0 });
+  assert.equal((await cold(place, asked)).folded, 0);
+});
+
+onEachStore("a snapshot that is not JSON is reported, ignored and replaced", async (place) => {
+  await counted(place, counter({ version: 1 }), 5);
+  const storage = place.storage();
+  const { epoch } = await storage.open();
+  const key = '["Counter","c-1","json/1"]';
+  await storage.saveDocuments({ epoch, documents: [{ collection: "snapshots", key, revision: 3, value: '{"sum":' }] });
+  const { folded, reports } = await cold(place, counter({ version: 1 }));
+  assert.equal(folded, 5);
+  const [{ reason, ...report }, ...others] = reports;
+  assert.deepEqual([report, others], [{ kind: "snapshot-ignored", stream: { type: "Counter", id: "c-1" }, revision: 3 }, []]);
+  assert.match(reason, /JSON/);
+  assert.deepEqual(await cold(place, counter({ version: 1 })), { revision: 5, folded: 0, reports: [] });
+});
+
+onEachStore("histories have all events, and past states don't come from a later snapshot", async (place) => {
+  const some = counter({ version: 1, every: 2 });
+  await counted(place, some, 6);
+  const engine = await place.open({ aggregates: [some.definition] });
+  assert.equal((await engine.history(some.definition, "c-1")).events.length, 6);
+  assert.deepEqual(await engine.state(some.definition, "c-1", { at: { revision: 3 } }), { state: { sum: 3 }, revision: 3 });
+});
+
+for (const [what, state, place] of [
+  ["a member that is undefined", () => ({ sum: 1, note: undefined }), "state.note"],
+  ["a negative zero", () => ({ sum: 1, at: { zero: [-0] } }), "state.at.zero.0"],
+  ["a date in a frozen object", () => Object.freeze({ sum: 1, at: new Date(0) }), "state.at"],
+  ["a map in a frozen object", () => Object.freeze({ sum: 1, all: new Map() }), "state.all"],
+]) {
+  test(`a state with ${what} is found at the first snapshot, and named`, async () => {
+    const odd = counter({ version: 1, every: 1 }, state);
+    const reports = [];
+    const engine = await Engine.open({ storage: memoryStorage(), aggregates: [odd.definition], onReport: (report) => reports.push(report) });
+    const { revision } = await engine.execute(odd.definition, "c-1", count);
+    assert.equal(revision, 1, "the command is not the worse for it");
+    const stream = { type: "Counter", id: "c-1" };
+    const error = await fails(() => engine.snapshot(odd.definition, "c-1"), { code: "state-not-json", details: { stream } });
+    assert.match(error.message, new RegExp(`${place} `));
+    assert.deepEqual(reports.map(({ kind, stream }) => ({ kind, stream })), [{ kind: "snapshot-not-json", stream }]);
+    await engine.close();
+  });
+}
+
+test("an aggregate without snapshots has none to be asked for", async () => {
+  const { definition } = counter();
+  const engine = await Engine.open({ storage: memoryStorage(), aggregates: [definition] });
+  await fails(() => engine.snapshot(definition, "c-1"), { code: "no-snapshots", details: { type: "Counter" } });
+  await fails(() => engine.snapshot(counter().definition, "c-1"), { code: "unknown-aggregate" });
+  await engine.close();
+});
+
+test("a store that can't keep snapshots is reported, and everything else goes on", async () => {
+  const storage = memoryStorage();
+  storage.saveDocuments = () => {
+    throw new Error("no room");
+  };
+  const some = counter({ version: 1, every: 1 });
+  const reports = [];
+  const engine = await Engine.open({ storage, aggregates: [some.definition], onReport: (report) => reports.push(report) });
+  await engine.execute(some.definition, "c-1", count);
+  await engine.execute(some.definition, "c-1", count);
+  await fails(() => engine.snapshot(some.definition, "c-1"), { code: "storage-failed" });
+  assert.deepEqual([...new Set(reports.map(({ kind, reason }) => `${kind}: ${reason}`))], ["snapshot-not-stored: storage-failed: no room"]);
+  await engine.close();
+});
+
+test("a policy must be of whole numbers, and have a version", () => {
+  for (const policy of [{}, { version: 0 }, { version: 1.5 }, { version: "1" }, { version: 1, every: 0 }, { version: 1, afterReplayOf: -1 }]) {
+    assert.throws(() => counter(policy), { code: "invalid-argument" }, JSON.stringify(policy));
+  }
+});

@@ -56,18 +56,27 @@ use words::{Reader, Writer};
 /// annals::export_domain!(Visits);
 /// ```
 ///
+/// An aggregate of whose states snapshots are kept is named with its policy:
+/// `Visits => SnapshotPolicy { every: Some(100), ..SnapshotPolicy::version(1) }`.
+///
 /// Build the crate as a `cdylib` with the feature `annals/wasm` and run wasm-bindgen on it; the
 /// application gives the result to `Engine.open` of `annals/slim`. `www/clinic` is such a crate.
 #[macro_export]
 macro_rules! export_domain {
-    ($($aggregate:ty),+ $(,)?) => {
+    (@definition $aggregate:ty) => { $crate::AggregateDefinition::native::<$aggregate>() };
+    (@definition $aggregate:ty => $policy:expr) => {
+        $crate::AggregateDefinition::native_with_snapshots::<$aggregate>($policy)
+    };
+    ($($aggregate:ty $(=> $policy:expr)?),+ $(,)?) => {
         const _: () = {
             use $crate::wasm::wasm_bindgen;
             /// An engine with this module's domain.
             #[wasm_bindgen::prelude::wasm_bindgen(js_name = createCore)]
             #[allow(unreachable_pub, missing_docs)]
             pub fn create_core() -> usize {
-                $crate::wasm::create(vec![$($crate::AggregateDefinition::native::<$aggregate>()),+])
+                $crate::wasm::create(vec![
+                    $($crate::export_domain!(@definition $aggregate $(=> $policy)?)),+
+                ])
             }
         };
     };

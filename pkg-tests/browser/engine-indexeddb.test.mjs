@@ -32,6 +32,35 @@ async function tab(from = context) {
 const give = (page, commands) => page.evaluate((commands) => give(commands), commands);
 const logOf = (page) => page.evaluate(() => logOf());
 
+test("a snapshot that one tab has kept serves the others, and a reload", async () => {
+  const [one, other] = [await openPage(context, server.url), await openPage(context, server.url)];
+  const states = [];
+  for (const [page, commands, folded] of [
+    [one, [booking(), ...Array.from({ length: 6 }, (_, index) => retitling(`Title ${index}`))], 7],
+    [other, [retitling("Of the other tab")], 3],
+  ]) {
+    const found = await page.evaluate(async ([commands, options]) => {
+      const { counts, definition } = withSnapshots({ version: 1, every: 5 });
+      await openEngine({ aggregates: [definition] });
+      for (const command of commands) await engine.execute(definition, "a-1", command, options);
+      const { state, revision } = await engine.state(definition, "a-1");
+      return { state, revision, folded: counts.folded };
+    }, [commands, { issuedAt }]);
+    assert.equal(found.folded, folded);
+    states.push(found);
+  }
+  assert.deepEqual([states[0].revision, states[1].revision], [7, 8]);
+  await one.reload();
+  await one.waitForFunction(() => globalThis.isReady);
+  const again = await one.evaluate(async () => {
+    const { counts, definition } = withSnapshots({ version: 1, every: 5 });
+    await openEngine({ aggregates: [definition] });
+    const { state, revision } = await engine.state(definition, "a-1");
+    return { state, revision, folded: counts.folded };
+  });
+  assert.deepEqual(again, { ...states[1], folded: 3 });
+});
+
 test("a reload keeps states, histories and first outcomes", async () => {
   const page = await tab();
   const commandId = randomUUID();

@@ -640,7 +640,7 @@ const rules = [
             iso(START + 9999),
           ]) {
             for (const limit of [1, 2, 3, 100])
-              loads.push({ after, untilRevision, untilTime, limit });
+              loads.push({ after, snapshot: null, untilRevision, untilTime, limit });
           }
         }
       }

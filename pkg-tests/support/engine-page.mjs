@@ -1,7 +1,7 @@
 // The script of a page, or of its worker, that has an engine for the clinic: bundled as an
 // application's would be, with the default entry.
 
-import { AnnalsError, Engine } from "annals";
+import { AnnalsError, Engine, aggregate } from "annals";
 import { indexedDbStorage } from "annals/indexeddb";
 import { appointment } from "../clinic/appointment.ts";
 
@@ -10,6 +10,14 @@ Object.assign(globalThis, { AnnalsError, Engine, appointment, indexedDbStorage }
 /** Opens the page's engine, `engine`. */
 globalThis.openEngine = async (options) => {
   globalThis.engine = await Engine.open({ storage: indexedDbStorage({ name: "clinic" }), aggregates: [appointment], ...options });
+};
+
+/** The clinic's aggregate with snapshots; `folded` counts the events it folds. */
+globalThis.withSnapshots = (snapshots) => {
+  const counts = { folded: 0 };
+  const { evolve, ...functions } = appointment.functions;
+  const counted = (state, event) => ((counts.folded += 1), evolve(state, event));
+  return { counts, definition: aggregate("Appointment", { ...functions, evolve: counted, snapshots }) };
 };
 
 globalThis.logOf = async (options) => {

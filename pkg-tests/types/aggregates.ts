@@ -8,6 +8,15 @@ check<Same<typeof invoice, Aggregate<number, Message<"Pay", { readonly amount: n
 
 const rest = { initial: () => 0, evolve: (sum: number) => sum };
 
+aggregate<number, Command, Event>("A", { ...rest, decide: () => [], snapshots: { version: 1, every: 100, afterReplayOf: 500 } });
+
+aggregate<number, Command, Event>("A", {
+  ...rest,
+  decide: () => [],
+  // @ts-expect-error a policy names the version of the state's form
+  snapshots: { every: 100 },
+});
+
 aggregate<number, Command, Event>("A", {
   ...rest,
   // @ts-expect-error there is no event "Moved"

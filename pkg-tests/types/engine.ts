@@ -1,7 +1,7 @@
 /** What the compiler says about the use of an engine. */
 import {
   type Attempt, type EventOf, type History, type OpenOptions, type Outcome, type Position, type RecordedEvent,
-  type ExecuteOptions, type Refusal, type StateAt, type StorageAdapter, type WasmSource, Engine, nativeAggregate,
+  type ExecuteOptions, type Refusal, type SnapshotReport, type StateAt, type StorageAdapter, type WasmSource, Engine, nativeAggregate,
 } from "annals";
 import { indexedDbStorage } from "annals/indexeddb";
 import { Engine as InlineEngine } from "annals/inline";
@@ -26,6 +26,10 @@ export async function opening(storage: StorageAdapter) {
   check<Same<ExecuteOptions["signal"], AbortSignal | undefined>>();
   const options: OpenOptions = { storage, aggregates };
   await Engine.open(options);
+  await Engine.open({ storage, aggregates, onReport: (report) => check<Same<typeof report, SnapshotReport>>() });
+  check<Same<Awaited<ReturnType<typeof engine.snapshot>>, { readonly revision: number }>>();
+  // @ts-expect-error a snapshot is of an aggregate, not of its name
+  void engine.snapshot("Appointment", "a-1");
   // @ts-expect-error the slim entry brings no module
   await SlimEngine.open({ storage, aggregates });
   // @ts-expect-error a store is needed

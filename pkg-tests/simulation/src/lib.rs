@@ -1,9 +1,17 @@
-//! The simulation as a WebAssembly module, to hold it against the native one.
+//! What tests need in WebAssembly: the simulation, to hold it against the native one, and a domain
+//! with snapshots.
 
 #![allow(unsafe_code, reason = "wasm-bindgen's macros make it; nothing here does")]
 
+mod tally;
+
+use annals::SnapshotPolicy;
 use annals::testing::{Report, Scenario, simulate};
 use wasm_bindgen::prelude::*;
+
+annals::export_domain!(
+    tally::Tally => SnapshotPolicy { every: Some(3), ..SnapshotPolicy::version(1) }
+);
 
 /// Runs `count` seeds from `from` on. Returns the digest of everything the engines put out, or
 /// what went wrong.

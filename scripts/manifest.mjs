@@ -31,6 +31,7 @@ export async function packageManifest() {
       "./memory": entry("memory/index"),
       "./indexeddb": entry("indexeddb/index"),
       "./sqlite": entry("sqlite/index"),
+      "./overlay": entry("overlay/index"),
       "./annals.wasm": "./annals.wasm",
       "./package.json": "./package.json",
     },

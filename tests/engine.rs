@@ -313,6 +313,17 @@ fn a_store_that_was_restored_is_asked_afresh() {
 }
 
 #[test]
+fn a_store_that_says_it_is_another_when_it_is_opened_fails_the_tasks_at_once() {
+    let mut host = Host::new();
+    let task = host.give("b-1", &Command::Note);
+    let info = host.drain().remove(0);
+    let foreign = StorageError::permanent(StorageErrorCode::ForeignEpoch, "of another store");
+    host.answer(&info, Err(foreign.clone()));
+    host.drain();
+    assert_eq!(host.error(task), CommandError::Storage(foreign));
+}
+
+#[test]
 fn a_store_that_can_not_be_opened_fails_the_tasks_and_is_tried_again_with_the_next() {
     let (mut host, mut store) = (Host::new(), store());
     let task = host.give("b-1", &Command::Note);

@@ -157,7 +157,13 @@ impl Engine {
                 let pending = self.drop_pending(id).expect("found above");
                 self.deliver(pending, found);
             }
-            Err(error) if error.code == StorageErrorCode::ForeignEpoch => self.foreign_epoch(id),
+            // Whoever is asked who he is says nothing of another's epoch.
+            Err(error)
+                if error.code == StorageErrorCode::ForeignEpoch
+                    && matches!(self.store, Store::Open(_)) =>
+            {
+                self.foreign_epoch(id);
+            }
             Err(error) => self.attempt_failed(id, error),
         }
     }

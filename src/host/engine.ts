@@ -1,6 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import type { Aggregate, AnyAggregate, Message, Refusal } from "./domain.js";
 import { type Appended, cancelled, type Choice, Driver, isoTime, type StateInput } from "./driver.js";
+import { placeOf } from "./epoch.js";
 import { AnnalsError, invalidArgument, RefusedError } from "./errors.js";
 import type { EngineModule } from "./module.js";
 import type { AbortSignal } from "./platform.js";
@@ -357,11 +358,7 @@ export class Engine {
 
   #numberOf(position: Position | null): number {
     if (position === null) return 0;
-    const [, epoch, digits] = /^(.+):(\d+)$/.exec(String(position)) ?? [];
-    const number = Number(digits);
-    if (!Number.isSafeInteger(number)) {
-      throw invalidArgument(`expected a position, found ${JSON.stringify(position)}`);
-    }
+    const { epoch, number } = placeOf(position);
     if (epoch !== this.#driver.epoch) {
       throw new AnnalsError("foreign-position", "the position is of another store, or of this one before a restore", {
         position,

@@ -1,0 +1,1 @@
+export { overlayStorage, type OverlayConfig, type OverlayPoint } from "./adapter.js";

@@ -4,6 +4,7 @@ mod blocking;
 mod driver;
 mod future;
 mod memory;
+mod overlay;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,6 +15,7 @@ pub use blocking::SystemClock;
 pub use driver::{Clock, CommandOptions, Events, Executed, Read};
 pub use future::{AsyncAnnals, Runtime};
 pub use memory::MemoryStore;
+pub use overlay::{Overlay, OverlayPoint};
 
 use crate::error::StorageError;
 use crate::protocol::{StorageAnswer, StorageRequest};
@@ -32,6 +34,12 @@ pub trait StorageAdapter {
     /// If the request can't be answered. [`StorageError::applied`] says whether an append may be
     /// in the log all the same.
     fn call(&mut self, request: &StorageRequest) -> Result<StorageAnswer, StorageError>;
+}
+
+impl<S: StorageAdapter + ?Sized> StorageAdapter for &mut S {
+    fn call(&mut self, request: &StorageRequest) -> Result<StorageAnswer, StorageError> {
+        (**self).call(request)
+    }
 }
 
 /// A future that stays on its thread.

@@ -281,6 +281,28 @@ fn histories_and_past_states_are_made_of_events_alone() {
 }
 
 #[test]
+fn a_snapshot_that_nobody_has_asked_for_is_not_used() {
+    let mut store = store();
+    note(&mut Host::new(), &mut store, 4);
+    for events in [true, false] {
+        let mut host = if events { host(every(2)) } else { Host::new() };
+        let task = host.ask("b-1", ReadAt::Now, events);
+        for request in host.drain() {
+            let mut answer = store.call(&request).expect("the store answers");
+            if let StorageAnswer::Loaded(loaded) = &mut answer {
+                let value = Some(r#"{"slot":1,"notes":99}"#.into());
+                let revision = Revision(4);
+                loaded.streams[0].snapshot = Some(StoredSnapshot { revision, value });
+            }
+            host.answer(&request, Ok(answer));
+        }
+        host.serve(&mut store);
+        let read = host.read.remove(&task).expect("read").expect("readable");
+        assert_eq!(state_of(&read.state).notes, 4);
+    }
+}
+
+#[test]
 fn a_state_is_the_same_from_every_snapshot_as_from_the_events() {
     let mut store = store();
     note(&mut Host::new(), &mut store, 12);

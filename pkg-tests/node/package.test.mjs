@@ -20,6 +20,7 @@ const entries = {
   "annals/slim": api,
   "annals/inline": api,
   "annals/memory": ["memoryStorage"],
+  "annals/overlay": ["overlayStorage"],
   "annals/sqlite": ["sqliteStorage"],
   "annals/indexeddb": ["indexedDbStorage"],
 };
@@ -127,7 +128,7 @@ test("every entry exports what it should, the same by import and by require", as
   const manifest = JSON.parse(await readFile(path.join(pkg, "package.json"), "utf8"));
   assert.deepEqual(
     Object.keys(manifest.exports).sort(),
-    [".", "./annals.wasm", "./indexeddb", "./inline", "./memory", "./package.json", "./slim", "./sqlite"],
+    [".", "./annals.wasm", "./indexeddb", "./inline", "./memory", "./overlay", "./package.json", "./slim", "./sqlite"],
   );
   assert.equal(manifest.dependencies, undefined);
 });

@@ -218,7 +218,7 @@ impl Engine {
             matches: None,
             overtaken: Position(0),
             fresh: None,
-            snapshot: SnapshotUse::default(),
+            snapshot: SnapshotUse::new(true),
             conflicts: 0,
             overtakings: 0,
             maybe_applied: false,
@@ -361,8 +361,8 @@ impl Engine {
         let slice = Slice { revision, more, head: part.head };
         let aggregate = task.aggregate;
         let stream = task.stream.clone();
-        task.snapshot.loaded(true, from.revision, snapshot.as_ref(), page.len());
-        let start = self.start_of_fold(aggregate, &stream, from, snapshot.as_ref(), revision);
+        let found = task.snapshot.loaded(from.revision, snapshot, page.len());
+        let start = self.start_of_fold(aggregate, &stream, from, found, revision);
         let Ok(from) = start else {
             return self.load_without_snapshot(id);
         };

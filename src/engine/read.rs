@@ -84,12 +84,6 @@ impl ReadTask {
         }
     }
 
-    /// Whether a snapshot will do for the start. A history has all events, and the past may be before
-    /// the snapshot.
-    fn may_shorten(&self) -> bool {
-        self.events.is_none() && self.until() == Until::End
-    }
-
     fn keeps_events(&self) -> bool {
         match &self.goal {
             Goal::State(_) | Goal::Snapshot => true,
@@ -130,7 +124,8 @@ impl Engine {
             phase: Phase::Queued,
             at: None,
             events: events.then(Vec::new),
-            snapshot: SnapshotUse::default(),
+            // A history has all events, and the past may be before the snapshot.
+            snapshot: SnapshotUse::new(!events && matches!(at, ReadAt::Now | ReadAt::Cached)),
         };
         self.tasks.insert(id, Task::Read(Box::new(task)));
         self.ready.push_back(id);
@@ -158,7 +153,7 @@ impl Engine {
             phase: Phase::Queued,
             at: None,
             events: None,
-            snapshot: SnapshotUse::default(),
+            snapshot: SnapshotUse::new(true),
         };
         self.tasks.insert(id, Task::Read(Box::new(task)));
         self.ready.push_back(id);
@@ -224,11 +219,11 @@ impl Engine {
         }
         let task = self.read(id);
         let after = task.at.as_ref().expect("set above").revision;
-        let key = || self.snapshot_key(task.aggregate, &task.stream, after, &task.snapshot);
+        let key = self.snapshot_key(task.aggregate, &task.stream, after, &task.snapshot);
         let stream = StreamLoad {
             stream: task.stream.clone(),
             after,
-            snapshot: task.may_shorten().then(key).flatten(),
+            snapshot: key,
             until: task.until(),
             limit: self.config.page_limit,
             held: matches!(self.domain(task.aggregate), Domain::Hosted),
@@ -264,9 +259,8 @@ impl Engine {
         let (more, revision) = (slice.more, slice.revision);
         let until = task.until();
         let stream = task.stream.clone();
-        let may_shorten = task.may_shorten();
-        task.snapshot.loaded(may_shorten, from.revision, slice.snapshot.as_ref(), page.len());
-        let start = self.start_of_fold(aggregate, &stream, from, slice.snapshot.as_ref(), revision);
+        let found = task.snapshot.loaded(from.revision, slice.snapshot, page.len());
+        let start = self.start_of_fold(aggregate, &stream, from, found, revision);
         let Ok(from) = start else {
             return self.read_without_snapshot(id);
         };
@@ -373,7 +367,8 @@ impl Engine {
             let key = self.streams.pin(&stream);
             self.streams[key].learn(at.clone());
             if wished {
-                self.streams[key].snapshot = at.revision;
+                let newest = &mut self.streams[key].snapshot;
+                *newest = at.revision.max(*newest);
             } else {
                 self.consider_snapshot(key, &stream, aggregate, &known);
             }

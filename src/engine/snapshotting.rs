@@ -26,33 +26,46 @@ const MAX_WAITING: usize = 256;
 /// What a task knows of its stream's snapshot.
 #[derive(Debug, Default)]
 pub(super) struct SnapshotUse {
+    /// Whether one will do for the start of the fold.
+    looks: bool,
     /// Whether the one that is there is no state of the stream.
     pub(super) ignores: bool,
     /// Events that were folded since the task began.
-    pub(super) replayed: u64,
+    replayed: u64,
     /// Revision of the one in the store, 0 if there is none; `None` before it was looked for.
-    pub(super) newest: Option<Revision>,
+    newest: Option<Revision>,
 }
 
 impl SnapshotUse {
+    /// Of a task for which a snapshot will do, or not.
+    pub(super) fn new(looks: bool) -> Self {
+        Self { looks, ..Self::default() }
+    }
+
     /// After a snapshot that is none.
     pub(super) fn ignoring() -> Self {
         Self { ignores: true, ..Self::default() }
     }
 
-    /// Takes note of a load from this revision that has given so many events. `looked` says whether
-    /// the task looks for snapshots at all.
+    /// Whether a load from this revision asks for one.
+    fn asks(&self, from: Revision) -> bool {
+        self.looks && from == Revision(0)
+    }
+
+    /// Takes note of a load from this revision that has given so many events. Gives back what it has
+    /// found, if that was asked for.
     pub(super) fn loaded(
         &mut self,
-        looked: bool,
         from: Revision,
-        found: Option<&StoredSnapshot>,
+        found: Option<StoredSnapshot>,
         events: u64,
-    ) {
+    ) -> Option<StoredSnapshot> {
         self.replayed += events;
-        if looked && !self.ignores && from == Revision(0) {
-            self.newest = Some(found.map_or(Revision(0), |found| found.revision));
+        if !self.asks(from) {
+            return None;
         }
+        self.newest = Some(found.as_ref().map_or(Revision(0), |found| found.revision));
+        found
     }
 }
 
@@ -85,8 +98,8 @@ impl Engine {
         from: Revision,
         known: &SnapshotUse,
     ) -> Option<Arc<str>> {
-        let wanted = from == Revision(0) && !known.ignores;
-        Some(self.snapshots_of(aggregate).filter(|_| wanted)?.policy.key_of(stream))
+        let snapshots = self.snapshots_of(aggregate).filter(|_| known.asks(from))?;
+        Some(snapshots.policy.key_of(stream))
     }
 
     /// Where a fold starts: at what was found, or at `from`. If what was found is no state of the
@@ -96,13 +109,13 @@ impl Engine {
         aggregate: AggregateIndex,
         stream: &StreamId,
         from: At,
-        found: Option<&StoredSnapshot>,
+        found: Option<StoredSnapshot>,
         revision: Revision,
     ) -> Result<At, ()> {
         let Some(found) = found else {
             return Ok(from);
         };
-        match self.state_of(aggregate, found, revision) {
+        match self.state_of(aggregate, &found, revision) {
             Ok(state) => Ok(At { revision: found.revision, state }),
             Err(_) if mutant!(self, SnapshotDefaulting) => {
                 Ok(At { revision: found.revision, state: from.state })

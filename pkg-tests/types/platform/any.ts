@@ -2,6 +2,7 @@
 import { type DecideContext, type Message, type StorageAdapter, type WasmSource, Engine, aggregate, refuse } from "annals";
 import { Engine as InlineEngine } from "annals/inline";
 import { memoryStorage } from "annals/memory";
+import { overlayStorage } from "annals/overlay";
 import { Engine as SlimEngine } from "annals/slim";
 import { type SqliteConfig, sqliteStorage } from "annals/sqlite";
 
@@ -22,6 +23,14 @@ export async function anywhere(database: SqliteConfig["database"], bytes: ArrayB
   const booked: boolean = state.booked;
   for await (const event of engine.events({ aggregates, follow: false })) event.data.doctor satisfies string;
   await InlineEngine.open({ storage, aggregates });
+
+  for await (const { position } of engine.events({ aggregates })) overlayStorage({ storage, at: { position } });
+  overlayStorage({ storage, at: { time: new Date() } });
+  // @ts-expect-error a text is no position
+  overlayStorage({ storage, at: { position: "7" } });
+  // @ts-expect-error what is below is a store
+  overlayStorage({ at: { time: "2026-11-17T14:05:00Z" } });
+
 
   await Engine.open({ storage, aggregates, wasm: bytes });
   await Engine.open({ storage, aggregates, wasm: new Uint8Array(bytes) });

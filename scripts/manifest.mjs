@@ -31,6 +31,7 @@ export async function packageManifest() {
       "./memory": entry("memory/index"),
       "./indexeddb": entry("indexeddb/index"),
       "./sqlite": entry("sqlite/index"),
+      "./testing": entry("testing/index"),
       "./annals.wasm": "./annals.wasm",
       "./package.json": "./package.json",
     },

@@ -370,7 +370,7 @@ const mistakes = [
   ["a state with a frozen date", { evolve: () => Object.freeze({ at: new Date(0) }) }, /JSON does not keep: state\.at is/],
   ["a state with an undefined member", { evolve: () => ({ deep: { note: undefined } }) }, /evolve gave a state that JSON does not keep: state\.deep\.note is undefined, and comes back as nothing/],
   ["a state with a negative zero", { evolve: () => ({ sum: -0 }) }, /state\.sum is -0, and comes back as 0/],
-  ["a state with a symbol", { evolve: () => ({ [Symbol("of")]: 1 }) }, /JSON does not keep: state\.Symbol\(of\) is 1/],
+  ["a state with a symbol", { evolve: () => ({ [Symbol.for("of")]: 1 }) }, /JSON does not keep: state\.Symbol\(of\) is 1/],
   ["a list with a name", { evolve: () => Object.assign([1], { of: "x" }) }, /JSON does not keep: state\[of\] is "x"/],
   ["an initial state with an undefined member", { initial: () => ({ kept: [], note: undefined }) }, /initial gave a state that JSON does not keep: state\.note/],
 ];
@@ -492,7 +492,7 @@ test("the clinic's script comes out as on an engine, step by step", async () => 
     counts[outcome.ok ? (outcome.events.length > 0 ? "events" : "nothing") : "refusals"] += 1;
     story.thenState((await engine.state(appointment, id)).state);
   }
-  assert.ok(counts.events > 20 && counts.refusals > 30 && counts.nothing > 1, JSON.stringify(counts));
+  assert.ok(counts.events >= 20 && counts.refusals >= 50 && counts.nothing >= 4, JSON.stringify(counts));
   await engine.close();
 });
 

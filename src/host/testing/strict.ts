@@ -42,10 +42,7 @@ function twice(
   const first = watch(() => run(args.map((arg) => deepFreeze(copyOf(arg)))));
   const loose = args.map(copyOf);
   const second = watch(() => run(loose));
-  for (const { value } of [first, second]) {
-    // Whoever looks at the result says that it must not be one.
-    if (value instanceof Promise) value.catch(() => undefined);
-  }
+  for (const { value } of [first, second]) if (value instanceof Promise) value.catch(() => undefined);
   const [use] = [...first.uses, ...second.uses];
   if (use !== undefined) throw new Mistake(`${name} called ${use.what}: it must be pure. ${use.instead}`, use.place);
   args.forEach((arg, index) => {
@@ -61,6 +58,8 @@ function twice(
   }
   const calls = `two calls of ${name} with the same arguments`;
   if (second.threw) throw new Mistake(`${calls}: one returned, one threw: ${reasonOf(second.error)}`, second.error);
+  // Whoever takes the result says that it must not be a promise.
+  if (first.value instanceof Promise) return first.value;
   const change = difference(first.value, second.value, "the result");
   if (change !== null) {
     throw new Mistake(`${calls} differ: ${change.place} is ${change.left} once and ${change.right} once`);

@@ -242,8 +242,8 @@ fn failure(test: impl FnOnce()) -> String {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             let file = info.location().map_or("", std::panic::Location::file);
-            let message = info.payload_as_str().unwrap_or_default();
-            PANIC.set((message.into(), file.into()));
+            let message = info.payload().downcast_ref::<String>().cloned().unwrap_or_default();
+            PANIC.set((message, file.into()));
             before(info);
         }));
     });

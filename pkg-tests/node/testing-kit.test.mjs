@@ -427,6 +427,22 @@ test("dates of a given time are made as ever, and afterwards the platform is as 
   assert.deepEqual([Reflect.ownKeys(crypto), Reflect.ownKeys(performance)], keys);
 });
 
+test("another clock in place of Date is no hindrance, and is left in place", () => {
+  const RealDate = Date;
+  class FakeDate extends RealDate {
+    static now = () => 7;
+  }
+  globalThis.Date = FakeDate;
+  try {
+    given(appointment).at(new RealDate("2026-11-23T08:00:00Z")).when(booking()).then(booked());
+    fails(() => given(boxWith({ decide: () => [new Date(), Date.now()] })).when(keep), /decide called new Date\(\)/);
+    assert.equal(Date, FakeDate);
+    assert.equal(Date.now(), 7);
+  } finally {
+    globalThis.Date = RealDate;
+  }
+});
+
 // --- Like the engine -----------------------------------------------------------------------------
 
 const names = ["Kept", "", "a\n", "a\u0085", "a\u200b", "\ud800", "😀", "x".repeat(1024), "x".repeat(1025), "é".repeat(512), "é".repeat(513)];

@@ -186,7 +186,7 @@ test("a decision that throws is expected as one", () => {
 // --- What a failed expectation says --------------------------------------------------------------
 
 test("a failure tells what was given, what was expected, what came, and how they differ", () => {
-  const { message, actual, expected } = failureOf(() =>
+  const { message, stack, actual, expected } = failureOf(() =>
     given(boxWith(), { type: "Kept", data: { n: 1 } })
       .id("b-1")
       .others("b-2", { type: "Kept", data: { n: 2 } })
@@ -218,6 +218,7 @@ then  (- expected, + found)
         ]
       }`,
   );
+  assert.ok(stack.startsWith(`AssertionError: ${message}\n`), stack);
   assert.deepEqual(actual, [{ type: "Kept", data: { n: 4, of: ["a", "b"] } }]);
   assert.deepEqual(expected, [{ type: "Kept", data: { n: 4, of: ["a", "c"] } }]);
 });
@@ -302,6 +303,9 @@ const kept = { type: "Kept", data: { list: [2, 1] } };
 let calls = 0;
 const next = () => (calls += 1);
 
+/** Something that is kept from call to call. */
+const one = { sum: 0 };
+
 /** One that does not fail because of frozen objects, as code that is not strict does not. */
 const edit = (object, key, value) => void Reflect.set(object, key, value);
 
@@ -325,6 +329,7 @@ const mistakes = [
   ["decide that changes its mind", { decide: () => (next() % 2 ? [] : refuse("no")) }, /two calls of decide with the same arguments differ/],
   ["decide that throws sometimes", { decide: () => (next() % 2 ? [] : boom()) }, /decide/],
   ["evolve that counts", { evolve: () => ({ n: next() }) }, /two calls of evolve .* the result\.n is/],
+  ["evolve that has one state for all", { evolve: () => ((one.sum += 1), one) }, /evolve changed what it had returned before/],
   ["initial that counts", { initial: () => next() }, /two calls of initial/],
   ["reads that counts", { reads: () => [`t${next()}`] }, /two calls of reads .* the result\[0\] is "t/],
   ["tags that counts", { tags: () => [`t${next()}`] }, /two calls of tags/],

@@ -121,7 +121,8 @@ where
 
 /// A test of the aggregate `A`, which has come to the stage `S`.
 ///
-/// Cases may be cloned, so tests may share a beginning.
+/// Cases may be cloned, so tests may share a beginning. A domain that panics fails the test as any
+/// panic does; one that is to panic is a matter of `#[should_panic]`.
 pub struct Case<A, S> {
     story: Story,
     stage: S,
@@ -196,7 +197,7 @@ impl<A: Aggregate, S: Stage> Case<A, S> {
     }
 
     /// Lets events happen to another aggregate of this type. They have the tags that it gives them,
-    /// and come as [`Context::others`] to decisions that read them.
+    /// and come as [`Context::others`], in the order of the test, to decisions that read them.
     ///
     /// # Panics
     /// With the whole story, if something is wrong with the events.

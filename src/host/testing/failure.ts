@@ -3,9 +3,14 @@
  * these differ.
  */
 export class AssertionError extends Error {
-  override readonly name = "AssertionError";
+  declare readonly name: "AssertionError";
   declare readonly actual?: unknown;
   declare readonly expected?: unknown;
+
+  static {
+    // An error's stack begins with the name that it has before its constructor is done.
+    Object.defineProperty(this.prototype, "name", { value: "AssertionError" });
+  }
 
   constructor(message: string, compared?: { readonly actual: unknown; readonly expected: unknown }, cause?: unknown) {
     super(message, cause === undefined ? undefined : { cause });

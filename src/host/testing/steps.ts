@@ -75,7 +75,8 @@ abstract class Steps<State, Command extends Message, Event extends Message, Refu
 
   /**
    * Lets events happen to another aggregate, of the same type or of the one that is named. They have
-   * the tags that it gives them, and come as `others` to decisions that read them.
+   * the tags that it gives them, and come as `others`, in the order of the test, to decisions that
+   * read them.
    */
   others(id: string, ...events: readonly Event[]): this;
   others<A extends AnyAggregate>(aggregate: A, id: string, ...events: readonly EventOf<A>[]): this;

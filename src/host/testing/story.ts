@@ -1,6 +1,7 @@
 /** What has happened so far in a test: streams, their states, the time, and how it is told. */
 import { evolve, readsOf, tagsOf, toMessage, toRefusal } from "../calls.js";
 import type { AnyAggregate, ErasedFunctions, Message, Refusal } from "../domain.js";
+import { AnnalsError } from "../errors.js";
 import { isWellFormed, reasonOf, toPayload, toState, utf8Length } from "../payload.js";
 import { matches } from "../query.js";
 import type { Query } from "../storage.js";
@@ -248,13 +249,19 @@ function checkQuery(query: Query): void {
   }
 }
 
+/** What a failure does not say itself: where the domain threw, or did what it may not. */
+function causeOf(error: unknown): unknown {
+  if (error instanceof Thrown) return error.error;
+  if (error instanceof Mistake) return error.cause;
+  return AnnalsError.is(error) ? undefined : error;
+}
+
 /** Runs a step; what is wrong with domain or test is told with the story. */
 export function guarded<T>(story: Story, step: () => T): T {
   try {
     return step();
   } catch (error) {
     if (error instanceof AssertionError) throw error;
-    const cause = error instanceof Thrown ? error.error : error instanceof Mistake ? error.cause : error;
-    throw new AssertionError([reasonOf(error), "", ...tell(story)].join("\n"), undefined, cause);
+    throw new AssertionError([reasonOf(error), "", ...tell(story)].join("\n"), undefined, causeOf(error));
   }
 }

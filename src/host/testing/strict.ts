@@ -39,8 +39,10 @@ function twice(
   args: readonly unknown[],
   run: (args: readonly unknown[]) => unknown,
 ): unknown {
-  const first = watch(() => run(args.map((arg) => deepFreeze(copyOf(arg)))));
+  const frozen = args.map((arg) => deepFreeze(copyOf(arg)));
   const loose = args.map(copyOf);
+  const first = watch(() => run(frozen));
+  const result = textOf(first.value);
   const second = watch(() => run(loose));
   for (const { value } of [first, second]) if (value instanceof Promise) value.catch(() => undefined);
   const [use] = [...first.uses, ...second.uses];
@@ -64,7 +66,17 @@ function twice(
   if (change !== null) {
     throw new Mistake(`${calls} differ: ${change.place} is ${change.left} once and ${change.right} once`);
   }
+  if (textOf(first.value) !== result) throw new Mistake(`${name} changed what it had returned before: it must be pure`);
   return first.value;
+}
+
+/** As JSON; what can't be written is nobody's result. */
+function textOf(value: unknown): string | undefined {
+  try {
+    return JSON.stringify(value);
+  } catch {
+    return undefined;
+  }
 }
 
 interface Watched {

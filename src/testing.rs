@@ -18,6 +18,7 @@ mod diff;
 mod hosted;
 mod kit;
 mod simulation;
+mod story;
 
 pub use kit::{Case, Given, Stage, When, assert_round_trip, given};
 pub use simulation::{Failure, Faults, Report, Scenario, simulate};

@@ -71,7 +71,7 @@ export function goOn(story: Story, outcome: Outcome): Story {
 export function expectAccepted(story: Story, outcome: Outcome): void {
   if (outcome.kind === "events" || outcome.met) return;
   const cause = outcome.kind === "threw" ? outcome.error : undefined;
-  const headline = `${outcome.command}: nothing expects ${nameOf(outcome)}`;
+  const headline = `nothing expects ${nameOf(outcome)}`;
   const lines = [headline, "", ...tell(story), ...indented(textOf(outcome, brief), "then  ")];
   throw new AssertionError(lines.join("\n"), undefined, cause);
 }

@@ -24,7 +24,6 @@ export type Outcome = (
   | { readonly kind: "threw"; readonly error: unknown }
 ) & {
   readonly id: string;
-  readonly command: string;
   /** What the decision read. */
   readonly query: Query;
   /** Whether a test has expected it. */
@@ -127,7 +126,7 @@ export function commanded(story: Story, id: string, command: Message): { story: 
     const asked = { type, data: toPayload(data, "command").value };
     const before = stateOf(story, id);
     const { functions } = story;
-    const given = { id, command: shown, met: false };
+    const given = { id, met: false };
     let query: Query = [];
     try {
       query = functions.reads === undefined ? [] : readsOf(functions.reads(asked, before));

@@ -151,15 +151,30 @@ async function buildPackage() {
 
 /**
  * Puts each entry into one file, and what entries share into a few more: a program that loads twenty
- * small files starts noticeably later. Declarations stay as they are.
+ * small files starts noticeably later. The testing kit, which no application loads, shares nothing:
+ * what it had in common would be one more file for all others. Declarations stay as they are.
  */
 async function bundleEntries(pkg, manifest) {
   const filesOf = (target) => (typeof target === "string" ? [target] : Object.values(target).flatMap(filesOf));
   const entries = filesOf(manifest.exports).filter((file) => file.endsWith(".js"));
+  const testing = filesOf(manifest.exports["./testing"]).filter((file) => file.endsWith(".js"));
+  const written = [
+    ...(await bundle(pkg, testing)),
+    ...(await bundle(pkg, entries.filter((file) => !testing.includes(file)))),
+  ];
+  const keep = new Set([...written, "glue/annals.js"]);
+  for (const file of await readdir(pkg, { recursive: true })) {
+    if (file.endsWith(".js") && !keep.has(file.split(path.sep).join("/"))) await rm(path.join(pkg, file));
+  }
+}
+
+/** Bundles entries in place, and returns the names of the files. */
+async function bundle(pkg, entryPoints) {
   const esbuild = await import("esbuild");
   const { metafile } = await esbuild.build({
     absWorkingDir: pkg,
-    entryPoints: entries,
+    entryPoints,
+    outbase: pkg,
     outdir: ".",
     // Beside the entries, so that what is looked for beside a file is found.
     chunkNames: "shared-[hash]",
@@ -173,10 +188,7 @@ async function bundleEntries(pkg, manifest) {
     metafile: true,
     logLevel: "silent",
   });
-  const keep = new Set([...Object.keys(metafile.outputs), "glue/annals.js"]);
-  for (const file of await readdir(pkg, { recursive: true })) {
-    if (file.endsWith(".js") && !keep.has(file.split(path.sep).join("/"))) await rm(path.join(pkg, file));
-  }
+  return Object.keys(metafile.outputs);
 }
 
 /**

@@ -1,5 +1,10 @@
-//! The simulated host: several engines on one store, a virtual clock, and everything that can go
-//! wrong between them, from one seed.
+//! Tests of a domain, and the simulated host.
+//!
+//! [`given`] tests an aggregate by itself: given what has happened, when a command is given, then
+//! this comes of it.
+//!
+//! [`simulate`] tests the engine: several engines on one store, a virtual clock, and everything that
+//! can go wrong between them, from one seed.
 //!
 //! ```
 //! use annals::testing::{Scenario, simulate};
@@ -9,7 +14,11 @@
 
 mod check;
 mod desk;
+mod diff;
 mod hosted;
+mod kit;
 mod simulation;
+mod story;
 
+pub use kit::{Case, Given, Stage, When, assert_round_trip, given};
 pub use simulation::{Failure, Faults, Report, Scenario, simulate};

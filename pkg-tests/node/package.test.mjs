@@ -23,6 +23,7 @@ const entries = {
   "annals/overlay": ["overlayStorage"],
   "annals/sqlite": ["sqliteStorage"],
   "annals/indexeddb": ["indexedDbStorage"],
+  "annals/testing": ["given"],
 };
 
 let project;
@@ -128,7 +129,7 @@ test("every entry exports what it should, the same by import and by require", as
   const manifest = JSON.parse(await readFile(path.join(pkg, "package.json"), "utf8"));
   assert.deepEqual(
     Object.keys(manifest.exports).sort(),
-    [".", "./annals.wasm", "./indexeddb", "./inline", "./memory", "./overlay", "./package.json", "./slim", "./sqlite"],
+    [".", "./annals.wasm", "./indexeddb", "./inline", "./memory", "./overlay", "./package.json", "./slim", "./sqlite", "./testing"],
   );
   assert.equal(manifest.dependencies, undefined);
 });
@@ -200,7 +201,7 @@ test("what an application does not use is not in its bundle", async () => {
     });
     return outputFiles[0].text;
   };
-  assert.equal(await bundle('import "annals"; import "annals/indexeddb"; import "annals/inline";'), "");
+  assert.equal(await bundle('import "annals"; import "annals/indexeddb"; import "annals/inline"; import "annals/testing";'), "");
   const domain = await bundle('import { aggregate, refuse } from "annals"; console.log(aggregate, refuse);');
   assert.ok(domain.length < 2000, `a domain alone takes ${domain.length} bytes`);
   assert.ok(!domain.includes("annals.wasm"));

@@ -26,19 +26,49 @@ function driver() {
   throw new Error("neither better-sqlite3 nor libsql can be loaded");
 }
 
+const [[, example], [, testing], ...others] = readme.matchAll(/```(?:ts|js)\n([\s\S]*?)```/g);
+
+test("no example of the README is left out", () => assert.deepEqual(others, []));
+
 test("the README's example runs and prints what its comments say", async () => {
-  const [[, source], ...others] = readme.matchAll(/```(?:ts|js)\n([\s\S]*?)```/g);
-  assert.deepEqual(others, [], "an example that nobody runs");
+  const { stdout, stderr, status } = await runs(example.replace('"better-sqlite3"', JSON.stringify(driver())));
+  assert.equal(status, 0, stderr);
+  assert.equal(stdout, "{ code: 'slot-taken', details: { by: 'a-1' } }\nAppointmentBooked by reception\n");
+});
+
+test("the README's tests of that domain pass, and fail if a rule is left out", async () => {
+  const domain = example.slice(example.indexOf("type Slot"), example.indexOf("const storage"));
+  const modules = (rules) => ({
+    "appointment.js": `import { aggregate, refuse } from "annals"; ${rules} export { appointment };`,
+  });
+  const { stdout, stderr, status } = await runs(testing, modules(domain));
+  assert.equal(status, 0, stdout + stderr);
+  assert.match(stdout, /^(?:#|ℹ) pass 2$/m);
+  for (const rule of ["if (state.booked)", "if (others.length > 0)"]) {
+    const without = domain.replace(rule, "if (false)");
+    assert.notEqual(without, domain);
+    const { stdout, status } = await runs(testing, modules(without));
+    assert.notEqual(status, 0);
+    assert.match(stdout, /expected the refusal/);
+    assert.match(stdout, /^(?:#|ℹ) fail 1$/m);
+  }
+});
+
+/** Runs a program in a project of its own that has the package, and these modules beside it. */
+async function runs(source, modules = {}) {
   const { transform } = await import("esbuild");
-  const { code } = await transform(source.replace('"better-sqlite3"', JSON.stringify(driver())), { loader: "ts" });
   const folder = mkdtempSync(join(tmpdir(), "annals-readme-"));
   try {
     symlinkSync(join(root, "node_modules"), join(folder, "node_modules"));
-    writeFileSync(join(folder, "example.mjs"), code);
-    const { stdout, stderr, status } = spawnSync(process.execPath, ["example.mjs"], { cwd: folder, encoding: "utf8", timeout: 120_000 });
-    assert.equal(status, 0, stderr);
-    assert.equal(stdout, "{ code: 'slot-taken', details: { by: 'a-1' } }\nAppointmentBooked by reception\n");
+    writeFileSync(join(folder, "package.json"), '{ "type": "module" }');
+    for (const [name, text] of Object.entries({ ...modules, "example.js": source })) {
+      const { code } = await transform(text, { loader: "ts" });
+      writeFileSync(join(folder, name), code);
+    }
+    // The tests that run this one have their own way to hear of it.
+    const { NODE_TEST_CONTEXT: _, ...env } = process.env;
+    return spawnSync(process.execPath, ["example.js"], { cwd: folder, env, encoding: "utf8", timeout: 120_000 });
   } finally {
     rmSync(folder, { recursive: true });
   }
-});
+}

@@ -14,8 +14,15 @@ const folders = {
 
 const types = { ".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm" };
 
+const imports = {
+  annals: "/pkg/index.js",
+  "annals/indexeddb": "/pkg/indexeddb/index.js",
+  "annals/memory": "/pkg/memory/index.js",
+  "annals/testing": "/pkg/testing/index.js",
+};
+
 const html = `<!doctype html><meta charset="utf-8"><title>Annals</title>
-<script type="importmap">{"imports": {"annals/indexeddb": "/pkg/indexeddb/index.js", "annals/memory": "/pkg/memory/index.js"}}</script>`;
+<script type="importmap">${JSON.stringify({ imports })}</script>`;
 
 /** Starts a Chromium and a server for it; `page()` opens a page, `close()` ends both. */
 export async function startBrowser() {

@@ -2,8 +2,8 @@
  * Drives the engine: carries its requests to storage adapter and domain functions, and their
  * answers back; keeps the states and pages that never enter the module.
  */
+import { evolve, readsOf, tagsOf, toMessage, toRefusal } from "./calls.js";
 import type { AnyAggregate, ErasedFunctions, Message, Refusal } from "./domain.js";
-import { toQuery } from "./domain.js";
 import { AnnalsError, closed, type ErrorCode, RefusedError } from "./errors.js";
 import type { SnapshotReport } from "./engine.js";
 import type { AbortSignal } from "./platform.js";
@@ -982,51 +982,6 @@ function parseMessages({ count, json }: Messages): Message[] {
     }
   }
   return found;
-}
-
-function evolve(functions: ErasedFunctions, state: unknown, event: Message): unknown {
-  const after = atOnce("evolve", functions.evolve(state, event));
-  if (after === undefined) throw new Error("evolve returned undefined");
-  return after;
-}
-
-/** Domain functions are synchronous: an append can't wait for them. */
-function atOnce<T>(name: string, result: T): T {
-  if (!(result instanceof Promise)) return result;
-  // What it may yet throw is of no interest, and must not end the process.
-  result.catch(() => undefined);
-  throw new Error(`${name} returned a promise, and must return at once`);
-}
-
-function readsOf(reads: unknown): Query {
-  if (!Array.isArray(atOnce("reads", reads))) throw new Error("reads must return an array of tags, or a query");
-  const query = toQuery(reads as string[]);
-  for (const { types, tags } of query) checkNames([...types, ...tags]);
-  return query;
-}
-
-function tagsOf(result: unknown): readonly string[] {
-  const tags = atOnce("tags", result);
-  if (!Array.isArray(tags) || tags.some((tag) => typeof tag !== "string")) {
-    throw new Error("tags must return an array of strings");
-  }
-  return tags as string[];
-}
-
-function toMessage(value: unknown, where: string): Message {
-  if (typeof value !== "object" || value === null || typeof (value as Message).type !== "string") {
-    throw new Error(`${where} must return events: objects with type and data`);
-  }
-  return value as Message;
-}
-
-function toRefusal(decision: unknown): Refusal {
-  const code = (atOnce("decide", decision) as Refusal | null | undefined)?.code;
-  if (typeof code !== "string") {
-    throw new Error("decide must return an array of events, or a refusal");
-  }
-  const details = (decision as Refusal).details ?? null;
-  return deepFreeze({ code, details: toPayload(details, `refusal ${code}`).value });
 }
 
 function sameQuery(a: Query, b: Query): boolean {

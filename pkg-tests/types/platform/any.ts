@@ -5,6 +5,7 @@ import { memoryStorage } from "annals/memory";
 import { overlayStorage } from "annals/overlay";
 import { Engine as SlimEngine } from "annals/slim";
 import { type SqliteConfig, sqliteStorage } from "annals/sqlite";
+import { given } from "annals/testing";
 
 type Book = Message<"Book", { readonly doctor: string }>;
 type Booked = Message<"Booked", { readonly doctor: string }>;
@@ -14,6 +15,11 @@ const appointment = aggregate<{ booked: boolean }, Book, Booked>("Appointment", 
   decide: (state, { data }, _: DecideContext<Booked>) => (state.booked ? [] : [{ type: "Booked", data }]),
   evolve: () => ({ booked: true }),
 });
+
+given(appointment)
+  .at("2026-11-23T08:00:00Z")
+  .when({ type: "Book", data: { doctor: "7" } })
+  .then({ type: "Booked", data: { doctor: "7" } });
 
 export async function anywhere(database: SqliteConfig["database"], bytes: ArrayBuffer) {
   const storage: StorageAdapter = memoryStorage();

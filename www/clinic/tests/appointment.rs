@@ -1,6 +1,7 @@
 //! The rules of a single appointment: given these events, when this is asked, then that comes.
 
-use annals::{Aggregate, Context, Timestamp};
+use annals::Query;
+use annals::testing::{Case, Given, given};
 use clinic::{Appointment, Booking, Command, Event, Refusal, Slot, State, Time};
 
 const EIGHT: &str = "2026-11-23T08:00:00.000Z";
@@ -78,62 +79,65 @@ fn cancel() -> Command {
     Command::CancelAppointment { reason: None }
 }
 
-fn state_after(events: &[Event]) -> State {
-    events.iter().fold(Appointment::initial(), Appointment::evolve)
+/// An appointment to which these events have happened, at eight.
+#[track_caller]
+fn at_eight(events: impl IntoIterator<Item = Event>) -> Case<Appointment, Given> {
+    given(events).at(EIGHT)
 }
 
-/// What comes of a command given at eight to an appointment to which these events have happened.
-fn when(events: &[Event], command: &Command) -> Result<Vec<Event>, Refusal> {
-    let issued_at: Timestamp = EIGHT.parse().expect("a time");
-    Appointment::decide(&state_after(events), command, &Context { issued_at, others: &[] })
-}
+const CONFIRMED: Event = Event::AppointmentConfirmed {};
 
 #[test]
 fn a_free_slot_can_be_booked() {
-    assert_eq!(when(&[], &book()), Ok(vec![booked()]));
-    assert_eq!(state_after(&[booked()]), State::Booked(booking()));
+    at_eight([]).when(book()).then([booked()]).then_state(State::Booked(booking()));
 }
 
 #[test]
 fn an_appointment_is_booked_once() {
-    assert_eq!(when(&[booked()], &book()), Err(Refusal::AlreadyBooked));
-    let confirmed = [booked(), Event::AppointmentConfirmed {}];
-    assert_eq!(when(&confirmed, &book()), Err(Refusal::AlreadyBooked));
+    at_eight([booked()]).when(book()).then_refused(Refusal::AlreadyBooked);
+    at_eight([booked(), CONFIRMED]).when(book()).then_refused(Refusal::AlreadyBooked);
 }
 
 #[test]
 fn what_was_never_booked_can_t_be_changed() {
     for command in [reschedule(NINE, TEN, None), update(None, None, None), confirm(), cancel()] {
-        assert_eq!(when(&[], &command), Err(Refusal::NotBooked), "{command:?}");
+        at_eight([]).when(command).then_refused(Refusal::NotBooked);
     }
 }
 
 #[test]
 fn nothing_changes_after_a_cancellation() {
-    let events = [booked(), cancelled()];
-    assert_eq!(state_after(&events), State::Cancelled(booking()));
+    let gone = at_eight([booked(), cancelled()]).then_state(State::Cancelled(booking()));
     let update = update(Some("Other"), None, None);
     for command in [book(), reschedule(TEN, ELEVEN, None), update, confirm(), cancel()] {
-        assert_eq!(when(&events, &command), Err(Refusal::AlreadyCancelled), "{command:?}");
+        gone.clone().when(command).then_refused(Refusal::AlreadyCancelled);
     }
 }
 
 #[test]
 fn a_slot_may_begin_when_the_command_is_given_but_not_before() {
-    assert!(when(&[], &book_from(EIGHT, NINE)).is_ok());
-    let past = Err(Refusal::SlotInPast { issued_at: EIGHT.into() });
-    assert_eq!(when(&[], &book_from("2026-11-23T07:59:59.999Z", NINE)), past);
-    assert_eq!(when(&[booked()], &reschedule("2026-11-23T07:30:00.000Z", NINE, None)), past);
+    at_eight([]).when(book_from(EIGHT, NINE)).then_state(State::Booked(Booking {
+        start: time(EIGHT),
+        end: time(NINE),
+        ..booking()
+    }));
+    let past = Refusal::SlotInPast { issued_at: EIGHT.into() };
+    at_eight([]).when(book_from("2026-11-23T07:59:59.999Z", NINE)).then_refused(&past);
+    at_eight([booked()])
+        .when(reschedule("2026-11-23T07:30:00.000Z", NINE, None))
+        .then_refused(past);
 }
 
 #[test]
 fn an_appointment_ends_after_it_starts_and_within_twelve_hours() {
-    assert_eq!(when(&[], &book_from(NINE, NINE)), Err(Refusal::EndNotAfterStart));
-    assert_eq!(when(&[], &book_from(TEN, NINE)), Err(Refusal::EndNotAfterStart));
-    assert!(when(&[], &book_from(NINE, "2026-11-23T21:00:00.000Z")).is_ok());
-    let too_long = Err(Refusal::TooLong { max_minutes: 720 });
-    assert_eq!(when(&[], &book_from(NINE, "2026-11-23T21:00:00.001Z")), too_long);
-    assert_eq!(when(&[], &book_from(NINE, "9999-12-31T23:59:59.999Z")), too_long);
+    let from = |start, end| at_eight([]).when(book_from(start, end));
+    from(NINE, NINE).then_refused(Refusal::EndNotAfterStart);
+    from(TEN, NINE).then_refused(Refusal::EndNotAfterStart);
+    from(NINE, "2026-11-23T21:00:00.000Z")
+        .then_state(State::Booked(Booking { end: time("2026-11-23T21:00:00.000Z"), ..booking() }));
+    let too_long = Refusal::TooLong { max_minutes: 720 };
+    from(NINE, "2026-11-23T21:00:00.001Z").then_refused(&too_long);
+    from(NINE, "9999-12-31T23:59:59.999Z").then_refused(too_long);
 }
 
 #[test]
@@ -163,10 +167,10 @@ fn only_one_way_of_writing_a_time_will_do() {
         "-000001-11-23T09:00:00.000Z",
         "２026-11-23T09:00:00.000Z",
     ] {
-        let refusal = |field| Err(Refusal::InvalidTime { field, value: text.into() });
-        assert_eq!(when(&[], &book_from(text, TEN)), refusal("start"));
-        assert_eq!(when(&[], &book_from(NINE, text)), refusal("end"));
-        assert_eq!(when(&[booked()], &reschedule(NINE, text, None)), refusal("end"));
+        let refusal = |field| Refusal::InvalidTime { field, value: text.into() };
+        at_eight([]).when(book_from(text, TEN)).then_refused(refusal("start"));
+        at_eight([]).when(book_from(NINE, text)).then_refused(refusal("end"));
+        at_eight([booked()]).when(reschedule(NINE, text, None)).then_refused(refusal("end"));
     }
     for text in ["0000-01-01T00:00:00.000Z", "2028-02-29T09:00:00.000Z", "9999-12-31T23:59:59.999Z"]
     {
@@ -191,10 +195,10 @@ fn names_are_short_and_plain() {
                 };
                 *target = name.into();
             }
-            assert_eq!(when(&[], &command), Err(Refusal::InvalidName { field }), "{name:?}");
+            at_eight([]).when(command).then_refused(Refusal::InvalidName { field });
         }
         let moved = reschedule(TEN, ELEVEN, Some(name));
-        assert_eq!(when(&[booked()], &moved), Err(Refusal::InvalidName { field: "room" }));
+        at_eight([booked()]).when(moved).then_refused(Refusal::InvalidName { field: "room" });
     }
 }
 
@@ -205,51 +209,50 @@ fn a_title_is_not_blank() {
         if let Command::BookAppointment { title, .. } = &mut command {
             *title = blank.into();
         }
-        assert_eq!(when(&[], &command), Err(Refusal::TitleMissing));
+        at_eight([]).when(command).then_refused(Refusal::TitleMissing);
         let update = update(Some(blank), None, None);
-        assert_eq!(when(&[booked()], &update), Err(Refusal::TitleMissing));
+        at_eight([booked()]).when(update).then_refused(Refusal::TitleMissing);
     }
 }
 
 #[test]
 fn a_move_keeps_the_doctor_and_undoes_the_confirmation() {
-    let confirmed = [booked(), Event::AppointmentConfirmed {}];
-    assert_eq!(state_after(&confirmed), State::Confirmed(booking()));
-
-    let moved = Event::AppointmentRescheduled(slot("3", TEN, ELEVEN));
-    assert_eq!(when(&confirmed, &reschedule(TEN, ELEVEN, None)), Ok(vec![moved.clone()]));
-    let expected = Booking { start: time(TEN), end: time(ELEVEN), ..booking() };
-    assert_eq!(state_after(&[booked(), Event::AppointmentConfirmed {}, moved]), {
-        State::Booked(expected)
-    });
-
-    let other_room = Event::AppointmentRescheduled(slot("4", NINE, TEN));
-    assert_eq!(when(&confirmed, &reschedule(NINE, TEN, Some("4"))), Ok(vec![other_room]));
+    let confirmed = at_eight([booked(), CONFIRMED]).then_state(State::Confirmed(booking()));
+    confirmed
+        .clone()
+        .when(reschedule(TEN, ELEVEN, None))
+        .then([Event::AppointmentRescheduled(slot("3", TEN, ELEVEN))])
+        .then_state(State::Booked(Booking { start: time(TEN), end: time(ELEVEN), ..booking() }));
+    confirmed
+        .when(reschedule(NINE, TEN, Some("4")))
+        .then([Event::AppointmentRescheduled(slot("4", NINE, TEN))]);
 }
 
 #[test]
 fn a_move_to_where_it_is_changes_nothing_even_when_it_has_begun() {
-    assert_eq!(when(&[booked()], &reschedule(NINE, TEN, Some("3"))), Ok(vec![]));
-    let issued_at: Timestamp = "2026-11-23T09:30:00.000Z".parse().expect("a time");
-    let context = Context { issued_at, others: &[] };
-    let state = state_after(&[booked()]);
-    assert_eq!(Appointment::decide(&state, &reschedule(NINE, TEN, None), &context), Ok(vec![]));
+    at_eight([booked()])
+        .when(reschedule(NINE, TEN, Some("3")))
+        .then_nothing()
+        .at("2026-11-23T09:30:00.000Z")
+        .when(reschedule(NINE, TEN, None))
+        .then_nothing();
 }
 
 #[test]
 fn an_update_tells_only_what_changed() {
-    let asked = update(Some("Blood pressure"), Some("fasting"), Some("check-up"));
-    let updated = Event::AppointmentUpdated {
-        title: None,
-        comment: Some("fasting".into()),
-        appointment_type: None,
-    };
-    assert_eq!(when(&[booked()], &asked), Ok(vec![updated.clone()]));
-    let commented = Booking { comment: "fasting".into(), ..booking() };
-    assert_eq!(state_after(&[booked(), updated]), State::Booked(commented));
-
-    assert_eq!(when(&[booked()], &update(None, None, None)), Ok(vec![]));
-    assert_eq!(when(&[booked()], &update(Some("Blood pressure"), Some(""), None)), Ok(vec![]));
+    at_eight([booked()])
+        .when(update(Some("Blood pressure"), Some("fasting"), Some("check-up")))
+        .then([Event::AppointmentUpdated {
+            title: None,
+            comment: Some("fasting".into()),
+            appointment_type: None,
+        }])
+        .then_state(State::Booked(Booking { comment: "fasting".into(), ..booking() }));
+    at_eight([booked()])
+        .when(update(None, None, None))
+        .then_nothing()
+        .when(update(Some("Blood pressure"), Some(""), None))
+        .then_nothing();
 }
 
 #[test]
@@ -259,35 +262,37 @@ fn an_update_keeps_the_confirmation() {
         comment: None,
         appointment_type: Some("follow-up".into()),
     };
-    let state = state_after(&[booked(), Event::AppointmentConfirmed {}, updated]);
-    let expected =
-        Booking { title: "Check".into(), appointment_type: "follow-up".into(), ..booking() };
-    assert_eq!(state, State::Confirmed(expected));
+    given::<Appointment>([booked(), CONFIRMED, updated]).then_state(State::Confirmed(Booking {
+        title: "Check".into(),
+        appointment_type: "follow-up".into(),
+        ..booking()
+    }));
 }
 
 #[test]
 fn a_time_is_confirmed_once() {
-    assert_eq!(when(&[booked()], &confirm()), Ok(vec![Event::AppointmentConfirmed {}]));
-    let confirmed = [booked(), Event::AppointmentConfirmed {}];
-    assert_eq!(when(&confirmed, &confirm()), Err(Refusal::AlreadyConfirmed));
+    at_eight([booked()])
+        .when(confirm())
+        .then([CONFIRMED])
+        .when(confirm())
+        .then_refused(Refusal::AlreadyConfirmed);
 }
+
+const HERE: [&str; 2] = ["doctor:7/2026-11-23", "room:3/2026-11-23"];
 
 #[test]
 fn what_takes_or_frees_a_slot_has_its_tags() {
-    let tags = |event: &Event, before: &[Event]| -> Vec<String> {
-        Appointment::tags(event, &state_after(before)).iter().map(ToString::to_string).collect()
-    };
-    let here = ["doctor:7/2026-11-23", "room:3/2026-11-23"];
-    assert_eq!(tags(&booked(), &[]), here);
-    assert_eq!(tags(&cancelled(), &[booked()]), here);
-    assert_eq!(tags(&Event::AppointmentConfirmed {}, &[booked()]), [""; 0]);
-
-    let tomorrow = slot("4", "2026-11-24T09:00:00.000Z", "2026-11-24T10:00:00.000Z");
-    assert_eq!(tags(&Event::AppointmentRescheduled(tomorrow), &[booked()]), {
-        ["doctor:7/2026-11-24", "room:4/2026-11-24", here[0], here[1]]
-    });
-    let later = slot("3", TEN, ELEVEN);
-    assert_eq!(tags(&Event::AppointmentRescheduled(later), &[booked()]), here);
+    at_eight([]).when(book()).then_tags([HERE]);
+    at_eight([booked()]).when(cancel()).then_tags([HERE]);
+    at_eight([booked()]).when(confirm()).then_tags([[""; 0]]);
+    let (start, end) = ("2026-11-24T09:00:00.000Z", "2026-11-24T10:00:00.000Z");
+    at_eight([booked()]).when(reschedule(start, end, Some("4"))).then_tags([[
+        "doctor:7/2026-11-24",
+        "room:4/2026-11-24",
+        HERE[0],
+        HERE[1],
+    ]]);
+    at_eight([booked()]).when(reschedule(TEN, ELEVEN, None)).then_tags([HERE]);
 }
 
 #[test]
@@ -305,22 +310,16 @@ fn a_slot_has_tags_for_each_day_it_touches() {
 
 #[test]
 fn a_decision_reads_the_slot_it_wants_and_nothing_else() {
-    let read = |command: &Command, events: &[Event]| -> Vec<String> {
-        let query = Appointment::reads(command, &state_after(events));
-        query.items.iter().flat_map(|item| &item.tags).map(ToString::to_string).collect()
-    };
-    assert_eq!(read(&book(), &[]), ["doctor:7/2026-11-23", "room:3/2026-11-23"]);
-    assert_eq!(read(&reschedule(TEN, ELEVEN, Some("4")), &[booked()]), {
-        ["doctor:7/2026-11-23", "room:4/2026-11-23"]
-    });
-    for (command, events) in [
-        (book_from("never", TEN), vec![]),
-        (reschedule(TEN, ELEVEN, None), vec![]),
-        (reschedule(TEN, "never", None), vec![booked()]),
-        (update(Some("Other"), None, None), vec![booked()]),
-        (confirm(), vec![booked()]),
-        (cancel(), vec![booked()]),
-    ] {
-        assert_eq!(read(&command, &events), [""; 0], "{command:?}");
+    at_eight([]).when(book()).then_reads(Query::any_tag(HERE));
+    at_eight([booked()])
+        .when(reschedule(TEN, ELEVEN, Some("4")))
+        .then_reads(Query::any_tag(["doctor:7/2026-11-23", "room:4/2026-11-23"]));
+    let none = Query::none();
+    at_eight([]).when(book_from("never", TEN)).then_reads(&none);
+    at_eight([]).when(reschedule(TEN, ELEVEN, None)).then_reads(&none);
+    for command in
+        [reschedule(TEN, "never", None), update(Some("Other"), None, None), confirm(), cancel()]
+    {
+        at_eight([booked()]).when(command).then_reads(&none);
     }
 }

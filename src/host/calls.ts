@@ -1,0 +1,50 @@
+/** What domain functions return, checked: the same for the engine and for tests of a domain. */
+import { type ErasedFunctions, type Message, type Refusal, toQuery } from "./domain.js";
+import { deepFreeze, toPayload } from "./payload.js";
+import type { Query } from "./storage.js";
+import { checkNames } from "./wire.js";
+
+export function evolve(functions: ErasedFunctions, state: unknown, event: Message): unknown {
+  const after = atOnce("evolve", functions.evolve(state, event));
+  if (after === undefined) throw new Error("evolve returned undefined");
+  return after;
+}
+
+/** Domain functions are synchronous: an append can't wait for them. */
+function atOnce<T>(name: string, result: T): T {
+  if (!(result instanceof Promise)) return result;
+  // What it may yet throw is of no interest, and must not end the process.
+  result.catch(() => undefined);
+  throw new Error(`${name} returned a promise, and must return at once`);
+}
+
+export function readsOf(reads: unknown): Query {
+  if (!Array.isArray(atOnce("reads", reads))) throw new Error("reads must return an array of tags, or a query");
+  const query = toQuery(reads as string[]);
+  for (const { types, tags } of query) checkNames([...types, ...tags]);
+  return query;
+}
+
+export function tagsOf(result: unknown): readonly string[] {
+  const tags = atOnce("tags", result);
+  if (!Array.isArray(tags) || tags.some((tag) => typeof tag !== "string")) {
+    throw new Error("tags must return an array of strings");
+  }
+  return tags as string[];
+}
+
+export function toMessage(value: unknown, where: string): Message {
+  if (typeof value !== "object" || value === null || typeof (value as Message).type !== "string") {
+    throw new Error(`${where} must return events: objects with type and data`);
+  }
+  return value as Message;
+}
+
+export function toRefusal(decision: unknown): Refusal {
+  const code = (atOnce("decide", decision) as Refusal | null | undefined)?.code;
+  if (typeof code !== "string") {
+    throw new Error("decide must return an array of events, or a refusal");
+  }
+  const details = (decision as Refusal).details ?? null;
+  return deepFreeze({ code, details: toPayload(details, `refusal ${code}`).value });
+}

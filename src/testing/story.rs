@@ -1,0 +1,427 @@
+//! What has happened so far in a test, what comes of the next command, and how it is told.
+
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::aggregate::{Aggregate, Context, OtherEvent};
+use crate::domain::{AggregateDefinition, Domain, NativeAggregate, NativeDecision, NativeState};
+use crate::event::{NewEvent, Payload};
+use crate::payload::check_payload;
+use crate::query::{Query, Tag};
+use crate::stream::{Revision, StreamId, check_name};
+use crate::time::Timestamp;
+use crate::variant::{from_variant, to_variant};
+
+use super::diff::{difference, line_diff, pretty};
+
+/// What the one under test is called if nobody says.
+const DEFAULT_ID: &str = "under-test";
+
+/// A command has been given.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    pub(super) outcome: Outcome,
+    pub(super) stream: StreamId,
+    pub(super) query: Query,
+    /// Whether the test has expected the outcome.
+    pub(super) met: bool,
+}
+
+/// What came of a command: types or code, and the data.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Outcome {
+    Events(Vec<(Arc<str>, Value)>),
+    Refused(Arc<str>, Value),
+}
+
+impl Outcome {
+    pub(super) fn is_events(&self) -> bool {
+        matches!(self, Self::Events(_))
+    }
+
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Events(events) if events.is_empty() => "nothing".into(),
+            Self::Events(events) => {
+                events.iter().map(|(event_type, _)| &**event_type).collect::<Vec<_>>().join(", ")
+            }
+            Self::Refused(code, _) => format!("the refusal {code}"),
+        }
+    }
+
+    /// A line for each event.
+    pub(super) fn lines(&self) -> Vec<String> {
+        self.texts(Value::to_string)
+    }
+
+    /// In one line.
+    fn told(&self) -> String {
+        self.lines().join(", ")
+    }
+
+    /// Over several lines.
+    pub(super) fn pretty(&self) -> String {
+        self.texts(pretty).join("\n")
+    }
+
+    fn texts(&self, show: fn(&Value) -> String) -> Vec<String> {
+        match self {
+            Self::Events(events) if events.is_empty() => vec!["nothing".into()],
+            Self::Events(events) => {
+                events.iter().map(|(name, data)| format!("{name} {}", show(data))).collect()
+            }
+            Self::Refused(code, Value::Null) => vec![format!("refused {code}")],
+            Self::Refused(code, details) => vec![format!("refused {code} {}", show(details))],
+        }
+    }
+}
+
+/// An event of the log of a test.
+#[derive(Clone)]
+pub(super) struct LoggedEvent {
+    pub(super) stream: StreamId,
+    pub(super) revision: Revision,
+    pub(super) event_type: Arc<str>,
+    pub(super) data: Arc<str>,
+    pub(super) tags: Vec<Tag>,
+}
+
+/// The beginning of 2026.
+const DEFAULT_TIME: Timestamp = Timestamp::from_millis(1_767_225_600_000);
+
+/// What has happened so far in a test, and how it is told.
+#[derive(Clone)]
+pub(super) struct Story {
+    pub(super) aggregate_type: &'static str,
+    /// The one under test.
+    pub(super) id: Arc<str>,
+    pub(super) now: Timestamp,
+    pub(super) log: Vec<LoggedEvent>,
+    /// How a failure tells it, after its first line.
+    pub(super) lines: Vec<String>,
+}
+
+impl Story {
+    /// Nothing has happened.
+    pub(super) fn new(aggregate_type: &'static str) -> Self {
+        Self {
+            aggregate_type,
+            id: DEFAULT_ID.into(),
+            now: DEFAULT_TIME,
+            log: Vec::new(),
+            lines: Vec::new(),
+        }
+    }
+
+    pub(super) fn stream(&self) -> StreamId {
+        StreamId::new(self.aggregate_type, &self.id)
+    }
+
+    /// Lets events happen to a stream, as if commands had led to them.
+    #[track_caller]
+    pub(super) fn happened<A: Aggregate>(
+        &mut self,
+        stream: &StreamId,
+        events: impl IntoIterator<Item = A::Event>,
+    ) {
+        self.check("the stream", stream.check());
+        let mut state = self.state_of::<A>(stream);
+        for event in events {
+            let (event_type, data) = self.check("an event can't be written", to_variant(&event));
+            self.lines.push(format!("      {event_type} {data}"));
+            let tags = self.tags_of::<A>(&event, &state);
+            self.append(
+                stream,
+                &NewEvent { event_type, schema_version: 1, tags, data: Payload::Text(data) },
+            );
+            state = self.state_after::<A>(state, &event);
+        }
+        self.expect_same(&self.json_of(&state), &self.json_of(&self.state_of::<A>(stream)));
+    }
+
+    /// Fails if events lead to another state when serde has written and read them.
+    #[track_caller]
+    fn expect_same(&self, written: &str, read: &str) {
+        if written != read {
+            self.fail(&format!(
+                "an event is another when it is read from its text: the state is {read} then, and not {written}"
+            ));
+        }
+    }
+
+    /// What comes of a command.
+    #[track_caller]
+    pub(super) fn commanded<A: Aggregate>(&mut self, id: &str, command: &A::Command) -> Asked {
+        let stream = StreamId::new(A::TYPE, id);
+        let (command_type, data) = self.check("the command can't be written", to_variant(command));
+        let whose = if *id == *self.id { String::new() } else { format!(", given to {id}") };
+        self.lines.push(format!("when  {command_type} {data}{whose}"));
+        self.check("the stream", stream.check());
+        self.check("the command", check_name("command type", &command_type));
+        self.check("the command", check_payload(&data));
+
+        let native = native::<A>();
+        // As the engine has it: read from its text.
+        let read: Rc<dyn std::any::Any> =
+            self.check("the command", native.read_command(&command_type, &data));
+        let state = self.state_of::<A>(&stream);
+        let at_hand: Rc<dyn NativeState> = Rc::new(state.clone());
+        let query = native.reads(&read, &at_hand);
+        let again = native.reads(&read, &at_hand);
+        if again != query {
+            self.fail(&format!(
+                "two calls of reads with the same arguments differ: {query:?} and {again:?}"
+            ));
+        }
+        let unwritten = A::reads(command, &state);
+        if unwritten != query {
+            self.fail(&format!(
+                "the command is another when it is read from its text: it reads {query:?} then, and not {unwritten:?}"
+            ));
+        }
+        self.check("reads", query.check());
+
+        let log = self.log.clone();
+        let others: Vec<OtherEvent<'_>> = log
+            .iter()
+            .filter(|event| event.stream != stream && query.matches(&event.event_type, &event.tags))
+            .map(|event| OtherEvent {
+                stream: &event.stream,
+                revision: event.revision,
+                event_type: &event.event_type,
+                data: &event.data,
+            })
+            .collect();
+        let context = Context { issued_at: self.now, others: &others };
+        let unwritten = self.direct_decision::<A>(state.clone(), command, &context);
+        let decision = self.decision(&*native, &at_hand, &read, &context);
+        let again = self.decision(&*native, &at_hand, &read, &context);
+        if decision != again {
+            let (once, again) = (decision.outcome.told(), again.outcome.told());
+            self.fail(&format!(
+                "two calls of decide with the same arguments differ: {once} and {again}"
+            ));
+        }
+        if decision.outcome != unwritten {
+            let (read, unwritten) = (decision.outcome.told(), unwritten.told());
+            self.fail(&format!(
+                "the command is another when it is read from its text: {read} comes of it, and not {unwritten}"
+            ));
+        }
+        for event in &decision.events {
+            self.append(&stream, event);
+        }
+        if let Some(after) = &decision.after {
+            self.expect_same(after, &self.json_of(&self.state_of::<A>(&stream)));
+        }
+        Asked { outcome: decision.outcome, stream, query, met: false }
+    }
+
+    /// What the engine makes of a decision.
+    #[track_caller]
+    fn decision(
+        &self,
+        native: &dyn NativeAggregate,
+        state: &Rc<dyn NativeState>,
+        command: &Rc<dyn std::any::Any>,
+        context: &Context<'_>,
+    ) -> Decision {
+        match native.decide(state, command, context) {
+            NativeDecision::Decided { events, after } => {
+                let outcome = events.iter().map(|event| match &event.data {
+                    Payload::Text(data) => (Arc::clone(&event.event_type), self.value_of(data)),
+                    Payload::Held { .. } => unreachable!("a native aggregate's events are texts"),
+                });
+                Decision {
+                    outcome: Outcome::Events(outcome.collect()),
+                    after: Some(self.check("the state can't be written", after.to_json())),
+                    events,
+                }
+            }
+            NativeDecision::Refused { code, details } => Decision {
+                outcome: Outcome::Refused(code, self.value_of(&details)),
+                after: None,
+                events: Vec::new(),
+            },
+            NativeDecision::Failed { reason } => self.fail(&reason),
+        }
+    }
+
+    /// What `decide` makes of the very command of the test.
+    #[track_caller]
+    fn direct_decision<A: Aggregate>(
+        &self,
+        mut state: A::State,
+        command: &A::Command,
+        context: &Context<'_>,
+    ) -> Outcome {
+        match A::decide(&state, command, context) {
+            Ok(events) => {
+                let mut found = Vec::new();
+                for event in &events {
+                    let (name, data) = self.check("an event can't be written", to_variant(event));
+                    found.push((name, self.value_of(&data)));
+                    // For what is not pure: the engine's own calls come with the decision.
+                    self.tags_of::<A>(event, &state);
+                    state = self.state_after::<A>(state, event);
+                }
+                Outcome::Events(found)
+            }
+            Err(refusal) => {
+                let (code, details) =
+                    self.check("a refusal can't be written", to_variant(&refusal));
+                Outcome::Refused(code, self.value_of(&details))
+            }
+        }
+    }
+
+    /// Checks an event as the engine does, and appends it.
+    #[track_caller]
+    fn append(&mut self, stream: &StreamId, event: &NewEvent) {
+        let NewEvent { event_type, tags, data: Payload::Text(data), .. } = event else {
+            unreachable!("a native aggregate's events are texts")
+        };
+        self.check("an event", check_name("event type", event_type));
+        for tag in tags {
+            self.check("an event", check_name("tag", tag));
+        }
+        self.check(event_type, check_payload(data));
+        let before = self.log.iter().filter(|event| event.stream == *stream).count() as u64;
+        self.log.push(LoggedEvent {
+            stream: stream.clone(),
+            revision: Revision(before + 1),
+            event_type: Arc::clone(event_type),
+            data: Arc::clone(data),
+            tags: tags.clone(),
+        });
+    }
+
+    /// What the stream's events add up to, each read from its text.
+    #[track_caller]
+    fn state_of<A: Aggregate>(&self, stream: &StreamId) -> A::State {
+        let mut state = A::initial();
+        let (once, again) = (self.json_of(&state), self.json_of(&A::initial()));
+        if once != again {
+            self.fail(&format!(
+                "two calls of initial with the same arguments differ: {once} and {again}"
+            ));
+        }
+        for event in self.log.iter().filter(|event| event.stream == *stream) {
+            let LoggedEvent { event_type, data, .. } = event;
+            let read: A::Event = self.check(event_type, from_variant(event_type, data));
+            let written = self.check(event_type, to_variant(&read));
+            if *written.0 != **event_type || self.value_of(&written.1) != self.value_of(data) {
+                let (name, text) = written;
+                self.fail(&format!("{event_type} {data} comes back from serde as {name} {text}"));
+            }
+            state = self.state_after::<A>(state, &read);
+        }
+        state
+    }
+
+    #[track_caller]
+    fn state_after<A: Aggregate>(&self, state: A::State, event: &A::Event) -> A::State {
+        let again = A::evolve(state.clone(), event);
+        let after = A::evolve(state, event);
+        let (once, again) = (self.json_of(&after), self.json_of(&again));
+        if once != again {
+            self.fail(&format!(
+                "two calls of evolve with the same arguments differ: {once} and {again}"
+            ));
+        }
+        after
+    }
+
+    #[track_caller]
+    fn tags_of<A: Aggregate>(&self, event: &A::Event, before: &A::State) -> Vec<Tag> {
+        let (tags, again) = (A::tags(event, before), A::tags(event, before));
+        if tags != again {
+            self.fail(&format!(
+                "two calls of tags with the same arguments differ: {tags:?} and {again:?}"
+            ));
+        }
+        tags
+    }
+
+    /// Fails if nothing has expected that the command was refused.
+    #[track_caller]
+    pub(super) fn expect_accepted(&self, Asked { outcome, met, .. }: &Asked) {
+        if outcome.is_events() || *met {
+            return;
+        }
+        let mut story = self.clone();
+        story.lines.extend(indented(&outcome.lines(), "then  ", "      "));
+        story.fail(&format!("nothing expects {}", outcome.name()));
+    }
+
+    #[track_caller]
+    pub(super) fn expect_state<A: Aggregate>(&self, stream: &StreamId, expected: &A::State) {
+        let expected = self.value_of(&self.json_of(expected));
+        let found = self.value_of(&self.json_of(&self.state_of::<A>(stream)));
+        if let Some((place, left, right)) = difference(&expected, &found, "state") {
+            let headline = format!("expected {place} to be {left}, found {right}");
+            self.differs(&headline, &line_diff(&pretty(&expected), &pretty(&found)));
+        }
+    }
+
+    #[track_caller]
+    fn json_of(&self, value: &impl Serialize) -> String {
+        self.check("a state can't be written", serde_json::to_string(value))
+    }
+
+    /// A text of serde's as a value.
+    #[track_caller]
+    pub(super) fn value_of(&self, json: &str) -> Value {
+        self.check("a text can't be read", serde_json::from_str(json))
+    }
+
+    #[track_caller]
+    pub(super) fn check<T, E: fmt::Display>(&self, what: &str, result: Result<T, E>) -> T {
+        match result {
+            Ok(value) => value,
+            Err(error) => self.fail(&format!("{what}: {error}")),
+        }
+    }
+
+    pub(super) fn told(&self) -> String {
+        let id = if *self.id == *DEFAULT_ID { String::new() } else { format!(" {}", self.id) };
+        let first = format!("given {}{id}", self.aggregate_type);
+        [&[first], &*self.lines].concat().join("\n")
+    }
+
+    #[track_caller]
+    pub(super) fn fail(&self, headline: &str) -> ! {
+        panic!("{headline}\n\n{}", self.told())
+    }
+
+    #[track_caller]
+    pub(super) fn differs(&self, headline: &str, diff: &[String]) -> ! {
+        let diff = indented(diff, "    ", "    ").join("\n");
+        panic!("{headline}\n\n{}\nthen  (- expected, + found)\n{diff}", self.told())
+    }
+}
+
+/// What the engine would append, or tell.
+#[derive(Debug, PartialEq)]
+struct Decision {
+    outcome: Outcome,
+    events: Vec<NewEvent>,
+    /// The state after the events, as JSON.
+    after: Option<String>,
+}
+
+fn native<A: Aggregate>() -> Rc<dyn NativeAggregate> {
+    match AggregateDefinition::native::<A>().domain {
+        Domain::Native(native) => native,
+        Domain::Hosted => unreachable!("it was made a native one"),
+    }
+}
+
+pub(super) fn indented(lines: &[String], first: &str, others: &str) -> Vec<String> {
+    let label = |index| if index == 0 { first } else { others };
+    lines.iter().enumerate().map(|(index, line)| format!("{}{line}", label(index))).collect()
+}

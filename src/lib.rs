@@ -47,6 +47,7 @@ mod stream;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod time;
+mod trace;
 mod variant;
 #[cfg(feature = "wasm")]
 pub mod wasm;
@@ -68,3 +69,4 @@ pub use query::{Query, QueryItem, Tag};
 pub use snapshot::SnapshotPolicy;
 pub use stream::{ExpectedRevision, MAX_NAME_BYTES, Position, Revision, StreamId};
 pub use time::{Timestamp, TimestampError};
+pub use trace::{Trace, trace};

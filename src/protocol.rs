@@ -132,6 +132,8 @@ pub struct LogFilter {
     pub aggregate_types: Vec<Arc<str>>,
     /// Tags, any of which is enough.
     pub tags: Vec<Arc<str>>,
+    /// What came of one first cause: events with this correlation id. `None` lets all pass.
+    pub correlation_id: Option<Arc<str>>,
 }
 
 impl LogFilter {
@@ -142,6 +144,8 @@ impl LogFilter {
             && (self.aggregate_types.is_empty()
                 || self.aggregate_types.contains(&event.stream.aggregate_type))
             && (self.tags.is_empty() || self.tags.iter().any(|tag| event.tags.contains(tag)))
+            && (self.correlation_id.is_none()
+                || self.correlation_id == event.metadata.correlation_id)
     }
 }
 

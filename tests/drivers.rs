@@ -51,6 +51,37 @@ fn a_blocking_store_serves_commands_states_histories_and_the_log() -> Result<(),
     Ok(())
 }
 
+#[test]
+fn a_chain_is_walked_both_ways_from_any_event_in_it() -> Result<(), Error> {
+    let mut annals = Annals::new(config(), MemoryStore::new("s"), SystemClock)?;
+    let mut give = |id: u128, stream: &str, cause: Option<String>, correlation: Option<&str>| {
+        let mut options = options(id);
+        options.metadata.causation_id = cause.map(Into::into);
+        options.metadata.correlation_id = correlation.map(Into::into);
+        let done = annals.execute::<Booking>(stream, &Command::Note, options)?;
+        Ok::<_, Error>(done.events.into_iter().next().expect("a note"))
+    };
+    let first = give(1, "b-1", Some("message 6".to_owned()), Some("request 7"))?;
+    give(2, "b-1", None, None)?;
+    let second = give(3, "b-2", Some(first.event_id.to_string()), Some("request 7"))?;
+    let third = give(4, "b-1", Some(first.command_id.to_string()), Some("request 7"))?;
+    let fourth = give(5, "b-2", Some(third.event_id.to_string()), Some("request 7"))?;
+
+    let correlation_id = Some("request 7".into());
+    let filter = LogFilter { correlation_id, ..LogFilter::default() };
+    let page = annals.events(Position(0), filter, 10)?.expect("a page");
+    assert_eq!(page.events, [first.clone(), second.clone(), third.clone(), fourth.clone()]);
+    for (event, causes, effects) in [
+        (&first, vec![], vec![&second, &third, &fourth]),
+        (&second, vec![&first], vec![]),
+        (&third, vec![&first], vec![&fourth]),
+        (&fourth, vec![&third, &first], vec![]),
+    ] {
+        assert_eq!(annals::trace(event, &page.events), annals::Trace { causes, effects });
+    }
+    Ok(())
+}
+
 /// A store that fails now and then, in ways that pass.
 struct Shaky(MemoryStore, u32);
 

@@ -20,6 +20,7 @@ const entries = {
   "annals/slim": api,
   "annals/inline": api,
   "annals/memory": ["memoryStorage"],
+  "annals/audit": ["trace"],
   "annals/overlay": ["overlayStorage"],
   "annals/sqlite": ["sqliteStorage"],
   "annals/indexeddb": ["indexedDbStorage"],
@@ -129,7 +130,7 @@ test("every entry exports what it should, the same by import and by require", as
   const manifest = JSON.parse(await readFile(path.join(pkg, "package.json"), "utf8"));
   assert.deepEqual(
     Object.keys(manifest.exports).sort(),
-    [".", "./annals.wasm", "./indexeddb", "./inline", "./memory", "./overlay", "./package.json", "./slim", "./sqlite", "./testing"],
+    [".", "./annals.wasm", "./audit", "./indexeddb", "./inline", "./memory", "./overlay", "./package.json", "./slim", "./sqlite", "./testing"],
   );
   assert.equal(manifest.dependencies, undefined);
 });

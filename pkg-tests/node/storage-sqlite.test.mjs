@@ -78,6 +78,7 @@ for (const [driver, open] of drivers) {
       after: 0,
       types: [],
       aggregateTypes: [],
+      correlationId: null,
       tags: [],
       limit: 1,
     });

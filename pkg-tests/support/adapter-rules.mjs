@@ -115,7 +115,14 @@ const wholeStream = {
   limit: 1000,
   whole: true,
 };
-const wholeLog = { after: 0, types: [], aggregateTypes: [], tags: [], limit: 1000 };
+const wholeLog = {
+  after: 0,
+  types: [],
+  aggregateTypes: [],
+  tags: [],
+  correlationId: null,
+  limit: 1000,
+};
 
 /** The text of the events' types and payloads, whichever way an adapter gives them. */
 function textOf(events) {
@@ -529,6 +536,7 @@ const rules = [
       const tags = ["d:1", "d:2", "r:1", "r:2", "rare"];
       const aggregateTypes = ["Appointment", "Room", "Invoice"];
       const revisions = new Map();
+      const causes = [];
       for (let batch = 0; batch < 30; batch++) {
         const commits = Array.from({ length: 1 + random(5) }, () => {
           const [aggregateType, aggregateId] = [pick(aggregateTypes), `s-${random(6)}`];
@@ -537,7 +545,11 @@ const rules = [
             event(pick(types), some(random(9) === 0 ? tags : tags.slice(0, 4), 3)),
           );
           revisions.set(aggregateType + aggregateId, revision + events.length);
-          return commit(aggregateId, revision, events, { aggregateType });
+          const one = commit(aggregateId, revision, events, { aggregateType });
+          // Some are of the cause of another, which may have been another's too.
+          if (random(3) === 0 && causes.length > 0) one.correlationId = pick(causes);
+          causes.push(random(4) === 0 ? "request 7" : one.commandId);
+          return one;
         });
         subject.now += random(3);
         await subject.accept(...commits);
@@ -590,12 +602,13 @@ const rules = [
         same(facts.commits[index].matched, expected[0]?.position ?? null, what);
       }
 
-      for (let round = 0; round < 60; round++) {
+      for (let round = 0; round < 120; round++) {
         const filter = {
           types: some(types, 2),
           aggregateTypes: some(aggregateTypes, 2),
           tags: some(tags, 2),
-          after: random(log.length),
+          correlationId: random(2) === 0 ? null : pick([...causes, "nobody"]),
+          after: random(4) === 0 ? random(log.length) : 0,
           limit: 1 + random(12),
         };
         const passes = (event) =>
@@ -604,7 +617,8 @@ const rules = [
           (filter.aggregateTypes.length === 0 ||
             filter.aggregateTypes.includes(event.aggregateType)) &&
           (filter.tags.length === 0 ||
-            JSON.parse(event.tags).some((tag) => filter.tags.includes(tag)));
+            JSON.parse(event.tags).some((tag) => filter.tags.includes(tag))) &&
+          (filter.correlationId === null || event.correlationId === filter.correlationId);
         same(await subject.log(filter), log.filter(passes), JSON.stringify(filter));
       }
     },

@@ -3,6 +3,7 @@ import {
   type Attempt, type EventOf, type History, type OpenOptions, type Outcome, type Position, type RecordedEvent,
   type ExecuteOptions, type Refusal, type SnapshotReport, type StateAt, type StorageAdapter, type WasmSource, Engine, nativeAggregate,
 } from "annals";
+import { type Trace, trace } from "annals/audit";
 import { indexedDbStorage } from "annals/indexeddb";
 import { Engine as InlineEngine } from "annals/inline";
 import { memoryStorage } from "annals/memory";
@@ -46,6 +47,18 @@ export async function opening(storage: StorageAdapter) {
     using atOnce = engine;
     void [waits, atOnce];
   }
+}
+
+// --- Chains -----------------------------------------------------------------------------------
+
+export async function chains() {
+  for await (const event of engine.events({ aggregates: [appointment], correlationId: "request 7" })) {
+    const found = await trace<EventOf<typeof appointment>>(engine, event);
+    check<Same<typeof found, Trace<Event>>>();
+    check<Same<(typeof found.causes)[number], RecordedEvent<Event>>>();
+  }
+  // @ts-expect-error a chain begins with an event, not with its id
+  await trace(engine, "7");
 }
 
 // --- Commands ---------------------------------------------------------------------------------

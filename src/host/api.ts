@@ -1,6 +1,7 @@
 /** What all entries export. */
 export {
   type Aggregate,
+  type AggregateDefinition,
   type AggregateFunctions,
   type AnyAggregate,
   type DecideContext,

@@ -60,6 +60,15 @@ export interface AggregateFunctions<
   readonly reads?: (command: Command, state: State) => readonly string[] | Query;
   /** Tags of an event, for the `reads` of others. `before` is the state before the event. */
   readonly tags?: (event: Event, before: State) => readonly string[];
+}
+
+/** The functions of an aggregate, and what else the engine is to know of it. */
+export interface AggregateDefinition<
+  State,
+  Command extends Message,
+  Event extends Message,
+  Refused extends Refusal,
+> extends AggregateFunctions<State, Command, Event, Refused> {
   /** Whether snapshots shorten the replay of long streams. A state must then equal its JSON. */
   readonly snapshots?: SnapshotPolicy;
 }
@@ -95,6 +104,8 @@ export interface Aggregate<
   readonly type: string;
   /** @internal What JavaScript has of it; `null` if the module defines it. */
   readonly functions: ErasedFunctions | null;
+  /** @internal `null`: none, or the module says it. */
+  readonly snapshots: SnapshotPolicy | null;
   /** Carries the types; there is no such property. */
   readonly [types]?: (state: State, command: Command, event: Event, refused: Refused) => void;
 }
@@ -129,18 +140,19 @@ export function aggregate<
   Refused extends Refusal = never,
 >(
   type: string,
-  functions: AggregateFunctions<State, Command, Event, Refused>,
+  definition: AggregateDefinition<State, Command, Event, Refused>,
 ): Aggregate<State, Command, Event, Refused> {
   for (const name of ["initial", "decide", "evolve"] as const) {
-    if (typeof functions?.[name] !== "function") {
+    if (typeof definition?.[name] !== "function") {
       throw invalidArgument(`aggregate ${type}: expected a function ${name}`);
     }
   }
-  const { version, every = 1, afterReplayOf = 0 } = functions.snapshots ?? { version: 1 };
+  const { snapshots = null } = definition;
+  const { version, every = 1, afterReplayOf = 0 } = snapshots ?? { version: 1 };
   if (![version, every, afterReplayOf + 1].every((number) => Number.isSafeInteger(number) && number > 0)) {
     throw invalidArgument(`aggregate ${type}: expected whole numbers of events in snapshots, and a version`);
   }
-  return Object.freeze({ type, functions: functions as unknown as ErasedFunctions });
+  return Object.freeze({ type, functions: definition as unknown as ErasedFunctions, snapshots });
 }
 
 /** Names an aggregate that the module defines in Rust, with its types. */
@@ -150,7 +162,7 @@ export function nativeAggregate<
   Event extends Message,
   Refused extends Refusal = never,
 >(type: string): Aggregate<State, Command, Event, Refused> {
-  return Object.freeze({ type, functions: null });
+  return Object.freeze({ type, functions: null, snapshots: null });
 }
 
 /** What a `reads` returned, as a query. */

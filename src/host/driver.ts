@@ -142,6 +142,7 @@ export interface SubscriptionInput {
   readonly types: readonly string[];
   readonly aggregateTypes: readonly string[];
   readonly tags: readonly string[];
+  readonly correlationId: string | null;
   readonly limit: number;
   readonly follow: boolean;
   /** `epoch` is the store's when they were read. */
@@ -328,10 +329,11 @@ export class Driver {
 
   /** Returns the way to ask for the next page, and the way to end it. */
   subscribe(input: SubscriptionInput): { next(): void; cancel(): void } {
-    checkNames([...input.types, ...input.aggregateTypes, ...input.tags]);
+    checkNames([...input.types, ...input.aggregateTypes, ...input.tags, input.correlationId ?? ""]);
     const number = this.#start({ kind: "subscription", input }, undefined, (message, number) => {
       message.word(INPUT_SUBSCRIBE).word(number).number(input.after);
       message.strings(input.types).strings(input.aggregateTypes).strings(input.tags);
+      message.option(input.correlationId, (id) => message.str(id));
       message.word(input.limit).flag(input.follow);
     });
     return {
@@ -793,7 +795,8 @@ export class Driver {
       case ASKS_READ_LOG: {
         const after = output.number();
         const [types, aggregateTypes, tags] = [output.strings(), output.strings(), output.strings()];
-        const read = { epoch, after, types, aggregateTypes, tags, limit: output.word() };
+        const correlationId = output.option(() => output.str());
+        const read = { epoch, after, types, aggregateTypes, tags, correlationId, limit: output.word() };
         return this.#ask(request, false, () => storage.readLog(read), (message, { events, next, head }) => {
           this.#writePage(message.word(SAID_LOG), events, true, false);
           this.#epochs.set(this.#lastPage, epoch);

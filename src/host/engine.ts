@@ -153,6 +153,8 @@ export interface EventsOptions<A extends AnyAggregate = AnyAggregate, Type exten
   readonly aggregates?: readonly A[];
   /** Only those with any of these tags. */
   readonly tags?: readonly string[];
+  /** Only what came of one first cause. */
+  readonly correlationId?: string;
   /** Whether it goes on with events to come. Default: `true`. */
   readonly follow?: boolean;
   /** Most events read at once. Default: 500. */
@@ -427,6 +429,7 @@ class Events implements AsyncIterableIterator<unknown, undefined> {
       after: options.after,
       types: options.types ?? [],
       aggregateTypes: (options.aggregates ?? []).map((aggregate) => aggregate.type),
+      correlationId: options.correlationId ?? null,
       tags: options.tags ?? [],
       limit: options.pageSize,
       follow: options.follow ?? true,

@@ -188,8 +188,8 @@ export class Core {
     for (const limit of limits) message.word(limit);
     checkNames(aggregates.map(({ type }) => type));
     const write = (number: number) => void message.number(number);
-    message.list(aggregates, ({ type, functions }) => {
-      message.str(type).option(functions?.snapshots, ({ version, every, afterReplayOf }) => {
+    message.list(aggregates, ({ type, snapshots }) => {
+      message.str(type).option(snapshots, ({ version, every, afterReplayOf }) => {
         message.word(version).option(every, write).option(afterReplayOf, write);
       });
     });

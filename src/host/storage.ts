@@ -243,6 +243,8 @@ export interface ReadLogRequest {
   readonly types: readonly string[];
   readonly aggregateTypes: readonly string[];
   readonly tags: readonly string[];
+  /** `null` lets everything pass. Most commands are their own first cause: it is their id then. */
+  readonly correlationId: string | null;
   readonly limit: number;
 }
 

@@ -157,6 +157,7 @@ fn subscribe(reader: &mut Reader<'_>) -> Result<Subscribe> {
             types: reader.list(Reader::string)?,
             aggregate_types: reader.list(Reader::string)?,
             tags: reader.list(Reader::string)?,
+            correlation_id: reader.option(Reader::string)?,
         },
         limit: reader.word()?,
         follow: reader.flag()?,

@@ -173,6 +173,7 @@ fn read_log(writer: &mut Writer, read: &ReadLog) {
     for list in [&read.filter.types, &read.filter.aggregate_types, &read.filter.tags] {
         writer.list(list, |writer, name| writer.str(name));
     }
+    writer.option(read.filter.correlation_id.as_ref(), |writer, id| writer.str(id));
     writer.word(read.limit);
 }
 

@@ -283,7 +283,7 @@ export async function pageOf(
 
 /** An index, and names of which an event must have one. */
 interface Part {
-  readonly index: "tags" | "types";
+  readonly index: "tags" | "types" | "correlations";
   readonly anyOf: readonly string[];
 }
 
@@ -292,21 +292,30 @@ function partsOf({ types, tags }: QueryItem): Part[] {
   return [...parts, ...filtersOf({ types, tags: [] })];
 }
 
-function filtersOf({ types, tags }: QueryItem): Part[] {
+function filtersOf({
+  types,
+  tags,
+  correlationId = null,
+}: QueryItem & { readonly correlationId?: string | null }): Part[] {
   const parts: Part[] = [
     { index: "tags", anyOf: tags },
     { index: "types", anyOf: types },
+    { index: "correlations", anyOf: correlationId === null ? [] : [correlationId] },
   ];
   return parts.filter(({ anyOf }) => anyOf.length > 0);
 }
 
-function passes(event: StoredEvent, { types, aggregateTypes, tags }: ReadLogRequest): boolean {
+function passes(
+  event: StoredEvent,
+  { types, aggregateTypes, tags, correlationId }: ReadLogRequest,
+): boolean {
   const hasAny = (found: readonly string[], asked: readonly string[]) =>
     asked.length === 0 || found.some((name) => asked.includes(name));
   return (
     hasAny([event.type], types) &&
     hasAny([event.aggregateType], aggregateTypes) &&
-    hasAny(tagsOf(event), tags)
+    hasAny(tagsOf(event), tags) &&
+    event.correlationId === (correlationId ?? event.correlationId)
   );
 }
 
@@ -327,9 +336,13 @@ async function headsAfter(
   const keysIn = (source: IDBObjectStore | IDBIndex, range: IDBKeyRange) =>
     answerTo(source.getAllKeys(range, limit)) as Promise<number[]>;
   const keysOf = ({ index, anyOf }: Part) =>
-    anyOf.map((name) =>
+    anyOf.flatMap((name) => [
       keysIn(appends.index(index), IDBKeyRange.bound([name, position], [name, []], true)),
-    );
+      // The first cause itself is a command.
+      ...(index === "correlations"
+        ? [keysIn(appends.index("commandIds"), IDBKeyRange.only(name))]
+        : []),
+    ]);
   const lists = await Promise.all(
     parts.length === 0
       ? [Promise.all([keysIn(appends, IDBKeyRange.lowerBound(position, true))])]
@@ -339,7 +352,9 @@ async function headsAfter(
     ...lists.flat().map((keys) => (keys.length === limit ? keys.at(-1)! : Infinity)),
   );
   const sets = lists.map((keys) => new Set(keys.flat()));
-  const heads = [...sets[0]!].filter((head) => head <= upTo && sets.every((set) => set.has(head)));
+  const heads = [...sets[0]!].filter(
+    (head) => head > position && head <= upTo && sets.every((set) => set.has(head)),
+  );
   return { heads, upTo };
 }
 

@@ -36,6 +36,8 @@ export interface AppendRecord {
   readonly streams: readonly StreamKey[];
   readonly tags: readonly PostingKey[];
   readonly types: readonly PostingKey[];
+  /** First causes, but for commands that are their own. */
+  readonly correlations: readonly PostingKey[];
   readonly commandIds: readonly string[];
   /** For each of these the hash of what was asked. */
   readonly hashes: readonly string[];
@@ -80,9 +82,23 @@ export function upgrade(database: IDBDatabase, transaction: IDBTransaction, from
   readState(meta).onsuccess = ({ target }) => {
     const state = (target as IDBRequest<StoreState | undefined>).result;
     if (state?.format !== 1 || objectStoreNames.contains(DOCUMENTS)) return transaction.abort();
-    createDocuments(database);
+    const appends = transaction.objectStore(APPENDS);
+    createSince1(database, appends);
     meta.put({ ...state, format: FORMAT }, STATE_KEY);
+    appends.openCursor().onsuccess = ({ target }) => {
+      const cursor = (target as IDBRequest<IDBCursorWithValue | null>).result;
+      if (cursor === null) return;
+      cursor.update(withCorrelations(cursor.value as AppendRecord));
+      cursor.continue();
+    };
   };
+}
+
+function withCorrelations(record: AppendRecord): AppendRecord {
+  const correlations = new Map<string, number>();
+  for (const { position, correlationId, commandId } of eventsOf(record))
+    if (correlationId !== commandId) correlations.set(correlationId, position);
+  return { ...record, correlations: [...correlations] };
 }
 
 /** Whether there is all that every format has. */
@@ -90,8 +106,9 @@ export function isStore(names: DOMStringList): boolean {
   return names.contains(META) && names.contains(APPENDS);
 }
 
-/** What format 2 has more than format 1: documents by their names. */
-function createDocuments(database: IDBDatabase): void {
+/** What format 2 has more than format 1. */
+function createSince1(database: IDBDatabase, appends: IDBObjectStore): void {
+  appends.createIndex("correlations", "correlations", { multiEntry: true });
   database.createObjectStore(DOCUMENTS, { keyPath: ["collection", "key"] });
 }
 
@@ -104,7 +121,7 @@ function createStores(database: IDBDatabase): void {
   appends.createIndex("streams", "streams", { multiEntry: true, unique: true });
   appends.createIndex("tags", "tags", { multiEntry: true });
   appends.createIndex("types", "types", { multiEntry: true });
-  createDocuments(database);
+  createSince1(database, appends);
 }
 
 export function readState(meta: IDBObjectStore): IDBRequest<StoreState | undefined> {
@@ -147,6 +164,7 @@ function recordOf(accepted: readonly Accepted[]): AppendRecord {
   const streamIndexes = new Map<string, number>();
   const tags = new Map<string, number>();
   const types = new Map<string, number>();
+  const correlations = new Map<string, number>();
   const streamOf: number[] = [];
   const messages: string[] = [];
   const envelopes: string[] = [];
@@ -157,6 +175,8 @@ function recordOf(accepted: readonly Accepted[]): AppendRecord {
     streamIndexes.set(key, stream);
     streams[stream] = [commit.aggregateType, commit.aggregateId, revision];
     head = position - 1;
+    if (commit.correlationId !== commit.commandId)
+      correlations.set(commit.correlationId, head + commit.events.length);
     for (const event of commit.events) {
       types.set(event.type, ++head);
       for (const tag of event.tags) tags.set(tag, head);
@@ -183,6 +203,7 @@ function recordOf(accepted: readonly Accepted[]): AppendRecord {
     streams,
     tags: [...tags],
     types: [...types],
+    correlations: [...correlations],
     commandIds: accepted.map(([{ commandId }]) => commandId),
     hashes: accepted.map(([{ hash }]) => hash),
     streamOf,

@@ -48,6 +48,8 @@ class MemoryAdapter implements StorageAdapter {
   readonly #streams = new Map<string, Map<string, StoredEvent[]>>();
   readonly #byTag = new Map<string, StoredEvent[]>();
   readonly #byType = new Map<string, StoredEvent[]>();
+  /** But for those whose commands are their own first cause. */
+  readonly #byCorrelation = new Map<string, StoredEvent[]>();
   readonly #outcomes = new Map<string, FirstOutcome>();
   /** By collection and key. */
   readonly #documents = new Map<string, StoredSnapshot>();
@@ -103,10 +105,11 @@ class MemoryAdapter implements StorageAdapter {
 
   readLog(request: ReadLogRequest): LogPage {
     checkEpoch(request.epoch, this.#epoch);
-    const { types, aggregateTypes, tags, after, limit } = request;
+    const { types, aggregateTypes, tags, correlationId, after, limit } = request;
     const filters: Seek[] = [];
     if (tags.length > 0) filters.push(union(tags.map((tag) => this.#postings.tag(tag))));
     if (types.length > 0) filters.push(union(types.map((type) => this.#postings.type(type))));
+    if (correlationId !== null) filters.push(this.#seekCorrelation(correlationId));
     if (aggregateTypes.length > 0) filters.push(this.#seekAggregate(new Set(aggregateTypes)));
     const from = firstFrom(this.#log, after + 1);
     const events =
@@ -180,6 +183,7 @@ class MemoryAdapter implements StorageAdapter {
       this.#log.push(event);
       stream.push(event);
       post(this.#byType, type, event);
+      if (correlationId !== commandId) post(this.#byCorrelation, correlationId, event);
       for (const tag of tags.length > 1 ? new Set(tags) : tags) post(this.#byTag, tag, event);
     }
     this.#head = position + count - 1;
@@ -223,6 +227,14 @@ class MemoryAdapter implements StorageAdapter {
 
   #events(positions: readonly number[]): StoredEvent[] {
     return positions.map((position) => this.#log[firstFrom(this.#log, position)]!);
+  }
+
+  /** Events of others that name this cause, and those of the command that is it. */
+  #seekCorrelation(id: string): Seek {
+    const { position = 0, count = 0 } = this.#outcomes.get(id) ?? {};
+    const first = firstFrom(this.#log, position);
+    const own = this.#log.slice(first, first + count).filter(({ correlationId }) => correlationId === id);
+    return union([seekIn(this.#byCorrelation.get(id) ?? []), seekIn(own)]);
   }
 
   #seekAggregate(types: ReadonlySet<string>): Seek {

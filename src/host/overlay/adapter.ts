@@ -159,7 +159,7 @@ class OverlayAdapter implements StorageAdapter {
   async readLog(request: ReadLogRequest): Promise<LogPage> {
     checkEpoch(request.epoch, this.#epoch);
     const cut = await this.#opened();
-    const { after, limit } = request;
+    const { after, correlationId, limit } = request;
     if (after < cut.position) {
       const page = await this.#below.readLog({ ...request, epoch: cut.epoch });
       const next = Math.min(page.next, cut.position);
@@ -169,8 +169,9 @@ class OverlayAdapter implements StorageAdapter {
       asked.length === 0 || found.some((name) => asked.includes(name));
     const events = this.#log
       .filter(
-        ({ position, type, aggregateType, tags }) =>
+        ({ position, type, aggregateType, tags, ...event }) =>
           position > after &&
+          event.correlationId === (correlationId ?? event.correlationId) &&
           isAsked(request.types, [type]) &&
           isAsked(request.aggregateTypes, [aggregateType]) &&
           isAsked(request.tags, JSON.parse(tags) as string[]),

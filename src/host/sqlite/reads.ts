@@ -239,6 +239,12 @@ function filtersOf(statements: Statements, request: ReadLogRequest): Seek[] {
   if (request.tags.length > 0) filters.push(union(request.tags.map((tag) => postings.tag(tag))));
   if (request.types.length > 0)
     filters.push(union(request.types.map((type) => postings.type(type))));
+  const { correlationId } = request;
+  if (correlationId !== null)
+    filters.push((from) => {
+      const asked = [correlationId, from, from, correlationId, correlationId];
+      return position(statements.seekCorrelation, ...asked);
+    });
   if (request.aggregateTypes.length > 0) {
     const wanted = JSON.stringify(request.aggregateTypes);
     filters.push((from) => position(statements.seekAggregateTypes, wanted, from));

@@ -24,8 +24,13 @@ const APPLICATION_ID = 0x416e6c73;
  * remembers the command ids, which are looked up in every append and outlive the events' rows.
  * `documents` are what is made of the events, and may be made anew.
  */
-/** What format 2 has more than format 1. */
-const DOCUMENTS = `
+/**
+ * What format 2 has more than format 1. Most commands are their own first cause, and their ids are
+ * found already.
+ */
+const SINCE_1 = `
+  CREATE INDEX events_by_correlation ON events (correlation_id) WHERE correlation_id <> command_id;
+
   CREATE TABLE documents (
     collection TEXT NOT NULL,
     key TEXT NOT NULL,
@@ -88,12 +93,14 @@ const TABLES = `
     BEGIN SELECT RAISE(ABORT, 'commands can only be appended'); END;
   CREATE TRIGGER commands_are_not_deleted BEFORE DELETE ON commands
     BEGIN SELECT RAISE(ABORT, 'commands can only be appended'); END;
-${DOCUMENTS}`;
+${SINCE_1}`;
 
-/** Every name that {@link TABLES} takes. */
-const NAMES = [...TABLES.matchAll(/CREATE (?:TABLE|INDEX|TRIGGER) (\w+)/g)].map(
-  ([, name]) => name!,
-);
+const namesIn = (sql: string) =>
+  [...sql.matchAll(/CREATE (?:TABLE|INDEX|TRIGGER) (\w+)/g)].map(([, name]) => name!);
+
+/** Every name that {@link TABLES} takes, and those that format 1 did not take. */
+const NAMES = namesIn(TABLES);
+const NEW_NAMES = namesIn(SINCE_1);
 
 /** Columns of an event, under the names of `StoredEvent`. */
 const EVENT = `
@@ -177,6 +184,15 @@ const LISTS = {
     SELECT position FROM event_tags WHERE tag = ? AND position >= ? ORDER BY position LIMIT 1`,
   seekType: `
     SELECT position FROM events WHERE event_type = ? AND position >= ? ORDER BY position LIMIT 1`,
+  seekCorrelation: `
+    SELECT position FROM (
+      SELECT position FROM events
+      WHERE correlation_id = ? AND correlation_id <> command_id AND position >= ?
+      UNION ALL
+      SELECT events.position FROM commands JOIN events
+        ON events.position BETWEEN max(commands.position, ?) AND commands.position + count - 1
+      WHERE commands.command_id = ? AND correlation_id = ?)
+    ORDER BY position LIMIT 1`,
   // The + keeps SQLite from sorting all events of the aggregate types to find the first.
   seekAggregateTypes: `
     SELECT position FROM events
@@ -247,7 +263,7 @@ function upgrade(database: SqliteDatabase): void {
     const format = formatIn(database);
     if (format === undefined) create(database);
     if (format === 1) {
-      database.exec(DOCUMENTS);
+      database.exec(SINCE_1);
       database.prepare("UPDATE annals_meta SET value = ? WHERE key = 'format'").run(String(FORMAT));
       mark(database);
     }
@@ -302,8 +318,9 @@ function formatIn(database: SqliteDatabase): 1 | typeof FORMAT | undefined {
     throw unknownFormat(`a database with application id ${String(applicationId)}`);
   }
   const format = Number(readFormat(database, taken[0]!));
-  if (format === 1 && taken.includes("documents"))
-    throw unknownFormat("something else that is called documents");
+  const isTaken = NEW_NAMES.find((name) => taken.includes(name));
+  if (format === 1 && isTaken !== undefined)
+    throw unknownFormat(`something else that is called ${isTaken}`);
   if (format === 1 || format === FORMAT) return format;
   throw unknownFormat(`format ${format}, not ${FORMAT}`);
 }

@@ -1,0 +1,1 @@
+export { trace, type Trace } from "./trace.js";

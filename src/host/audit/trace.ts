@@ -1,0 +1,52 @@
+import type { Message } from "../domain.js";
+import type { Engine, RecordedEvent } from "../engine.js";
+
+/** What led to an event, and what came of it, as far as the store has it. */
+export interface Trace<Event extends Message = Message> {
+  /** From the nearest cause to the first. Of a command that is the cause, all its events. */
+  readonly causes: readonly RecordedEvent<Event>[];
+  /** In the order of the log. */
+  readonly effects: readonly RecordedEvent<Event>[];
+}
+
+/**
+ * Walks the chain that an event is in, both ways: `causationId` names the event or the command that
+ * is the cause, and all of a chain have one `correlationId`.
+ *
+ * ```ts
+ * const { causes, effects } = await trace(engine, event);
+ * ```
+ */
+export async function trace<Event extends Message = Message>(
+  engine: Engine,
+  event: Pick<RecordedEvent, "eventId" | "commandId" | "causationId" | "correlationId">,
+): Promise<Trace<Event>> {
+  const events: RecordedEvent<Event>[] = [];
+  const { correlationId } = event;
+  for await (const found of engine.events({ correlationId, follow: false })) {
+    events.push(found as unknown as RecordedEvent<Event>);
+  }
+  const causes: RecordedEvent<Event>[] = [];
+  for (let cause = event.causationId; cause !== null;) {
+    const found = causesNamed(cause, events).filter((one) => !causes.includes(one));
+    causes.push(...found);
+    cause = found[0]?.causationId ?? null;
+  }
+  const effects = new Set<RecordedEvent<Event>>();
+  const ids = new Set([event.eventId, event.commandId]);
+  // An effect comes after its cause.
+  for (const one of events) {
+    if (one.causationId === null || !ids.has(one.causationId)) continue;
+    effects.add(one);
+    ids.add(one.eventId).add(one.commandId);
+  }
+  return { causes, effects: [...effects] };
+}
+
+function causesNamed<Event extends Message>(
+  id: string,
+  events: readonly RecordedEvent<Event>[],
+): RecordedEvent<Event>[] {
+  const named = events.filter(({ eventId }) => eventId === id);
+  return named.length > 0 ? named : events.filter(({ commandId }) => commandId === id);
+}

@@ -68,6 +68,7 @@ import {
   writeFirst,
   writeQuery,
   type Writer,
+  writeMessages,
   writeRows,
   writeVerdicts,
 } from "./wire.js";
@@ -569,17 +570,23 @@ export class Driver {
     const from = output.number();
     const into = output.number();
     const page = this.#pages.get(output.word())!;
-    const messages = isMessages(page) ? parseMessages(page) : null;
-    const count = isMessages(page) ? page.count : page.length;
+    const payloads = isMessages(page) ? payloadsOf(page) : null;
+    const count = countOf(page);
     let index = 0;
     let type = "";
     try {
       let state = this.#stateOf(functions, from);
       for (; index < count; index += 1) {
-        const event = messages === null ? (page as StoredEvent[])[index]! : messages[index];
-        if (event === undefined) throw new Error("its text is not JSON");
-        ({ type } = event);
-        const data = messages === null ? (JSON.parse(event.data as string) as unknown) : event.data;
+        let data: unknown;
+        if (payloads === null) {
+          const event = (page as StoredEvent[])[index]!;
+          ({ type } = event);
+          data = JSON.parse(event.data);
+        } else {
+          type = (page as Messages).types[index]!;
+          data = payloads[index];
+          if (data === undefined) throw new Error("its text is not JSON");
+        }
         state = evolve(functions, state, { type, data });
       }
       // Those in between are nobody's but `evolve`'s.
@@ -716,7 +723,7 @@ export class Driver {
             // Rows carry their stream once, for all.
             message.option(held ? null : aggregateType, () => message.str(aggregateType).str(aggregateId));
             if (held || !isMessages(events)) this.#writePage(message, events, held, true);
-            else message.word(2).word(events.count).str(events.json);
+            else writeMessages(message.word(2), events);
             message.number(revision).flag(more);
           });
           message.word(loaded.queries.length);
@@ -789,9 +796,8 @@ export class Driver {
     this.#lastPage = (this.#lastPage + 1) % 0x1_0000_0000;
     this.#pages.set(this.#lastPage, events);
     message.word(held ? 0 : 1).word(this.#lastPage);
-    if (isMessages(events)) message.word(events.count);
-    else if (held) message.word(events.length);
-    else writeRows(message, events, ofOneStream);
+    if (held) message.word(countOf(events));
+    else writeRows(message, events as StoredEvent[], ofOneStream);
   }
 
   /** The commit with what is known of its task here. */
@@ -874,26 +880,31 @@ function isMessages(page: Page): page is Messages {
   return !Array.isArray(page);
 }
 
+function countOf(page: Page): number {
+  return isMessages(page) ? page.types.length : page.length;
+}
+
 /** If one is broken, those before it. */
-function parseMessages({ count, json }: Messages): Message[] {
+function payloadsOf({ types, data }: Messages): unknown[] {
   try {
-    const all = JSON.parse(json) as Message[];
-    if (all.length === count) return all;
+    const all = JSON.parse(data) as unknown[];
+    if (all.length === types.length) return all;
   } catch {
     // Found below.
   }
-  const found: Message[] = [];
+  const found: unknown[] = [];
   let next = "";
-  for (const piece of json.slice(1, -1).split(",\n")) {
+  for (const piece of data.slice(1, -1).split(",\n")) {
     next += next === "" ? piece : `,\n${piece}`;
     try {
-      found.push(JSON.parse(next) as Message);
+      found.push(JSON.parse(next));
       next = "";
     } catch {
-      // Its data has this separator too, or is broken.
+      // It has this separator too, or is broken.
     }
   }
-  return found;
+  // Where there are too many, one that is broken looks like several.
+  return found.length < types.length ? found : [];
 }
 
 function evolve(functions: ErasedFunctions, state: unknown, event: Message): unknown {

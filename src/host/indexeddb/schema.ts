@@ -40,7 +40,7 @@ export interface AppendRecord {
   readonly hashes: readonly string[];
   /** For each event the index of its stream, … */
   readonly streamOf: readonly number[];
-  /** … its type and data, as in `Messages`, … */
+  /** … the JSON of an object with its `type` and `data`, … */
   readonly messages: readonly string[];
   /** … and the JSON of the {@link Envelope} around them. */
   readonly envelopes: readonly string[];
@@ -145,7 +145,7 @@ function recordOf(accepted: readonly Accepted[]): AppendRecord {
         commit.extra,
       ];
       streamOf.push(stream);
-      messages.push(`${beforeData(event.type)}${event.data}}`);
+      messages.push(`{"type":${JSON.stringify(event.type)},"data":${event.data}}`);
       envelopes.push(JSON.stringify(envelope));
     }
   }
@@ -162,7 +162,20 @@ function recordOf(accepted: readonly Accepted[]): AppendRecord {
   };
 }
 
-const beforeData = (type: string) => `{"type":${JSON.stringify(type)},"data":`;
+const BEFORE_TYPE = '{"type":"';
+const BEFORE_DATA = '","data":';
+
+/** An event's type and the text of its data. */
+export function messageOf({ messages }: AppendRecord, index: number) {
+  const message = messages[index]!;
+  // In JSON a quote within the type has a backslash before it, so this is where the type ends.
+  const end = message.indexOf(BEFORE_DATA, BEFORE_TYPE.length);
+  const name = message.slice(BEFORE_TYPE.length, end);
+  return {
+    type: name.includes("\\") ? (JSON.parse(`"${name}"`) as string) : name,
+    data: message.slice(end + BEFORE_DATA.length, -1),
+  };
+}
 
 /** Where an event is. */
 export interface Place {
@@ -213,7 +226,7 @@ function eventAt({ record, index, revision }: Place): StoredEvent {
     causationId,
     actor,
     extra,
-    data: messages[index]!.slice(beforeData(type).length, -1),
+    data: messageOf(record, index).data,
   };
 }
 

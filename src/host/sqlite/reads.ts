@@ -115,7 +115,7 @@ export function stateAndSlice(
   const { aggregateType, aggregateId, after, limit } = load;
   const last = load.untilRevision ?? Infinity;
   const upTo = Math.min(last, after + limit);
-  const [epoch, head, revision, json] = first<[string, number | null, number | null, string]>(
+  const [epoch, head, revision, text] = first<[string, number | null, number | null, string | null]>(
     statements.stateAndSlice,
     upTo,
     aggregateType,
@@ -126,7 +126,7 @@ export function stateAndSlice(
     upTo,
   )!;
   checkEpoch(expectedEpoch, epoch);
-  const streams = [sliceOf(load, last, revision ?? 0, json)];
+  const streams = [sliceOf(load, last, revision ?? 0, text)];
   return { commands: [], streams, queries: [], head: head ?? 0 };
 }
 
@@ -144,9 +144,9 @@ export function slicesOf(statements: Statements, loads: readonly StreamLoad[]): 
     return [aggregateType, aggregateId, after, Math.min(lasts[index]!, after + limit)];
   });
   for (const row of statements.slices.all(JSON.stringify(asked))) {
-    const [key, revision, json] = row as [number, number | null, string];
+    const [key, revision, text] = row as [number, number | null, string | null];
     const index = indexes[key]!;
-    slices[index] = sliceOf(loads[index]!, lasts[index]!, revision ?? 0, json);
+    slices[index] = sliceOf(loads[index]!, lasts[index]!, revision ?? 0, text);
   }
   return slices;
 }
@@ -172,16 +172,18 @@ function revisionOf(statements: Statements, { aggregateType, aggregateId }: Stre
   return first<[number | null]>(statements.revision, aggregateType, aggregateId)![0] ?? 0;
 }
 
-/** Revisions have no gaps, so they tell how many events there are. */
 function sliceOf(
   { after, limit }: StreamLoad,
   last: number,
   revision: number,
-  json: string,
+  text: string | null,
 ): StreamSlice {
-  const end = Math.min(last, revision);
-  const count = Math.min(end - after, limit);
-  return { events: count > 0 ? { count, json } : [], revision, more: end - after > limit };
+  // Revisions have no gaps, so they tell how many events there are.
+  const more = Math.min(last, revision) - after > limit;
+  if (text === null) return { events: [], revision, more };
+  const line = text.indexOf("\n");
+  const types = JSON.parse(text.slice(0, line)) as string[];
+  return { events: { types, data: text.slice(line + 1) }, revision, more };
 }
 
 function wholeSliceOf(statements: Statements, load: StreamLoad, last: number): StreamSlice {

@@ -200,10 +200,11 @@ export class Driver {
   readonly #tasks = new Map<number, Task>();
   #lastTask = 0;
   readonly #states = new Map<number, unknown>();
-  readonly #pages = new Map<number, Page>();
-  /** The store each page was read from: it may be replaced before the page is used. */
-  readonly #epochs = new Map<number, string>();
-  #lastPage = 0;
+  /** By their numbers, from 1, which are given again. */
+  readonly #pages: (Page | undefined)[] = [undefined];
+  readonly #freePages: number[] = [];
+  /** The store each page of the log was read from: it may be replaced before the page is used. */
+  readonly #epochs: string[] = [];
   /** The last failure of the adapter, to be the cause of the engine's error. */
   #lastFailure: unknown;
   #opening: { resolve(): void; reject(error: AnnalsError): void } | null = null;
@@ -280,14 +281,17 @@ export class Driver {
     });
   }
 
-  state(input: StateInput, signal: AbortSignal | undefined): Promise<StateResult> {
-    return new Promise((resolve, reject) => {
-      const task: StateTask = { kind: "state", input, resolve, reject, failure: undefined };
-      const index = this.#indexOf(input.aggregate);
-      this.#start(task, signal, (message, number) => {
-        message.word(INPUT_READ_STATE).word(number).word(index).str(input.id);
-        message.choice(input.at).flag(input.events);
-      });
+  state(
+    input: StateInput,
+    signal: AbortSignal | undefined,
+    resolve: (result: StateResult) => void,
+    reject: (error: AnnalsError) => void,
+  ): void {
+    const task: StateTask = { kind: "state", input, resolve, reject, failure: undefined };
+    const index = this.#indexOf(input.aggregate);
+    this.#start(task, signal, (message, number) => {
+      message.word(INPUT_READ_STATE).word(number).word(index).str(input.id);
+      message.choice(input.at).flag(input.events);
     });
   }
 
@@ -457,8 +461,8 @@ export class Driver {
         output.list(() => this.#states.delete(output.number()));
         output.list(() => {
           const page = output.word();
-          this.#pages.delete(page);
-          this.#epochs.delete(page);
+          this.#pages[page] = undefined;
+          this.#freePages.push(page);
         });
         return;
       case OUTPUT_IDLE:
@@ -468,7 +472,7 @@ export class Driver {
         const task = this.#tasks.get(output.word()) as SubscriptionTask | undefined;
         const page = output.word();
         output.number();
-        task?.input.onEvents(this.#events(page), this.#epochs.get(page)!);
+        task?.input.onEvents(this.#events(page), this.#epochs[page]!);
         return;
       }
       case OUTPUT_SUBSCRIPTION_ENDED: {
@@ -506,15 +510,21 @@ export class Driver {
       return task?.reject(new RefusedError(refusal ?? (JSON.parse(error.details) as Refusal)));
     }
     const revision = output.number();
-    const found = this.#readState(output);
-    const events = output.list(() => this.#events(output.word())).flat();
+    // A state under a handle, or as JSON, or why it could not be written.
+    const kind = output.word();
+    const found = kind === 0 ? output.number() : output.str();
+    const pages = output.list(() => output.word());
     const duplicate = isCommand && output.flag();
     const durability = DURABILITIES[isCommand ? output.word() : 0]!;
     const summary = isCommand ? output.option(() => readSummary(output)) : null;
     const commandId = isCommand ? output.option(() => output.str()) : null;
     if (task === undefined) return;
     try {
-      const state = found(task.input.aggregate);
+      if (kind === 2) throw new AnnalsError("invalid-payload", found as string, {});
+      const state = kind === 0
+        ? this.#stateOf(task.input.aggregate.functions!, found as number)
+        : deepFreeze(JSON.parse(found as string) as unknown);
+      const events = pages.flatMap((page) => this.#events(page));
       if (task.kind === "state") return task.resolve({ state, revision, events });
       const { commit, values } = task;
       // What has just been appended comes without the id, which came with the request.
@@ -524,20 +534,6 @@ export class Driver {
     } catch (error) {
       task.reject(toAnnalsError(error));
     }
-  }
-
-  /** A state under a handle, or as JSON, or one that could not be written. */
-  #readState(output: Reader): (aggregate: AnyAggregate) => unknown {
-    const kind = output.word();
-    if (kind === 0) {
-      const handle = output.number();
-      return ({ functions }) => this.#stateOf(functions!, handle);
-    }
-    const text = output.str();
-    return () => {
-      if (kind === 1) return deepFreeze(JSON.parse(text) as unknown);
-      throw new AnnalsError("invalid-payload", text, {});
-    };
   }
 
   /** `failure` is what the domain or the caller's signal has thrown for this task. */
@@ -561,7 +557,7 @@ export class Driver {
 
   /** The events of a page that was read whole. */
   #events(page: number): StoredEvent[] {
-    return this.#pages.get(page) as StoredEvent[];
+    return this.#pages[page] as StoredEvent[];
   }
 
   #fold(output: Reader): void {
@@ -569,24 +565,18 @@ export class Driver {
     const functions = this.#aggregates[output.word()]!.functions!;
     const from = output.number();
     const into = output.number();
-    const page = this.#pages.get(output.word())!;
-    const payloads = isMessages(page) ? payloadsOf(page) : null;
-    const count = countOf(page);
+    const page = this.#pages[output.word()]!;
+    const messages = isMessages(page) ? page : messagesOf(page);
+    const { types } = messages;
+    const payloads = payloadsOf(messages);
     let index = 0;
     let type = "";
     try {
       let state = this.#stateOf(functions, from);
-      for (; index < count; index += 1) {
-        let data: unknown;
-        if (payloads === null) {
-          const event = (page as StoredEvent[])[index]!;
-          ({ type } = event);
-          data = JSON.parse(event.data);
-        } else {
-          type = (page as Messages).types[index]!;
-          data = payloads[index];
-          if (data === undefined) throw new Error("its text is not JSON");
-        }
+      for (; index < types.length; index += 1) {
+        type = types[index]!;
+        const data = payloads[index];
+        if (data === undefined) throw new Error("its text is not JSON");
         state = evolve(functions, state, { type, data });
       }
       // Those in between are nobody's but `evolve`'s.
@@ -703,11 +693,7 @@ export class Driver {
       case ASKS_LOAD: {
         const commands = output.strings();
         const helds: boolean[] = [];
-        const streams = output.list(() => {
-          const load = readStreamLoad(output);
-          helds.push(output.flag());
-          return { ...load, whole: output.flag() };
-        });
+        const streams = output.list(() => readStreamLoad(output, helds));
         const queries = output.list(() => {
           const load = { query: readQuery(output), after: output.number() };
           helds.push(output.flag());
@@ -738,8 +724,7 @@ export class Driver {
         const [types, aggregateTypes, tags] = [output.strings(), output.strings(), output.strings()];
         const read = { epoch, after, types, aggregateTypes, tags, limit: output.word() };
         return this.#ask(request, false, () => storage.readLog(read), (message, { events, next, head }) => {
-          this.#writePage(message.word(SAID_LOG), events, true, false);
-          this.#epochs.set(this.#lastPage, epoch);
+          this.#epochs[this.#writePage(message.word(SAID_LOG), events, true, false)] = epoch;
           message.number(next).number(head);
         });
       }
@@ -792,12 +777,13 @@ export class Driver {
     }
   }
 
-  #writePage(message: Writer, events: Page, held: boolean, ofOneStream: boolean): void {
-    this.#lastPage = (this.#lastPage + 1) % 0x1_0000_0000;
-    this.#pages.set(this.#lastPage, events);
-    message.word(held ? 0 : 1).word(this.#lastPage);
-    if (held) message.word(countOf(events));
+  #writePage(message: Writer, events: Page, held: boolean, ofOneStream: boolean): number {
+    const page = this.#freePages.pop() ?? this.#pages.length;
+    this.#pages[page] = events;
+    message.word(held ? 0 : 1).word(page);
+    if (held) message.word(isMessages(events) ? events.types.length : events.length);
     else writeRows(message, events as StoredEvent[], ofOneStream);
+    return page;
   }
 
   /** The commit with what is known of its task here. */
@@ -844,19 +830,16 @@ export class Driver {
   }
 }
 
-function readStreamLoad(output: Reader) {
+function readStreamLoad(output: Reader, helds: boolean[]) {
   const aggregateType = output.str();
   const aggregateId = output.str();
   const after = output.number();
   const until = output.word();
-  return {
-    aggregateType,
-    aggregateId,
-    after,
-    untilRevision: until === 1 ? output.number() : null,
-    untilTime: until === 2 ? isoTime(output.time()) : null,
-    limit: output.word(),
-  };
+  const untilRevision = until === 1 ? output.number() : null;
+  const untilTime = until === 2 ? isoTime(output.time()) : null;
+  const limit = output.word();
+  helds.push(output.flag());
+  return { aggregateType, aggregateId, after, untilRevision, untilTime, limit, whole: output.flag() };
 }
 
 /** Promises of another realm, or of a library, are promises too. */
@@ -880,8 +863,9 @@ function isMessages(page: Page): page is Messages {
   return !Array.isArray(page);
 }
 
-function countOf(page: Page): number {
-  return isMessages(page) ? page.types.length : page.length;
+function messagesOf(events: readonly StoredEvent[]): Messages {
+  const data = events.map((event) => event.data);
+  return { types: events.map(({ type }) => type), data: `[${data.join(",\n")}]` };
 }
 
 /** If one is broken, those before it. */

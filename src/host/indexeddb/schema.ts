@@ -162,18 +162,14 @@ function recordOf(accepted: readonly Accepted[]): AppendRecord {
   };
 }
 
-const BEFORE_TYPE = '{"type":"';
-const BEFORE_DATA = '","data":';
-
 /** An event's type and the text of its data. */
 export function messageOf({ messages }: AppendRecord, index: number) {
   const message = messages[index]!;
   // In JSON a quote within the type has a backslash before it, so this is where the type ends.
-  const end = message.indexOf(BEFORE_DATA, BEFORE_TYPE.length);
-  const name = message.slice(BEFORE_TYPE.length, end);
+  const end = message.indexOf('","data":');
   return {
-    type: name.includes("\\") ? (JSON.parse(`"${name}"`) as string) : name,
-    data: message.slice(end + BEFORE_DATA.length, -1),
+    type: JSON.parse(message.slice('{"type":'.length, end + 1)) as string,
+    data: message.slice(end + '","data":'.length, -1),
   };
 }
 

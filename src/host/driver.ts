@@ -513,7 +513,7 @@ export class Driver {
     // A state under a handle, or as JSON, or why it could not be written.
     const kind = output.word();
     const found = kind === 0 ? output.number() : output.str();
-    const pages = output.list(() => output.word());
+    const pages = output.list(() => this.#events(output.word()));
     const duplicate = isCommand && output.flag();
     const durability = DURABILITIES[isCommand ? output.word() : 0]!;
     const summary = isCommand ? output.option(() => readSummary(output)) : null;
@@ -524,7 +524,7 @@ export class Driver {
       const state = kind === 0
         ? this.#stateOf(task.input.aggregate.functions!, found as number)
         : deepFreeze(JSON.parse(found as string) as unknown);
-      const events = pages.flatMap((page) => this.#events(page));
+      const events = pages.length > 1 ? pages.flat() : (pages[0] ?? []);
       if (task.kind === "state") return task.resolve({ state, revision, events });
       const { commit, values } = task;
       // What has just been appended comes without the id, which came with the request.
@@ -576,7 +576,7 @@ export class Driver {
       for (; index < types.length; index += 1) {
         type = types[index]!;
         const data = payloads[index];
-        if (data === undefined) throw new Error("its text is not JSON");
+        if (data === undefined) throw new Error("not JSON");
         state = evolve(functions, state, { type, data });
       }
       // Those in between are nobody's but `evolve`'s.
@@ -864,8 +864,10 @@ function isMessages(page: Page): page is Messages {
 }
 
 function messagesOf(events: readonly StoredEvent[]): Messages {
-  const data = events.map((event) => event.data);
-  return { types: events.map(({ type }) => type), data: `[${data.join(",\n")}]` };
+  return {
+    types: events.map(({ type }) => type),
+    data: `[${events.map(({ data }) => data).join(",\n")}]`,
+  };
 }
 
 /** If one is broken, those before it. */

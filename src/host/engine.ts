@@ -4,7 +4,7 @@ import { type Appended, cancelled, type Choice, Driver, isoTime, type StateInput
 import { AnnalsError, invalidArgument, RefusedError } from "./errors.js";
 import type { EngineModule } from "./module.js";
 import type { AbortSignal } from "./platform.js";
-import { reasonOf, toPayload } from "./payload.js";
+import { isWellFormed, reasonOf, toPayload } from "./payload.js";
 import type { Durability, StorageAdapter, StoredEvent } from "./storage.js";
 import { checkNames } from "./wire.js";
 
@@ -487,9 +487,11 @@ function stateInput(
   { at, cached }: StateOptions,
   events: boolean,
 ): StateInput {
-  const point = at === undefined ? ([cached === true ? 1 : 0] as const) : pointOf(at);
+  const point = at === undefined ? NOW_OR_CACHED[cached === true ? 1 : 0]! : pointOf(at);
   return { aggregate, id: name("id", id), at: point, events };
 }
+
+const NOW_OR_CACHED: readonly Choice[] = [[0], [1]];
 
 function pointOf(at: At): Choice {
   const { revision, time } = at as { revision?: number; time: Date | string };
@@ -511,7 +513,7 @@ function millis(time: Date | string): number {
 
 function name(what: string, value: string): string {
   if (typeof value !== "string") throw invalidArgument(`expected a string as ${what}, found ${typeof value}`);
-  checkNames([value]);
+  if (!isWellFormed(value)) checkNames([value]);
   return value;
 }
 

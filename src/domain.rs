@@ -157,11 +157,12 @@ pub(crate) trait NativeAggregate {
         events: &mut dyn Iterator<Item = EventText<'_>>,
     ) -> Result<Rc<dyn NativeState>, (usize, Arc<str>)>;
 
-    /// The same for events in the text of a JSON array of objects with `type` and `data`.
+    /// The same for events whose payloads are the elements of a JSON array.
     fn fold_json(
         &self,
         state: Rc<dyn NativeState>,
-        json: &[u8],
+        types: &[Arc<str>],
+        data: &[u8],
     ) -> Result<Rc<dyn NativeState>, (usize, Arc<str>)>;
 
     fn read_command(&self, command_type: &str, data: &str) -> Result<Command, Arc<str>>;
@@ -274,11 +275,12 @@ impl<A: Aggregate> NativeAggregate for Typed<A> {
     fn fold_json(
         &self,
         state: Rc<dyn NativeState>,
-        json: &[u8],
+        types: &[Arc<str>],
+        data: &[u8],
     ) -> Result<Rc<dyn NativeState>, (usize, Arc<str>)> {
         let mut state = Some(Rc::unwrap_or_clone(typed_state::<A>(state)));
         let mut index = 0;
-        let result = for_each_variant::<A::Event>(json, |event| {
+        let result = for_each_variant::<A::Event>(types, data, |event| {
             state = state.take().map(|state| A::evolve(state, &event));
             index += 1;
         });

@@ -211,7 +211,7 @@ enum Timer {
 pub(crate) enum KeptPage {
     Events(Rc<Vec<RecordedEvent>>),
     Rows(Rc<(Rc<PageLease>, Vec<EventRow>)>),
-    Messages(u32, Arc<[u8]>),
+    Messages(Arc<[Arc<str>]>, Arc<[u8]>),
     Held(Rc<PageLease>),
 }
 
@@ -224,7 +224,7 @@ impl KeptPage {
         match self {
             Self::Events(events) => events.len() as u64,
             Self::Rows(rows) => rows.1.len() as u64,
-            Self::Messages(count, _) => u64::from(*count),
+            Self::Messages(types, _) => types.len() as u64,
             Self::Held(lease) => u64::from(lease.count),
         }
     }
@@ -238,7 +238,9 @@ impl KeptPage {
                 let (lease, rows) = rows.as_ref();
                 Page::Rows { page: lease.page, rows: rows.clone() }
             }
-            Self::Messages(count, json) => Page::Messages { count: *count, json: Arc::clone(json) },
+            Self::Messages(types, data) => {
+                Page::Messages { types: Arc::clone(types), data: Arc::clone(data) }
+            }
             Self::Held(lease) => Page::Held { page: lease.page, count: lease.count },
         }
     }
@@ -556,7 +558,7 @@ impl Engine {
                 let lease = PageLease::new(page, rows.len() as u32, &self.released);
                 KeptPage::Rows(Rc::new((lease, rows)))
             }
-            Page::Messages { count, json } => KeptPage::Messages(count, json),
+            Page::Messages { types, data } => KeptPage::Messages(types, data),
             Page::Held { page, count } => {
                 KeptPage::Held(PageLease::new(page, count, &self.released))
             }

@@ -504,13 +504,12 @@ pub enum Page {
         /// The events.
         rows: Vec<EventRow>,
     },
-    /// Types and payloads alone, to be folded: the text of a JSON array of objects with `type` and
-    /// `data`, in this order.
+    /// Types and payloads alone, to be folded.
     Messages {
-        /// Number of events in it.
-        count: u32,
-        /// The text, in UTF-8. What is not is found when it is folded.
-        json: Arc<[u8]>,
+        /// The type of each event, in order.
+        types: Arc<[Arc<str>]>,
+        /// The text of a JSON array of the payloads, in UTF-8. What is not is found when it is folded.
+        data: Arc<[u8]>,
     },
     /// The host has them.
     Held {
@@ -528,7 +527,8 @@ impl Page {
         match self {
             Self::Events(events) => events.len(),
             Self::Rows { rows, .. } => rows.len(),
-            Self::Messages { count, .. } | Self::Held { count, .. } => *count as usize,
+            Self::Messages { types, .. } => types.len(),
+            Self::Held { count, .. } => *count as usize,
         }
     }
 

@@ -9,8 +9,8 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use serde::de::{
-    self, DeserializeOwned, DeserializeSeed, EnumAccess, IgnoredAny, MapAccess, SeqAccess,
-    Unexpected, VariantAccess, Visitor,
+    self, DeserializeOwned, DeserializeSeed, EnumAccess, IgnoredAny, SeqAccess, VariantAccess,
+    Visitor,
 };
 use serde::ser::{self, Impossible, Serialize, SerializeStructVariant, SerializeTupleVariant};
 use serde_json::Error;
@@ -35,18 +35,18 @@ pub(crate) fn from_variant<T: DeserializeOwned>(name: &str, data: &str) -> Resul
     Ok(value)
 }
 
-/// Gives `each` the values of an enum that are written as a JSON array of objects with `type` and
-/// `data`, in this order.
+/// Gives `each` the values of an enum with these types, whose data are the elements of a JSON array.
 ///
 /// # Errors
 /// If the text is no such array, or one of the values is not of the enum. Those before it have been
 /// given.
 pub(crate) fn for_each_variant<T: DeserializeOwned>(
-    json: &[u8],
+    types: &[Arc<str>],
+    data: &[u8],
     each: impl FnMut(T),
 ) -> Result<(), Error> {
-    let mut json = serde_json::Deserializer::from_slice(json);
-    let array = ForEach { each, name: String::new(), values: PhantomData };
+    let mut json = serde_json::Deserializer::from_slice(data);
+    let array = ForEach { each, types, values: PhantomData };
     de::Deserializer::deserialize_seq(&mut json, array)?;
     json.end()
 }
@@ -114,111 +114,25 @@ impl<'de, D: de::Deserializer<'de>> VariantAccess<'de> for Tagged<'_, D> {
 }
 
 /// Reads the array of [`for_each_variant`].
-struct ForEach<T, F> {
+struct ForEach<'n, T, F> {
     each: F,
-    /// The type of the value that is being read.
-    name: String,
+    types: &'n [Arc<str>],
     values: PhantomData<T>,
 }
 
-impl<'de, T: DeserializeOwned, F: FnMut(T)> Visitor<'de> for ForEach<T, F> {
+impl<'de, T: DeserializeOwned, F: FnMut(T)> Visitor<'de> for ForEach<'_, T, F> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array of objects with type and data")
+        f.write_str("an array of what the types say")
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut values: A) -> Result<(), A::Error> {
-        while let Some(value) =
-            values.next_element_seed(TypeAndData { name: &mut self.name, value: PhantomData })?
-        {
+        for (index, name) in self.types.iter().enumerate() {
+            let value = values.next_element_seed(Data { name, value: PhantomData })?;
+            let Some(value) = value else { return Err(de::Error::invalid_length(index, &self)) };
             (self.each)(value);
         }
-        Ok(())
-    }
-}
-
-/// Reads one object of the array.
-struct TypeAndData<'n, T> {
-    name: &'n mut String,
-    value: PhantomData<T>,
-}
-
-impl<'de, T: DeserializeOwned> DeserializeSeed<'de> for TypeAndData<'_, T> {
-    type Value = T;
-
-    fn deserialize<D: de::Deserializer<'de>>(self, json: D) -> Result<T, D::Error> {
-        json.deserialize_map(self)
-    }
-}
-
-impl<'de, T: DeserializeOwned> Visitor<'de> for TypeAndData<'_, T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object with type and data")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<T, A::Error> {
-        members.next_key_seed(Key("type"))?.ok_or_else(|| de::Error::missing_field("type"))?;
-        members.next_value_seed(Name(self.name))?;
-        members.next_key_seed(Key("data"))?.ok_or_else(|| de::Error::missing_field("data"))?;
-        let value = members.next_value_seed(Data { name: self.name, value: PhantomData })?;
-        match members.next_key::<IgnoredAny>()? {
-            None => Ok(value),
-            Some(_) => Err(de::Error::custom("expected nothing but type and data")),
-        }
-    }
-}
-
-/// Reads the key it names.
-struct Key(&'static str);
-
-impl<'de> DeserializeSeed<'de> for Key {
-    type Value = ();
-
-    fn deserialize<D: de::Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
-        json.deserialize_identifier(self)
-    }
-}
-
-impl Visitor<'_> for Key {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the key {}", self.0)
-    }
-
-    fn visit_str<E: de::Error>(self, key: &str) -> Result<(), E> {
-        if key == self.0 {
-            Ok(())
-        } else {
-            Err(de::Error::invalid_value(Unexpected::Str(key), &self))
-        }
-    }
-}
-
-/// Reads a type into a buffer that is used again and again.
-struct Name<'n>(&'n mut String);
-
-impl<'de> DeserializeSeed<'de> for Name<'_> {
-    type Value = ();
-
-    fn deserialize<D: de::Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
-        json.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Name<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a type")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<(), E> {
-        self.0.clear();
-        self.0.push_str(name);
         Ok(())
     }
 }
@@ -465,28 +379,29 @@ mod tests {
     }
 
     #[test]
-    fn an_array_of_types_and_data_is_read_one_by_one() {
-        let read = |json: &str| {
+    fn an_array_of_data_is_read_one_by_one() {
+        let read = |types: &[&str], data: &str| {
+            let types: Vec<Arc<str>> = types.iter().map(|name| (*name).into()).collect();
             let mut events = Vec::new();
-            let result = for_each_variant::<Event>(json.as_bytes(), |event| events.push(event));
+            let result =
+                for_each_variant::<Event>(&types, data.as_bytes(), |event| events.push(event));
             (events.len(), result.is_ok())
         };
-        let cancelled = r#"{"type":"called-off","data":{}}"#;
-        let moved = r#"{ "type" : "Moved" , "data" : {"start":5} }"#;
-        let named = r#"{"type":"\u0042ooked","data":{"doctor":"7","minutes":1}}"#;
-        assert_eq!(read("[]"), (0, true));
-        assert_eq!(read(&format!("[{cancelled},\n{moved},\n{named}]")), (3, true));
-        for broken in [
-            r#"{"type":"Lost","data":{}}"#,
-            r#"{"data":{},"type":"called-off"}"#,
-            r#"{"type":"called-off"}"#,
-            r#"{"type":"called-off","data":{},"more":1}"#,
-            r#"{"type":"Moved","data":{"start":"#,
-            "5",
-        ] {
-            assert_eq!(read(&format!("[{moved},\n{broken},\n{moved}]")), (1, false), "{broken}");
+        let (moved, booked) = (r#" {"start":5} "#, r#"{"doctor":"7","minutes":1}"#);
+        assert_eq!(read(&[], "[]"), (0, true));
+        let three = ["called-off", "Moved", "Booked"];
+        assert_eq!(read(&three, &format!("[{{}},\n{moved},\n{booked}]")), (3, true));
+        for (name, broken) in
+            [("Lost", "{}"), ("Moved", "{}"), ("Moved", r#"{"start":"#), ("Swapped", "5")]
+        {
+            let types = ["Moved", name, "Moved"];
+            let result = read(&types, &format!("[{moved},\n{broken},\n{moved}]"));
+            assert_eq!(result, (1, false), "{name} {broken}");
         }
-        assert_eq!(read(&format!("[{moved}] 5")), (1, false));
+        // Not as many data as types.
+        assert_eq!(read(&["Moved"], &format!("[{moved},\n{moved}]")), (1, false));
+        assert_eq!(read(&["Moved", "Moved"], &format!("[{moved}]")), (1, false));
+        assert_eq!(read(&["Moved"], &format!("[{moved}] 5")), (1, false));
     }
 
     #[test]

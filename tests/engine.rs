@@ -436,7 +436,7 @@ fn an_event_that_can_not_be_read_is_named() {
 }
 
 #[test]
-fn events_that_are_only_folded_may_come_as_one_text() {
+fn events_that_are_only_folded_may_come_as_types_and_one_text() {
     let (mut host, mut store) = (Host::new(), store());
     for command in [Command::Book { slot: 3 }, Command::Note, Command::Note] {
         host.give("b-1", &command);
@@ -467,16 +467,16 @@ fn events_that_are_only_folded_may_come_as_one_text() {
     }
 }
 
-/// Writes a slice's events as one text, one of them broken.
+/// Writes a slice's events as their types and one text, one of them broken.
 fn to_messages(slice: &mut annals::protocol::StreamSlice, break_at: Option<usize>) {
     let Page::Events(events) = &slice.page else { panic!("the store gives whole events") };
-    let texts = events.iter().enumerate().map(|(index, event)| {
-        let data = if break_at == Some(index) { "{\"slot\":" } else { &*event.data };
-        format!(r#"{{"type":"{}","data":{data}}}"#, event.event_type)
-    });
-    let json = format!("[{}]", texts.collect::<Vec<_>>().join(",\n"));
-    let count = u32::try_from(events.len()).expect("there are few");
-    slice.page = Page::Messages { count, json: json.into_bytes().into() };
+    let texts = events
+        .iter()
+        .enumerate()
+        .map(|(index, event)| if break_at == Some(index) { "{\"slot\":" } else { &*event.data });
+    let data = format!("[{}]", texts.collect::<Vec<_>>().join(",\n"));
+    let types = events.iter().map(|event| event.event_type.clone()).collect();
+    slice.page = Page::Messages { types, data: data.into_bytes().into() };
 }
 
 #[test]

@@ -233,6 +233,19 @@ onEachStore("an event that evolve can't take stops its stream, and no other", as
   assert.equal((await first.keep("more")).revision, 4);
 });
 
+onEachStore("a stored event whose data look like those of two is unreadable, and no state comes of it", async (place) => {
+  const { keep } = await boxed(place);
+  for (const text of ["one", "two", "three"]) await keep(text);
+  const [connect] = [...drivers.values()];
+  const database = connect(place.file);
+  database.exec("DROP TRIGGER events_are_not_updated");
+  database.exec(`UPDATE events SET data = '"two",' || char(10) || '"more"' WHERE revision = 2`);
+  database.close();
+  const { engine, aggregate } = await boxed(place);
+  await assert.rejects(engine.state(aggregate, "b-1"), { code: "unreadable-event" });
+  await assert.rejects(engine.history(aggregate, "b-1"), { code: "unreadable-event" });
+}, sqliteStores);
+
 for (const column of ["data", "metadata", "tags"]) {
   onEachStore(`a stored event whose ${column} are no JSON is told as unreadable, with its place`, async (place) => {
     const { engine, aggregate, keep } = await boxed(place, { tags: () => ["t"] });

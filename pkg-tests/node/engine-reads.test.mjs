@@ -1,6 +1,7 @@
 // States and histories: now, after so many events, as of a time, and from what is at hand.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { aggregate } from "annals";
 import { appointment, booking, cancellation, confirmation, issuedAt, logOf, retitling } from "../support/clinic.mjs";
 import { onEachStore } from "../support/engine-stores.mjs";
@@ -166,4 +167,37 @@ onEachStore("streams of many pages are read in full", async (place) => {
   }
   const { state, revision } = await reader.execute(sum, "s", { type: "Add", data: { numbers: [1000] } });
   assert.deepEqual([state, revision], [{ count: 501, sum: total(500) + 1000 }, 501]);
+});
+
+/** A module whose calls are counted. */
+async function counted() {
+  const real = await import(new URL("./glue/annals.js", import.meta.resolve("annals/package.json")).href);
+  const calls = { exchange: 0, judge: 0 };
+  const counting = (name) => (...args) => {
+    calls[name] += 1;
+    return real[name](...args);
+  };
+  const glue = { ...real, exchange: counting("exchange"), judge: counting("judge") };
+  const wasm = readFileSync(new URL(import.meta.resolve("annals/annals.wasm")));
+  return { module: { glue, wasm }, calls };
+}
+
+onEachStore("states asked for together take no more calls into the module than one", async (place) => {
+  const first = await place.open();
+  const ids = Array.from({ length: 50 }, (_, index) => `a-${index}`);
+  const given = (id, index) => first.execute(appointment, id, booking({ doctor: id, minutes: index }), { issuedAt });
+  await Promise.all(ids.map(given));
+  const { module, calls } = await counted();
+  const ask = async (engine, asked, options) => {
+    calls.exchange = 0;
+    await Promise.all(asked.map((id) => engine.state(appointment, id, options)));
+    return calls.exchange;
+  };
+  const engine = await place.open({ module });
+  for (const asked of [ids.slice(0, 1), ids.slice(1)]) {
+    assert.equal(await ask(engine, asked), 3, "cold: read in, load out; answer in, fold out; state in");
+    assert.equal(await ask(engine, asked), 2, "warm: read in, load out; answer in");
+    assert.equal(await ask(engine, asked, { cached: true }), 1, "at hand");
+  }
+  assert.equal(calls.judge, 0);
 });

@@ -886,7 +886,7 @@ impl Engine {
                         });
                         native.fold(state, &mut texts)
                     }
-                    KeptPage::Messages(_, json) => native.fold_json(state, json),
+                    KeptPage::Messages(types, data) => native.fold_json(state, types, data),
                     KeptPage::Held(_) => {
                         Err((0, "the host kept the events of a native domain".into()))
                     }

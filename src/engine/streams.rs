@@ -105,6 +105,17 @@ impl Streams {
         self[*self.keys.get(stream)?].committed.as_ref()
     }
 
+    /// The same, as a use of it: of the quiet ones it is then the newest.
+    pub(super) fn take_at_hand(&mut self, stream: &StreamId) -> Option<At> {
+        let StreamKey(at) = *self.keys.get(stream)?;
+        let state = self.slots[at].entry.committed.clone()?;
+        if self.slots[at].pins == 0 && self.newest != at {
+            self.unlink(at);
+            self.link(at);
+        }
+        Some(state)
+    }
+
     /// Holds the stream's entry until it is unpinned.
     pub(super) fn pin(&mut self, stream: &StreamId) -> StreamKey {
         if let Some(key) = self.keys.get(stream).copied() {
@@ -233,6 +244,25 @@ mod tests {
         }
         assert_eq!(at_hand(&streams), [0, 1, 3]);
         assert_eq!(streams.slots.len(), 4, "the places of those who went are used again");
+    }
+
+    #[test]
+    fn a_state_that_is_taken_from_what_is_at_hand_has_been_used() {
+        let mut streams = Streams::new(3, 1);
+        for id in 0..3 {
+            use_stream(&mut streams, id);
+        }
+        for id in [0, 2, 2] {
+            assert!(streams.take_at_hand(&stream(id)).is_some());
+        }
+        assert!(streams.take_at_hand(&stream(3)).is_none());
+        use_stream(&mut streams, 3);
+        assert_eq!((at_hand(&streams), streams.quiet), (vec![0, 2, 3], 3));
+        // One that is held is in no list.
+        let key = streams.pin(&stream(0));
+        assert!(streams.take_at_hand(&stream(0)).is_some());
+        streams.unpin(key);
+        assert_eq!(streams.quiet, 3);
     }
 
     #[test]

@@ -76,6 +76,7 @@ import {
   writeFirst,
   writeQuery,
   type Writer,
+  writeMessages,
   writeRows,
   writeVerdicts,
 } from "./wire.js";
@@ -220,12 +221,14 @@ export class Driver {
   readonly #tasks = new Map<number, Task>();
   #lastTask = 0;
   readonly #states = new Map<number, unknown>();
-  readonly #pages = new Map<number, Page>();
-  /** The texts of the snapshots that came with pages. */
-  readonly #snapshots = new Map<number, string>();
-  /** The store each page was read from: it may be replaced before the page is used. */
-  readonly #epochs = new Map<number, string>();
-  #lastPage = 0;
+  /** By their numbers, from 1, which are given again. */
+  readonly #pages: (Page | undefined)[] = [undefined];
+  readonly #freePages: number[] = [];
+  /**
+   * What goes with a page: with one of the log the epoch of its store, which may be replaced before the
+   * page is used; with one of a stream the text of the snapshot before it.
+   */
+  readonly #besides: string[] = [];
   /** The last failure of the adapter, to be the cause of the engine's error. */
   #lastFailure: unknown;
   #opening: { resolve(): void; reject(error: AnnalsError): void } | null = null;
@@ -303,14 +306,17 @@ export class Driver {
     });
   }
 
-  state(input: StateInput, signal: AbortSignal | undefined): Promise<StateResult> {
-    return new Promise((resolve, reject) => {
-      const task: StateTask = { kind: "state", input, resolve, reject, failure: undefined };
-      const index = this.#indexOf(input.aggregate);
-      this.#start(task, signal, (message, number) => {
-        message.word(INPUT_READ_STATE).word(number).word(index).str(input.id);
-        message.choice(input.at).flag(input.events);
-      });
+  state(
+    input: StateInput,
+    signal: AbortSignal | undefined,
+    resolve: (result: StateResult) => void,
+    reject: (error: AnnalsError) => void,
+  ): void {
+    const task: StateTask = { kind: "state", input, resolve, reject, failure: undefined };
+    const index = this.#indexOf(input.aggregate);
+    this.#start(task, signal, (message, number) => {
+      message.word(INPUT_READ_STATE).word(number).word(index).str(input.id);
+      message.choice(input.at).flag(input.events);
     });
   }
 
@@ -494,9 +500,8 @@ export class Driver {
         output.list(() => this.#states.delete(output.number()));
         output.list(() => {
           const page = output.word();
-          this.#pages.delete(page);
-          this.#snapshots.delete(page);
-          this.#epochs.delete(page);
+          this.#pages[page] = undefined;
+          this.#freePages.push(page);
         });
         return;
       case OUTPUT_IDLE:
@@ -520,7 +525,7 @@ export class Driver {
         const task = this.#tasks.get(output.word()) as SubscriptionTask | undefined;
         const page = output.word();
         output.number();
-        task?.input.onEvents(this.#events(page), this.#epochs.get(page)!);
+        task?.input.onEvents(this.#events(page), this.#besides[page]!);
         return;
       }
       case OUTPUT_SUBSCRIPTION_ENDED: {
@@ -558,15 +563,21 @@ export class Driver {
       return task?.reject(new RefusedError(refusal ?? (JSON.parse(error.details) as Refusal)));
     }
     const revision = output.number();
-    const found = this.#readState(output);
-    const events = output.list(() => this.#events(output.word())).flat();
+    // A state under a handle, or as JSON, or why it could not be written.
+    const kind = output.word();
+    const found = kind === 0 ? output.number() : output.str();
+    const pages = output.list(() => this.#events(output.word()));
     const duplicate = isCommand && output.flag();
     const durability = DURABILITIES[isCommand ? output.word() : 0]!;
     const summary = isCommand ? output.option(() => readSummary(output)) : null;
     const commandId = isCommand ? output.option(() => output.str()) : null;
     if (task === undefined) return;
     try {
-      const state = found(task.input.aggregate);
+      if (kind === 2) throw new AnnalsError("invalid-payload", found as string, {});
+      const state = kind === 0
+        ? this.#stateOf(task.input.aggregate.functions!, found as number)
+        : deepFreeze(JSON.parse(found as string) as unknown);
+      const events = pages.length > 1 ? pages.flat() : (pages[0] ?? []);
       if (task.kind === "state") return task.resolve({ state, revision, events });
       const { commit, values } = task;
       // What has just been appended comes without the id, which came with the request.
@@ -576,20 +587,6 @@ export class Driver {
     } catch (error) {
       task.reject(toAnnalsError(error));
     }
-  }
-
-  /** A state under a handle, or as JSON, or one that could not be written. */
-  #readState(output: Reader): (aggregate: AnyAggregate) => unknown {
-    const kind = output.word();
-    if (kind === 0) {
-      const handle = output.number();
-      return ({ functions }) => this.#stateOf(functions!, handle);
-    }
-    const text = output.str();
-    return () => {
-      if (kind === 1) return deepFreeze(JSON.parse(text) as unknown);
-      throw new AnnalsError("invalid-payload", text, {});
-    };
   }
 
   /** `failure` is what the domain or the caller's signal has thrown for this task. */
@@ -613,7 +610,7 @@ export class Driver {
 
   /** The events of a page that was read whole. */
   #events(page: number): StoredEvent[] {
-    return this.#pages.get(page) as StoredEvent[];
+    return this.#pages[page] as StoredEvent[];
   }
 
   #fold(output: Reader): void {
@@ -622,24 +619,24 @@ export class Driver {
     const from = output.number();
     const into = output.number();
     const pageNumber = output.word();
-    const page = this.#pages.get(pageNumber)!;
-    const messages = isMessages(page) ? parseMessages(page) : null;
-    const count = isMessages(page) ? page.count : page.length;
+    const page = this.#pages[pageNumber]!;
+    const messages = isMessages(page) ? page : messagesOf(page);
+    const { types } = messages;
+    const payloads = payloadsOf(messages);
     let index = 0;
     let type = "";
     let state: unknown;
     try {
-      if (from === SNAPSHOT) state = deepFreeze(JSON.parse(this.#snapshots.get(pageNumber)!));
+      if (from === SNAPSHOT) state = deepFreeze(JSON.parse(this.#besides[pageNumber]!));
     } catch (error) {
       return void this.#answer(number, into, DECISION_UNREADABLE_SNAPSHOT).str(reasonOf(error));
     }
     try {
       if (from !== SNAPSHOT) state = this.#stateOf(functions, from);
-      for (; index < count; index += 1) {
-        const event = messages === null ? (page as StoredEvent[])[index]! : messages[index];
-        if (event === undefined) throw new Error("its text is not JSON");
-        ({ type } = event);
-        const data = messages === null ? (JSON.parse(event.data as string) as unknown) : event.data;
+      for (; index < types.length; index += 1) {
+        type = types[index]!;
+        const data = payloads[index];
+        if (data === undefined) throw new Error("not JSON");
         state = evolve(functions, state, { type, data });
       }
       // Those in between are nobody's but `evolve`'s.
@@ -756,11 +753,7 @@ export class Driver {
       case ASKS_LOAD: {
         const commands = output.strings();
         const helds: boolean[] = [];
-        const streams = output.list(() => {
-          const load = readStreamLoad(output);
-          helds.push(output.flag());
-          return { ...load, whole: output.flag() };
-        });
+        const streams = output.list(() => readStreamLoad(output, helds));
         const queries = output.list(() => {
           const load = { query: readQuery(output), after: output.number() };
           helds.push(output.flag());
@@ -778,10 +771,11 @@ export class Driver {
             message.option(snapshot, ({ revision, value }) => {
               message.number(revision).option(held ? null : value, (value) => message.str(value));
             });
-            if (held || !isMessages(events)) this.#writePage(message, events, held, true);
-            else message.word(2).word(events.count).str(events.json);
+            if (held || !isMessages(events)) {
+              const page = this.#writePage(message, events, held, true);
+              if (snapshot !== null) this.#besides[page] = snapshot.value;
+            } else writeMessages(message.word(2), events);
             message.number(revision).flag(more);
-            if (held && snapshot !== null) this.#snapshots.set(this.#lastPage, snapshot.value);
           });
           message.word(loaded.queries.length);
           loaded.queries.forEach((events, index) => {
@@ -798,8 +792,7 @@ export class Driver {
         const correlationId = output.option(() => output.str());
         const read = { epoch, after, types, aggregateTypes, tags, correlationId, limit: output.word() };
         return this.#ask(request, false, () => storage.readLog(read), (message, { events, next, head }) => {
-          this.#writePage(message.word(SAID_LOG), events, true, false);
-          this.#epochs.set(this.#lastPage, epoch);
+          this.#besides[this.#writePage(message.word(SAID_LOG), events, true, false)] = epoch;
           message.number(next).number(head);
         });
       }
@@ -874,13 +867,13 @@ export class Driver {
     }
   }
 
-  #writePage(message: Writer, events: Page, held: boolean, ofOneStream: boolean): void {
-    this.#lastPage = (this.#lastPage + 1) % 0x1_0000_0000;
-    this.#pages.set(this.#lastPage, events);
-    message.word(held ? 0 : 1).word(this.#lastPage);
-    if (isMessages(events)) message.word(events.count);
-    else if (held) message.word(events.length);
-    else writeRows(message, events, ofOneStream);
+  #writePage(message: Writer, events: Page, held: boolean, ofOneStream: boolean): number {
+    const page = this.#freePages.pop() ?? this.#pages.length;
+    this.#pages[page] = events;
+    message.word(held ? 0 : 1).word(page);
+    if (held) message.word(isMessages(events) ? events.types.length : events.length);
+    else writeRows(message, events as StoredEvent[], ofOneStream);
+    return page;
   }
 
   /** The commit with what is known of its task here. */
@@ -927,21 +920,17 @@ export class Driver {
   }
 }
 
-function readStreamLoad(output: Reader) {
+function readStreamLoad(output: Reader, helds: boolean[]) {
   const aggregateType = output.str();
   const aggregateId = output.str();
   const after = output.number();
   const snapshot = output.option(() => output.str());
   const until = output.word();
-  return {
-    aggregateType,
-    aggregateId,
-    after,
-    snapshot,
-    untilRevision: until === 1 ? output.number() : null,
-    untilTime: until === 2 ? isoTime(output.time()) : null,
-    limit: output.word(),
-  };
+  const untilRevision = until === 1 ? output.number() : null;
+  const untilTime = until === 2 ? isoTime(output.time()) : null;
+  const limit = output.word();
+  helds.push(output.flag());
+  return { aggregateType, aggregateId, after, snapshot, untilRevision, untilTime, limit, whole: output.flag() };
 }
 
 /** Promises of another realm, or of a library, are promises too. */
@@ -965,26 +954,34 @@ function isMessages(page: Page): page is Messages {
   return !Array.isArray(page);
 }
 
+function messagesOf(events: readonly StoredEvent[]): Messages {
+  return {
+    types: events.map(({ type }) => type),
+    data: `[${events.map(({ data }) => data).join(",\n")}]`,
+  };
+}
+
 /** If one is broken, those before it. */
-function parseMessages({ count, json }: Messages): Message[] {
+function payloadsOf({ types, data }: Messages): unknown[] {
   try {
-    const all = JSON.parse(json) as Message[];
-    if (all.length === count) return all;
+    const all = JSON.parse(data) as unknown[];
+    if (all.length === types.length) return all;
   } catch {
     // Found below.
   }
-  const found: Message[] = [];
+  const found: unknown[] = [];
   let next = "";
-  for (const piece of json.slice(1, -1).split(",\n")) {
+  for (const piece of data.slice(1, -1).split(",\n")) {
     next += next === "" ? piece : `,\n${piece}`;
     try {
-      found.push(JSON.parse(next) as Message);
+      found.push(JSON.parse(next));
       next = "";
     } catch {
-      // Its data has this separator too, or is broken.
+      // It has this separator too, or is broken.
     }
   }
-  return found;
+  // Where there are too many, one that is broken looks like several.
+  return found.length < types.length ? found : [];
 }
 
 function sameQuery(a: Query, b: Query): boolean {

@@ -1,11 +1,11 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import type { Aggregate, AnyAggregate, Message, Refusal } from "./domain.js";
-import { type Appended, cancelled, type Choice, Driver, isoTime, type StateInput } from "./driver.js";
+import { type Appended, cancelled, type Choice, Driver, isoTime, type StateInput, type StateResult } from "./driver.js";
 import { placeOf } from "./epoch.js";
 import { AnnalsError, invalidArgument, RefusedError } from "./errors.js";
 import type { EngineModule } from "./module.js";
 import type { AbortSignal } from "./platform.js";
-import { reasonOf, toPayload } from "./payload.js";
+import { isWellFormed, reasonOf, toPayload } from "./payload.js";
 import type { Durability, StorageAdapter, StoredEvent } from "./storage.js";
 import { checkNames } from "./wire.js";
 
@@ -257,25 +257,28 @@ export class Engine {
   }
 
   /** The state of an aggregate: now, after so many events, or as of a time. */
-  async state<State, Command extends Message, Event extends Message, Refused extends Refusal>(
+  state<State, Command extends Message, Event extends Message, Refused extends Refusal>(
     aggregate: Aggregate<State, Command, Event, Refused>,
     id: string,
     options: StateOptions = {},
   ): Promise<StateAt<State>> {
-    const input = stateInput(aggregate, id, options, false);
-    const { state, revision } = await this.#driver.state(input, options.signal);
-    return { state: state as State, revision };
+    return new Promise((resolve, reject) => {
+      const done = ({ state, revision }: StateResult) => resolve({ state: state as State, revision });
+      this.#driver.state(stateInput(aggregate, id, options, false), options.signal, done, reject);
+    });
   }
 
   /** The state of an aggregate, and every event that led to it. */
-  async history<State, Command extends Message, Event extends Message, Refused extends Refusal>(
+  history<State, Command extends Message, Event extends Message, Refused extends Refusal>(
     aggregate: Aggregate<State, Command, Event, Refused>,
     id: string,
     options: Omit<StateOptions, "cached"> = {},
   ): Promise<History<State, Event>> {
-    const input = stateInput(aggregate, id, options, true);
-    const { state, revision, events } = await this.#driver.state(input, options.signal);
-    return { state: state as State, revision, events: events.map((e) => this.#recorded<Event>(e)) };
+    return new Promise<StateResult>((resolve, reject) => {
+      this.#driver.state(stateInput(aggregate, id, options, true), options.signal, resolve, reject);
+    }).then(({ state, revision, events }) => {
+      return { state: state as State, revision, events: events.map((e) => this.#recorded<Event>(e)) };
+    });
   }
 
   /**
@@ -512,9 +515,11 @@ function stateInput(
   { at, cached }: StateOptions,
   events: boolean,
 ): StateInput {
-  const point = at === undefined ? ([cached === true ? 1 : 0] as const) : pointOf(at);
+  const point = at === undefined ? NOW_OR_CACHED[cached === true ? 1 : 0]! : pointOf(at);
   return { aggregate, id: name("id", id), at: point, events };
 }
+
+const NOW_OR_CACHED: readonly Choice[] = [[0], [1]];
 
 function pointOf(at: At): Choice {
   const { revision, time } = at as { revision?: number; time: Date | string };
@@ -536,7 +541,7 @@ function millis(time: Date | string): number {
 
 function name(what: string, value: string): string {
   if (typeof value !== "string") throw invalidArgument(`expected a string as ${what}, found ${typeof value}`);
-  checkNames([value]);
+  if (!isWellFormed(value)) checkNames([value]);
   return value;
 }
 

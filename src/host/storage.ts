@@ -192,13 +192,13 @@ export interface Loaded {
 
 /** Types and payloads of events in order: all that a state is made of. */
 export interface Messages {
-  /** Number of events. */
-  readonly count: number;
+  /** The type of each event. */
+  readonly types: readonly string[];
   /**
-   * The text of a JSON array of objects with `type` and `data`, in this order. Its elements are
-   * separated by a comma and a line feed, so that one that is broken can be told from the others.
+   * The text of a JSON array of their payloads. Its elements are separated by a comma and a line
+   * feed, so that one that is broken can be told from the others.
    */
-  readonly json: string;
+  readonly data: string;
 }
 
 export interface StreamSlice {

@@ -6,7 +6,7 @@
  */
 import { AnnalsError } from "./errors.js";
 import { isWellFormed, utf8Length } from "./payload.js";
-import type { Facts, FirstOutcome, Query, StoredEvent, Verdict } from "./storage.js";
+import type { Facts, FirstOutcome, Messages, Query, StoredEvent, Verdict } from "./storage.js";
 
 const TWO_32 = 0x1_0000_0000;
 
@@ -322,6 +322,16 @@ export function writeRows(writer: Writer, events: readonly StoredEvent[], ofOneS
     if (!ofOneStream) writer.str(event.aggregateType).str(event.aggregateId);
     writer.number(event.revision).str(event.type).str(event.data);
   });
+}
+
+/** A type that comes again and again is told once. */
+export function writeMessages(writer: Writer, { types, data }: Messages): void {
+  let last: string | undefined;
+  writer.list(types, (type) => {
+    if (type === last) writer.word(0);
+    else writer.word(1).str((last = type));
+  });
+  writer.str(data);
 }
 
 // --- Outputs ----------------------------------------------------------------------------------

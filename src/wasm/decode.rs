@@ -275,7 +275,17 @@ fn page(reader: &mut Reader<'_>, owner: Option<&StreamId>) -> Result<Page> {
                 })
             })?,
         },
-        2 => Page::Messages { count: reader.word()?, json: reader.str()?.as_bytes().into() },
+        2 => {
+            // What comes again and again is told once.
+            let mut last: Arc<str> = "".into();
+            let types = reader.list(|reader| {
+                if reader.flag()? {
+                    last = reader.string()?;
+                }
+                Ok(Arc::clone(&last))
+            })?;
+            Page::Messages { types: types.into(), data: reader.str()?.as_bytes().into() }
+        }
         tag => return Err(Malformed::Tag(tag)),
     })
 }

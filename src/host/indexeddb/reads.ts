@@ -23,6 +23,7 @@ import {
   eventsAt,
   eventsOf,
   firstOutcomeOf,
+  messageOf,
   placesIn,
   readState,
   type AppendRecord,
@@ -217,8 +218,14 @@ async function sliceOf(
 }
 
 function messagesAt(places: readonly Place[]): Messages {
-  const texts = places.map(({ record, index }) => record.messages[index]!);
-  return { count: texts.length, json: `[${texts.join(",\n")}]` };
+  const types: string[] = [];
+  const data: string[] = [];
+  for (const { record, index } of places) {
+    const message = messageOf(record, index);
+    types.push(message.type);
+    data.push(message.data);
+  }
+  return { types, data: `[${data.join(",\n")}]` };
 }
 
 /** The matches of each query. Queries asked together often find the same records. */

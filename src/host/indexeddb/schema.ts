@@ -43,7 +43,7 @@ export interface AppendRecord {
   readonly hashes: readonly string[];
   /** For each event the index of its stream, … */
   readonly streamOf: readonly number[];
-  /** … its type and data, as in `Messages`, … */
+  /** … the JSON of an object with its `type` and `data`, … */
   readonly messages: readonly string[];
   /** … and the JSON of the {@link Envelope} around them. */
   readonly envelopes: readonly string[];
@@ -194,7 +194,7 @@ function recordOf(accepted: readonly Accepted[]): AppendRecord {
         commit.extra,
       ];
       streamOf.push(stream);
-      messages.push(`${beforeData(event.type)}${event.data}}`);
+      messages.push(`{"type":${JSON.stringify(event.type)},"data":${event.data}}`);
       envelopes.push(JSON.stringify(envelope));
     }
   }
@@ -212,7 +212,16 @@ function recordOf(accepted: readonly Accepted[]): AppendRecord {
   };
 }
 
-const beforeData = (type: string) => `{"type":${JSON.stringify(type)},"data":`;
+/** An event's type and the text of its data. */
+export function messageOf({ messages }: AppendRecord, index: number) {
+  const message = messages[index]!;
+  // In JSON a quote within the type has a backslash before it, so this is where the type ends.
+  const end = message.indexOf('","data":');
+  return {
+    type: JSON.parse(message.slice('{"type":'.length, end + 1)) as string,
+    data: message.slice(end + '","data":'.length, -1),
+  };
+}
 
 /** Where an event is. */
 export interface Place {
@@ -263,7 +272,7 @@ function eventAt({ record, index, revision }: Place): StoredEvent {
     causationId,
     actor,
     extra,
-    data: messages[index]!.slice(beforeData(type).length, -1),
+    data: messageOf(record, index).data,
   };
 }
 

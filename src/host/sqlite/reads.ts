@@ -117,7 +117,7 @@ export function stateAndSlice(
   const { aggregateType, aggregateId, after, limit } = load;
   const last = load.untilRevision ?? Infinity;
   const upTo = Math.min(last, after + limit);
-  const [epoch, head, revision, json] = first<[string, number | null, number | null, string]>(
+  const [epoch, head, revision, text] = first<[string, number | null, number | null, string | null]>(
     statements.stateAndSlice,
     upTo,
     aggregateType,
@@ -128,7 +128,7 @@ export function stateAndSlice(
     upTo,
   )!;
   checkEpoch(expectedEpoch, epoch);
-  const streams = [sliceOf(load, null, last, revision ?? 0, json)];
+  const streams = [sliceOf(load, null, last, revision ?? 0, text)];
   return { commands: [], streams, queries: [], head: head ?? 0 };
 }
 
@@ -151,9 +151,9 @@ export function slicesOf(statements: Statements, asked: readonly StreamLoad[]): 
     return [aggregateType, aggregateId, after, Math.min(lasts[index]!, after + limit)];
   });
   for (const row of statements.slices.all(JSON.stringify(wanted))) {
-    const [key, revision, json] = row as [number, number | null, string];
+    const [key, revision, text] = row as [number, number | null, string | null];
     const index = indexes[key]!;
-    slices[index] = sliceOf(loads[index]!, snapshots[index]!, lasts[index]!, revision ?? 0, json);
+    slices[index] = sliceOf(loads[index]!, snapshots[index]!, lasts[index]!, revision ?? 0, text);
   }
   return slices;
 }
@@ -185,18 +185,19 @@ function revisionOf(statements: Statements, { aggregateType, aggregateId }: Stre
   return first<[number | null]>(statements.revision, aggregateType, aggregateId)![0] ?? 0;
 }
 
-/** Revisions have no gaps, so they tell how many events there are. */
 function sliceOf(
   { after, limit }: StreamLoad,
   snapshot: StoredSnapshot | null,
   last: number,
   revision: number,
-  json: string,
+  text: string | null,
 ): StreamSlice {
-  const end = Math.min(last, revision);
-  const count = Math.min(end - after, limit);
-  const events = count > 0 ? { count, json } : [];
-  return { snapshot, events, revision, more: end - after > limit };
+  // Revisions have no gaps, so they tell how many events there are.
+  const more = Math.min(last, revision) - after > limit;
+  if (text === null) return { snapshot, events: [], revision, more };
+  const line = text.indexOf("\n");
+  const types = JSON.parse(text.slice(0, line)) as string[];
+  return { snapshot, events: { types, data: text.slice(line + 1) }, revision, more };
 }
 
 function wholeSliceOf(

@@ -131,12 +131,12 @@ const REVISION = `(
   WHERE aggregate_type = asked.type AND aggregate_id = asked.id)`;
 
 /**
- * The text of `Messages`, of events in order: a row for each would cost more. They are ordered by
- * an inner query, to whose order SQLite holds where an aggregate depends on it.
+ * A line with the types of events as JSON, then their `Messages.data`: a row for each would cost
+ * more. They are ordered by an inner query, to whose order SQLite holds where an aggregate depends
+ * on it.
  */
 const MESSAGES = `
-  '[' || group_concat('{"type":' || json_quote(event_type) || ',"data":' || data || '}',
-    ',' || char(10)) || ']'`;
+  json_group_array(event_type) || char(10) || '[' || group_concat(data, ',\n') || ']'`;
 
 /** Answered with arrays. */
 const LISTS = {

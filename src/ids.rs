@@ -5,12 +5,11 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
+use crate::digest::sip_hash;
 use crate::time::Timestamp;
 
-/// Namespace of the name-based (version 5) identifiers of Annals.
-///
-/// It is part of the stored format: event ids and command hashes depend on it.
-const NAMESPACE: Uuid = Uuid::from_u128(0x6a1c_9e52_7d0b_4f38_8a55_e0c3_41f2_9b6d);
+/// The key of command hashes. It is part of the stored format.
+const HASH_KEY: u128 = 0x6a1c_9e52_7d0b_4f38_8a55_e0c3_41f2_9b6d;
 
 /// The id of a command. Whoever gives the same id twice asks the same thing twice.
 ///
@@ -38,10 +37,11 @@ impl EventId {
 }
 
 impl CommandHash {
-    /// The digest of `canonical`, the canonical form of a command.
+    /// The digest of `canonical`, the canonical form of a command, as a UUID of version 8.
     #[must_use]
     pub(crate) fn of(canonical: &[u8]) -> Self {
-        Self(Uuid::new_v5(&NAMESPACE, canonical))
+        let digest = sip_hash(HASH_KEY.to_be_bytes(), canonical);
+        Self(uuid::Builder::from_custom_bytes(digest).into_uuid())
     }
 }
 

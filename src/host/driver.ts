@@ -512,20 +512,24 @@ export class Driver {
     this.#endTask(number);
     if (output.word() !== 0) {
       const error = readError(output);
-      if (error.code !== "refused") return task?.reject(this.#toError(error, task.failure));
-      const refusal = (task as CommandTask | undefined)?.refusal;
-      return task?.reject(new RefusedError(refusal ?? (JSON.parse(error.details) as Refusal)));
+      if (error.code !== "refused") return task.reject(this.#toError(error, task.failure));
+      const { refusal } = task as CommandTask;
+      return task.reject(new RefusedError(refusal ?? (JSON.parse(error.details) as Refusal)));
     }
     const revision = output.number();
-    const found = this.#readState(output);
+    // A state under a handle, or as JSON, or why it could not be written.
+    const kind = output.word();
+    const found = kind === 0 ? output.number() : output.str();
     const events = output.list(() => this.#events(output.word())).flat();
     const duplicate = isCommand && output.flag();
     const durability = DURABILITIES[isCommand ? output.word() : 0]!;
-    const summary = isCommand ? output.option(() => readSummary(output)) : null;
-    const commandId = isCommand ? output.option(() => output.str()) : null;
-    if (task === undefined) return;
+    const summary = isCommand && output.flag() ? readSummary(output) : null;
+    const commandId = isCommand && output.flag() ? output.str() : null;
     try {
-      const state = found(task.input.aggregate);
+      if (kind === 2) throw new AnnalsError("invalid-payload", found as string, {});
+      const state = kind === 0
+        ? this.#stateOf(task.input.aggregate.functions!, found as number)
+        : deepFreeze(JSON.parse(found as string) as unknown);
       if (task.kind === "state") return task.resolve({ state, revision, events });
       const { commit, values } = task;
       // What has just been appended comes without the id, which came with the request.
@@ -535,20 +539,6 @@ export class Driver {
     } catch (error) {
       task.reject(toAnnalsError(error));
     }
-  }
-
-  /** A state under a handle, or as JSON, or one that could not be written. */
-  #readState(output: Reader): (aggregate: AnyAggregate) => unknown {
-    const kind = output.word();
-    if (kind === 0) {
-      const handle = output.number();
-      return ({ functions }) => this.#stateOf(functions!, handle);
-    }
-    const text = output.str();
-    return () => {
-      if (kind === 1) return deepFreeze(JSON.parse(text) as unknown);
-      throw new AnnalsError("invalid-payload", text, {});
-    };
   }
 
   /** `failure` is what the domain or the caller's signal has thrown for this task. */
@@ -821,7 +811,7 @@ export class Driver {
       causationId,
       actor,
       extra,
-      condition: output.option(() => ({ query: readQuery(output), after: output.number() })),
+      condition: output.flag() ? { query: readQuery(output), after: output.number() } : null,
       events: this.#commitEvents(output, task),
     });
   }
@@ -954,7 +944,7 @@ function toRefusal(decision: unknown): Refusal {
 }
 
 function sameQuery(a: Query, b: Query): boolean {
-  return JSON.stringify(a) === JSON.stringify(b);
+  return a.length === b.length && (a.length === 0 || JSON.stringify(a) === JSON.stringify(b));
 }
 
 export function cancelled(signal: AbortSignal): AnnalsError {

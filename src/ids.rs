@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -27,6 +28,13 @@ pub struct EventId(pub Uuid);
 /// It tells a repeated command from another command that reuses its id.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommandHash(pub Uuid);
+
+impl CommandId {
+    /// Its text, which is made for every command: formatting traits would take several times as long.
+    pub(crate) fn to_text(self) -> Arc<str> {
+        (&*self.0.as_hyphenated().encode_lower(&mut Uuid::encode_buffer())).into()
+    }
+}
 
 impl EventId {
     /// The id of the event at `index` (from 0) of the commit made by `command`.

@@ -8,7 +8,7 @@
 
 mod batch;
 mod command;
-mod map;
+pub(crate) mod map;
 mod read;
 mod requests;
 mod snapshotting;

@@ -2,15 +2,15 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::digest::sip_hash;
 use crate::time::Timestamp;
 
-/// Namespace of the name-based (version 5) identifiers of Annals.
-///
-/// It is part of the stored format: event ids and command hashes depend on it.
-const NAMESPACE: Uuid = Uuid::from_u128(0x6a1c_9e52_7d0b_4f38_8a55_e0c3_41f2_9b6d);
+/// The key of command hashes. It is part of the stored format.
+const HASH_KEY: u128 = 0x6a1c_9e52_7d0b_4f38_8a55_e0c3_41f2_9b6d;
 
 /// The id of a command. Whoever gives the same id twice asks the same thing twice.
 ///
@@ -29,6 +29,13 @@ pub struct EventId(pub Uuid);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommandHash(pub Uuid);
 
+impl CommandId {
+    /// Its text, which is made for every command: formatting traits would take several times as long.
+    pub(crate) fn to_text(self) -> Arc<str> {
+        (&*self.0.as_hyphenated().encode_lower(&mut Uuid::encode_buffer())).into()
+    }
+}
+
 impl EventId {
     /// The id of the event at `index` (from 0) of the commit made by `command`.
     #[must_use]
@@ -38,10 +45,11 @@ impl EventId {
 }
 
 impl CommandHash {
-    /// The digest of `canonical`, the canonical form of a command.
+    /// The digest of `canonical`, the canonical form of a command, as a UUID of version 8.
     #[must_use]
     pub(crate) fn of(canonical: &[u8]) -> Self {
-        Self(Uuid::new_v5(&NAMESPACE, canonical))
+        let digest = sip_hash(HASH_KEY.to_be_bytes(), canonical);
+        Self(uuid::Builder::from_custom_bytes(digest).into_uuid())
     }
 }
 

@@ -3,8 +3,7 @@
 //! An adapter takes the store's write lock, reads the [`Facts`] a batch needs, asks [`judge`] and
 //! writes what it accepted, all in one transaction. Nothing else decides about an append.
 
-use std::collections::BTreeMap;
-
+use crate::engine::map::{Map, map};
 use crate::event::{CommitSummary, FirstOutcome};
 use crate::ids::CommandId;
 use crate::protocol::{Append, AppendCondition, Commit, CommitExpectation, Conflict, Verdict};
@@ -52,8 +51,8 @@ pub(crate) fn judge_with(append: &Append, facts: &Facts, see_neighbours: bool) -
         append,
         head: facts.head,
         recorded_at: append.now.max(facts.last_recorded_at),
-        revisions: BTreeMap::new(),
-        outcomes: BTreeMap::new(),
+        revisions: map(0),
+        outcomes: map(0),
         verdicts: Vec::with_capacity(append.commits.len()),
         see_neighbours,
     };
@@ -69,21 +68,20 @@ struct Bench<'a> {
     head: Position,
     recorded_at: Timestamp,
     /// Revision of each stream a commit was accepted for, and the index of the last such commit.
-    revisions: BTreeMap<&'a StreamId, (Revision, u32)>,
-    /// Outcomes of the commands accepted.
-    outcomes: BTreeMap<CommandId, FirstOutcome>,
+    revisions: Map<&'a StreamId, (Revision, u32)>,
+    /// Indexes of the commands accepted.
+    outcomes: Map<CommandId, u32>,
     verdicts: Vec<Verdict>,
     see_neighbours: bool,
 }
 
 impl<'a> Bench<'a> {
     fn verdict(&mut self, commit: &'a Commit, facts: &CommitFacts) -> Verdict {
-        let neighbour = self.outcomes.get(&commit.command_id).filter(|_| self.see_neighbours);
-        if let Some(first) = facts.first.as_ref().or(neighbour) {
+        if let Some(first) = facts.first.clone().or_else(|| self.neighbours_outcome(commit)) {
             return if first.hash == commit.hash {
-                Verdict::Duplicate(first.clone())
+                Verdict::Duplicate(first)
             } else {
-                Verdict::CommandIdReused(first.clone())
+                Verdict::CommandIdReused(first)
             };
         }
         let last = self.revisions.get(&commit.stream).copied();
@@ -106,16 +104,22 @@ impl<'a> Bench<'a> {
         };
         self.head = summary.last_position();
         let index = u32::try_from(self.verdicts.len()).expect("fewer than 2^32 commits");
-        self.revisions.insert(&commit.stream, (summary.revision, index));
-        self.outcomes.insert(
-            commit.command_id,
-            FirstOutcome {
-                hash: commit.hash,
-                stream: commit.stream.clone(),
-                commit: summary.clone(),
-            },
-        );
+        // After the last nobody looks.
+        if self.verdicts.len() + 1 < self.append.commits.len() {
+            self.revisions.insert(&commit.stream, (summary.revision, index));
+            self.outcomes.insert(commit.command_id, index);
+        }
         Verdict::Committed(summary)
+    }
+
+    /// What an earlier commit of this append with the same command id has come to.
+    fn neighbours_outcome(&self, commit: &Commit) -> Option<FirstOutcome> {
+        let index = *self.outcomes.get(&commit.command_id).filter(|_| self.see_neighbours)?;
+        let Verdict::Committed(summary) = &self.verdicts[index as usize] else {
+            unreachable!("only commands that were accepted are noted")
+        };
+        let Commit { hash, stream, .. } = &self.append.commits[index as usize];
+        Some(FirstOutcome { hash: *hash, stream: stream.clone(), commit: summary.clone() })
     }
 
     fn check_stream(

@@ -24,10 +24,7 @@ const INFINITY: &[u8] = b"17976931348623158079";
 /// # Errors
 /// [`InvalidPayload`] says what is wrong and where.
 pub fn check_payload(text: &str) -> Result<(), InvalidPayload> {
-    if text.len() > MAX_PAYLOAD_BYTES {
-        return Err(InvalidPayload::TooLarge { bytes: text.len(), limit: MAX_PAYLOAD_BYTES });
-    }
-    Scanner { text: text.as_bytes(), at: 0 }.document(&mut Sink(None))
+    Scanner::new(text, None)?.document().map(|_| ())
 }
 
 /// The digest of what a command asks. White space, the order of keys and the spelling of numbers
@@ -40,36 +37,102 @@ pub(crate) fn hash_command(
     command_type: &str,
     data: &str,
 ) -> Result<CommandHash, InvalidPayload> {
-    if data.len() > MAX_PAYLOAD_BYTES {
-        return Err(InvalidPayload::TooLarge { bytes: data.len(), limit: MAX_PAYLOAD_BYTES });
+    let names = [&*stream.aggregate_type, &*stream.aggregate_id, command_type];
+    let room = data.len() + data.len() / 2 + names.iter().map(|name| name.len() + 8).sum::<usize>();
+    let mut canonical = Canonical { bytes: Vec::with_capacity(room), members: Vec::new() };
+    for name in names {
+        let place = canonical.open(b's');
+        canonical.put(name.as_bytes());
+        canonical.close(place);
     }
-    let mut canonical = Vec::with_capacity(data.len() + 64);
-    for part in [&*stream.aggregate_type, &*stream.aggregate_id, command_type] {
-        put_bytes(&mut canonical, b's', part.as_bytes());
-    }
-    Scanner { text: data.as_bytes(), at: 0 }.document(&mut Sink(Some(&mut canonical)))?;
-    Ok(CommandHash::of(&canonical))
+    let canonical = Scanner::new(data, Some(canonical))?.document()?;
+    Ok(CommandHash::of(&canonical.expect("it was given").bytes))
 }
 
-fn put_bytes(out: &mut Vec<u8>, kind: u8, bytes: &[u8]) {
-    out.push(kind);
-    out.extend_from_slice(&(bytes.len() as u64).to_be_bytes());
-    out.extend_from_slice(bytes);
+/// The canonical form, as it is written: strings and numbers with their lengths before them, and
+/// everything else as one character.
+struct Canonical {
+    bytes: Vec<u8>,
+    /// The members so far of the objects that are open.
+    members: Vec<Member>,
 }
 
-/// Where the canonical form goes, if anybody wants it.
-struct Sink<'a>(Option<&'a mut Vec<u8>>);
+/// Where a member is in the canonical form.
+#[derive(Clone, Copy)]
+struct Member {
+    start: usize,
+    key: usize,
+    value: usize,
+    end: usize,
+}
 
-impl Sink<'_> {
-    fn put(&mut self, kind: u8, bytes: &[u8]) {
-        if let Some(out) = &mut self.0 {
-            put_bytes(out, kind, bytes);
+impl Canonical {
+    fn put(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Begins what has a length, and returns where it begins.
+    fn open(&mut self, kind: u8) -> usize {
+        self.put(&[kind, 0, 0, 0, 0]);
+        self.bytes.len()
+    }
+
+    fn close(&mut self, start: usize) {
+        // The longest payload is far below 2^32 bytes.
+        let length = (self.bytes.len() - start) as u32;
+        self.bytes[start - 4..start].copy_from_slice(&length.to_le_bytes());
+    }
+
+    /// Sign, digits without zeros at either end, and the power of ten they are multiplied with: the
+    /// same for every way to write a number. Every host writes a double with the fewest digits that
+    /// name it, so the same double has the same digits.
+    fn number(&mut self, negative: bool, whole: &[u8], fraction: &[u8], exponent: i64) {
+        let start = self.open(b'n');
+        self.put(if negative { b"-" } else { b"+" });
+        let mut exponent = exponent - fraction.len() as i64;
+        // JSON has a zero in front only where it is the whole part.
+        for digit in whole.iter().chain(fraction) {
+            if *digit != b'0' || self.bytes.len() > start + 1 {
+                self.bytes.push(*digit);
+            }
         }
+        while self.bytes.len() > start + 1 && self.bytes.ends_with(b"0") {
+            self.bytes.pop();
+            exponent += 1;
+        }
+        if self.bytes.len() == start + 1 {
+            self.bytes[start] = b'0';
+        } else {
+            self.put(&exponent.to_le_bytes());
+        }
+        self.close(start);
+    }
+
+    /// Sorts the members from index `first` on, the last object's, by their keys. Of members with one
+    /// key the order stays, for it matters.
+    fn end_object(&mut self, first: usize) {
+        let Self { bytes, members } = self;
+        let key_of = |member: &Member| &bytes[member.key..member.value];
+        if !members[first..].is_sorted_by_key(key_of) {
+            members[first..]
+                .sort_unstable_by(|a, b| (key_of(a), a.start).cmp(&(key_of(b), b.start)));
+            let (start, end) = (members[first..].iter().map(|m| m.start).min(), bytes.len());
+            for member in &members[first..] {
+                bytes.extend_from_within(member.start..member.end);
+            }
+            bytes.copy_within(end.., start.expect("one member is always sorted"));
+            bytes.truncate(end);
+        }
+        members.truncate(first);
+        bytes.push(b'}');
     }
 }
 
 /// Whether a double can't hold the number but as infinity.
 fn is_infinite(whole: &[u8], fraction: &[u8], exponent: i64) -> bool {
+    if exponent <= 0 && whole.len() < 309 {
+        return false;
+    }
     let mut digits = whole.iter().chain(fraction).skip_while(|digit| **digit == b'0').peekable();
     if digits.peek().is_none() {
         return false;
@@ -80,35 +143,25 @@ fn is_infinite(whole: &[u8], fraction: &[u8], exponent: i64) -> bool {
     before_point > 309 || (before_point == 309 && first.gt(INFINITY.iter()))
 }
 
-/// Sign, digits without zeros at either end, and the power of ten they are multiplied with: the same
-/// for every way to write a number. Every host writes a double with the fewest digits that name it,
-/// so the same double has the same digits.
-fn canonical_number(negative: bool, whole: &[u8], fraction: &[u8], exponent: i64) -> Vec<u8> {
-    let mut digits = [whole, fraction].concat();
-    let mut exponent = exponent - fraction.len() as i64;
-    while digits.last() == Some(&b'0') {
-        digits.pop();
-        exponent += 1;
-    }
-    let zeros = digits.iter().take_while(|digit| **digit == b'0').count();
-    if digits.len() == zeros {
-        return b"0".to_vec();
-    }
-    let sign = if negative { b'-' } else { b'+' };
-    [&[sign], &digits[zeros..], &exponent.to_be_bytes()].concat()
-}
-
-/// A JSON reader that builds nothing (RFC 8259).
+/// A JSON reader that builds nothing but the canonical form, if anybody wants it (RFC 8259).
 struct Scanner<'a> {
     text: &'a [u8],
     at: usize,
+    out: Option<Canonical>,
 }
 
 impl<'a> Scanner<'a> {
-    fn document(mut self, sink: &mut Sink<'_>) -> Result<(), InvalidPayload> {
-        self.value(sink, 0)?;
+    fn new(text: &'a str, out: Option<Canonical>) -> Result<Self, InvalidPayload> {
+        if text.len() > MAX_PAYLOAD_BYTES {
+            return Err(InvalidPayload::TooLarge { bytes: text.len(), limit: MAX_PAYLOAD_BYTES });
+        }
+        Ok(Self { text: text.as_bytes(), at: 0, out })
+    }
+
+    fn document(mut self) -> Result<Option<Canonical>, InvalidPayload> {
+        self.value(0)?;
         self.space();
-        if self.at < self.text.len() { Err(self.not_json()) } else { Ok(()) }
+        if self.at < self.text.len() { Err(self.not_json()) } else { Ok(self.out) }
     }
 
     fn not_json(&self) -> InvalidPayload {
@@ -125,97 +178,107 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn take(&mut self, expected: &[u8]) -> Result<(), InvalidPayload> {
-        if self.text[self.at..].starts_with(expected) {
-            self.at += expected.len();
+    fn take(&mut self, expected: u8) -> Result<(), InvalidPayload> {
+        if self.peek() == Some(expected) {
+            self.at += 1;
             Ok(())
         } else {
             Err(self.not_json())
         }
     }
 
-    fn value(&mut self, sink: &mut Sink<'_>, depth: usize) -> Result<(), InvalidPayload> {
+    /// Whether a comma says that there is another item or member.
+    fn has_more(&mut self) -> bool {
+        self.space();
+        let more = self.peek() == Some(b',');
+        self.at += usize::from(more);
+        more
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        if let Some(out) = &mut self.out {
+            out.put(bytes);
+        }
+    }
+
+    fn value(&mut self, depth: usize) -> Result<(), InvalidPayload> {
         self.space();
         match self.peek() {
             Some(b'{' | b'[') if depth >= MAX_DEPTH => {
                 Err(InvalidPayload::TooDeep { limit: MAX_DEPTH })
             }
-            Some(b'{') => self.object(sink, depth),
-            Some(b'[') => self.array(sink, depth),
-            Some(b'"') => {
-                let text = self.string(sink.0.is_some())?;
-                sink.put(b's', &text);
-                Ok(())
-            }
-            Some(b't') => self.literal(sink, b"true"),
-            Some(b'f') => self.literal(sink, b"false"),
-            Some(b'n') => self.literal(sink, b"null"),
-            _ => self.number(sink),
+            Some(b'{') => self.object(depth),
+            Some(b'[') => self.array(depth),
+            Some(b'"') => self.string().map(|_| ()),
+            Some(b't') => self.literal(b"true"),
+            Some(b'f') => self.literal(b"false"),
+            Some(b'n') => self.literal(b"null"),
+            _ => self.number(),
         }
     }
 
-    fn literal(&mut self, sink: &mut Sink<'_>, word: &[u8]) -> Result<(), InvalidPayload> {
-        self.take(word)?;
-        sink.put(b'l', word);
+    fn literal(&mut self, word: &[u8]) -> Result<(), InvalidPayload> {
+        if !self.text[self.at..].starts_with(word) {
+            return Err(self.not_json());
+        }
+        self.at += word.len();
+        // Numbers and strings begin with other letters.
+        self.put(&[word[0].to_ascii_uppercase()]);
         Ok(())
     }
 
-    fn array(&mut self, sink: &mut Sink<'_>, depth: usize) -> Result<(), InvalidPayload> {
-        self.take(b"[")?;
-        sink.put(b'[', &[]);
+    fn array(&mut self, depth: usize) -> Result<(), InvalidPayload> {
+        self.at += 1;
+        self.put(b"[");
         self.space();
         if self.peek() != Some(b']') {
             loop {
-                self.value(sink, depth + 1)?;
-                self.space();
-                if self.peek() != Some(b',') {
+                self.value(depth + 1)?;
+                if !self.has_more() {
                     break;
                 }
-                self.at += 1;
             }
         }
-        self.take(b"]")?;
-        sink.put(b']', &[]);
+        self.take(b']')?;
+        self.put(b"]");
         Ok(())
     }
 
-    fn object(&mut self, sink: &mut Sink<'_>, depth: usize) -> Result<(), InvalidPayload> {
-        self.take(b"{")?;
-        let wanted = sink.0.is_some();
-        let mut members: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    fn object(&mut self, depth: usize) -> Result<(), InvalidPayload> {
+        self.at += 1;
+        self.put(b"{");
+        let first = self.out.as_ref().map_or(0, |out| out.members.len());
         self.space();
         if self.peek() != Some(b'}') {
             loop {
                 self.space();
-                let key = self.string(wanted)?;
+                let start = self.written();
+                let key = self.string()?;
+                let value = self.written();
                 self.space();
-                self.take(b":")?;
-                let mut value = Vec::new();
-                self.value(&mut Sink(wanted.then_some(&mut value)), depth + 1)?;
-                if wanted {
-                    members.push((key, value));
+                self.take(b':')?;
+                self.value(depth + 1)?;
+                if let Some(out) = &mut self.out {
+                    out.members.push(Member { start, key, value, end: out.bytes.len() });
                 }
-                self.space();
-                if self.peek() != Some(b',') {
+                if !self.has_more() {
                     break;
                 }
-                self.at += 1;
             }
         }
-        self.take(b"}")?;
-        if let Some(out) = &mut sink.0 {
-            members.sort_by(|a, b| a.0.cmp(&b.0));
-            put_bytes(out, b'{', &[]);
-            for (key, value) in members {
-                put_bytes(out, b's', &key);
-                out.extend_from_slice(&value);
-            }
-            put_bytes(out, b'}', &[]);
+        self.take(b'}')?;
+        if let Some(out) = &mut self.out {
+            out.end_object(first);
         }
         Ok(())
     }
 
-    fn number(&mut self, sink: &mut Sink<'_>) -> Result<(), InvalidPayload> {
+    /// Length of the canonical form so far.
+    fn written(&self) -> usize {
+        self.out.as_ref().map_or(0, |out| out.bytes.len())
+    }
+
+    fn number(&mut self) -> Result<(), InvalidPayload> {
         let start = self.at;
         let negative = self.peek() == Some(b'-');
         self.at += usize::from(negative);
@@ -251,8 +314,8 @@ impl<'a> Scanner<'a> {
         if is_infinite(whole, fraction, exponent) {
             return Err(InvalidPayload::OutOfRange { at: start });
         }
-        if sink.0.is_some() {
-            sink.put(b'n', &canonical_number(negative, whole, fraction, exponent));
+        if let Some(out) = &mut self.out {
+            out.number(negative, whole, fraction, exponent);
         }
         Ok(())
     }
@@ -265,28 +328,26 @@ impl<'a> Scanner<'a> {
         if self.at == start { Err(self.not_json()) } else { Ok(&self.text[start..self.at]) }
     }
 
-    /// Reads a string; its characters are returned if they are `wanted`.
-    fn string(&mut self, wanted: bool) -> Result<Vec<u8>, InvalidPayload> {
-        self.take(b"\"")?;
-        let mut characters = Vec::new();
+    /// Reads a string; returns where its characters begin in the canonical form.
+    fn string(&mut self) -> Result<usize, InvalidPayload> {
+        self.take(b'"')?;
+        let place = self.out.as_mut().map_or(0, |out| out.open(b's'));
         loop {
             let start = self.at;
-            while !matches!(self.peek(), None | Some(b'"' | b'\\' | 0..=0x1f)) {
-                self.at += 1;
-            }
-            if wanted {
-                characters.extend_from_slice(&self.text[start..self.at]);
-            }
+            self.at += plain_bytes(&self.text[start..]);
+            let text = self.text;
+            self.put(&text[start..self.at]);
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
-                    return Ok(characters);
+                    if let Some(out) = &mut self.out {
+                        out.close(place);
+                    }
+                    return Ok(place);
                 }
                 Some(b'\\') => {
                     let character = self.escape()?;
-                    if wanted {
-                        characters.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
-                    }
+                    self.put(character.encode_utf8(&mut [0; 4]).as_bytes());
                 }
                 _ => return Err(self.not_json()),
             }
@@ -340,6 +401,28 @@ impl<'a> Scanner<'a> {
     }
 }
 
+/// How many bytes there are before the first quotation mark, backslash or control character. Eight are
+/// looked at together: subtracting from each byte borrows from the next only where one is found.
+fn plain_bytes(text: &[u8]) -> usize {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const TOPS: u64 = ONES << 7;
+    let (chunks, rest) = text.as_chunks::<8>();
+    for (index, chunk) in chunks.iter().enumerate() {
+        let bytes = u64::from_le_bytes(*chunk);
+        let equal = |byte: u8| {
+            let different = bytes ^ (ONES * u64::from(byte));
+            different.wrapping_sub(ONES) & !different
+        };
+        let control = bytes.wrapping_sub(ONES * 0x20) & !bytes;
+        let found = (equal(b'"') | equal(b'\\') | control) & TOPS;
+        if found != 0 {
+            return index * 8 + found.trailing_zeros() as usize / 8;
+        }
+    }
+    let plain = rest.iter().take_while(|byte| !matches!(byte, b'"' | b'\\' | 0..=0x1f));
+    chunks.len() * 8 + plain.count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -358,6 +441,33 @@ mod tests {
     }
 
     #[test]
+    fn members_are_sorted_at_every_depth_and_the_last_of_one_key_stays_the_last() {
+        let plain = hash(r#"{"a":{"x":[{"p":1,"q":"long enough to move"}],"y":2},"b":3,"bb":{}}"#);
+        let same = r#"{"bb":{},"b":3,"a":{"y":2,"x":[{"q":"long enough to move","p":1}]}}"#;
+        assert_eq!(plain, hash(same));
+        assert_eq!(hash(r#"{"b":1,"a":2,"a":3}"#), hash(r#"{"a":2,"b":1,"a":3}"#));
+        assert_ne!(hash(r#"{"b":1,"a":2,"a":3}"#), hash(r#"{"a":3,"b":1,"a":2}"#));
+    }
+
+    #[test]
+    fn the_digest_is_what_stores_have() {
+        let data = r#"{"doctor":"7","minutes":[30,-0.25,1e300],"urgent":true,"note":null}"#;
+        assert_eq!(hash(data).to_string(), "9ce0771f-3e8c-880a-a905-40d1a989dae7");
+    }
+
+    #[test]
+    fn what_ends_a_string_is_found_wherever_it_stands() {
+        for before in 0..20 {
+            let plain = "é".repeat(before / 2) + &"~".repeat(before % 2);
+            for (end, at) in [("\"", None), ("\\n\"", None), ("\u{1f}", Some(plain.len() + 1))] {
+                let text = format!("\"{plain}{end}");
+                let expected = at.map_or(Ok(()), |at| Err(InvalidPayload::NotJson { at }));
+                assert_eq!(check_payload(&text), expected, "{text:?}");
+            }
+        }
+    }
+
+    #[test]
     fn different_data_type_or_stream_change_the_digest() {
         let stream = StreamId::new("Appointment", "a-1");
         let base = hash("[1,2]");
@@ -366,6 +476,8 @@ mod tests {
         assert_ne!(base, hash("[1,20]"));
         assert_ne!(base, hash("[1,-2]"));
         assert_ne!(base, hash("[[1],2]"));
+        assert_ne!(hash("[true]"), hash(r#"["true"]"#));
+        assert_ne!(hash("null"), hash("false"));
         assert_ne!(base, hash_command(&stream, "CancelAppointment", "[1,2]").unwrap());
         let other = StreamId::new("Appointment", "a-2");
         assert_ne!(base, hash_command(&other, "BookAppointment", "[1,2]").unwrap());

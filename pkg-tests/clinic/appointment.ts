@@ -147,14 +147,14 @@ export const appointment = aggregate<State, Command, Event, Refused>("Appointmen
 
   /** What takes or frees a slot has the slot's tags; a move has those of both. */
   tags: (event, before) => {
-    const freed = isLive(before) ? slotTags(before) : [];
+    const freed = () => (isLive(before) ? slotTags(before) : []);
     switch (event.type) {
       case "AppointmentBooked":
         return slotTags(event.data);
       case "AppointmentRescheduled":
-        return [...new Set([...slotTags(event.data), ...freed])];
+        return [...new Set([...slotTags(event.data), ...freed()])];
       case "AppointmentCancelled":
-        return freed;
+        return freed();
       default:
         return [];
     }

@@ -83,7 +83,7 @@ const fit = [
   null,
   true,
   "",
-  "text \u0000 \u2028 😀 שלום \u202e \"quotes\" \\ /",
+  "text \u0000 \u2028 😀 שלום \u202e \"quotes\" \\ / \\ud83d",
   0,
   -0,
   2 ** 53 - 1,

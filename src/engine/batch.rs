@@ -246,6 +246,10 @@ impl Engine {
 
 /// The events of a commit as the store has them, if their payloads are here.
 fn recorded(commit: &Commit, summary: &CommitSummary) -> Vec<Page> {
+    let is_here = |event: &CommitEvent| matches!(event.event.data, Payload::Text(_));
+    if !commit.events.iter().all(is_here) {
+        return Vec::new();
+    }
     let mut events = Vec::with_capacity(commit.events.len());
     let before = summary.revision_before();
     for (offset, CommitEvent { id, event }) in (0..).zip(&commit.events) {

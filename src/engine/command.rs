@@ -200,7 +200,7 @@ impl Engine {
             Domain::Hosted => None,
         };
         let command_id = execute.command_id.unwrap_or_else(|| self.ids.command_id(self.now));
-        metadata.correlation_id.get_or_insert_with(|| command_id.to_string().into());
+        metadata.correlation_id.get_or_insert_with(|| command_id.to_text());
         Ok(CommandTask {
             serial: self.next_serial(),
             key: self.streams.pin(&stream),

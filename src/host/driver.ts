@@ -218,8 +218,12 @@ export class Driver {
   readonly #aggregates: readonly AnyAggregate[];
   readonly #onReport: ((report: SnapshotReport) => void) | undefined;
   #core!: Core;
-  readonly #tasks = new Map<number, Task>();
-  #lastTask = 0;
+  /**
+   * By their numbers, which are given again. A map with as much coming and going would be made anew
+   * all the time, and V8 has each old one keep the next, and all it holds, until a full collection.
+   */
+  readonly #tasks: (Task | undefined)[] = [];
+  readonly #freeTasks: number[] = [];
   readonly #states = new Map<number, unknown>();
   /** By their numbers, from 1, which are given again. */
   readonly #pages: (Page | undefined)[] = [undefined];
@@ -336,15 +340,16 @@ export class Driver {
   /** Returns the way to ask for the next page, and the way to end it. */
   subscribe(input: SubscriptionInput): { next(): void; cancel(): void } {
     checkNames([...input.types, ...input.aggregateTypes, ...input.tags, input.correlationId ?? ""]);
-    const number = this.#start({ kind: "subscription", input }, undefined, (message, number) => {
+    const task = { kind: "subscription", input } as const;
+    const number = this.#start(task, undefined, (message, number) => {
       message.word(INPUT_SUBSCRIBE).word(number).number(input.after);
       message.strings(input.types).strings(input.aggregateTypes).strings(input.tags);
       message.option(input.correlationId, (id) => message.str(id));
       message.word(input.limit).flag(input.follow);
     });
     return {
-      next: () => this.#tell(INPUT_NEXT, number),
-      cancel: () => this.#tell(INPUT_CANCEL, number),
+      next: () => this.#tell(INPUT_NEXT, number, task),
+      cancel: () => this.#tell(INPUT_CANCEL, number, task),
     };
   }
 
@@ -358,10 +363,10 @@ export class Driver {
   async #close(): Promise<void> {
     if (this.#closed === null) {
       this.#closed = closed();
-      for (const [number, task] of this.#tasks) {
-        if (task.kind !== "command") this.#tell(INPUT_CANCEL, number);
+      for (const [number, task] of this.#tasks.entries()) {
+        if (task !== undefined && task.kind !== "command") this.#tell(INPUT_CANCEL, number, task);
       }
-      if (this.#tasks.size > 0) {
+      if (this.#hasTasks) {
         await new Promise<void>((resolve) => {
           this.#onIdle = resolve;
         });
@@ -382,9 +387,9 @@ export class Driver {
     this.#unsubscribe?.();
     this.#unsubscribe = undefined;
     clearTimeout(this.#timer);
-    const tasks = [...this.#tasks.values()];
-    this.#tasks.clear();
-    for (const task of tasks) {
+    for (const [number, task] of this.#tasks.entries()) {
+      if (task === undefined) continue;
+      this.#endTask(number);
       if (task.kind === "subscription") task.input.onEnd(error);
       else task.reject(error);
     }
@@ -403,17 +408,14 @@ export class Driver {
   ): number {
     if (this.#closed !== null) throw this.#closed;
     if (signal?.aborted === true) throw cancelled(signal);
-    do {
-      this.#lastTask = (this.#lastTask + 1) % 0x1_0000_0000;
-    } while (this.#tasks.has(this.#lastTask));
-    const number = this.#lastTask;
-    this.#tasks.set(number, task);
+    const number = this.#freeTasks.pop() ?? this.#tasks.length;
+    this.#tasks[number] = task;
     write(this.#core.outbox, number);
     this.#schedule();
     if (signal !== undefined && task.kind !== "subscription") {
       const onAbort = () => {
         task.failure = signal.reason;
-        this.#tell(INPUT_CANCEL, number);
+        this.#tell(INPUT_CANCEL, number, task);
       };
       signal.addEventListener("abort", onAbort, { once: true });
       const stopListening = () => signal.removeEventListener("abort", onAbort);
@@ -432,8 +434,18 @@ export class Driver {
     throw new AnnalsError("unknown-aggregate", `the engine was opened without this aggregate ${type}`, { type });
   }
 
-  #tell(input: number, number: number): void {
-    if (!this.#tasks.has(number)) return;
+  get #hasTasks(): boolean {
+    return this.#tasks.length > this.#freeTasks.length;
+  }
+
+  #endTask(number: number): void {
+    this.#tasks[number] = undefined;
+    this.#freeTasks.push(number);
+  }
+
+  /** Nothing if the task has ended, whose number may be another's. */
+  #tell(input: number, number: number, task: Task): void {
+    if (this.#tasks[number] !== task) return;
     this.#core.outbox.word(input).word(number);
     this.#schedule();
   }
@@ -476,7 +488,7 @@ export class Driver {
     } finally {
       this.#draining = false;
     }
-    if (this.#tasks.size === 0) this.#onIdle?.();
+    if (!this.#hasTasks) this.#onIdle?.();
   }
 
   #handle(output: Reader): void {
@@ -509,10 +521,10 @@ export class Driver {
         return;
       case OUTPUT_SNAPSHOT_TAKEN: {
         const number = output.word();
-        const task = this.#tasks.get(number) as SnapshotTask | undefined;
-        this.#tasks.delete(number);
-        if (output.word() !== 0) return task?.reject(this.#toError(readError(output), task.failure));
-        return task?.resolve({ revision: output.number() });
+        const task = this.#tasks[number] as SnapshotTask;
+        this.#endTask(number);
+        if (output.word() !== 0) return task.reject(this.#toError(readError(output), task.failure));
+        return task.resolve({ revision: output.number() });
       }
       case OUTPUT_SNAPSHOT: {
         const stream = { type: output.str(), id: output.str() };
@@ -522,7 +534,7 @@ export class Driver {
         return queueMicrotask(() => this.#onReport?.(report));
       }
       case OUTPUT_EVENTS: {
-        const task = this.#tasks.get(output.word()) as SubscriptionTask | undefined;
+        const task = this.#tasks[output.word()] as SubscriptionTask | undefined;
         const page = output.word();
         output.number();
         task?.input.onEvents(this.#events(page), this.#besides[page]!);
@@ -530,8 +542,8 @@ export class Driver {
       }
       case OUTPUT_SUBSCRIPTION_ENDED: {
         const number = output.word();
-        const task = this.#tasks.get(number) as SubscriptionTask | undefined;
-        this.#tasks.delete(number);
+        const task = this.#tasks[number] as SubscriptionTask | undefined;
+        this.#endTask(number);
         const error = output.word() === 0 ? null : this.#toError(readError(output));
         task?.input.onEnd(error);
       }
@@ -554,13 +566,13 @@ export class Driver {
   /** A command has been done, or a state been read. */
   #done(output: Reader, isCommand: boolean): void {
     const number = output.word();
-    const task = this.#tasks.get(number) as CommandTask | StateTask | undefined;
-    this.#tasks.delete(number);
+    const task = this.#tasks[number] as CommandTask | StateTask;
+    this.#endTask(number);
     if (output.word() !== 0) {
       const error = readError(output);
-      if (error.code !== "refused") return task?.reject(this.#toError(error, task.failure));
-      const refusal = (task as CommandTask | undefined)?.refusal;
-      return task?.reject(new RefusedError(refusal ?? (JSON.parse(error.details) as Refusal)));
+      if (error.code !== "refused") return task.reject(this.#toError(error, task.failure));
+      const { refusal } = task as CommandTask;
+      return task.reject(new RefusedError(refusal ?? (JSON.parse(error.details) as Refusal)));
     }
     const revision = output.number();
     // A state under a handle, or as JSON, or why it could not be written.
@@ -569,9 +581,8 @@ export class Driver {
     const pages = output.list(() => this.#events(output.word()));
     const duplicate = isCommand && output.flag();
     const durability = DURABILITIES[isCommand ? output.word() : 0]!;
-    const summary = isCommand ? output.option(() => readSummary(output)) : null;
-    const commandId = isCommand ? output.option(() => output.str()) : null;
-    if (task === undefined) return;
+    const summary = isCommand && output.flag() ? readSummary(output) : null;
+    const commandId = isCommand && output.flag() ? output.str() : null;
     try {
       if (kind === 2) throw new AnnalsError("invalid-payload", found as string, {});
       const state = kind === 0
@@ -644,7 +655,7 @@ export class Driver {
       this.#states.set(into, toState(state));
       this.#answer(number, into, DECISION_FOLDED);
     } catch (error) {
-      const task = this.#tasks.get(number);
+      const task = this.#tasks[number];
       if (task !== undefined && task.kind !== "subscription") task.failure = error;
       this.#answer(number, into, DECISION_UNREADABLE).word(index).str(`${type}: ${reasonOf(error)}`);
     }
@@ -661,7 +672,7 @@ export class Driver {
       pages: output.list(() => output.word()),
       neighbours: output.list(() => ({ task: output.word(), index: output.word() })),
     }));
-    const task = this.#tasks.get(number) as CommandTask;
+    const task = this.#tasks[number] as CommandTask;
     const { id, command } = task.input;
     try {
       let state = this.#stateOf(functions, from);
@@ -720,7 +731,7 @@ export class Driver {
       }
     }
     for (const { task: neighbour, index } of others.neighbours) {
-      const { input, values } = this.#tasks.get(neighbour) as CommandTask;
+      const { input, values } = this.#tasks[neighbour] as CommandTask;
       found.push({ ...values[index]!, stream: { type: input.aggregate.type, id: input.id } });
     }
     return found as never[];
@@ -878,7 +889,7 @@ export class Driver {
 
   /** The commit with what is known of its task here. */
   #commit(output: Reader): Commit {
-    const task = this.#tasks.get(output.word()) as CommandTask;
+    const task = this.#tasks[output.word()] as CommandTask;
     const { aggregate, id, correlationId, causationId, actor, extra } = task.input;
     const commandId = output.str();
     return (task.commit = {
@@ -891,7 +902,7 @@ export class Driver {
       causationId,
       actor,
       extra,
-      condition: output.option(() => ({ query: readQuery(output), after: output.number() })),
+      condition: output.flag() ? { query: readQuery(output), after: output.number() } : null,
       events: this.#commitEvents(output, task),
     });
   }
@@ -985,7 +996,7 @@ function payloadsOf({ types, data }: Messages): unknown[] {
 }
 
 function sameQuery(a: Query, b: Query): boolean {
-  return JSON.stringify(a) === JSON.stringify(b);
+  return a.length === b.length && (a.length === 0 || JSON.stringify(a) === JSON.stringify(b));
 }
 
 export function cancelled(signal: AbortSignal): AnnalsError {

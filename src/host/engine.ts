@@ -225,15 +225,18 @@ export class Engine {
           extra: metadata === undefined ? null : toPayload(metadata, "metadata").text,
         },
         options.signal,
-        ({ appended, events, state, ...result }) => {
+        ({ commandId, appended, events, state, revision, duplicate, durability }) => {
           const recorded = appended === null
             ? events.map((event) => this.#recorded<Event>(event))
             : this.#appended<Event>(appended);
           resolve({
-            ...result,
-            state: state as State,
+            commandId,
             events: recorded,
+            state: state as State,
+            revision,
             position: recorded.at(-1)?.position ?? null,
+            duplicate,
+            durability,
           });
         },
         reject,

@@ -20,6 +20,8 @@ export interface Payload {
 export function toPayload(value: unknown, what: string): Payload {
   const copy = visit(value, what, 0, false);
   const text = JSON.stringify(copy);
+  // So JSON writes half a surrogate pair; but a string may have just these characters.
+  if (text.includes("\\ud")) visit(JSON.parse(text), what, 0, true);
   // A code unit takes at most three bytes, so short texts need no count.
   if (text.length * 3 > MAX_BYTES && utf8Length(text) > MAX_BYTES) {
     throw invalid(`${what}: expected at most ${MAX_BYTES} bytes of JSON`);
@@ -40,16 +42,19 @@ export function toState<T>(value: T): T {
   return visit(value, "state", 0, true) as T;
 }
 
-/** The value frozen, or a copy of it. */
-function visit(value: unknown, place: string, depth: number, freeze: boolean): unknown {
+/** The keys and indexes that lead to what is visited, for what is said of it. */
+const path: (string | number)[] = [];
+
+/** The value frozen, or a copy of it, whose strings are left to JSON to look at. */
+function visit(value: unknown, what: string, depth: number, freeze: boolean): unknown {
   switch (typeof value) {
     case "string":
-      if (!isWellFormed(value)) throw invalid(`${place}: expected whole characters, found a lone surrogate`);
+      if (freeze && !isWellFormed(value)) throw misfit(what, depth, "whole characters, found a lone surrogate");
       return value;
     case "number":
-      if (!Number.isFinite(value)) throw invalid(`${place}: expected a finite number, found ${value}`);
+      if (!Number.isFinite(value)) throw misfit(what, depth, `a finite number, found ${value}`);
       if (Number.isInteger(value) && !Number.isSafeInteger(value) && Math.abs(value) < 1e21) {
-        throw invalid(`${place}: expected an integer within 2^53, found ${value}`);
+        throw misfit(what, depth, `an integer within 2^53, found ${value}`);
       }
       // JSON has no negative zero.
       return value + 0;
@@ -57,28 +62,30 @@ function visit(value: unknown, place: string, depth: number, freeze: boolean): u
       return value;
     case "object":
       if (value === null || (freeze && Object.isFrozen(value))) return value;
-      return visitObject(value, place, depth, freeze);
+      return visitObject(value, what, depth, freeze);
     default:
-      throw invalid(`${place}: expected JSON, found ${typeof value}`);
+      throw misfit(what, depth, `JSON, found ${typeof value}`);
   }
 }
 
-function visitObject(value: object, place: string, depth: number, freeze: boolean): unknown {
-  if (depth >= MAX_DEPTH) throw invalid(`${place}: expected at most ${MAX_DEPTH} levels of nesting`);
+function visitObject(value: object, what: string, depth: number, freeze: boolean): unknown {
+  if (depth >= MAX_DEPTH) throw misfit(what, depth, `at most ${MAX_DEPTH} levels of nesting`);
   if (Array.isArray(value)) {
     const items: unknown[] = [];
     for (let index = 0; index < value.length; index += 1) {
-      items.push(visit(value[index], `${place}[${index}]`, depth + 1, freeze));
+      path[depth] = index;
+      items.push(visit(value[index], what, depth + 1, freeze));
     }
     return freeze ? Object.freeze(value) : items;
   }
-  if (!isPlain(value)) throw invalid(`${place}: expected a plain object`);
+  if (!isPlain(value)) throw misfit(what, depth, "a plain object");
   const members: Record<string, unknown> = {};
   for (const key of Object.keys(value)) {
-    if (!isWellFormed(key)) throw invalid(`${place}: expected whole characters in a key`);
+    if (freeze && !isWellFormed(key)) throw misfit(what, depth, "whole characters in a key");
     const member = (value as Record<string, unknown>)[key];
     if (member === undefined) continue;
-    const visited = visit(member, `${place}.${key}`, depth + 1, freeze);
+    path[depth] = key;
+    const visited = visit(member, what, depth + 1, freeze);
     if (freeze) continue;
     if (key === "__proto__") Object.defineProperty(members, key, { value: visited, enumerable: true });
     else members[key] = visited;
@@ -99,6 +106,11 @@ export function differsFromJson(value: unknown, json: unknown, place: string): s
 
 function isTree(value: unknown): value is { readonly [key: string]: unknown } {
   return typeof value === "object" && value !== null && (Array.isArray(value) || isPlain(value));
+}
+
+function misfit(what: string, depth: number, expected: string): AnnalsError {
+  const keys = path.slice(0, depth).map((key) => (typeof key === "number" ? `[${key}]` : `.${key}`));
+  return invalid(`${what}${keys.join("")}: expected ${expected}`);
 }
 
 function isPlain(value: object): boolean {

@@ -70,22 +70,22 @@ class MemoryAdapter implements StorageAdapter {
   append(request: AppendRequest, judge: Judge): Verdict[] {
     checkEpoch(request.epoch, this.#epoch);
     const { commits } = request;
-    const streams = commits.map((commit) => this.#stream(commit.aggregateType, commit.aggregateId));
+    const streams: (StoredEvent[] | undefined)[] = [];
+    const facts: CommitFacts[] = [];
+    for (const { commandId, aggregateType, aggregateId, condition } of commits) {
+      const stream = this.#stream(aggregateType, aggregateId);
+      streams.push(stream);
+      facts.push({
+        revision: stream?.length ?? 0,
+        first: this.#outcomes.get(commandId) ?? null,
+        matched: condition === null ? null : this.#firstMatch(condition),
+      });
+    }
     const before = this.#head;
-    const verdicts = judge({
-      head: before,
-      lastRecordedAt: this.#lastRecordedAt,
-      commits: commits.map(
-        ({ commandId, condition }, index): CommitFacts => ({
-          revision: streams[index]?.length ?? 0,
-          first: this.#outcomes.get(commandId) ?? null,
-          matched: condition === null ? null : this.#firstMatch(condition),
-        }),
-      ),
-    });
-    for (const [index, commit] of commits.entries()) {
+    const verdicts = judge({ head: before, lastRecordedAt: this.#lastRecordedAt, commits: facts });
+    for (let index = 0; index < commits.length; index += 1) {
       const verdict = verdicts[index]!;
-      if (verdict.kind === "committed") this.#write(commit, verdict, streams[index]);
+      if (verdict.kind === "committed") this.#write(commits[index]!, verdict, streams[index]);
     }
     if (this.#head > before) this.#listeners.tell(this.#head);
     return verdicts;
@@ -161,7 +161,9 @@ class MemoryAdapter implements StorageAdapter {
       this.#lastRecordedAt = recordedAt;
       this.#lastRecordedAtText = new Date(recordedAt).toISOString();
     }
-    for (const [index, { eventId, type, schemaVersion, tags, data }] of commit.events.entries()) {
+    const { events } = commit;
+    for (let index = 0; index < events.length; index += 1) {
+      const { eventId, type, schemaVersion, tags, data } = events[index]!;
       const event: StoredEvent = {
         position: position + index,
         aggregateType,

@@ -154,11 +154,12 @@ pub(crate) trait NativeAggregate {
         events: &mut dyn Iterator<Item = EventText<'_>>,
     ) -> Result<Rc<dyn NativeState>, (usize, Arc<str>)>;
 
-    /// The same for events in the text of a JSON array of objects with `type` and `data`.
+    /// The same for so many events in the text of a JSON array of objects with `type` and `data`.
     fn fold_json(
         &self,
         state: Rc<dyn NativeState>,
-        json: &[u8],
+        count: u32,
+        json: &str,
     ) -> Result<Rc<dyn NativeState>, (usize, Arc<str>)>;
 
     fn read_command(&self, command_type: &str, data: &str) -> Result<Command, Arc<str>>;
@@ -243,7 +244,8 @@ impl<A: Aggregate> NativeAggregate for Typed<A> {
     fn fold_json(
         &self,
         state: Rc<dyn NativeState>,
-        json: &[u8],
+        count: u32,
+        json: &str,
     ) -> Result<Rc<dyn NativeState>, (usize, Arc<str>)> {
         let mut state = Some(Rc::unwrap_or_clone(typed_state::<A>(state)));
         let mut index = 0;
@@ -252,6 +254,11 @@ impl<A: Aggregate> NativeAggregate for Typed<A> {
             index += 1;
         });
         result.map_err(|error| (index, error.to_string().into()))?;
+        let expected = count as usize;
+        if index != expected {
+            let reason = format!("expected {count} events in the text, found {index}");
+            return Err((index.min(expected), reason.into()));
+        }
         Ok(Rc::new(state.expect("put back after each event")))
     }
 

@@ -203,7 +203,7 @@ enum Timer {
 pub(crate) enum KeptPage {
     Events(Rc<Vec<RecordedEvent>>),
     Rows(Rc<(Rc<PageLease>, Vec<EventRow>)>),
-    Messages(u32, Arc<[u8]>),
+    Messages(u32, Arc<str>),
     Held(Rc<PageLease>),
 }
 

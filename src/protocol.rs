@@ -454,8 +454,8 @@ pub enum Page {
     Messages {
         /// Number of events in it.
         count: u32,
-        /// The text, in UTF-8. What is not is found when it is folded.
-        json: Arc<[u8]>,
+        /// The text.
+        json: Arc<str>,
     },
     /// The host has them.
     Held {

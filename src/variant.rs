@@ -4,16 +4,17 @@
 //! `AppointmentBooked` and data `{"doctor":"7"}`. A variant without fields has data `{}`. Renaming
 //! attributes apply; tagging attributes don't, for the tag is a column of its own.
 
+use std::borrow::Cow;
 use std::fmt;
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 use serde::de::{
-    self, DeserializeOwned, DeserializeSeed, EnumAccess, IgnoredAny, MapAccess, SeqAccess,
-    Unexpected, VariantAccess, Visitor,
+    self, Deserialize, DeserializeOwned, DeserializeSeed, EnumAccess, IgnoredAny, VariantAccess,
+    Visitor,
 };
 use serde::ser::{self, Impossible, Serialize, SerializeStructVariant, SerializeTupleVariant};
 use serde_json::Error;
+use serde_json::de::StrRead;
 
 /// Type and data of a value of an enum.
 ///
@@ -38,17 +39,85 @@ pub(crate) fn from_variant<T: DeserializeOwned>(name: &str, data: &str) -> Resul
 /// Gives `each` the values of an enum that are written as a JSON array of objects with `type` and
 /// `data`, in this order.
 ///
+/// What surrounds the data is always the same, and is looked over by hand: a deserializer of such
+/// objects costs a quarter of the time that a fold takes.
+///
 /// # Errors
 /// If the text is no such array, or one of the values is not of the enum. Those before it have been
 /// given.
 pub(crate) fn for_each_variant<T: DeserializeOwned>(
-    json: &[u8],
-    each: impl FnMut(T),
+    json: &str,
+    mut each: impl FnMut(T),
 ) -> Result<(), Error> {
-    let mut json = serde_json::Deserializer::from_slice(json);
-    let array = ForEach { each, name: String::new(), values: PhantomData };
-    de::Deserializer::deserialize_seq(&mut json, array)?;
-    json.end()
+    let mut rest = expect(json, "[")?;
+    if let Ok(end) = expect(rest, "]") {
+        return expect_end(end);
+    }
+    loop {
+        let (name, after) = match rest.strip_prefix("{\"type\":") {
+            Some(after) => read_string(after)?,
+            None => read_string(expect_key(expect(rest, "{")?, "\"type\"")?)?,
+        };
+        let after = match after.strip_prefix(",\"data\":") {
+            Some(after) => after,
+            None => expect_key(expect(after, ",")?, "\"data\"")?,
+        };
+        let mut json = serde_json::Deserializer::from_str(after);
+        let value = T::deserialize(Tagged { name: &name, data: &mut json })
+            .map_err(|error| -> Error { de::Error::custom(format_args!("{name}: {error}")) })?;
+        let after = unread(after, json);
+        let next = after.strip_prefix("},\n");
+        if next.is_none() {
+            rest = expect(after, "}")?;
+        }
+        each(value);
+        rest = match next {
+            Some(next) => next,
+            None => match expect(rest, ",") {
+                Ok(next) => next,
+                Err(_) => return expect_end(expect(rest, "]")?),
+            },
+        };
+    }
+}
+
+fn expect_key<'a>(json: &'a str, key: &'static str) -> Result<&'a str, Error> {
+    expect(expect(json, key)?, ":")
+}
+
+/// What comes after this, which comes after white space.
+#[inline(never)]
+fn expect<'a>(json: &'a str, what: &'static str) -> Result<&'a str, Error> {
+    let json = json.trim_ascii_start();
+    json.strip_prefix(what).ok_or_else(|| {
+        let found: String = json.chars().take(20).collect();
+        de::Error::custom(format_args!(
+            "expected {what} in an array of types and data, found {found:?}"
+        ))
+    })
+}
+
+fn expect_end(json: &str) -> Result<(), Error> {
+    serde_json::Deserializer::from_str(json).end()
+}
+
+/// A string of JSON, and what comes after it.
+fn read_string(json: &str) -> Result<(Cow<'_, str>, &str), Error> {
+    let end = json.bytes().skip(1).position(|byte| matches!(byte, b'"' | b'\\'));
+    if let Some(end) = end
+        && json.starts_with('"')
+        && json.as_bytes()[end + 1] == b'"'
+    {
+        return Ok((json[1..=end].into(), &json[end + 2..]));
+    }
+    let mut string = serde_json::Deserializer::from_str(json);
+    let value = String::deserialize(&mut string)?;
+    Ok((value.into(), unread(json, string)))
+}
+
+/// What the deserializer of this text has not read.
+fn unread<'a>(json: &'a str, read: serde_json::Deserializer<StrRead<'a>>) -> &'a str {
+    &json[read.into_iter::<IgnoredAny>().byte_offset()..]
 }
 
 /// Reads a value's data when its type is known.
@@ -93,7 +162,7 @@ impl<'de, D: de::Deserializer<'de>> VariantAccess<'de> for Tagged<'_, D> {
     type Error = D::Error;
 
     fn unit_variant(self) -> Result<(), D::Error> {
-        <IgnoredAny as serde::Deserialize>::deserialize(self.data).map(drop)
+        IgnoredAny::deserialize(self.data).map(drop)
     }
 
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, D::Error> {
@@ -110,131 +179,6 @@ impl<'de, D: de::Deserializer<'de>> VariantAccess<'de> for Tagged<'_, D> {
         visitor: V,
     ) -> Result<V::Value, D::Error> {
         self.data.deserialize_struct("", fields, visitor)
-    }
-}
-
-/// Reads the array of [`for_each_variant`].
-struct ForEach<T, F> {
-    each: F,
-    /// The type of the value that is being read.
-    name: String,
-    values: PhantomData<T>,
-}
-
-impl<'de, T: DeserializeOwned, F: FnMut(T)> Visitor<'de> for ForEach<T, F> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array of objects with type and data")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut values: A) -> Result<(), A::Error> {
-        while let Some(value) =
-            values.next_element_seed(TypeAndData { name: &mut self.name, value: PhantomData })?
-        {
-            (self.each)(value);
-        }
-        Ok(())
-    }
-}
-
-/// Reads one object of the array.
-struct TypeAndData<'n, T> {
-    name: &'n mut String,
-    value: PhantomData<T>,
-}
-
-impl<'de, T: DeserializeOwned> DeserializeSeed<'de> for TypeAndData<'_, T> {
-    type Value = T;
-
-    fn deserialize<D: de::Deserializer<'de>>(self, json: D) -> Result<T, D::Error> {
-        json.deserialize_map(self)
-    }
-}
-
-impl<'de, T: DeserializeOwned> Visitor<'de> for TypeAndData<'_, T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object with type and data")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<T, A::Error> {
-        members.next_key_seed(Key("type"))?.ok_or_else(|| de::Error::missing_field("type"))?;
-        members.next_value_seed(Name(self.name))?;
-        members.next_key_seed(Key("data"))?.ok_or_else(|| de::Error::missing_field("data"))?;
-        let value = members.next_value_seed(Data { name: self.name, value: PhantomData })?;
-        match members.next_key::<IgnoredAny>()? {
-            None => Ok(value),
-            Some(_) => Err(de::Error::custom("expected nothing but type and data")),
-        }
-    }
-}
-
-/// Reads the key it names.
-struct Key(&'static str);
-
-impl<'de> DeserializeSeed<'de> for Key {
-    type Value = ();
-
-    fn deserialize<D: de::Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
-        json.deserialize_identifier(self)
-    }
-}
-
-impl Visitor<'_> for Key {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the key {}", self.0)
-    }
-
-    fn visit_str<E: de::Error>(self, key: &str) -> Result<(), E> {
-        if key == self.0 {
-            Ok(())
-        } else {
-            Err(de::Error::invalid_value(Unexpected::Str(key), &self))
-        }
-    }
-}
-
-/// Reads a type into a buffer that is used again and again.
-struct Name<'n>(&'n mut String);
-
-impl<'de> DeserializeSeed<'de> for Name<'_> {
-    type Value = ();
-
-    fn deserialize<D: de::Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
-        json.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Name<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a type")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<(), E> {
-        self.0.clear();
-        self.0.push_str(name);
-        Ok(())
-    }
-}
-
-/// Reads the data of a value of this type.
-struct Data<'n, T> {
-    name: &'n str,
-    value: PhantomData<T>,
-}
-
-impl<'de, T: DeserializeOwned> DeserializeSeed<'de> for Data<'_, T> {
-    type Value = T;
-
-    fn deserialize<D: de::Deserializer<'de>>(self, data: D) -> Result<T, D::Error> {
-        T::deserialize(Tagged { name: self.name, data })
-            .map_err(|error| de::Error::custom(format_args!("{}: {error}", self.name)))
     }
 }
 
@@ -425,9 +369,8 @@ impl SerializeTupleVariant for Fields {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde::{Deserialize, Serialize};
 
-    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
     enum Event {
         Booked {
             doctor: String,
@@ -441,7 +384,7 @@ mod tests {
         Cancelled,
     }
 
-    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
     struct Slot {
         start: u32,
     }
@@ -468,7 +411,7 @@ mod tests {
     fn an_array_of_types_and_data_is_read_one_by_one() {
         let read = |json: &str| {
             let mut events = Vec::new();
-            let result = for_each_variant::<Event>(json.as_bytes(), |event| events.push(event));
+            let result = for_each_variant::<Event>(json, |event| events.push(event));
             (events.len(), result.is_ok())
         };
         let cancelled = r#"{"type":"called-off","data":{}}"#;
@@ -482,7 +425,11 @@ mod tests {
             r#"{"type":"called-off"}"#,
             r#"{"type":"called-off","data":{},"more":1}"#,
             r#"{"type":"Moved","data":{"start":"#,
+            r#"{"type":"Moved"#,
+            r#"{"type":"Moved\"#,
+            r#"{"type":5,"data":{}}"#,
             "5",
+            "",
         ] {
             assert_eq!(read(&format!("[{moved},\n{broken},\n{moved}]")), (1, false), "{broken}");
         }

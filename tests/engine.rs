@@ -454,18 +454,29 @@ fn events_that_are_only_folded_may_come_as_one_text() {
         Err(ReadError::Unreadable(error)) => assert_eq!(error.revision, Revision(2)),
         other => panic!("{other:?}"),
     }
+    match read(&mut Host::new(), &mut store, Some(3)) {
+        Err(ReadError::Unreadable(error)) => {
+            assert_eq!(error.revision, Revision(4));
+            assert_eq!(&*error.reason, "expected 3 events in the text, found 4");
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
-/// Writes a slice's events as one text, one of them broken.
+/// Writes a slice's events as one text, one of them broken, or one more than there are.
 fn to_messages(slice: &mut annals::protocol::StreamSlice, break_at: Option<usize>) {
     let Page::Events(events) = &slice.page else { panic!("the store gives whole events") };
     let texts = events.iter().enumerate().map(|(index, event)| {
         let data = if break_at == Some(index) { "{\"slot\":" } else { &*event.data };
         format!(r#"{{"type":"{}","data":{data}}}"#, event.event_type)
     });
-    let json = format!("[{}]", texts.collect::<Vec<_>>().join(",\n"));
+    let mut texts: Vec<_> = texts.collect();
+    if break_at == Some(events.len()) {
+        texts.push(texts[0].clone());
+    }
+    let json = format!("[{}]", texts.join(",\n"));
     let count = u32::try_from(events.len()).expect("there are few");
-    slice.page = Page::Messages { count, json: json.into_bytes().into() };
+    slice.page = Page::Messages { count, json: json.into() };
 }
 
 #[test]

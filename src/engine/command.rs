@@ -849,7 +849,7 @@ impl Engine {
                         });
                         native.fold(state, &mut texts)
                     }
-                    KeptPage::Messages(_, json) => native.fold_json(state, json),
+                    KeptPage::Messages(count, json) => native.fold_json(state, *count, json),
                     KeptPage::Held(_) => {
                         Err((0, "the host kept the events of a native domain".into()))
                     }

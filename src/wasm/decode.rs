@@ -247,7 +247,7 @@ fn page(reader: &mut Reader<'_>, owner: Option<&StreamId>) -> Result<Page> {
                 })
             })?,
         },
-        2 => Page::Messages { count: reader.word()?, json: reader.str()?.as_bytes().into() },
+        2 => Page::Messages { count: reader.word()?, json: reader.string()? },
         tag => return Err(Malformed::Tag(tag)),
     })
 }

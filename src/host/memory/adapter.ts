@@ -18,6 +18,7 @@ import type {
   Loaded,
   LoadRequest,
   LogPage,
+  Messages,
   QueryItem,
   QueryLoad,
   ReadLogRequest,
@@ -183,6 +184,7 @@ class MemoryAdapter implements StorageAdapter {
     untilRevision,
     untilTime,
     limit,
+    whole,
   }: StreamLoad): StreamSlice {
     const stream = this.#stream(aggregateType, aggregateId) ?? [];
     const last = Math.min(
@@ -192,8 +194,9 @@ class MemoryAdapter implements StorageAdapter {
         : countWhile(stream.length, (index) => stream[index]!.recordedAt <= untilTime),
       stream.length,
     );
+    const events = stream.slice(after, Math.min(last, after + limit));
     return {
-      events: stream.slice(after, Math.min(last, after + limit)),
+      events: whole ? events : messagesOf(events),
       revision: stream.length,
       more: last > after + limit,
     };
@@ -225,6 +228,18 @@ class MemoryAdapter implements StorageAdapter {
       return Infinity;
     };
   }
+}
+
+/** Of few strings: most events have the type of the one before. */
+function messagesOf(events: readonly StoredEvent[]): Messages {
+  let json = "";
+  let last: string | undefined;
+  let before = "";
+  for (const { type, data } of events) {
+    if (type !== last) before = `{"type":${JSON.stringify((last = type))},"data":`;
+    json += (json === "" ? "[" : "},\n") + before + data;
+  }
+  return { count: events.length, json: json === "" ? "[]" : `${json}}]` };
 }
 
 function seekIn(events: readonly StoredEvent[]): Seek {

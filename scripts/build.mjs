@@ -18,12 +18,15 @@ import { buildWasm, setUpCargo, setUpWasm, setUpWasmBindgen } from "./toolchain.
  * One glue for every host: where the module comes from is each entry's own matter, and an engine
  * that panicked is replaced by resetting the instance.
  */
-const bindgenFlags = ["--target", "web", "--omit-default-module-path", "--experimental-reset-state-function"];
+export const bindgenFlags = ["--target", "web", "--omit-default-module-path", "--experimental-reset-state-function"];
 
 // Never --all-features: it lets wasm-opt write what Node 20 and current browsers refuse. These are
 // what rustc's default target uses, all of them in every engine for years.
-const wasmOptFlags = [
+export const wasmOptFlags = [
   "-O3",
+  // Engines compile a function when it is first called, all of it: a function that has swallowed
+  // those it alone calls makes the first answer wait for what is not needed. See ARCHITECTURE.md.
+  "--one-caller-inline-max-function-size=60",
   "--enable-bulk-memory",
   "--enable-bulk-memory-opt",
   "--enable-call-indirect-overlong",

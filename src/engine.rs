@@ -390,6 +390,7 @@ impl Engine {
         }
     }
 
+    #[inline(never)]
     fn cancel(&mut self, task: TaskId) {
         match self.tasks.get(&task) {
             Some(Task::Command(_)) => self.cancel_command(task),
@@ -410,6 +411,7 @@ impl Engine {
         }
     }
 
+    #[inline(never)]
     fn handle_domain(&mut self, answer: DomainAnswer) {
         if self.domain_fit(&answer).is_none() {
             return;
@@ -429,6 +431,7 @@ impl Engine {
         self.send(StorageBody::Info, Purpose::Info);
     }
 
+    #[inline(never)]
     fn opened(&mut self, info: Info) {
         if let Store::Opening { before: Some(before) } = &self.store
             && *before == info.epoch
@@ -451,6 +454,7 @@ impl Engine {
         tasks.into_iter().map(|(_, id)| id).collect()
     }
 
+    #[inline(never)]
     fn open_failed(&mut self, error: StorageError) {
         self.store = Store::Unknown;
         self.notice(Notice::OpenFailed(error.clone()));
@@ -460,6 +464,7 @@ impl Engine {
     }
 
     /// The store was replaced under us: what we know of it is of another life.
+    #[inline(never)]
     fn foreign_epoch(&mut self, refused: RequestId) {
         let Store::Open(info) = &self.store else {
             return;

@@ -157,6 +157,7 @@ pub(super) fn matches_any(query: &Query, events: &[CommitEvent]) -> bool {
 }
 
 impl Engine {
+    #[inline(never)]
     pub(super) fn start_command(&mut self, execute: Execute) {
         let id = execute.task;
         match self.read_command(execute) {
@@ -238,6 +239,7 @@ impl Engine {
     }
 
     /// The next step of a queued command: read, decide, or wait for the append to settle.
+    #[inline(never)]
     pub(super) fn step_command(&mut self, id: TaskId) {
         let task = self.command(id);
         let entry = &self.streams[task.key];
@@ -318,6 +320,7 @@ impl Engine {
         task.phase = Phase::Loading { from };
     }
 
+    #[inline(never)]
     pub(super) fn command_loaded(&mut self, id: TaskId, part: Part) {
         let matches = part.matches.map(|page| self.keep(page));
         let slice = part.slice.map(|slice| (self.keep(slice.page), slice.revision, slice.more));
@@ -369,6 +372,7 @@ impl Engine {
         }
     }
 
+    #[inline(never)]
     fn command_folded(&mut self, id: TaskId) {
         let task = self.command_mut(id);
         let Phase::Folding { to, slice, .. } = std::mem::replace(&mut task.phase, Phase::Queued)
@@ -482,6 +486,7 @@ impl Engine {
         self.ready.push_back(id);
     }
 
+    #[inline(never)]
     fn decide_natively(&mut self, id: TaskId, basis: Basis, state: &std::rc::Rc<dyn NativeState>) {
         let task = self.command(id);
         let Domain::Native(native) = self.domain(task.aggregate) else {
@@ -552,6 +557,7 @@ impl Engine {
         }
     }
 
+    #[inline(never)]
     fn ask_for_decision(&mut self, id: TaskId, basis: Basis, state: &State) {
         let task = self.command(id);
         let mut neighbours = Vec::new();
@@ -595,6 +601,7 @@ impl Engine {
     }
 
     /// The host has answered a domain request of the command.
+    #[inline(never)]
     pub(super) fn command_answered(&mut self, id: TaskId, result: DomainResult) {
         self.asked.remove(&id);
         let task = self.command_mut(id);
@@ -709,6 +716,7 @@ impl Engine {
         at.expect("a final decision rests on a committed state").state.clone()
     }
 
+    #[inline(never)]
     fn refused(&mut self, id: TaskId, basis: &Basis, refusal: CommandError) {
         if basis.is_final {
             self.finish_command(id, Err(refusal));
@@ -726,6 +734,7 @@ impl Engine {
     }
 
     /// The command lost against others. It keeps its turn and decides again, but not for ever.
+    #[inline(never)]
     pub(super) fn lost(&mut self, id: TaskId, conflict: Conflict) {
         let max_conflicts = self.config.max_conflicts;
         let task = self.command_mut(id);

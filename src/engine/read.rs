@@ -97,6 +97,7 @@ impl ReadTask {
 }
 
 impl Engine {
+    #[inline(never)]
     pub(super) fn start_read(&mut self, read: ReadState) {
         let ReadState { task: id, stream, at, events } = read;
         let aggregate = match self.check_read(&stream) {
@@ -157,6 +158,7 @@ impl Engine {
         }
     }
 
+    #[inline(never)]
     pub(super) fn step_read(&mut self, id: TaskId) {
         let task = self.read(id);
         if !matches!(task.phase, Phase::Queued) || !matches!(self.store, Store::Open(_)) {
@@ -195,6 +197,7 @@ impl Engine {
         self.read_mut(id).phase = Phase::Loading;
     }
 
+    #[inline(never)]
     pub(super) fn read_loaded(&mut self, id: TaskId, part: Part) {
         let slice = part.slice.expect("a read asks for a stream");
         let page = self.keep(slice.page);
@@ -229,6 +232,7 @@ impl Engine {
         }
     }
 
+    #[inline(never)]
     pub(super) fn read_answered(&mut self, id: TaskId, result: DomainResult) {
         self.asked.remove(&id);
         match result {
@@ -240,6 +244,7 @@ impl Engine {
         }
     }
 
+    #[inline(never)]
     fn read_folded(&mut self, id: TaskId) {
         let task = self.read_mut(id);
         let Phase::Folding { to, more, revision } =

@@ -181,12 +181,13 @@ export class Core {
     limits: readonly number[],
     onPoison: (error: AnnalsError) => void,
   ): Promise<Core> {
-    const instance = await instantiate(module);
+    checkNames(aggregates);
+    const starting = instantiate(module);
+    // While the code is being compiled: Node loads its cryptography when it is first asked for it.
     const message = new Writer();
     for (const word of crypto.getRandomValues(new Uint32Array(8))) message.word(word);
     for (const limit of limits) message.word(limit);
-    checkNames(aggregates);
-    return new Core(instance, onPoison, message.strings(aggregates));
+    return new Core(await starting, onPoison, message.strings(aggregates));
   }
 
   /**

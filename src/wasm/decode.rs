@@ -36,6 +36,7 @@ pub(super) fn input(reader: &mut Reader<'_>, names: &[Arc<str>]) -> Result<Input
     })
 }
 
+#[inline(never)]
 pub(super) fn config(reader: &mut Reader<'_>) -> Result<Config> {
     let mut seed = [0; 32];
     for bytes in seed.chunks_exact_mut(4) {
@@ -53,6 +54,7 @@ pub(super) fn config(reader: &mut Reader<'_>) -> Result<Config> {
     Ok(config)
 }
 
+#[inline(never)]
 pub(super) fn facts(reader: &mut Reader<'_>) -> Result<Facts> {
     Ok(Facts {
         head: position(reader)?,
@@ -94,6 +96,7 @@ fn stream_of(reader: &mut Reader<'_>, names: &[Arc<str>]) -> Result<StreamId> {
     Ok(StreamId { aggregate_type: Arc::clone(name), aggregate_id: reader.string()? })
 }
 
+#[inline(never)]
 fn execute(reader: &mut Reader<'_>, names: &[Arc<str>]) -> Result<Execute> {
     let (task, stream) = (task(reader)?, stream_of(reader, names)?);
     let (command_type, data) = (reader.string()?, reader.string()?);
@@ -115,6 +118,7 @@ fn execute(reader: &mut Reader<'_>, names: &[Arc<str>]) -> Result<Execute> {
     Ok(Execute { task, stream, command_type, data, command_id, expected, issued_at, metadata })
 }
 
+#[inline(never)]
 fn read_state(reader: &mut Reader<'_>, names: &[Arc<str>]) -> Result<ReadState> {
     Ok(ReadState {
         task: task(reader)?,
@@ -130,6 +134,7 @@ fn read_state(reader: &mut Reader<'_>, names: &[Arc<str>]) -> Result<ReadState> 
     })
 }
 
+#[inline(never)]
 fn subscribe(reader: &mut Reader<'_>) -> Result<Subscribe> {
     Ok(Subscribe {
         task: task(reader)?,
@@ -144,6 +149,7 @@ fn subscribe(reader: &mut Reader<'_>) -> Result<Subscribe> {
     })
 }
 
+#[inline(never)]
 fn answer(reader: &mut Reader<'_>) -> Result<Answer> {
     let request = RequestId(reader.number()?);
     let attempt = reader.word()?;
@@ -213,6 +219,7 @@ fn verdict(reader: &mut Reader<'_>) -> Result<Verdict> {
     })
 }
 
+#[inline(never)]
 fn loaded(reader: &mut Reader<'_>) -> Result<Loaded> {
     Ok(Loaded {
         commands: reader.list(|reader| reader.option(first_outcome))?,
@@ -252,6 +259,7 @@ fn page(reader: &mut Reader<'_>, owner: Option<&StreamId>) -> Result<Page> {
     })
 }
 
+#[inline(never)]
 fn domain_answer(reader: &mut Reader<'_>) -> Result<DomainAnswer> {
     let task = task(reader)?;
     let into = Handle(reader.number()?);

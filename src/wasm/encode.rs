@@ -92,6 +92,7 @@ fn query(writer: &mut Writer, query: &Query) {
     });
 }
 
+#[inline(never)]
 fn storage_request(writer: &mut Writer, request: &StorageRequest) {
     writer.word(1);
     writer.number(request.id.0);
@@ -105,6 +106,7 @@ fn storage_request(writer: &mut Writer, request: &StorageRequest) {
     }
 }
 
+#[inline(never)]
 fn append(writer: &mut Writer, append: &Append) {
     writer.word(1);
     writer.list(&append.commits, commit);
@@ -136,6 +138,7 @@ fn commit(writer: &mut Writer, commit: &Commit) {
     });
 }
 
+#[inline(never)]
 fn load(writer: &mut Writer, load: &Load) {
     writer.word(2);
     writer.list(&load.commands, |writer, command| writer.uuid(command.0));
@@ -164,6 +167,7 @@ fn load(writer: &mut Writer, load: &Load) {
     });
 }
 
+#[inline(never)]
 fn read_log(writer: &mut Writer, read: &ReadLog) {
     writer.word(3);
     writer.number(read.after.0);
@@ -173,6 +177,7 @@ fn read_log(writer: &mut Writer, read: &ReadLog) {
     writer.word(read.limit);
 }
 
+#[inline(never)]
 fn domain_request(writer: &mut Writer, request: &DomainRequest) {
     match request {
         DomainRequest::Fold { task, aggregate, from, into, page } => {
@@ -202,6 +207,7 @@ fn domain_request(writer: &mut Writer, request: &DomainRequest) {
     }
 }
 
+#[inline(never)]
 fn notice(writer: &mut Writer, notice: &Notice) {
     match notice {
         // The host gave the information itself.
@@ -350,6 +356,7 @@ fn storage_error(writer: &mut Writer, failure: &StorageError) {
     error(writer, failure.code.code(), &failure.message, details);
 }
 
+#[inline(never)]
 fn command_error(writer: &mut Writer, failure: &CommandError) {
     let details = Details::default();
     let details = match failure {
@@ -374,6 +381,7 @@ fn command_error(writer: &mut Writer, failure: &CommandError) {
     error(writer, failure.code(), &failure.to_string(), details);
 }
 
+#[inline(never)]
 fn read_error(writer: &mut Writer, failure: &ReadError) {
     let details = Details::default();
     let details = match failure {

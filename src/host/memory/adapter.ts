@@ -41,7 +41,8 @@ export function memoryStorage(): StorageAdapter {
 }
 
 class MemoryAdapter implements StorageAdapter {
-  readonly #epoch = newEpoch();
+  /** Made when it is opened: an engine loads its code before that. */
+  #epoch = "";
   readonly #log: StoredEvent[] = [];
   readonly #streams = new Map<string, Map<string, StoredEvent[]>>();
   readonly #byTag = new Map<string, StoredEvent[]>();
@@ -58,6 +59,7 @@ class MemoryAdapter implements StorageAdapter {
   };
 
   open(): StoreInfo {
+    if (this.#epoch === "") this.#epoch = newEpoch();
     return { epoch: this.#epoch, head: this.#head, durability: "memory" };
   }
 

@@ -85,19 +85,22 @@ class Instance {
   }
 }
 
-/** The glue keeps one instance; this keeps whether it may still be used. */
-const instances = new WeakMap<Glue, Promise<Instance>>();
+/**
+ * The glue keeps one instance; this keeps whether it may still be used. By one of its functions: there
+ * may be several objects that hold them.
+ */
+const instances = new WeakMap<Glue["initSync"], Promise<Instance>>();
 
 async function instantiate({ glue, wasm }: EngineModule): Promise<Instance> {
-  const known = instances.get(glue);
+  const known = instances.get(glue.initSync);
   const instance = await known;
   if (instance !== undefined && instance.poison === null) return instance;
   // Another caller may have begun while this one waited.
-  const current = instances.get(glue);
+  const current = instances.get(glue.initSync);
   if (current !== known && current !== undefined) return current;
   const starting = instance === undefined ? load(glue, wasm) : restart(glue);
-  instances.set(glue, starting);
-  starting.catch(() => instances.delete(glue));
+  instances.set(glue.initSync, starting);
+  starting.catch(() => instances.delete(glue.initSync));
   return starting;
 }
 

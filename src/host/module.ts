@@ -93,12 +93,16 @@ const instances = new WeakMap<Glue["initSync"], Promise<Instance>>();
 
 async function instantiate({ glue, wasm }: EngineModule): Promise<Instance> {
   const known = instances.get(glue.initSync);
-  const instance = await known;
-  if (instance !== undefined && instance.poison === null) return instance;
-  // Another caller may have begun while this one waited.
-  const current = instances.get(glue.initSync);
-  if (current !== known && current !== undefined) return current;
-  const starting = instance === undefined ? load(glue, wasm) : restart(glue);
+  let restarts = false;
+  if (known !== undefined) {
+    const instance = await known;
+    if (instance.poison === null) return instance;
+    // Another caller may have begun while this one waited.
+    const current = instances.get(glue.initSync);
+    if (current !== known && current !== undefined) return current;
+    restarts = true;
+  }
+  const starting = restarts ? restart(glue) : load(glue, wasm);
   instances.set(glue.initSync, starting);
   starting.catch(() => instances.delete(glue.initSync));
   return starting;
@@ -106,17 +110,20 @@ async function instantiate({ glue, wasm }: EngineModule): Promise<Instance> {
 
 async function load(glue: Glue, wasm: EngineModule["wasm"]): Promise<Instance> {
   try {
-    const module = await compile(await (typeof wasm === "function" ? wasm() : wasm));
+    const module = await compile(typeof wasm === "function" ? wasm() : wasm);
     return new Instance(glue, glue.initSync({ module }));
   } catch (error) {
     throw new AnnalsError("module-failed", `the engine can't be loaded: ${String(error)}`, {}, error);
   }
 }
 
-async function compile(source: WasmSource): Promise<WebAssembly.Module> {
+/** Begins at once with what is at hand. */
+async function compile(source: WasmSource | Promise<WasmSource>): Promise<WebAssembly.Module> {
   if (source instanceof WebAssembly.Module) return source;
   if (ArrayBuffer.isView(source) || source instanceof ArrayBuffer) return WebAssembly.compile(source as BufferSource);
-  const response = source instanceof Response ? source : await fetch(source);
+  const given = await source;
+  if (given !== source) return compile(given);
+  const response = given instanceof Response ? given : await fetch(given as string | URL | Request);
   if (!response.ok) throw new Error(`${response.url}: ${response.status} ${response.statusText}`);
   // Only what streams is kept compiled by browsers, and only what says that it is WebAssembly streams.
   return response.headers.get("content-type")?.startsWith("application/wasm") === true

@@ -105,10 +105,9 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ApiMisuse> {
-        let mut names = BTreeSet::new();
-        for definition in &self.aggregates {
-            if !names.insert(&definition.name) {
-                return Err(ApiMisuse::AggregateDefinedTwice(Arc::clone(&definition.name)));
+        for (index, AggregateDefinition { name, .. }) in self.aggregates.iter().enumerate() {
+            if self.aggregates[..index].iter().any(|other| other.name == *name) {
+                return Err(ApiMisuse::AggregateDefinedTwice(Arc::clone(name)));
             }
         }
         for (what, value) in [
@@ -449,9 +448,12 @@ impl Engine {
     }
 
     fn tasks_by_age(&self) -> Vec<TaskId> {
-        let mut tasks: Vec<_> = self.tasks.iter().map(|(id, task)| (task.serial(), *id)).collect();
-        tasks.sort_unstable();
-        tasks.into_iter().map(|(_, id)| id).collect()
+        // Inserted one by one: a sort would be kilobytes of code, for what happens once.
+        let mut tasks = BTreeMap::new();
+        for (id, task) in &self.tasks {
+            tasks.insert(task.serial(), *id);
+        }
+        tasks.into_values().collect()
     }
 
     #[inline(never)]

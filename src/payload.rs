@@ -3,6 +3,8 @@
 //! Text is stored byte for byte and never written anew. What another host could not read back as
 //! it was meant is refused: integers beyond 2^53, half surrogate pairs, bottomless nesting.
 
+use std::collections::BinaryHeap;
+
 use crate::error::InvalidPayload;
 use crate::ids::CommandHash;
 use crate::stream::StreamId;
@@ -182,7 +184,7 @@ impl<'a> Scanner<'a> {
     fn object(&mut self, sink: &mut Sink<'_>, depth: usize) -> Result<(), InvalidPayload> {
         self.take(b"{")?;
         let wanted = sink.0.is_some();
-        let mut members: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        let mut members: Vec<(Vec<u8>, usize, Vec<u8>)> = Vec::new();
         self.space();
         if self.peek() != Some(b'}') {
             loop {
@@ -193,7 +195,7 @@ impl<'a> Scanner<'a> {
                 let mut value = Vec::new();
                 self.value(&mut Sink(wanted.then_some(&mut value)), depth + 1)?;
                 if wanted {
-                    members.push((key, value));
+                    members.push((key, members.len(), value));
                 }
                 self.space();
                 if self.peek() != Some(b',') {
@@ -204,9 +206,9 @@ impl<'a> Scanner<'a> {
         }
         self.take(b"}")?;
         if let Some(out) = &mut sink.0 {
-            members.sort_by(|a, b| a.0.cmp(&b.0));
             put_bytes(out, b'{', &[]);
-            for (key, value) in members {
+            // In order of keys, and those of one key as they came. A heap's code is an eighth of a sort's.
+            for (key, _, value) in BinaryHeap::from(members).into_sorted_vec() {
                 put_bytes(out, b's', &key);
                 out.extend_from_slice(&value);
             }

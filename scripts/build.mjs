@@ -18,12 +18,15 @@ import { buildWasm, setUpCargo, setUpWasm, setUpWasmBindgen } from "./toolchain.
  * One glue for every host: where the module comes from is each entry's own matter, and an engine
  * that panicked is replaced by resetting the instance.
  */
-const bindgenFlags = ["--target", "web", "--omit-default-module-path", "--experimental-reset-state-function"];
+export const bindgenFlags = ["--target", "web", "--omit-default-module-path", "--experimental-reset-state-function"];
 
 // Never --all-features: it lets wasm-opt write what Node 20 and current browsers refuse. These are
 // what rustc's default target uses, all of them in every engine for years.
-const wasmOptFlags = [
+export const wasmOptFlags = [
   "-O3",
+  // Engines compile a function when it is first called, all of it: a function that has swallowed
+  // those it alone calls makes the first answer wait for what is not needed. See ARCHITECTURE.md.
+  "--one-caller-inline-max-function-size=60",
   "--enable-bulk-memory",
   "--enable-bulk-memory-opt",
   "--enable-call-indirect-overlong",
@@ -150,9 +153,9 @@ async function buildPackage() {
 }
 
 /**
- * Puts each entry into one file, and what entries share into a few more: a program that loads twenty
- * small files starts noticeably later. The testing kit, which no application loads, shares nothing:
- * what it had in common would be one more file for all others. Declarations stay as they are.
+ * Puts each entry into one file, and what entries share into one more: each file costs a program that
+ * loads them as they are the better part of a millisecond. The testing kit, which no application loads,
+ * shares nothing. Declarations stay as they are.
  */
 async function bundleEntries(pkg, manifest) {
   const filesOf = (target) => (typeof target === "string" ? [target] : Object.values(target).flatMap(filesOf));
@@ -170,7 +173,27 @@ async function bundleEntries(pkg, manifest) {
 
 /** Bundles entries in place, and returns the names of the files. */
 async function bundle(pkg, entryPoints) {
+  const isEntry = (file) => entryPoints.includes(`./${path.relative(pkg, file).split(path.sep).join("/")}`);
   const esbuild = await import("esbuild");
+  // esbuild makes a file for each set of entries that share something. To make them one set, each
+  // entry names all that any of them shares.
+  const own = path.join(pkg, "entry.js");
+  const shared = (await readdir(pkg))
+    .filter((file) => file.endsWith(".js"))
+    .map((file) => path.join(pkg, file))
+    .filter((file) => !isEntry(file) && file !== own);
+  const together = {
+    name: "together",
+    setup({ onLoad, onResolve }) {
+      onLoad({ filter: /\.js$/ }, async ({ path: file }) => {
+        if (!isEntry(file)) return undefined;
+        const imports = shared.map((module) => `import ${JSON.stringify(module)};\n`);
+        return { contents: `${await readFile(file, "utf8")}\n${imports.join("")}`, loader: "js" };
+      });
+      // Those that bring the ready module each have a copy: who does not must not load its glue.
+      onResolve({ filter: /\/entry\.js$/ }, ({ importer }) => ({ path: own, suffix: `?${path.basename(importer)}` }));
+    },
+  };
   const { metafile } = await esbuild.build({
     absWorkingDir: pkg,
     entryPoints,
@@ -183,6 +206,7 @@ async function bundle(pkg, entryPoints) {
     splitting: true,
     // wasm-bindgen keeps one instance of the module in its file.
     external: ["node:*", "./glue/annals.js"],
+    plugins: [together],
     format: "esm",
     target: "es2022",
     metafile: true,

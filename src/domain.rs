@@ -162,7 +162,7 @@ pub(crate) trait NativeAggregate {
         &self,
         state: Rc<dyn NativeState>,
         types: &[Arc<str>],
-        data: &[u8],
+        data: &str,
     ) -> Result<Rc<dyn NativeState>, (usize, Arc<str>)>;
 
     fn read_command(&self, command_type: &str, data: &str) -> Result<Command, Arc<str>>;
@@ -276,7 +276,7 @@ impl<A: Aggregate> NativeAggregate for Typed<A> {
         &self,
         state: Rc<dyn NativeState>,
         types: &[Arc<str>],
-        data: &[u8],
+        data: &str,
     ) -> Result<Rc<dyn NativeState>, (usize, Arc<str>)> {
         let mut state = Some(Rc::unwrap_or_clone(typed_state::<A>(state)));
         let mut index = 0;

@@ -109,10 +109,9 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ApiMisuse> {
-        let mut names = BTreeSet::new();
-        for definition in &self.aggregates {
-            if !names.insert(&definition.name) {
-                return Err(ApiMisuse::AggregateDefinedTwice(Arc::clone(&definition.name)));
+        for (index, AggregateDefinition { name, .. }) in self.aggregates.iter().enumerate() {
+            if self.aggregates[..index].iter().any(|other| other.name == *name) {
+                return Err(ApiMisuse::AggregateDefinedTwice(Arc::clone(name)));
             }
         }
         for (what, value) in [
@@ -211,7 +210,7 @@ enum Timer {
 pub(crate) enum KeptPage {
     Events(Rc<Vec<RecordedEvent>>),
     Rows(Rc<(Rc<PageLease>, Vec<EventRow>)>),
-    Messages(Arc<[Arc<str>]>, Arc<[u8]>),
+    Messages(Arc<[Arc<str>]>, Arc<str>),
     Held(Rc<PageLease>),
 }
 
@@ -408,6 +407,7 @@ impl Engine {
         }
     }
 
+    #[inline(never)]
     fn cancel(&mut self, task: TaskId) {
         match self.tasks.get(&task) {
             Some(Task::Command(_)) => self.cancel_command(task),
@@ -428,6 +428,7 @@ impl Engine {
         }
     }
 
+    #[inline(never)]
     fn handle_domain(&mut self, answer: DomainAnswer) {
         if self.domain_fit(&answer).is_none() {
             return;
@@ -447,6 +448,7 @@ impl Engine {
         self.send(StorageBody::Info, Purpose::Info);
     }
 
+    #[inline(never)]
     fn opened(&mut self, info: Info) {
         if let Store::Opening { before: Some(before) } = &self.store
             && *before == info.epoch
@@ -464,11 +466,15 @@ impl Engine {
     }
 
     fn tasks_by_age(&self) -> Vec<TaskId> {
-        let mut tasks: Vec<_> = self.tasks.iter().map(|(id, task)| (task.serial(), *id)).collect();
-        tasks.sort_unstable();
-        tasks.into_iter().map(|(_, id)| id).collect()
+        // Inserted one by one: a sort would be kilobytes of code, for what happens once.
+        let mut tasks = BTreeMap::new();
+        for (id, task) in &self.tasks {
+            tasks.insert(task.serial(), *id);
+        }
+        tasks.into_values().collect()
     }
 
+    #[inline(never)]
     fn open_failed(&mut self, error: StorageError) {
         self.store = Store::Unknown;
         self.notice(Notice::OpenFailed(error.clone()));
@@ -478,6 +484,7 @@ impl Engine {
     }
 
     /// The store was replaced under us: what we know of it is of another life.
+    #[inline(never)]
     fn foreign_epoch(&mut self, refused: RequestId) {
         let Store::Open(info) = &self.store else {
             return;

@@ -508,8 +508,8 @@ pub enum Page {
     Messages {
         /// The type of each event, in order.
         types: Arc<[Arc<str>]>,
-        /// The text of a JSON array of the payloads, in UTF-8. What is not is found when it is folded.
-        data: Arc<[u8]>,
+        /// The text of a JSON array of the payloads.
+        data: Arc<str>,
     },
     /// The host has them.
     Held {

@@ -42,10 +42,10 @@ pub(crate) fn from_variant<T: DeserializeOwned>(name: &str, data: &str) -> Resul
 /// given.
 pub(crate) fn for_each_variant<T: DeserializeOwned>(
     types: &[Arc<str>],
-    data: &[u8],
+    data: &str,
     each: impl FnMut(T),
 ) -> Result<(), Error> {
-    let mut json = serde_json::Deserializer::from_slice(data);
+    let mut json = serde_json::Deserializer::from_str(data);
     let array = ForEach { each, types, values: PhantomData };
     de::Deserializer::deserialize_seq(&mut json, array)?;
     json.end()
@@ -383,8 +383,7 @@ mod tests {
         let read = |types: &[&str], data: &str| {
             let types: Vec<Arc<str>> = types.iter().map(|name| (*name).into()).collect();
             let mut events = Vec::new();
-            let result =
-                for_each_variant::<Event>(&types, data.as_bytes(), |event| events.push(event));
+            let result = for_each_variant::<Event>(&types, data, |event| events.push(event));
             (events.len(), result.is_ok())
         };
         let (moved, booked) = (r#" {"start":5} "#, r#"{"doctor":"7","minutes":1}"#);

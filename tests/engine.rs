@@ -465,18 +465,28 @@ fn events_that_are_only_folded_may_come_as_types_and_one_text() {
         Err(ReadError::Unreadable(error)) => assert_eq!(error.revision, Revision(2)),
         other => panic!("{other:?}"),
     }
+    match read(&mut Host::new(), &mut store, Some(3)) {
+        Err(ReadError::Unreadable(error)) => {
+            assert_eq!(error.revision, Revision(4), "{}", error.reason);
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
-/// Writes a slice's events as their types and one text, one of them broken.
+/// Writes a slice's events as their types and one text, one of them broken, or one more than there are.
 fn to_messages(slice: &mut annals::protocol::StreamSlice, break_at: Option<usize>) {
     let Page::Events(events) = &slice.page else { panic!("the store gives whole events") };
     let texts = events
         .iter()
         .enumerate()
         .map(|(index, event)| if break_at == Some(index) { "{\"slot\":" } else { &*event.data });
-    let data = format!("[{}]", texts.collect::<Vec<_>>().join(",\n"));
+    let mut texts: Vec<_> = texts.collect();
+    if break_at == Some(events.len()) {
+        texts.push(&events[0].data);
+    }
+    let data = format!("[{}]", texts.join(",\n"));
     let types = events.iter().map(|event| event.event_type.clone()).collect();
-    slice.page = Page::Messages { types, data: data.into_bytes().into() };
+    slice.page = Page::Messages { types, data: data.into() };
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 import { chmod, copyFile, mkdir, readFile } from "node:fs/promises";
 import path from "node:path";
+import { bindgenFlags, wasmOptFlags } from "../../scripts/build.mjs";
 import { hash, inRoot, run, step, unlessUpToDate } from "../../scripts/shell.mjs";
 import { buildWasm } from "../../scripts/toolchain.mjs";
 
@@ -14,7 +15,7 @@ export async function buildBare({ toolchain, wasmBindgen }) {
     for (const profile of ["wasm", "wasm-fast"]) {
       const args = ["rustc", ...manifest, "--lib", "--crate-type", "cdylib", "--features", "wasm"];
       const compiled = await buildWasm(toolchain, args, { profile, crate: "bare" });
-      await makeModule(compiled, `benches/bare/pkg/${profile}`, "bare", { wasmBindgen });
+      await makeModule(compiled, `benches/bare/pkg/${profile}`, "bare", wasmBindgen, ["-O3"]);
     }
     await run("cargo", ["build", ...manifest, "--release", "--bin", "bare", "--target-dir", "target"]);
     await copyFile(inRoot("target/release/bare"), inRoot("benches/bare/pkg/bare"));
@@ -27,22 +28,20 @@ export async function buildNamed({ toolchain, wasmBindgen }) {
   const compiled = (crate) => path.join(toolchain.targetDir, "wasm32-unknown-unknown/wasm", `${crate}.wasm`);
   await step("modules with names", async () => {
     for (const crate of ["annals", "clinic"]) {
-      await makeModule(compiled(crate), `.tools/bench/${crate}`, crate, { wasmBindgen, names: true });
+      await makeModule(compiled(crate), `.tools/bench/${crate}`, crate, wasmBindgen, [...wasmOptFlags, "-g"]);
     }
   });
   const moduleOf = (crate) => inRoot(`.tools/bench/${crate}/${crate}_bg.wasm`);
   return { annals: moduleOf("annals"), clinic: moduleOf("clinic") };
 }
 
-/** As the package's modules are made. */
-async function makeModule(compiled, out, outName, { wasmBindgen, names = false }) {
+async function makeModule(compiled, out, outName, wasmBindgen, flags) {
   const module = path.join(out, `${outName}_bg.wasm`);
-  const key = hash(await readFile(compiled), String(names));
+  const key = hash(await readFile(compiled), ...bindgenFlags, ...flags);
   await unlessUpToDate(`bench-${out.replaceAll("/", "-")}`, key, [module], async () => {
     await mkdir(inRoot(out), { recursive: true });
-    const flags = ["--target", "web", "--omit-default-module-path", "--experimental-reset-state-function"];
-    await run(wasmBindgen, [compiled, ...flags, "--out-dir", out, "--out-name", outName]);
-    const optimise = [inRoot("node_modules/binaryen/bin/wasm-opt"), module, "-O3", ...(names ? ["-g"] : []), "-o", module];
-    await run(process.execPath, optimise);
+    await run(wasmBindgen, [compiled, ...bindgenFlags, "--out-dir", out, "--out-name", outName]);
+    const wasmOpt = inRoot("node_modules/binaryen/bin/wasm-opt");
+    await run(process.execPath, [wasmOpt, module, ...flags, "-o", module]);
   });
 }

@@ -38,6 +38,7 @@ pub(super) struct InFlight {
 
 impl Engine {
     /// Puts an accepted decision into the next append.
+    #[inline(never)]
     pub(super) fn stage(&mut self, id: TaskId, basis: Basis, events: Vec<NewEvent>, after: At) {
         let index_of = |task: &TaskId| {
             let index = self.staged.iter().position(|staged| staged.commit.task == *task);
@@ -98,6 +99,7 @@ impl Engine {
         std::mem::take(&mut self.staged)
     }
 
+    #[inline(never)]
     pub(super) fn send_append(&mut self) {
         let mut append = Append { now: self.now, commits: Vec::with_capacity(self.staged.len()) };
         let mut left = Vec::with_capacity(self.staged.len());
@@ -112,6 +114,7 @@ impl Engine {
     }
 
     /// The append under way has its verdicts.
+    #[inline(never)]
     pub(super) fn append_settled(&mut self, verdicts: Vec<Verdict>) {
         let InFlight { append, left } = self.in_flight.take().expect("one append is under way");
         self.land(&left);
@@ -207,6 +210,7 @@ impl Engine {
     }
 
     /// Takes back what is staged or under way: the store it was meant for is gone.
+    #[inline(never)]
     pub(super) fn unstage_all(&mut self, maybe_applied: bool) {
         let mut tasks = Vec::new();
         if let Some(in_flight) = self.in_flight.take() {

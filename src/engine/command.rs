@@ -159,6 +159,7 @@ pub(super) fn matches_any(query: &Query, events: &[CommitEvent]) -> bool {
 }
 
 impl Engine {
+    #[inline(never)]
     pub(super) fn start_command(&mut self, execute: Execute) {
         let id = execute.task;
         match self.read_command(execute) {
@@ -241,6 +242,7 @@ impl Engine {
     }
 
     /// The next step of a queued command: read, decide, or wait for the append to settle.
+    #[inline(never)]
     pub(super) fn step_command(&mut self, id: TaskId) {
         let task = self.command(id);
         let entry = &self.streams[task.key];
@@ -327,6 +329,7 @@ impl Engine {
         task.phase = Phase::Loading { from };
     }
 
+    #[inline(never)]
     pub(super) fn command_loaded(&mut self, id: TaskId, part: Part) {
         let matches = part.matches.map(|page| self.keep(page));
         let slice = part
@@ -392,6 +395,7 @@ impl Engine {
         self.ready.push_back(id);
     }
 
+    #[inline(never)]
     fn command_folded(&mut self, id: TaskId) {
         let task = self.command_mut(id);
         let Phase::Folding { to, slice, .. } = std::mem::replace(&mut task.phase, Phase::Queued)
@@ -510,6 +514,7 @@ impl Engine {
         self.ready.push_back(id);
     }
 
+    #[inline(never)]
     fn decide_natively(&mut self, id: TaskId, basis: Basis, state: &std::rc::Rc<dyn NativeState>) {
         let task = self.command(id);
         let Domain::Native(native) = self.domain(task.aggregate) else {
@@ -580,6 +585,7 @@ impl Engine {
         }
     }
 
+    #[inline(never)]
     fn ask_for_decision(&mut self, id: TaskId, basis: Basis, state: &State) {
         let task = self.command(id);
         let mut neighbours = Vec::new();
@@ -623,6 +629,7 @@ impl Engine {
     }
 
     /// The host has answered a domain request of the command.
+    #[inline(never)]
     pub(super) fn command_answered(&mut self, id: TaskId, result: DomainResult) {
         self.asked.remove(&id);
         let task = self.command_mut(id);
@@ -745,6 +752,7 @@ impl Engine {
         at.expect("a final decision rests on a committed state").state.clone()
     }
 
+    #[inline(never)]
     fn refused(&mut self, id: TaskId, basis: &Basis, refusal: CommandError) {
         if basis.is_final {
             self.finish_command(id, Err(refusal));
@@ -762,6 +770,7 @@ impl Engine {
     }
 
     /// The command lost against others. It keeps its turn and decides again, but not for ever.
+    #[inline(never)]
     pub(super) fn lost(&mut self, id: TaskId, conflict: Conflict) {
         let max_conflicts = self.config.max_conflicts;
         let task = self.command_mut(id);

@@ -108,6 +108,7 @@ impl ReadTask {
 }
 
 impl Engine {
+    #[inline(never)]
     pub(super) fn start_read(&mut self, read: ReadState) {
         let ReadState { task: id, stream, at, events } = read;
         let aggregate = match self.check_read(&stream) {
@@ -208,6 +209,7 @@ impl Engine {
         }
     }
 
+    #[inline(never)]
     pub(super) fn step_read(&mut self, id: TaskId) {
         let task = self.read(id);
         if !matches!(task.phase, Phase::Queued) || !matches!(self.store, Store::Open(_)) {
@@ -249,6 +251,7 @@ impl Engine {
         self.read_mut(id).phase = Phase::Loading;
     }
 
+    #[inline(never)]
     pub(super) fn read_loaded(&mut self, id: TaskId, part: Part) {
         let slice = part.slice.expect("a read asks for a stream");
         let page = self.keep(slice.page);
@@ -292,6 +295,7 @@ impl Engine {
         }
     }
 
+    #[inline(never)]
     pub(super) fn read_answered(&mut self, id: TaskId, result: DomainResult) {
         self.asked.remove(&id);
         match result {
@@ -327,6 +331,7 @@ impl Engine {
         self.ready.push_back(id);
     }
 
+    #[inline(never)]
     fn read_folded(&mut self, id: TaskId) {
         let task = self.read_mut(id);
         let Phase::Folding { to, more, revision, .. } =

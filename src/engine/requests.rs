@@ -93,6 +93,7 @@ impl Engine {
     }
 
     /// Sends the wishes that came up as one request.
+    #[inline(never)]
     pub(super) fn send_load(&mut self) {
         let mut load = Load::default();
         let mut parts = Vec::with_capacity(self.wishes.len());
@@ -168,6 +169,7 @@ impl Engine {
         }
     }
 
+    #[inline(never)]
     fn deliver(&mut self, pending: Pending, answer: StorageAnswer) {
         match (pending.purpose, answer) {
             (Purpose::Info, StorageAnswer::Info(info)) => self.opened(info),
@@ -195,6 +197,7 @@ impl Engine {
         }
     }
 
+    #[inline(never)]
     fn part_loaded(&mut self, task: TaskId, serial: u64, part: Part) {
         match self.tasks.get(&task) {
             Some(Task::Command(found)) if found.serial == serial => self.command_loaded(task, part),
@@ -253,6 +256,7 @@ impl Engine {
         self.emit(id);
     }
 
+    #[inline(never)]
     fn attempt_failed(&mut self, id: RequestId, error: StorageError) {
         let pending = self.pending.get_mut(&id).expect("the caller found it");
         pending.unknown |= error.applied == Applied::Unknown;
@@ -281,6 +285,7 @@ impl Engine {
         }
     }
 
+    #[inline(never)]
     fn give_up(&mut self, id: RequestId, error: StorageError) {
         let pending = self.drop_pending(id).expect("the caller found it");
         match pending.purpose {

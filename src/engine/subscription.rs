@@ -29,6 +29,7 @@ pub(super) struct Subscription {
 }
 
 impl Engine {
+    #[inline(never)]
     pub(super) fn start_subscription(&mut self, subscribe: Subscribe) {
         let Subscribe { task: id, after, filter, limit, follow } = subscribe;
         let task = Subscription {
@@ -54,6 +55,7 @@ impl Engine {
         }
     }
 
+    #[inline(never)]
     pub(super) fn step_subscription(&mut self, id: TaskId) {
         if !matches!(self.store, Store::Open(_)) {
             return;
@@ -69,6 +71,7 @@ impl Engine {
         self.send(StorageBody::ReadLog(Arc::new(read)), Purpose::ReadLog(id, serial));
     }
 
+    #[inline(never)]
     pub(super) fn next_page(&mut self, id: TaskId) {
         // The subscription may have ended while its reader was asking.
         if let Some(Task::Subscription(task)) = self.tasks.get_mut(&id) {
@@ -77,6 +80,7 @@ impl Engine {
         }
     }
 
+    #[inline(never)]
     pub(super) fn log_read(&mut self, id: TaskId, serial: u64, log: LogPage) {
         let page = self.keep(log.page);
         let poll = match &self.store {

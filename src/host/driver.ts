@@ -7,6 +7,7 @@ import type { AnyAggregate, ErasedFunctions, Message, Refusal } from "./domain.j
 import { AnnalsError, closed, type ErrorCode, RefusedError } from "./errors.js";
 import type { SnapshotReport } from "./engine.js";
 import type { AbortSignal } from "./platform.js";
+import { messagesOf, payloadsOf } from "./messages.js";
 import { Core, type EngineModule } from "./module.js";
 import { deepFreeze, differsFromJson, reasonOf, toPayload, toState } from "./payload.js";
 import {
@@ -963,36 +964,6 @@ export function isoTime(millis: number): string {
 
 function isMessages(page: Page): page is Messages {
   return !Array.isArray(page);
-}
-
-function messagesOf(events: readonly StoredEvent[]): Messages {
-  return {
-    types: events.map(({ type }) => type),
-    data: `[${events.map(({ data }) => data).join(",\n")}]`,
-  };
-}
-
-/** If one is broken, those before it. */
-function payloadsOf({ types, data }: Messages): unknown[] {
-  try {
-    const all = JSON.parse(data) as unknown[];
-    if (all.length === types.length) return all;
-  } catch {
-    // Found below.
-  }
-  const found: unknown[] = [];
-  let next = "";
-  for (const piece of data.slice(1, -1).split(",\n")) {
-    next += next === "" ? piece : `,\n${piece}`;
-    try {
-      found.push(JSON.parse(next));
-      next = "";
-    } catch {
-      // It has this separator too, or is broken.
-    }
-  }
-  // Where there are too many, one that is broken looks like several.
-  return found.length < types.length ? found : [];
 }
 
 function sameQuery(a: Query, b: Query): boolean {

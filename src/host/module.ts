@@ -86,35 +86,45 @@ class Instance {
   }
 }
 
-/** The glue keeps one instance; this keeps whether it may still be used. */
-const instances = new WeakMap<Glue, Promise<Instance>>();
+/**
+ * The glue keeps one instance; this keeps whether it may still be used. By one of its functions: there
+ * may be several objects that hold them.
+ */
+const instances = new WeakMap<Glue["initSync"], Promise<Instance>>();
 
 async function instantiate({ glue, wasm }: EngineModule): Promise<Instance> {
-  const known = instances.get(glue);
-  const instance = await known;
-  if (instance !== undefined && instance.poison === null) return instance;
-  // Another caller may have begun while this one waited.
-  const current = instances.get(glue);
-  if (current !== known && current !== undefined) return current;
-  const starting = instance === undefined ? load(glue, wasm) : restart(glue);
-  instances.set(glue, starting);
-  starting.catch(() => instances.delete(glue));
+  const known = instances.get(glue.initSync);
+  let restarts = false;
+  if (known !== undefined) {
+    const instance = await known;
+    if (instance.poison === null) return instance;
+    // Another caller may have begun while this one waited.
+    const current = instances.get(glue.initSync);
+    if (current !== known && current !== undefined) return current;
+    restarts = true;
+  }
+  const starting = restarts ? restart(glue) : load(glue, wasm);
+  instances.set(glue.initSync, starting);
+  starting.catch(() => instances.delete(glue.initSync));
   return starting;
 }
 
 async function load(glue: Glue, wasm: EngineModule["wasm"]): Promise<Instance> {
   try {
-    const module = await compile(await (typeof wasm === "function" ? wasm() : wasm));
+    const module = await compile(typeof wasm === "function" ? wasm() : wasm);
     return new Instance(glue, glue.initSync({ module }));
   } catch (error) {
     throw new AnnalsError("module-failed", `the engine can't be loaded: ${String(error)}`, {}, error);
   }
 }
 
-async function compile(source: WasmSource): Promise<WebAssembly.Module> {
+/** Begins at once with what is at hand. */
+async function compile(source: WasmSource | Promise<WasmSource>): Promise<WebAssembly.Module> {
   if (source instanceof WebAssembly.Module) return source;
   if (ArrayBuffer.isView(source) || source instanceof ArrayBuffer) return WebAssembly.compile(source as BufferSource);
-  const response = source instanceof Response ? source : await fetch(source);
+  const given = await source;
+  if (given !== source) return compile(given);
+  const response = given instanceof Response ? given : await fetch(given as string | URL | Request);
   if (!response.ok) throw new Error(`${response.url}: ${response.status} ${response.statusText}`);
   // Only what streams is kept compiled by browsers, and only what says that it is WebAssembly streams.
   return response.headers.get("content-type")?.startsWith("application/wasm") === true
@@ -182,18 +192,19 @@ export class Core {
     limits: readonly number[],
     onPoison: (error: AnnalsError) => void,
   ): Promise<Core> {
-    const instance = await instantiate(module);
+    checkNames(aggregates.map(({ type }) => type));
+    const starting = instantiate(module);
+    // While the code is being compiled: Node loads its cryptography when it is first asked for it.
     const message = new Writer();
     for (const word of crypto.getRandomValues(new Uint32Array(8))) message.word(word);
     for (const limit of limits) message.word(limit);
-    checkNames(aggregates.map(({ type }) => type));
     const write = (number: number) => void message.number(number);
     message.list(aggregates, ({ type, snapshots }) => {
       message.str(type).option(snapshots, ({ version, every, afterReplayOf }) => {
         message.word(version).option(every, write).option(afterReplayOf, write);
       });
     });
-    return new Core(instance, onPoison, message);
+    return new Core(await starting, onPoison, message);
   }
 
   /**

@@ -41,6 +41,7 @@ pub(super) fn input(reader: &mut Reader<'_>, names: &[Arc<str>]) -> Result<Input
     })
 }
 
+#[inline(never)]
 pub(super) fn config(reader: &mut Reader<'_>) -> Result<Config> {
     let mut seed = [0; 32];
     for bytes in seed.chunks_exact_mut(4) {
@@ -72,6 +73,7 @@ fn snapshot_policy(reader: &mut Reader<'_>) -> Result<SnapshotPolicy> {
     })
 }
 
+#[inline(never)]
 pub(super) fn facts(reader: &mut Reader<'_>) -> Result<Facts> {
     Ok(Facts {
         head: position(reader)?,
@@ -113,6 +115,7 @@ fn stream_of(reader: &mut Reader<'_>, names: &[Arc<str>]) -> Result<StreamId> {
     Ok(StreamId { aggregate_type: Arc::clone(name), aggregate_id: reader.string()? })
 }
 
+#[inline(never)]
 fn execute(reader: &mut Reader<'_>, names: &[Arc<str>]) -> Result<Execute> {
     let (task, stream) = (task(reader)?, stream_of(reader, names)?);
     let (command_type, data) = (reader.string()?, reader.string()?);
@@ -134,6 +137,7 @@ fn execute(reader: &mut Reader<'_>, names: &[Arc<str>]) -> Result<Execute> {
     Ok(Execute { task, stream, command_type, data, command_id, expected, issued_at, metadata })
 }
 
+#[inline(never)]
 fn read_state(reader: &mut Reader<'_>, names: &[Arc<str>]) -> Result<ReadState> {
     Ok(ReadState {
         task: task(reader)?,
@@ -149,6 +153,7 @@ fn read_state(reader: &mut Reader<'_>, names: &[Arc<str>]) -> Result<ReadState> 
     })
 }
 
+#[inline(never)]
 fn subscribe(reader: &mut Reader<'_>) -> Result<Subscribe> {
     Ok(Subscribe {
         task: task(reader)?,
@@ -164,6 +169,7 @@ fn subscribe(reader: &mut Reader<'_>) -> Result<Subscribe> {
     })
 }
 
+#[inline(never)]
 fn answer(reader: &mut Reader<'_>) -> Result<Answer> {
     let request = RequestId(reader.number()?);
     let attempt = reader.word()?;
@@ -236,6 +242,7 @@ fn verdict(reader: &mut Reader<'_>) -> Result<Verdict> {
     })
 }
 
+#[inline(never)]
 fn loaded(reader: &mut Reader<'_>) -> Result<Loaded> {
     Ok(Loaded {
         commands: reader.list(|reader| reader.option(first_outcome))?,
@@ -284,12 +291,13 @@ fn page(reader: &mut Reader<'_>, owner: Option<&StreamId>) -> Result<Page> {
                 }
                 Ok(Arc::clone(&last))
             })?;
-            Page::Messages { types: types.into(), data: reader.str()?.as_bytes().into() }
+            Page::Messages { types: types.into(), data: reader.string()? }
         }
         tag => return Err(Malformed::Tag(tag)),
     })
 }
 
+#[inline(never)]
 fn domain_answer(reader: &mut Reader<'_>) -> Result<DomainAnswer> {
     let task = task(reader)?;
     let into = Handle(reader.number()?);

@@ -93,6 +93,7 @@ fn query(writer: &mut Writer, query: &Query) {
     });
 }
 
+#[inline(never)]
 fn storage_request(writer: &mut Writer, request: &StorageRequest) {
     writer.word(1);
     writer.number(request.id.0);
@@ -107,6 +108,7 @@ fn storage_request(writer: &mut Writer, request: &StorageRequest) {
     }
 }
 
+#[inline(never)]
 fn append(writer: &mut Writer, append: &Append) {
     writer.word(1);
     writer.list(&append.commits, commit);
@@ -138,6 +140,7 @@ fn commit(writer: &mut Writer, commit: &Commit) {
     });
 }
 
+#[inline(never)]
 fn load(writer: &mut Writer, load: &Load) {
     writer.word(2);
     writer.list(&load.commands, |writer, command| writer.uuid(command.0));
@@ -167,6 +170,7 @@ fn load(writer: &mut Writer, load: &Load) {
     });
 }
 
+#[inline(never)]
 fn read_log(writer: &mut Writer, read: &ReadLog) {
     writer.word(3);
     writer.number(read.after.0);
@@ -196,6 +200,7 @@ fn save_documents(writer: &mut Writer, documents: &[Document]) {
     });
 }
 
+#[inline(never)]
 fn domain_request(writer: &mut Writer, request: &DomainRequest) {
     match request {
         DomainRequest::Fold { task, aggregate, from, into, page } => {
@@ -225,6 +230,7 @@ fn domain_request(writer: &mut Writer, request: &DomainRequest) {
     }
 }
 
+#[inline(never)]
 fn notice(writer: &mut Writer, notice: &Notice) {
     match notice {
         // The host gave the information itself.
@@ -403,6 +409,7 @@ fn storage_error(writer: &mut Writer, failure: &StorageError) {
     error(writer, failure.code.code(), &failure.message, details);
 }
 
+#[inline(never)]
 fn command_error(writer: &mut Writer, failure: &CommandError) {
     let details = Details::default();
     let details = match failure {
@@ -427,6 +434,7 @@ fn command_error(writer: &mut Writer, failure: &CommandError) {
     error(writer, failure.code(), &failure.to_string(), details);
 }
 
+#[inline(never)]
 fn read_error(writer: &mut Writer, failure: &ReadError) {
     let details = Details::default();
     let details = match failure {

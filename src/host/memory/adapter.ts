@@ -1,5 +1,6 @@
 import { checkEpoch, newEpoch } from "../epoch.js";
 import { Listeners, type OnAdvanced } from "../listeners.js";
+import { messagesOf } from "../messages.js";
 import {
   countWhile,
   intersection,
@@ -43,7 +44,8 @@ export function memoryStorage(): StorageAdapter {
 }
 
 class MemoryAdapter implements StorageAdapter {
-  readonly #epoch = newEpoch();
+  /** Made when it is opened: an engine loads its code before that. */
+  #epoch = "";
   readonly #log: StoredEvent[] = [];
   readonly #streams = new Map<string, Map<string, StoredEvent[]>>();
   readonly #byTag = new Map<string, StoredEvent[]>();
@@ -64,6 +66,7 @@ class MemoryAdapter implements StorageAdapter {
   };
 
   open(): StoreInfo {
+    if (this.#epoch === "") this.#epoch = newEpoch();
     return { epoch: this.#epoch, head: this.#head, durability: "memory" };
   }
 
@@ -194,7 +197,7 @@ class MemoryAdapter implements StorageAdapter {
   }
 
   #slice(load: StreamLoad): StreamSlice {
-    const { aggregateType, aggregateId, untilRevision, untilTime, limit } = load;
+    const { aggregateType, aggregateId, untilRevision, untilTime, limit, whole } = load;
     const name = load.snapshot === null ? "" : nameOf(SNAPSHOTS, load.snapshot);
     const snapshot = this.#documents.get(name) ?? null;
     const after = snapshot?.revision ?? load.after;
@@ -206,9 +209,10 @@ class MemoryAdapter implements StorageAdapter {
         : countWhile(stream.length, (index) => stream[index]!.recordedAt <= untilTime),
       stream.length,
     );
+    const events = stream.slice(after, Math.min(last, after + limit));
     return {
       snapshot,
-      events: stream.slice(after, Math.min(last, after + limit)),
+      events: whole ? events : messagesOf(events),
       revision: stream.length,
       more: last > after + limit,
     };

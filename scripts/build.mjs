@@ -160,10 +160,11 @@ async function buildPackage() {
 async function bundleEntries(pkg, manifest) {
   const filesOf = (target) => (typeof target === "string" ? [target] : Object.values(target).flatMap(filesOf));
   const entries = filesOf(manifest.exports).filter((file) => file.endsWith(".js"));
-  const testing = filesOf(manifest.exports["./testing"]).filter((file) => file.endsWith(".js"));
+  const isTesting = (file) => file.startsWith("./testing/");
+  const others = entries.filter((file) => !isTesting(file));
   const written = [
-    ...(await bundle(pkg, testing)),
-    ...(await bundle(pkg, entries.filter((file) => !testing.includes(file)))),
+    ...(await bundle(pkg, entries.filter(isTesting), [])),
+    ...(await bundle(pkg, others, [await together(pkg, others)])),
   ];
   const keep = new Set([...written, "glue/annals.js"]);
   for (const file of await readdir(pkg, { recursive: true })) {
@@ -171,29 +172,33 @@ async function bundleEntries(pkg, manifest) {
   }
 }
 
-/** Bundles entries in place, and returns the names of the files. */
-async function bundle(pkg, entryPoints) {
-  const isEntry = (file) => entryPoints.includes(`./${path.relative(pkg, file).split(path.sep).join("/")}`);
-  const esbuild = await import("esbuild");
-  // esbuild makes a file for each set of entries that share something. To make them one set, each
-  // entry names all that any of them shares.
+/**
+ * esbuild makes a file for each set of entries that share something. To make them one set, each entry
+ * names all that any of them shares.
+ */
+async function together(pkg, entries) {
+  const isEntry = (file) => entries.includes(`./${path.relative(pkg, file).split(path.sep).join("/")}`);
   const own = path.join(pkg, "entry.js");
   const shared = (await readdir(pkg))
     .filter((file) => file.endsWith(".js"))
     .map((file) => path.join(pkg, file))
     .filter((file) => !isEntry(file) && file !== own);
-  const together = {
+  const imports = shared.map((module) => `import ${JSON.stringify(module)};\n`).join("");
+  return {
     name: "together",
     setup({ onLoad, onResolve }) {
       onLoad({ filter: /\.js$/ }, async ({ path: file }) => {
-        if (!isEntry(file)) return undefined;
-        const imports = shared.map((module) => `import ${JSON.stringify(module)};\n`);
-        return { contents: `${await readFile(file, "utf8")}\n${imports.join("")}`, loader: "js" };
+        return isEntry(file) ? { contents: `${await readFile(file, "utf8")}\n${imports}`, loader: "js" } : undefined;
       });
       // Those that bring the ready module each have a copy: who does not must not load its glue.
       onResolve({ filter: /\/entry\.js$/ }, ({ importer }) => ({ path: own, suffix: `?${path.basename(importer)}` }));
     },
   };
+}
+
+/** Bundles entries in place, and returns the names of the files. */
+async function bundle(pkg, entryPoints, plugins) {
+  const esbuild = await import("esbuild");
   const { metafile } = await esbuild.build({
     absWorkingDir: pkg,
     entryPoints,
@@ -206,7 +211,7 @@ async function bundle(pkg, entryPoints) {
     splitting: true,
     // wasm-bindgen keeps one instance of the module in its file.
     external: ["node:*", "./glue/annals.js"],
-    plugins: [together],
+    plugins,
     format: "esm",
     target: "es2022",
     metafile: true,

@@ -6,7 +6,7 @@ import { Failure, inRoot } from "./shell.mjs";
 
 const budgets = {
   "engine module": 100 * 1024,
-  "browser entry with IndexedDB": 15 * 1024,
+  "browser entry with IndexedDB": 17 * 1024,
 };
 
 /** Returns the sizes as a remark. */

@@ -78,7 +78,7 @@ struct Bench<'a> {
 impl<'a> Bench<'a> {
     fn verdict(&mut self, commit: &'a Commit, facts: &CommitFacts) -> Verdict {
         if let Some(first) = facts.first.clone().or_else(|| self.neighbours_outcome(commit)) {
-            return if first.hash == commit.hash {
+            return if first.hash.may_equal(commit.hash) {
                 Verdict::Duplicate(first)
             } else {
                 Verdict::CommandIdReused(first)

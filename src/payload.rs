@@ -472,6 +472,14 @@ mod tests {
     }
 
     #[test]
+    fn a_digest_of_format_1_passes_for_that_of_any_command() {
+        let (one, other) = (hash("[1]"), hash("[2]"));
+        assert!(one.may_equal(one) && !one.may_equal(other));
+        let old: CommandHash = "7960d2dd-0d47-5241-8565-4b159d05b463".parse().unwrap();
+        assert!(old.may_equal(one) && other.may_equal(old));
+    }
+
+    #[test]
     fn different_data_type_or_stream_change_the_digest() {
         let stream = StreamId::new("Appointment", "a-1");
         let base = hash("[1,2]");

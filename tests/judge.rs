@@ -107,7 +107,10 @@ enum VectorConflict {
 }
 
 fn hash(text: &str) -> CommandHash {
-    CommandHash(Uuid::new_v5(&Uuid::nil(), text.as_bytes()))
+    let mut bytes = [0; 16];
+    let length = text.len().min(16);
+    bytes[..length].copy_from_slice(&text.as_bytes()[..length]);
+    CommandHash(uuid::Builder::from_custom_bytes(bytes).into_uuid())
 }
 
 fn names(names: Vec<String>) -> Vec<Arc<str>> {

@@ -427,7 +427,7 @@ impl Engine {
 
     fn found_first_outcome(&mut self, id: TaskId, first: FirstOutcome) {
         let task = self.command(id);
-        if first.hash == task.hash {
+        if first.hash.may_equal(task.hash) {
             self.read_first_outcome(id, first);
         } else {
             let command_id = task.command_id;

@@ -114,22 +114,23 @@ async function castore({ size }) {
   };
 }
 
-/** Emmett's append alone: no decision, no state. */
+/** Emmett's append alone: no decision, no state. Only a part of the commands: it is slow. */
 async function emmett({ size }) {
   const { getInMemoryEventStore } = await import("@event-driven-io/emmett");
-  const { before, timed, expected } = workOf(size);
+  const { before, timed } = workOf(size);
+  const some = timed.slice(0, timed.length / 10);
   const append = ([stream, event, revision]) =>
     store.appendToStream(idOf(stream), [event], { expectedStreamVersion: BigInt(revision - 1) });
   let store;
   return {
-    expected,
+    expected: expectedOf(evolve, [...before, ...some]),
     async before() {
       store = getInMemoryEventStore();
       for (const one of before) await append(one);
     },
     async run() {
-      await inFlight(size.lanes, timed, append);
-      return timed.length;
+      await inFlight(size.lanes, some, append);
+      return some.length;
     },
     async check() {
       const streams = [];

@@ -219,21 +219,53 @@ pub enum StorageBody {
     Load(Arc<Load>),
     /// Read a page of the log.
     ReadLog(Arc<ReadLog>),
-    /// Keep these documents, all or none. What is there under their keys is replaced.
-    SaveDocuments(Arc<[Document]>),
+    /// Change documents, all or none, if others are as they were.
+    SaveDocuments(Arc<SaveDocuments>),
+    /// Read documents, all of one moment.
+    ReadDocuments(Arc<ReadDocuments>),
+}
+
+/// Documents to write, and what must be true for that.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SaveDocuments {
+    /// What must be true of the documents that are there. If it is not, nothing is written.
+    pub expected: Vec<DocumentExpectation>,
+    /// Collections that are emptied before the documents are written.
+    pub clear: Vec<Arc<str>>,
+    /// The documents, in order. What is there under their keys is replaced.
+    pub documents: Vec<Document>,
+}
+
+/// Which document it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DocumentName {
+    /// What it belongs to, such as [`SNAPSHOTS`](crate::snapshot::SNAPSHOTS).
+    pub collection: Arc<str>,
+    /// Its name in the collection. Keys are ordered by code points, which is the order of their
+    /// UTF-8 bytes.
+    pub key: Arc<str>,
+}
+
+/// A document that must have this revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DocumentExpectation {
+    /// Which.
+    pub name: DocumentName,
+    /// Its revision; 0 if it must not be there.
+    pub revision: u64,
 }
 
 /// A keyed piece of JSON beside the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
-    /// What it belongs to, such as [`SNAPSHOTS`](crate::snapshot::SNAPSHOTS).
-    pub collection: Arc<str>,
-    /// Its name in the collection.
-    pub key: Arc<str>,
-    /// The revision of the stream that it was made from.
-    pub revision: Revision,
+    /// Which it is.
+    pub name: DocumentName,
+    /// A number beside the value, at least 1: the revision or position that it was made from.
+    pub revision: u64,
     /// What it says.
     pub value: DocumentValue,
+    /// Under what it is found besides its key.
+    pub postings: Vec<Posting>,
 }
 
 /// The value of a document.
@@ -243,6 +275,54 @@ pub enum DocumentValue {
     Text(Arc<str>),
     /// A state that the host keeps: it writes it as JSON.
     State(Handle),
+    /// The document is removed.
+    Removed,
+}
+
+/// An entry of a document in one of its collection's indexes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Posting {
+    /// Name of the index.
+    pub index: Arc<str>,
+    /// What the document is found under. It is ordered as keys are.
+    pub value: Arc<str>,
+}
+
+/// Documents to read, all of one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReadDocuments {
+    /// These.
+    pub names: Vec<DocumentName>,
+    /// Those in these ranges.
+    pub scans: Vec<DocumentScan>,
+}
+
+/// A range of a collection's documents, in order of key, or of an index's value and then key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DocumentScan {
+    /// Which collection.
+    pub collection: Arc<str>,
+    /// By this index; by key if there is none.
+    pub index: Option<Arc<str>>,
+    /// From this key, or value of the index, on.
+    pub from: Option<Arc<str>>,
+    /// Up to this one, which is not in the range.
+    pub to: Option<Arc<str>>,
+    /// Only what comes after this place, in the order of the scan.
+    pub after: Option<ScanPlace>,
+    /// Whether the order is turned round.
+    pub descending: bool,
+    /// Most documents to return, at least 1. `None`: only their number is wanted.
+    pub limit: Option<u32>,
+}
+
+/// Where a document is in the order of a scan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScanPlace {
+    /// The index's value; the key, if the scan is by key.
+    pub at: Arc<str>,
+    /// The key.
+    pub key: Arc<str>,
 }
 
 /// Commits to append. They are judged in order, each seeing those accepted before it; each is
@@ -382,9 +462,55 @@ pub enum StorageAnswer {
     Loaded(Loaded),
     /// To `ReadLog`.
     Log(LogPage),
-    /// To `SaveDocuments`: the indexes of those that could not be written as JSON, and why. The
-    /// others are kept.
-    Saved(Vec<(u32, Arc<str>)>),
+    /// To `SaveDocuments`.
+    Saved(Saved),
+    /// To `ReadDocuments`.
+    Documents(DocumentsRead),
+}
+
+/// What became of documents.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Saved {
+    /// They are kept, but for those that could not be written as JSON: their indexes, and why.
+    Kept(Vec<(u32, Arc<str>)>),
+    /// Nothing was written: this expectation does not hold.
+    Conflict {
+        /// Its index.
+        index: u32,
+        /// The revision that the document has, 0 if it is not there.
+        actual: u64,
+    },
+}
+
+/// The answer to a `ReadDocuments`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DocumentsRead {
+    /// Documents, as the names were asked.
+    pub documents: Vec<Option<StoredDocument>>,
+    /// Ranges, as they were asked.
+    pub scans: Vec<ScannedPage>,
+    /// Position of the store's last event at that moment.
+    pub head: Position,
+}
+
+/// A document as a store gives it back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredDocument {
+    /// The number beside the value.
+    pub revision: u64,
+    /// JSON text.
+    pub value: Arc<str>,
+}
+
+/// Documents of a range.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScannedPage {
+    /// The documents, and where they are in the order of the scan.
+    pub documents: Vec<(ScanPlace, StoredDocument)>,
+    /// Whether the limit left some out.
+    pub more: bool,
+    /// Number of documents in the range after the place, if that was asked.
+    pub count: u64,
 }
 
 /// What a store says of itself.

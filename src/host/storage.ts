@@ -28,8 +28,15 @@ export interface StorageAdapter {
    */
   readLog(request: ReadLogRequest): Answer<LogPage>;
 
-  /** Keeps documents, all or none: what is there under their names is replaced. As durable as a commit. */
-  saveDocuments(request: SaveDocumentsRequest): Answer<void>;
+  /**
+   * Changes documents, all or none, in one transaction: compare what is there with what is expected,
+   * and if it differs change nothing and say so; empty collections; write and remove documents. As
+   * durable as a commit.
+   */
+  saveDocuments(request: SaveDocumentsRequest): Answer<DocumentConflict | null>;
+
+  /** Reads documents, all of one moment. */
+  readDocuments(request: ReadDocumentsRequest): Answer<DocumentsRead>;
 
   /**
    * Calls `onAdvanced` after others (other tabs, processes, engines on the same adapter) have
@@ -203,7 +210,7 @@ export interface Messages {
 
 export interface StreamSlice {
   /** The snapshot that was asked for, if there is one. */
-  readonly snapshot: StoredSnapshot | null;
+  readonly snapshot: StoredDocument | null;
   readonly events: StoredEvent[] | Messages;
   /** Number of events in the stream at that moment. */
   readonly revision: number;
@@ -211,26 +218,101 @@ export interface StreamSlice {
   readonly more: boolean;
 }
 
-/** A document as a load gives it back. */
-export interface StoredSnapshot {
+export interface SaveDocumentsRequest {
+  readonly epoch: string;
+  /** What must be true of documents that are there. */
+  readonly expected: readonly DocumentExpectation[];
+  /** Collections that are emptied before documents are written. */
+  readonly clear: readonly string[];
+  /** In order. What is there under their names is replaced. */
+  readonly documents: readonly Document[];
+}
+
+/** Which document it is. */
+export interface DocumentName {
+  readonly collection: string;
+  /** Keys are ordered by code points, which is the order of their UTF-8 bytes. */
+  readonly key: string;
+}
+
+/** A document that must have this revision; 0: it must not be there. */
+export interface DocumentExpectation extends DocumentName {
+  readonly revision: number;
+}
+
+/** A piece of JSON beside the log. */
+export interface Document extends DocumentName {
+  /** A number beside the value, at least 1: the revision or position that it was made from. */
+  readonly revision: number;
+  /** JSON text, stored byte for byte. `null`: the document is removed. */
+  readonly value: string | null;
+  /** Under what it is found besides its key. */
+  readonly postings: readonly Posting[];
+}
+
+/** An entry of a document in one of its collection's indexes. Values are ordered as keys are. */
+export type Posting = readonly [index: string, value: string];
+
+/** Nothing was written: this expectation does not hold. */
+export interface DocumentConflict {
+  /** Index of the expectation. */
+  readonly index: number;
+  /** The revision that the document has, 0 if it is not there. */
+  readonly actual: number;
+}
+
+export interface ReadDocumentsRequest {
+  readonly epoch: string;
+  readonly names: readonly DocumentName[];
+  readonly scans: readonly DocumentScan[];
+}
+
+/** A range of a collection's documents, in order of key, or of an index's value and then key. */
+export interface DocumentScan {
+  readonly collection: string;
+  /** By this index; `null`: by key. */
+  readonly index: string | null;
+  /** From this key, or value of the index, on … */
+  readonly from: string | null;
+  /** … up to this one, which is not in the range. */
+  readonly to: string | null;
+  /** Only what comes after this place, in the order of the scan. */
+  readonly after: ScanPlace | null;
+  /** Whether the order is turned round. */
+  readonly descending: boolean;
+  /** Most documents to return, at least 1. `null`: only their number is wanted. */
+  readonly limit: number | null;
+}
+
+/** Where a document is in the order of a scan. */
+export interface ScanPlace {
+  /** The index's value; the key, if the scan is by key. */
+  readonly at: string;
+  readonly key: string;
+}
+
+export interface DocumentsRead {
+  /** As the names were asked. */
+  readonly documents: (StoredDocument | null)[];
+  /** As the ranges were asked. */
+  readonly scans: ScannedPage[];
+  /** Position of the store's last event at that moment. */
+  readonly head: number;
+}
+
+/** A document as a store gives it back. */
+export interface StoredDocument {
   readonly revision: number;
   /** JSON text. */
   readonly value: string;
 }
 
-export interface SaveDocumentsRequest {
-  readonly epoch: string;
-  readonly documents: readonly Document[];
-}
-
-/** A piece of JSON beside the log. Its collection and its key name it. */
-export interface Document {
-  readonly collection: string;
-  readonly key: string;
-  /** The revision of the stream that it was made from. */
-  readonly revision: number;
-  /** JSON text, stored byte for byte. */
-  readonly value: string;
+export interface ScannedPage {
+  readonly documents: (ScanPlace & StoredDocument)[];
+  /** Whether the limit left some out. */
+  readonly more: boolean;
+  /** Number of documents in the range after the place, if that was asked; 0 if not. */
+  readonly count: number;
 }
 
 /** The collection that snapshots are in. */

@@ -50,6 +50,28 @@ impl Documents {
         self.documents.iter_mut().filter(of_it).map(|(_, kept)| &mut kept.found)
     }
 
+    /// Keys and revisions of a collection.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn revisions_of<'a>(
+        &'a self,
+        collection: &'a str,
+    ) -> impl Iterator<Item = (String, u64)> + 'a {
+        let of_it = move |(name, _): &(&DocumentName, _)| *name.collection == *collection;
+        let found = self.documents.iter().filter(of_it);
+        found.map(|(name, kept)| (name.key.to_string(), kept.found.revision))
+    }
+
+    /// Keys and values of a collection.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn texts_of<'a>(
+        &'a self,
+        collection: &'a str,
+    ) -> impl Iterator<Item = (String, String)> + 'a {
+        let of_it = move |(name, _): &(&DocumentName, _)| *name.collection == *collection;
+        let found = self.documents.iter().filter(of_it);
+        found.map(|(name, kept)| (name.key.to_string(), kept.found.value.to_string()))
+    }
+
     /// Changes all, or, if an expectation does not hold, nothing.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ mod hosted;
 mod kit;
 mod simulation;
 mod story;
+mod views;
 
 pub use kit::{Case, Given, Stage, When, assert_round_trip, given};
 pub use simulation::{Failure, Faults, Report, Scenario, simulate};

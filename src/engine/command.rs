@@ -831,7 +831,7 @@ impl Engine {
         }
         self.end_command(id);
         match result {
-            Ok(outcome) => self.tell_outcome(id, Box::new(outcome)),
+            Ok(outcome) => self.tell_outcome(id, Box::new(outcome), Vec::new()),
             Err(error) => self.notice(Notice::CommandDone { task: id, result: Err(error) }),
         }
     }

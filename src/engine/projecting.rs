@@ -2,7 +2,8 @@
 //!
 //! A *runner* takes the log in, page by page. Documents and the checkpoint that says how far they
 //! have come are saved together, and only if the checkpoint is where they were computed from: of
-//! several engines on one store one is faster, and the others go on from where it has come. Views
+//! several engines on one store one is faster, and the others go on from where it has come. What they
+//! read to compute them is read with the checkpoint, for a view may be cleared and made anew. Views
 //! that are folded when they are asked, and those of the past, have their documents in memory.
 //!
 //! A view whose version is new is built beside the one before it, which is shown until then.
@@ -142,7 +143,7 @@ pub(super) fn checkpoint_of(name: &str, version: u32) -> DocumentName {
     DocumentName { collection: CHECKPOINTS.into(), key: key.into() }
 }
 
-const BUILT: &str = r#"{"built":true}"#;
+pub(super) const BUILT: &str = r#"{"built":true}"#;
 const BUILDING: &str = r#"{"built":false}"#;
 
 /// Pages after which a view lets others go first: hosts with a store that answers at once would do
@@ -402,13 +403,8 @@ impl Engine {
         match (std::mem::replace(&mut runner.step, Step::Idle), answer) {
             (Step::Starting, StorageAnswer::Documents(found)) => self.started(index, found),
             (Step::Reading, StorageAnswer::Log(log)) => self.page_read(index, log),
-            (Step::Loading(mut work), StorageAnswer::Documents(found)) => {
-                // Their keys were put there when they were asked for.
-                let asked = work.known.iter_mut().filter(|(_, text)| text.is_none());
-                for ((_, text), found) in asked.zip(found.documents) {
-                    *text = found.map(|found| found.value);
-                }
-                self.project(index, work);
+            (Step::Loading(work), StorageAnswer::Documents(found)) => {
+                self.known_loaded(index, work, found);
             }
             (Step::Saving(work), StorageAnswer::Saved(saved)) => {
                 self.page_saved(index, work, saved)
@@ -553,6 +549,7 @@ impl Engine {
     fn load_known(&mut self, index: RunnerIndex, mut work: Box<Work>, keys: Vec<Arc<str>>) {
         let definition = self.definition(index);
         let collection = collection_of(&definition.name, definition.version);
+        let checkpoint = checkpoint_of(&definition.name, definition.version);
         let mut names = BTreeSet::new();
         for key in keys {
             if !work.known.contains_key(&key) {
@@ -579,11 +576,35 @@ impl Engine {
         }
         let unknown = work.known.iter().filter(|(_, text)| text.is_none());
         let name = |key| DocumentName { collection: Arc::clone(&collection), key: Arc::clone(key) };
-        let names = unknown.map(|(key, _)| name(key)).collect();
+        let mut names: Vec<_> = unknown.map(|(key, _)| name(key)).collect();
+        names.push(checkpoint);
         runner.step = Step::Loading(work);
         let serial = runner.serial;
         let read = ReadDocuments { names, scans: Vec::new() };
         self.send(StorageBody::ReadDocuments(Arc::new(read)), Purpose::Runner(index, serial));
+    }
+
+    fn known_loaded(&mut self, index: RunnerIndex, mut work: Box<Work>, found: DocumentsRead) {
+        let mut documents = found.documents;
+        let checkpoint = documents.pop().flatten().map_or(0, |found| found.revision);
+        if self.runner(index).stored().is_some_and(|stored| stored.saved.0 != checkpoint) {
+            return self.was_slower(index);
+        }
+        // Their keys were put there when they were asked for.
+        let asked = work.known.iter_mut().filter(|(_, text)| text.is_none());
+        for ((_, text), found) in asked.zip(documents) {
+            *text = found.map(|found| found.value);
+        }
+        self.project(index, work);
+    }
+
+    /// Another engine has taken the page in. Those who get in each other's way part.
+    fn was_slower(&mut self, index: RunnerIndex) {
+        let runner = self.runner_mut(index);
+        runner.failures += 1;
+        let failures = runner.failures;
+        let pause = self.back_off(failures);
+        self.pause_runner(index, pause, true);
     }
 
     /// The documents as they are stored.
@@ -680,12 +701,7 @@ impl Engine {
 
     fn page_saved(&mut self, index: RunnerIndex, mut work: Box<Work>, saved: Saved) {
         if let Saved::Conflict { .. } = saved {
-            // Another engine was faster. Those who get in each other's way part.
-            let runner = self.runner_mut(index);
-            runner.failures += 1;
-            let failures = runner.failures;
-            let pause = self.back_off(failures);
-            return self.pause_runner(index, pause, true);
+            return self.was_slower(index);
         }
         if !work.late.is_empty() {
             let documents = std::mem::take(&mut work.late);

@@ -443,7 +443,8 @@ impl Engine {
                         durability: self.durability(),
                         behind: Vec::new(),
                     };
-                    return self.tell_outcome(id, Box::new(outcome));
+                    let pages = task.events.unwrap_or_default();
+                    return self.tell_outcome(id, Box::new(outcome), pages);
                 }
                 Err(error) => {
                     let result = Err(outcome_unread(command_id, error));

@@ -13,9 +13,11 @@ use crate::protocol::{
 };
 use crate::stream::Position;
 
-use super::projecting::{Lag, Place, Runner, RunnerIndex, Step, checkpoint_of, collection_of};
+use super::projecting::{
+    BUILT, Lag, Place, Runner, RunnerIndex, Step, checkpoint_of, collection_of,
+};
 use super::requests::Purpose;
-use super::{Engine, Store, Task};
+use super::{Engine, KeptPage, Store, Task};
 
 /// A question under way.
 pub(super) struct ViewTask {
@@ -25,8 +27,9 @@ pub(super) struct ViewTask {
     query: ViewQuery,
     /// Number of the read of the log that it waits for.
     complete: u64,
-    /// Version that the store is being asked for, 0 if it is not.
+    /// Version that the store is being asked for, 0 if it is not, and how far it must have come.
     asked: u32,
+    at_least: Position,
 }
 
 /// A question for the store. Those that come up together go out together.
@@ -50,6 +53,8 @@ pub(super) struct ViewPart {
 /// An outcome that waits until the inline views have taken its events in.
 pub(super) struct HeldBack {
     position: Position,
+    /// The pages that the outcome names, so that the host keeps them until it has been told.
+    pages: Vec<KeptPage>,
     task: TaskId,
     outcome: Box<Outcome>,
 }
@@ -59,12 +64,17 @@ impl Engine {
     // Outcomes that wait for inline views
 
     /// Tells of an outcome, once the inline views have taken it in.
-    pub(super) fn tell_outcome(&mut self, task: TaskId, outcome: Box<Outcome>) {
+    pub(super) fn tell_outcome(
+        &mut self,
+        task: TaskId,
+        outcome: Box<Outcome>,
+        pages: Vec<KeptPage>,
+    ) {
         let position = outcome.commit.as_ref().map(|commit| commit.last_position());
         let inline = |definition: &ProjectionDefinition| definition.kind == ViewKind::Inline;
         match position {
             Some(position) if self.config.projections.iter().any(inline) => {
-                self.held_back.push(HeldBack { position, task, outcome });
+                self.held_back.push(HeldBack { position, pages, task, outcome });
                 self.let_go_of_outcomes();
             }
             _ => self.notice(Notice::CommandDone { task, result: Ok(*outcome) }),
@@ -99,7 +109,7 @@ impl Engine {
     }
 
     pub(super) fn let_go(&mut self, held: HeldBack, reason: Option<Arc<str>>) {
-        let HeldBack { position, task, mut outcome } = held;
+        let HeldBack { position, pages: _kept, task, mut outcome } = held;
         let behind = self.inline_lags(position).filter_map(|(name, lag)| match (lag, &reason) {
             (_, Some(reason)) => Some((Arc::clone(name), Arc::clone(reason))),
             (Lag::Behind(reason), None) => Some((Arc::clone(name), reason)),
@@ -148,7 +158,8 @@ impl Engine {
             self.ready_runners.push_back(runner);
         }
         self.runner_mut(runner).waiting.insert(id);
-        let task = ViewTask { serial, runner, at, query, complete, asked: 0 };
+        let task =
+            ViewTask { serial, runner, at, query, complete, asked: 0, at_least: Position(0) };
         self.tasks.insert(id, Task::View(Box::new(task)));
         self.ready.push_back(id);
     }
@@ -161,7 +172,7 @@ impl Engine {
         if !matches!(self.store, Store::Open(_)) || task.asked != 0 {
             return;
         }
-        let (index, serial) = (task.runner, task.serial);
+        let index = task.runner;
         let definition = self.definition(index);
         let runner = self.runner(index);
         if runner.stored().is_some_and(|stored| !stored.is_known) {
@@ -210,11 +221,11 @@ impl Engine {
             return self.finish_view(id, Ok(read));
         }
         let checkpoint = checkpoint_of(&definition.name, shown);
-        let Some(Task::View(task)) = self.tasks.get_mut(&id) else {
-            return;
-        };
-        debug_assert_eq!(task.serial, serial);
-        task.asked = shown;
+        let seen = runner.seen;
+        if let Some(Task::View(task)) = self.tasks.get_mut(&id) {
+            task.asked = shown;
+            task.at_least = if task.at == ViewAt::Reached { Position(0) } else { seen };
+        }
         self.view_wishes.push(ViewWish { task: id, checkpoint, get, scan });
     }
 
@@ -266,26 +277,26 @@ impl Engine {
                 unreachable!("those in memory are answered without the store")
             };
             let is_own = asked == definition.version;
-            let checkpoint = documents[part.checkpoint].as_ref();
+            let checkpoint = documents[part.checkpoint].take();
+            let built = checkpoint.as_ref().is_some_and(|found| *found.value == *BUILT);
             let position = Position(checkpoint.map_or(0, |found| found.revision));
-            if checkpoint.is_none() && !(is_own && stored.saved.0 == 0) {
-                // Somebody has cleared it. It is looked for again.
+            // Where there was nothing to save, the view has come further than its checkpoint.
+            let is_as_left = is_own && position == stored.saved;
+            let position = if is_as_left { position.max(runner.seen) } else { position };
+            let nothing_was_saved = is_as_left && stored.saved.0 == 0;
+            if !(built || nothing_was_saved) || position < task.at_least {
+                // Somebody has cleared it, or makes it anew. It is looked for again.
+                stored.built &= !is_own;
+                stored.older.remove(&asked);
                 if matches!(runner.step, Step::Idle) {
                     runner.step = Step::Start;
                 }
-                stored.built &= !is_own;
-                stored.older.remove(&asked);
                 self.ready_runners.push_back(index);
                 self.ready.push_back(part.task);
                 continue;
             }
-            // Where there was nothing to save, the view has come further than its checkpoint.
-            let position = if is_own && position == stored.saved {
-                position.max(runner.seen)
-            } else {
-                position
-            };
-            let status = runner.status(definition);
+            // Another version may be shown by now.
+            let status = ViewStatus { version: asked, ..runner.status(definition) };
             let names: Vec<_> = match &task.query {
                 ViewQuery::Get(key) => {
                     let collection = collection_of(&definition.name, asked);

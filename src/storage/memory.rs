@@ -101,6 +101,11 @@ impl MemoryStore {
         }
     }
 
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn documents(&self) -> &Documents {
+        &self.documents
+    }
+
     /// All events in order.
     #[must_use]
     pub fn log(&self) -> &[RecordedEvent] {

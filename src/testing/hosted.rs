@@ -10,9 +10,10 @@ use crate::domain::{
     AggregateDefinition, Command, Domain, EventText, NativeAggregate, NativeDecision, NativeState,
 };
 use crate::event::{NewEvent, Payload, RecordedEvent, TaskId};
+use crate::projection::{LogEvent, ProjectionDefinition};
 use crate::protocol::{
     Append, Document, DocumentValue, DomainAnswer, DomainRequest, DomainResult, Handle, Load, Page,
-    PageId, Release, SaveDocuments, StorageAnswer, StorageBody,
+    PageId, Project, ProjectAnswer, Release, SaveDocuments, StorageAnswer, StorageBody,
 };
 use crate::snapshot::{JsonCodec, StateCodec};
 use crate::stream::StreamId;
@@ -128,8 +129,32 @@ impl Hosted {
                 }
                 StorageAnswer::Loaded(loaded)
             }
+            (StorageBody::ReadLog(read), StorageAnswer::Log(mut log)) if read.held => {
+                self.hold(&mut log.page);
+                StorageAnswer::Log(log)
+            }
             (_, answer) => answer,
         }
+    }
+
+    /// Takes a page in for a projection.
+    pub(super) fn project(
+        &self,
+        definition: &ProjectionDefinition,
+        project: &Project,
+    ) -> ProjectAnswer {
+        let native = definition.native.as_ref().expect("the host's own");
+        let mut events = self.pages[&project.page].iter().map(|event| LogEvent {
+            stream: &event.stream,
+            revision: event.revision,
+            event_type: &event.event_type,
+            data: &event.data,
+            position: event.position,
+            recorded_at: event.recorded_at,
+        });
+        let known = project.known.iter().cloned().collect();
+        let result = native.project(&mut events, &known, project.end);
+        ProjectAnswer { run: project.run, result }
     }
 
     fn hold(&mut self, page: &mut Page) -> PageId {

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use crate::domain::AggregateDefinition;
 use crate::engine::{Config, Engine, Mutation};
-use crate::error::{Applied, CommandError, StorageError, StorageErrorCode};
+use crate::error::{Applied, CommandError, ReadError, StorageError, StorageErrorCode};
 use crate::event::{Metadata, TaskId};
 use crate::ids::{CommandId, IdSource};
+use crate::projection::ViewKind;
 use crate::protocol::{
-    Answer, Conflict, DomainAnswer, DomainRequest, Execute, Input, LogFilter, Notice, Output, Page,
-    ReadAt, ReadState, SnapshotProblem, SnapshotReport, StorageAnswer, StorageBody, StorageRequest,
-    Subscribe, TakeSnapshot, Verdict,
+    Answer, Conflict, DomainAnswer, DomainRequest, Execute, Input, LogFilter, Notice, Output,
+    ReadAt, ReadState, ReadView, SnapshotProblem, SnapshotReport, StorageAnswer, StorageBody,
+    StorageRequest, Subscribe, TakeSnapshot, Verdict,
 };
 use crate::snapshot::SnapshotPolicy;
 use crate::storage::{MemoryStore, StorageAdapter};
@@ -23,6 +24,7 @@ use crate::variant::to_variant;
 use super::check::{Asked, Checker, Heard};
 use super::desk::{Appointment, Command};
 use super::hosted::Hosted;
+use super::views;
 
 /// How often, out of 1,000 requests, something goes wrong.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,6 +62,9 @@ pub struct Scenario {
     pub cached_states: usize,
     /// Events after which a snapshot is kept, and after whose replay; `None` keeps none.
     pub snapshots: Option<u64>,
+    /// The kind of view the engines have, if any. Every second engine is of a newer release, whose view
+    /// has another version.
+    pub views: Option<ViewKind>,
     /// Commands and reads.
     pub operations: usize,
     /// Commands that come one after the other, each as soon as an append is under way, while an older
@@ -84,6 +89,8 @@ impl Scenario {
         let mut apart = self::random(seed ^ 0x5a45);
         let snapshots = (apart.below(3) > 0).then(|| 1 + apart.below(4));
         let damaged = snapshots.map_or(0, |_| rate(&mut apart));
+        let kinds = [ViewKind::Live, ViewKind::Inline, ViewKind::Async];
+        let views = kinds.get(apart.below(6) as usize).copied();
         let faults = match random.below(4) {
             0 => Faults::default(),
             _ => Faults {
@@ -104,6 +111,7 @@ impl Scenario {
             notifies: random.below(2) == 0,
             cached_states: random.below(6) as usize,
             snapshots,
+            views,
             operations: 10 + random.below(50) as usize,
             overtakers: if seed % 16 == 15 { 40 } else { 0 },
             faults,
@@ -129,6 +137,10 @@ pub struct Report {
     pub snapshots: u64,
     /// Snapshots that were found and were none.
     pub ignored: u64,
+    /// Answers of views.
+    pub views: u64,
+    /// Views that have come to an event they can't take in.
+    pub stopped: u64,
     /// Faults of all kinds.
     pub faults: u64,
     /// Digest of everything the engines have put out.
@@ -147,6 +159,8 @@ impl Report {
             conflicts: self.conflicts + other.conflicts,
             snapshots: self.snapshots + other.snapshots,
             ignored: self.ignored + other.ignored,
+            views: self.views + other.views,
+            stopped: self.stopped + other.stopped,
             faults: self.faults + other.faults,
             digest: self.digest.rotate_left(5) ^ other.digest,
         }
@@ -294,6 +308,13 @@ impl<'a> World<'a> {
         config.page_limit = 1 + self.random.below(4) as u32;
         config.max_commits = 1 + self.random.below(8) as usize;
         config.mutation = self.scenario.mutation;
+        if let Some(kind) = self.scenario.views {
+            let mut definition = views::definition(kind, version_of(index));
+            if self.scenario.hosted {
+                definition.native = None;
+            }
+            config.projections.push(definition);
+        }
         let engine = Engine::new(config).expect("the configuration is fine");
         let mut host = Host {
             life,
@@ -308,6 +329,22 @@ impl<'a> World<'a> {
         let subscribe = follow(host.subscription, self.checker.followed(index));
         host.engine.handle_input(self.now, Input::Subscribe(subscribe)).expect("a first input");
         host
+    }
+
+    /// Whether no view has anything to take in.
+    fn all_viewed(&self) -> bool {
+        let head = Position(self.store.log().len() as u64);
+        self.hosts.iter().all(|host| host.engine.views_are_at(head))
+    }
+
+    fn check_views(&self) -> Result<(), String> {
+        let head = Position(self.store.log().len() as u64);
+        let is_stored = self.scenario.views.is_some_and(|kind| kind != ViewKind::Live);
+        // The older one is cleared away when all engines are of the newer release.
+        for version in (0..self.hosts.len()).filter(|_| is_stored).map(version_of) {
+            views::check_store(version, &self.store, Some(head))?;
+        }
+        Ok(())
     }
 
     fn later(&mut self, millis: u64, happening: Happening) {
@@ -334,7 +371,8 @@ impl<'a> World<'a> {
                 return Err(format!("{} operations never end", self.unfinished));
             }
             self.happen(happening)?;
-            if self.unfinished == 0 && self.all_followed() && self.all_kept() {
+            let at_rest = self.all_followed() && self.all_kept() && self.all_viewed();
+            if self.unfinished == 0 && at_rest {
                 break;
             }
         }
@@ -343,6 +381,9 @@ impl<'a> World<'a> {
         }
         if !self.all_followed() {
             return Err("a subscription has not heard of the last events".to_owned());
+        }
+        if !self.all_viewed() {
+            return Err("a view has not taken in the last events".to_owned());
         }
         self.end()
     }
@@ -359,6 +400,7 @@ impl<'a> World<'a> {
 
     fn end(mut self) -> Result<Report, String> {
         self.checker.check_log(&self.operations, self.store.log())?;
+        self.check_views()?;
         for (index, host) in self.hosts.iter().enumerate() {
             if !host.hosted.is_empty_but_for(self.scenario.cached_states) {
                 return Err(format!("host {index} was left with states or pages"));
@@ -448,6 +490,10 @@ impl<'a> World<'a> {
                     },
                 })
             }
+            None if self.scenario.views.is_some() && !index.is_multiple_of(4) => {
+                let (at, query) = views::question(index, head);
+                Input::ReadView(ReadView { task, projection: views::DESK.into(), at, query })
+            }
             None if self.scenario.snapshots.is_some() && index.is_multiple_of(3) => {
                 let stream = operation.stream.clone();
                 Input::TakeSnapshot(TakeSnapshot { task, stream })
@@ -534,7 +580,12 @@ impl<'a> World<'a> {
                         self.give_domain_answers(index)?;
                     }
                 }
-                Output::Project(_) => return Err("no projection lives in the host".to_owned()),
+                Output::Project(project) => {
+                    let kind = self.scenario.views.ok_or("there are no views")?;
+                    let definition = views::definition(kind, version_of(index));
+                    let answer = host.hosted.project(&definition, &project);
+                    self.give_input(index, Input::Projected(answer))?;
+                }
                 Output::AwaitDomain => self.give_domain_answers(index)?,
                 Output::Notice(notice) => self.hear(index, notice)?,
                 Output::Storage(request) => {
@@ -692,7 +743,16 @@ impl<'a> World<'a> {
         let head = Position(self.store.log().len() as u64);
         match notice {
             Notice::Opened(_) | Notice::OpenFailed(_) | Notice::ViewMoved(_) => Ok(()),
-            Notice::ViewRead { .. } => Err("nobody has asked a view".to_owned()),
+            Notice::ViewRead { task, result } => {
+                let host = &mut self.hosts[index];
+                let operation = host.open.remove(&task).ok_or("an answer nobody waits for")?;
+                self.unfinished -= 1;
+                self.report.views += u64::from(result.is_ok());
+                let stopped = matches!(result, Err(ReadError::ProjectionStopped { .. }));
+                self.report.stopped += u64::from(stopped);
+                let asked_at = self.operations[operation].given_at_head;
+                views::hear(operation, asked_at, &result, self.store.log())
+            }
             Notice::Snapshot(SnapshotReport { problem, .. }) => match problem {
                 SnapshotProblem::Ignored(_) => {
                     self.report.ignored += 1;
@@ -706,6 +766,7 @@ impl<'a> World<'a> {
                 let operation = host.open.remove(&task).ok_or("an answer nobody waits for")?;
                 let refusal = host.hosted.end(task);
                 let asked = &self.operations[operation];
+                let taken_in = result.as_ref().is_ok_and(|outcome| outcome.behind.is_empty());
                 let result = match result {
                     Err(CommandError::OutcomeUnknown { .. }) => {
                         self.again(operation);
@@ -733,6 +794,12 @@ impl<'a> World<'a> {
                 };
                 self.unfinished -= 1;
                 self.elder_is_done |= operation == self.scenario.operations;
+                if let (Some(ViewKind::Inline), true, Ok(Heard { commit: Some(commit), .. })) =
+                    (self.scenario.views, taken_in, &result)
+                {
+                    let position = Some(commit.last_position());
+                    views::check_store(version_of(index), &self.store, position)?;
+                }
                 self.checker.hear_command(asked, operation, head, &result, self.store.log())
             }
             Notice::StateRead { task, result } => {
@@ -757,9 +824,7 @@ impl<'a> World<'a> {
                 self.checker.hear_snapshot(asked, head, revision, self.store.log())
             }
             Notice::Events { task, page, next } => {
-                let Page::Events(events) = page else {
-                    return Err("a held page of the log".into());
-                };
+                let events = self.hosts[index].hosted.events(&page);
                 self.checker.hear_events(index, &events, next, self.store.log())?;
                 let input = Input::Next(task);
                 self.hosts[index].engine.handle_input(self.now, input).map_err(|e| e.to_string())
@@ -775,6 +840,11 @@ impl<'a> World<'a> {
             }
         }
     }
+}
+
+/// The version of the view that an engine's release has.
+fn version_of(host: usize) -> u32 {
+    1 + host as u32 % 2
 }
 
 /// A subscription that goes on where a host has come to.

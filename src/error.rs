@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::diff::DiffError;
 use crate::event::TaskId;
 use crate::ids::CommandId;
 use crate::protocol::{Conflict, RequestId};
@@ -323,6 +324,9 @@ pub enum Error {
     /// Of a read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// Of a comparison of two points.
+    #[error(transparent)]
+    Diff(#[from] DiffError),
     /// Of the store.
     #[error(transparent)]
     Storage(#[from] StorageError),

@@ -206,7 +206,7 @@ pub enum ReadAt {
     /// After this many events. More than there are is an error.
     Revision(Revision),
     /// After the stream's last event at or before this position of the store. One beyond the store's
-    /// head is an error.
+    /// head is an error: what it names is not there.
     Position(Position),
     /// After the last event recorded at or before this time.
     Time(Timestamp),

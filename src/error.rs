@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::diff::DiffError;
 use crate::event::TaskId;
 use crate::ids::CommandId;
 use crate::protocol::{Conflict, RequestId};
-use crate::stream::{ExpectedRevision, MAX_NAME_BYTES, Revision, StreamId};
+use crate::stream::{ExpectedRevision, MAX_NAME_BYTES, Position, Revision, StreamId};
 
 /// Why a name can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -224,6 +225,14 @@ pub enum ReadError {
         /// What there is.
         actual: Revision,
     },
+    /// The log is not that long: it has lost events, or the position is of another store.
+    #[error("expected position {asked}, found the head of the log at {head}")]
+    NoSuchPosition {
+        /// What was asked.
+        asked: Position,
+        /// The position of the last event.
+        head: Position,
+    },
     /// A stored event can't be read.
     #[error(transparent)]
     Unreadable(#[from] UnreadableEvent),
@@ -315,6 +324,9 @@ pub enum Error {
     /// Of a read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// Of a comparison of two points.
+    #[error(transparent)]
+    Diff(#[from] DiffError),
     /// Of the store.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -413,6 +425,7 @@ impl ReadError {
             Self::InvalidName(_) => "invalid-name",
             Self::UnknownAggregate(_) => "unknown-aggregate",
             Self::NoSuchRevision { .. } => "no-such-revision",
+            Self::NoSuchPosition { .. } => "no-such-position",
             Self::NoSnapshots(_) => "no-snapshots",
             Self::StateNotJson { .. } => "state-not-json",
             Self::Unreadable(_) => "unreadable-event",

@@ -32,6 +32,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod aggregate;
+mod diff;
 mod digest;
 mod documents;
 mod domain;
@@ -56,6 +57,7 @@ mod variant;
 pub mod wasm;
 
 pub use aggregate::{Aggregate, Context, OtherEvent};
+pub use diff::{Change, ChangeKind, DiffError, Step, changes};
 pub use domain::{AggregateDefinition, State};
 #[cfg(any(test, feature = "testing"))]
 pub use engine::Mutation;

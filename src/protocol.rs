@@ -205,6 +205,9 @@ pub enum ReadAt {
     Cached,
     /// After this many events. More than there are is an error.
     Revision(Revision),
+    /// After the stream's last event at or before this position of the store. One beyond the store's
+    /// head is an error: what it names is not there.
+    Position(Position),
     /// After the last event recorded at or before this time.
     Time(Timestamp),
 }
@@ -529,6 +532,8 @@ pub enum Until {
     End,
     /// At this revision.
     Revision(Revision),
+    /// At the last event at or before this position of the store.
+    Position(Position),
     /// At the last event recorded at or before this time.
     Time(Timestamp),
 }

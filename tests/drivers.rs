@@ -17,9 +17,10 @@ use annals::storage::{
     StorageAdapter, SystemClock,
 };
 use annals::{
-    AggregateDefinition, CommandError, Config, Error, Position, Revision, StorageError,
-    StorageErrorCode, Timestamp,
+    AggregateDefinition, Change, ChangeKind, CommandError, Config, Error, Position, ReadError,
+    Revision, Step, StorageError, StorageErrorCode, Timestamp,
 };
+use serde_json::{Value, json};
 use support::{Booking, Command, command_id};
 
 fn config() -> Config {
@@ -82,6 +83,51 @@ fn a_chain_is_walked_both_ways_from_any_event_in_it() -> Result<(), Error> {
     Ok(())
 }
 
+#[test]
+fn a_diff_tells_what_has_changed_between_two_points_and_by_which_events() -> Result<(), Error> {
+    let mut annals = Annals::new(config(), MemoryStore::new("s"), SystemClock)?;
+    for (id, command) in [
+        ("b-1", Command::Note),
+        ("b-2", Command::Note),
+        ("b-1", Command::WalkIn { slot: 3 }),
+        ("b-1", Command::Note),
+    ] {
+        annals.execute::<Booking>(id, &command, CommandOptions::default())?;
+    }
+    let history = annals.history::<Booking>("b-1", ReadAt::Now)?.events;
+    let changed = |name: &str, before: Value, after: Value| Change {
+        path: vec![Step::Member(name.into())],
+        kind: ChangeKind::Changed { before, after },
+    };
+    let slot = changed("slot", json!(null), json!(3));
+    let notes = |before: u32, after: u32| changed("notes", json!(before), json!(after));
+    let at = |revision| ReadAt::Revision(Revision(revision));
+    for (from, to, changes) in [
+        (at(1), ReadAt::Now, vec![notes(1, 2), slot.clone()]),
+        (ReadAt::Position(Position(2)), at(2), vec![slot.clone()]),
+        (at(0), ReadAt::Position(Position(3)), vec![notes(0, 1), slot]),
+        (at(3), ReadAt::Now, vec![]),
+        (ReadAt::Cached, ReadAt::Cached, vec![]),
+    ] {
+        let diff = annals.diff::<Booking>("b-1", from, to)?;
+        assert_eq!(diff.changes, changes, "{from:?} to {to:?}");
+        for (found, at) in [(&diff.from, from), (&diff.to, to)] {
+            let read = annals.state::<Booking>("b-1", at)?;
+            assert_eq!((&found.state, found.revision), (&read.state, read.revision));
+        }
+        let [first, last] = [&diff.from, &diff.to].map(|at| at.revision.0 as usize);
+        assert_eq!(diff.events, history[first..last]);
+    }
+    let error = annals.diff::<Booking>("b-1", at(3), at(1)).expect_err("that is backwards");
+    let told = "expected two points of Booking/b-1 in order, found revision 3 and then 1";
+    assert_eq!(error.to_string(), told);
+    for (from, to) in [(at(9), at(1)), (at(1), at(9))] {
+        let error = annals.diff::<Booking>("b-1", from, to).expect_err("there are 3");
+        assert!(matches!(error, Error::Read(ReadError::NoSuchRevision { .. })), "{error}");
+    }
+    Ok(())
+}
+
 /// A store that fails now and then, in ways that pass.
 struct Shaky(MemoryStore, u32);
 
@@ -117,6 +163,7 @@ struct Slow {
     store: Rc<RefCell<MemoryStore>>,
     waiting: Rc<RefCell<VecDeque<Waiting>>>,
     appends: Rc<Cell<usize>>,
+    loads: Rc<Cell<usize>>,
 }
 
 type Slot = Rc<RefCell<(bool, Option<Waker>)>>;
@@ -129,6 +176,7 @@ impl Slow {
             store: Rc::new(RefCell::new(MemoryStore::new("s"))),
             waiting: Rc::default(),
             appends: Rc::default(),
+            loads: Rc::default(),
         }
     }
 
@@ -144,8 +192,10 @@ impl Slow {
 
 impl AsyncStorageAdapter for Slow {
     fn call(&self, request: StorageRequest) -> LocalFuture<Result<StorageAnswer, StorageError>> {
-        if matches!(request.body, StorageBody::Append(_)) {
-            self.appends.set(self.appends.get() + 1);
+        match request.body {
+            StorageBody::Append(_) => self.appends.set(self.appends.get() + 1),
+            StorageBody::Load(_) => self.loads.set(self.loads.get() + 1),
+            _ => {}
         }
         let slot: Slot = Rc::default();
         self.waiting.borrow_mut().push_back(Waiting(Rc::clone(&slot)));
@@ -234,6 +284,31 @@ fn a_future_that_is_dropped_gives_its_command_up_and_the_others_go_on() -> Resul
             assert_eq!(history.expect("it can be read").events.len(), 1);
             let page = annals.events(Position(0), LogFilter::default(), 5).await;
             assert_eq!(page.expect("it can be read").map(|page| page.events.len()), Some(1));
+        })],
+    );
+    Ok(())
+}
+
+#[test]
+fn both_points_of_a_diff_are_read_in_one_request() -> Result<(), Error> {
+    let store = Slow::new();
+    let loads = &store.loads;
+    let annals = &AsyncAnnals::new(config(), store.clone(), Still)?;
+    let note =
+        async || annals.execute::<Booking>("b-1", &Command::Note, CommandOptions::default()).await;
+    run(
+        &store,
+        vec![Box::pin(async move {
+            let first = note().await.expect("nobody is in the way");
+            note().await.expect("nobody is in the way");
+            let from = ReadAt::Position(first.events[0].position);
+            let before = loads.get();
+            let diff = annals.diff::<Booking>("b-1", from, ReadAt::Now).await.expect("readable");
+            assert_eq!((diff.changes.len(), diff.events.len()), (1, 1));
+            assert_eq!(loads.get() - before, 1);
+            let beyond = ReadAt::Position(Position(3));
+            let error = annals.diff::<Booking>("b-1", beyond, ReadAt::Now).await;
+            assert!(matches!(error, Err(Error::Read(ReadError::NoSuchPosition { .. }))));
         })],
     );
     Ok(())

@@ -412,6 +412,39 @@ fn a_state_can_be_read_now_at_a_revision_and_at_a_time() {
 }
 
 #[test]
+fn a_position_means_the_stream_s_last_event_up_to_it_and_one_that_has_not_come_is_an_error() {
+    let mut store = MemoryStore::new("s");
+    let mut host = Host::with(|config| config.page_limit = 2);
+    let log = ["b-1", "b-2", "b-2", "b-1", "b-2", "b-1", "b-1"];
+    for id in log {
+        host.give(id, &Command::Note);
+        host.serve(&mut store);
+    }
+    let mut read = |id, position, events| {
+        let task = host.ask(id, ReadAt::Position(Position(position)), events);
+        host.serve(&mut store);
+        host.read.remove(&task).expect("it was answered")
+    };
+    for position in 0..=log.len() {
+        for id in ["b-1", "b-2", "b-3"] {
+            let notes = log[..position].iter().filter(|noted| **noted == id).count();
+            for events in [false, true] {
+                let read = read(id, position as u64, events).expect("it can be read");
+                let state = read.state.value::<Booking>().expect("a booking");
+                assert_eq!((state.notes as usize, read.revision.0 as usize), (notes, notes));
+                let found: usize = read.events.iter().map(Page::len).sum();
+                assert_eq!(found, if events { notes } else { 0 });
+            }
+        }
+    }
+    for id in ["b-1", "b-3"] {
+        let error = read(id, 8, false).expect_err("the head is at 7");
+        assert_eq!(error, ReadError::NoSuchPosition { asked: Position(8), head: Position(7) });
+        assert_eq!(error.to_string(), "expected position 8, found the head of the log at 7");
+    }
+}
+
+#[test]
 fn an_event_that_can_not_be_read_is_named() {
     let (mut host, mut store) = (Host::new(), store());
     host.give("b-1", &Command::Note);

@@ -76,7 +76,9 @@ fn told<S: StorageAdapter>(desk: &mut Desk<S>) -> Vec<String> {
     }
     for id in 0..5 {
         let id = format!("b-{id}");
-        for at in [ReadAt::Now, ReadAt::Revision(Revision(1)), ReadAt::Time(time(45))] {
+        let past = [ReadAt::Revision(Revision(1)), ReadAt::Time(time(45))];
+        let positions = [0, 3, 17, 30, 100].map(|at| ReadAt::Position(Position(at)));
+        for at in [ReadAt::Now].into_iter().chain(past).chain(positions) {
             let read = annals.state::<Booking>(&id, at).map(|read| (read.state, read.revision));
             told.push(format!("{id} {at:?}: {:?}", read.map_err(|error| error.to_string())));
         }

@@ -62,6 +62,46 @@ test("the past can be looked at but not changed; live is one step away", async (
   assert.equal(await page.locator("#panel .actions").count(), 1);
 });
 
+test("the past of an appointment tells what has changed since, and by which events", async () => {
+  const since = async () => {
+    const lines = await page.locator("#panel .since dt").evaluateAll((all) =>
+      all.map((term) => [term, ...term.nextElementSibling.children].map((part) => part.textContent)),
+    );
+    return [...lines, await page.textContent("#panel .since .hint")];
+  };
+  const told = async (expected) => {
+    await page.waitForFunction((hint) => document.querySelector("#panel .since .hint")?.textContent === hint, expected.at(-1));
+    assert.deepEqual(await since(), expected);
+  };
+  const when = (time) => page.evaluate(([day, time]) => {
+    const format = new Intl.DateTimeFormat("en-GB", { weekday: "short", day: "numeric", month: "short" });
+    return `${format.format(new Date(`${day}T00:00`))}, ${time}`;
+  }, [tomorrow, time]);
+  const tomorrow = await day(page, 1);
+  const [nine, halfPast, ten, later] = await Promise.all(["09:00", "09:30", "10:00", "10:30"].map(when));
+  const moved = [["From", nine, ten], ["To", halfPast, later]];
+
+  await page.click(".block >> nth=0");
+  assert.equal(await page.locator("#panel .since").count(), 0);
+  await slideTo(2);
+  await told([["Status", "Confirmed", "Booked"], ...moved, "By these events: Moved"]);
+  await slideTo(1);
+  await told([...moved, "By these events: Confirmed, Moved"]);
+  await slideTo(3);
+  await told(["Nothing."]);
+  await slideTo(0);
+  await page.locator("#panel .since dt:text('Title') + dd", { hasText: "Knee" }).waitFor();
+  // What comes while the past is shown counts too.
+  await slideTo(1);
+  await told([...moved, "By these events: Confirmed, Moved"]);
+  const second = await visitor.tab();
+  await second.evaluate(() => {
+    const { engine, appointment, log } = clinic;
+    return engine.execute(appointment, log.events[0].stream.id, { type: "UpdateAppointment", data: { title: "Hip" } });
+  });
+  await told([...moved, ["Title", "Knee", "Hip"], "By these events: Confirmed, Moved, Changed"]);
+});
+
 test("an event in the log leads to the agenda at that event", async () => {
   await page.click(".block >> nth=0");
   await page.waitForSelector("#panel .log li:nth-child(3)");

@@ -101,6 +101,46 @@ onEachStore("a time means all that was recorded up to it, to the millisecond", a
   });
 });
 
+onEachStore("a position means the last event up to it, whoever's event is there", async (place) => {
+  const engine = await place.open();
+  await engine.execute(appointment, "a-2", booking({ doctor: "8" }), { issuedAt });
+  const states = [none];
+  for (const command of steps) {
+    states.push((await engine.execute(appointment, "a-1", command, { issuedAt })).state);
+    await engine.execute(appointment, "a-2", retitling(`After ${command.type}`), { issuedAt });
+  }
+  const log = await logOf(engine);
+  for (const asked of [engine, await place.open({ limits: { pageLimit: 2 } })]) {
+    const count = { "a-1": 0, "a-2": 0, "a-3": 0 };
+    for (const { position, stream } of log) {
+      count[stream.id] += 1;
+      for (const [id, revision] of Object.entries(count)) {
+        const at = { position };
+        const found = await asked.state(appointment, id, { at });
+        assert.deepEqual(found, await engine.state(appointment, id, { at: { revision } }));
+        if (id === "a-1") assert.deepEqual(found, { state: states[revision], revision });
+        const { events, ...rest } = await asked.history(appointment, id, { at });
+        assert.deepEqual(rest, found);
+        assert.deepEqual(events, log.filter(({ stream }) => stream.id === id).slice(0, revision));
+      }
+    }
+  }
+});
+
+onEachStore("a position that has not come, of another store, or that is none, is an error that names it", async (place) => {
+  const { engine, events } = await withHistory(place);
+  const beyond = events.at(-1).position.replace(/\d+$/, (digits) => Number(digits) + 1);
+  const other = events.at(-1).position.replace(/^./, (digit) => (digit === "0" ? "1" : "0"));
+  for (const ask of ["state", "history"]) {
+    for (const id of ["a-1", "a-2"]) {
+      const at = (position) => engine[ask](appointment, id, { at: { position } });
+      await assert.rejects(at(beyond), { code: "no-such-position", details: { position: beyond } });
+      await assert.rejects(at(other), { code: "foreign-position", details: { position: other } });
+      for (const nothing of [null, 7, "7", "", {}]) await assert.rejects(at(nothing), { code: "invalid-argument" });
+    }
+  }
+});
+
 onEachStore("the recorded time never goes back, whatever the clock does", async (place) => {
   const start = Date.parse("2026-05-01T10:00:00.000Z");
   await withClock(start, async (setTime) => {

@@ -20,7 +20,7 @@ const entries = {
   "annals/slim": api,
   "annals/inline": api,
   "annals/memory": ["memoryStorage"],
-  "annals/audit": ["trace"],
+  "annals/audit": ["diff", "trace"],
   "annals/overlay": ["overlayStorage"],
   "annals/sqlite": ["sqliteStorage"],
   "annals/indexeddb": ["indexedDbStorage"],

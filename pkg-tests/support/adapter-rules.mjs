@@ -111,6 +111,7 @@ const wholeStream = {
   after: 0,
   snapshot: null,
   untilRevision: null,
+  untilPosition: null,
   untilTime: null,
   limit: 1000,
   whole: true,
@@ -620,7 +621,7 @@ const rules = [
     },
   },
   {
-    name: "a stream is read after a revision, up to a revision or a time, in slices",
+    name: "a stream is read after a revision, up to a revision, a position or a time, in slices",
     async run(subject) {
       let revision = 0;
       for (const [index, count] of [1, 3, 1, 2, 1].entries()) {
@@ -639,18 +640,21 @@ const rules = [
         [1, 2, 3, 4, 5, 6, 7, 8],
       );
       const loads = [];
+      const always = { snapshot: null, untilRevision: null, untilPosition: null, untilTime: null };
+      const nth = (index) => all[index].position;
+      const ends = [
+        ...[0, 1, 3, 5, 8, 12].map((untilRevision) => ({ untilRevision })),
+        ...[-1, 0, 1999, 2000, 9999].map((millis) => ({ untilTime: iso(START + millis) })),
+        ...[0, nth(0), nth(1) - 1, nth(1), nth(2), nth(4), nth(5) - 1, nth(7), nth(7) + 99].map(
+          (untilPosition) => ({ untilPosition }),
+        ),
+      ];
       for (const after of [0, 1, 2, 4, 7, 8, 9]) {
-        for (const untilRevision of [null, 0, 1, 3, 5, 8, 12]) {
-          for (const untilTime of [
-            null,
-            iso(START - 1),
-            iso(START),
-            iso(START + 1999),
-            iso(START + 2000),
-            iso(START + 9999),
-          ]) {
+        for (const one of [{}, ...ends]) {
+          // What is asked for together is all kept.
+          for (const other of [{}, { untilRevision: 4 }, { untilTime: iso(START + 2000) }]) {
             for (const limit of [1, 2, 3, 100])
-              loads.push({ after, snapshot: null, untilRevision, untilTime, limit });
+              loads.push({ ...always, after, ...other, ...one, limit });
           }
         }
       }
@@ -663,11 +667,13 @@ const rules = [
         }));
       const loaded = await subject.load({ streams: streams(true) });
       const folded = await subject.load({ streams: streams(false) });
-      for (const [index, { after, untilRevision, untilTime, limit }] of loads.entries()) {
+      for (const [index, load] of loads.entries()) {
+        const { after, untilRevision, untilPosition, untilTime, limit } = load;
         const wanted = all.filter(
           (event) =>
             event.revision > after &&
             event.revision <= (untilRevision ?? Infinity) &&
+            event.position <= (untilPosition ?? Infinity) &&
             (untilTime === null || event.recordedAt <= untilTime),
         );
         const expected = {

@@ -3,7 +3,7 @@ import {
   type Attempt, type EventOf, type History, type OpenOptions, type Outcome, type Position, type RecordedEvent,
   type ExecuteOptions, type Refusal, type SnapshotReport, type StateAt, type StorageAdapter, type WasmSource, Engine, nativeAggregate,
 } from "annals";
-import { type Trace, trace } from "annals/audit";
+import { type Change, type Diff, type Trace, diff, trace } from "annals/audit";
 import { indexedDbStorage } from "annals/indexeddb";
 import { Engine as InlineEngine } from "annals/inline";
 import { memoryStorage } from "annals/memory";
@@ -59,6 +59,24 @@ export async function chains() {
   }
   // @ts-expect-error a chain begins with an event, not with its id
   await trace(engine, "7");
+}
+
+export async function differences() {
+  const found = await diff(engine, appointment, "a-1", { from: { position }, to: { time: new Date() } });
+  check<Same<typeof found, Diff<State, Event>>>();
+  check<Same<typeof found.to, StateAt<State>>>();
+  check<Same<(typeof found.events)[number], RecordedEvent<Event>>>();
+  for (const change of found.changes) {
+    check<Same<typeof change, Change>>();
+    check<Same<typeof change.path, readonly (string | number)[]>>();
+    if (change.kind === "added") check<Same<typeof change.after, unknown>>();
+    // @ts-expect-error what was added was not there before
+    if (change.kind === "added") void change.before;
+  }
+  // @ts-expect-error it starts somewhere
+  await diff(engine, appointment, "a-1", {});
+  // @ts-expect-error states at hand are no points
+  await diff(engine, appointment, "a-1", { from: { revision: 1 }, cached: true });
 }
 
 // --- Commands ---------------------------------------------------------------------------------
@@ -141,11 +159,16 @@ export async function reads() {
   check<Same<Awaited<ReturnType<typeof engine.state<State, never, Event, Refused>>>, StateAt<State>>>();
   const history = await engine.history(appointment, "a-1", { at: { revision: 3 } });
   check<Same<typeof history, History<State, Event>>>();
+  await engine.state(appointment, "a-1", { at: { position } });
   await engine.state(appointment, "a-1", { at: { time: new Date() } });
   await engine.state(appointment, "a-1", { at: { time: "2026-11-17T14:05:00Z" } });
   await engine.state(appointment, "a-1", { cached: true });
   // @ts-expect-error a time is said as one
   await engine.state(appointment, "a-1", { at: "2026-11-17T14:05:00Z" });
+  // @ts-expect-error a text is no position: it comes from an event or an outcome
+  await engine.state(appointment, "a-1", { at: { position: "17" } });
+  // @ts-expect-error a command that appended nothing has no position
+  await engine.state(appointment, "a-1", { at: { position: null } });
   // @ts-expect-error a position is no revision
   await engine.state(appointment, "a-1", { at: { revision: position } });
   // @ts-expect-error a history is never from what is at hand

@@ -71,6 +71,7 @@ impl ReadTask {
         match &self.goal {
             Goal::State(ReadAt::Now | ReadAt::Cached) | Goal::Snapshot => Until::End,
             Goal::State(ReadAt::Revision(revision)) => Until::Revision(*revision),
+            Goal::State(ReadAt::Position(position)) => Until::Position(*position),
             Goal::State(ReadAt::Time(time)) => Until::Time(*time),
             Goal::FirstOutcome { first, .. } => {
                 let before = first.commit.revision_before();
@@ -101,7 +102,7 @@ impl ReadTask {
             Goal::State(_) if self.events.is_some() => false,
             Goal::State(ReadAt::Now | ReadAt::Cached) | Goal::Snapshot => true,
             Goal::State(ReadAt::Revision(wanted)) => revision <= *wanted,
-            Goal::State(ReadAt::Time(_)) => false,
+            Goal::State(ReadAt::Position(_) | ReadAt::Time(_)) => false,
             Goal::FirstOutcome { first, .. } => revision <= first.commit.revision_before(),
         }
     }
@@ -258,6 +259,12 @@ impl Engine {
         let task = self.read_mut(id);
         if !matches!(task.phase, Phase::Loading) {
             return;
+        }
+        if let Goal::State(ReadAt::Position(asked)) = task.goal
+            && part.head < asked
+        {
+            let error = ReadError::NoSuchPosition { asked, head: part.head };
+            return self.finish_read(id, Err(error));
         }
         let keeps_events = task.keeps_events();
         if let Some(events) = &mut task.events
@@ -471,7 +478,7 @@ pub(super) fn check_slice(
         Until::End => reached == revision,
         // Reading up to a revision that does not exist is the caller's mistake, not the store's.
         Until::Revision(wanted) => reached == wanted.min(revision).max(from),
-        Until::Time(_) => reached <= revision,
+        Until::Position(_) | Until::Time(_) => reached <= revision,
     };
     if fits {
         return Ok(());

@@ -128,7 +128,7 @@ export interface Appended {
 export interface StateInput {
   readonly aggregate: AnyAggregate;
   readonly id: string;
-  /** Now, what is at hand, after so many events, or at a time. */
+  /** Now, what is at hand, after so many events, at a time, or at a position. */
   readonly at: Choice;
   readonly events: boolean;
 }
@@ -611,7 +611,9 @@ export class Driver {
     } else if (code === "outcome-unknown" || STORAGE_CODES.includes(code as never)) {
       cause = this.#lastFailure;
     }
-    return new AnnalsError(code as ErrorCode, message, JSON.parse(details), cause);
+    // Outside, a position names its store too.
+    const told = (key: string, value: unknown) => (key === "position" ? `${this.epoch}:${value as number}` : value);
+    return new AnnalsError(code as ErrorCode, message, JSON.parse(details, told), cause);
   }
 
   // --- The domain in JavaScript ---------------------------------------------------------------
@@ -940,9 +942,10 @@ function readStreamLoad(output: Reader, helds: boolean[]) {
   const until = output.word();
   const untilRevision = until === 1 ? output.number() : null;
   const untilTime = until === 2 ? isoTime(output.time()) : null;
+  const untilPosition = until === 3 ? output.number() : null;
   const limit = output.word();
   helds.push(output.flag());
-  return { aggregateType, aggregateId, after, snapshot, untilRevision, untilTime, limit, whole: output.flag() };
+  return { aggregateType, aggregateId, after, snapshot, untilRevision, untilPosition, untilTime, limit, whole: output.flag() };
 }
 
 /** Promises of another realm, or of a library, are promises too. */

@@ -121,8 +121,14 @@ export type Attempt<State, Event extends Message, Refused extends Refusal> =
   | ({ readonly ok: true } & Outcome<State, Event>)
   | { readonly ok: false; readonly refusal: Refused };
 
-/** A point in a stream's life: after so many events, or as of a time. */
-export type At = { readonly revision: number } | { readonly time: Date | string };
+/**
+ * A point in a stream's life: after so many events, as of a place in the store, or as of a time. A
+ * revision or a position that has not come is an error; a time that has not is now.
+ */
+export type At =
+  | { readonly revision: number }
+  | { readonly position: Position }
+  | { readonly time: Date | string };
 
 export interface StateOptions {
   /** Default: now. */
@@ -259,7 +265,13 @@ export class Engine {
     }
   }
 
-  /** The state of an aggregate: now, after so many events, or as of a time. */
+  /**
+   * The state of an aggregate: now, after so many events, as of a position or a time.
+   *
+   * ```ts
+   * const { state } = await engine.state(appointment, "a-1", { at: { position: event.position } });
+   * ```
+   */
   state<State, Command extends Message, Event extends Message, Refused extends Refusal>(
     aggregate: Aggregate<State, Command, Event, Refused>,
     id: string,
@@ -267,7 +279,7 @@ export class Engine {
   ): Promise<StateAt<State>> {
     return new Promise((resolve, reject) => {
       const done = ({ state, revision }: StateResult) => resolve({ state: state as State, revision });
-      this.#driver.state(stateInput(aggregate, id, options, false), options.signal, done, reject);
+      this.#driver.state(this.#stateInput(aggregate, id, options, false), options.signal, done, reject);
     });
   }
 
@@ -278,7 +290,7 @@ export class Engine {
     options: Omit<StateOptions, "cached"> = {},
   ): Promise<History<State, Event>> {
     return new Promise<StateResult>((resolve, reject) => {
-      this.#driver.state(stateInput(aggregate, id, options, true), options.signal, resolve, reject);
+      this.#driver.state(this.#stateInput(aggregate, id, options, true), options.signal, resolve, reject);
     }).then(({ state, revision, events }) => {
       return { state: state as State, revision, events: events.map((e) => this.#recorded<Event>(e)) };
     });
@@ -309,7 +321,7 @@ export class Engine {
   events<A extends AnyAggregate = Aggregate, const Type extends EventOf<A>["type"] = EventOf<A>["type"]>(
     options: EventsOptions<A, Type> = {},
   ): AsyncIterableIterator<RecordedEvent<EventOfType<EventOf<A>, Type>>> {
-    const after = this.#numberOf(options.after ?? null);
+    const after = (options.after ?? null) === null ? 0 : this.#numberOf(options.after!);
     const pageSize = options.pageSize ?? 500;
     if (!Number.isSafeInteger(pageSize) || pageSize < 1) throw invalidArgument("expected a pageSize of at least 1");
     return new Events(this.#driver, { ...options, pageSize, after }, (event, epoch) => this.#recorded(event, epoch)) as never;
@@ -364,8 +376,27 @@ export class Engine {
     });
   }
 
-  #numberOf(position: Position | null): number {
-    if (position === null) return 0;
+  #stateInput(
+    aggregate: AnyAggregate,
+    id: string,
+    { at, cached }: StateOptions,
+    events: boolean,
+  ): StateInput {
+    const point = at === undefined ? NOW_OR_CACHED[cached === true ? 1 : 0]! : this.#pointOf(at);
+    return { aggregate, id: name("id", id), at: point, events };
+  }
+
+  #pointOf(at: At): Choice {
+    const { revision, position, time } = at as { revision?: number; position?: Position; time: Date | string };
+    if (position !== undefined) return [4, this.#numberOf(position)];
+    if (revision === undefined) return [3, millis(time)];
+    if (!Number.isSafeInteger(revision) || revision < 0) {
+      throw invalidArgument(`expected a revision, found ${revision}`);
+    }
+    return [2, revision];
+  }
+
+  #numberOf(position: Position): number {
     const { epoch, number } = placeOf(position);
     if (epoch !== this.#driver.epoch) {
       throw new AnnalsError("foreign-position", "the position is of another store, or of this one before a restore", {
@@ -512,26 +543,7 @@ class Events implements AsyncIterableIterator<unknown, undefined> {
   }
 }
 
-function stateInput(
-  aggregate: AnyAggregate,
-  id: string,
-  { at, cached }: StateOptions,
-  events: boolean,
-): StateInput {
-  const point = at === undefined ? NOW_OR_CACHED[cached === true ? 1 : 0]! : pointOf(at);
-  return { aggregate, id: name("id", id), at: point, events };
-}
-
 const NOW_OR_CACHED: readonly Choice[] = [[0], [1]];
-
-function pointOf(at: At): Choice {
-  const { revision, time } = at as { revision?: number; time: Date | string };
-  if (revision === undefined) return [3, millis(time)];
-  if (!Number.isSafeInteger(revision) || revision < 0) {
-    throw invalidArgument(`expected a revision, found ${revision}`);
-  }
-  return [2, revision];
-}
 
 /** Stores compare times as texts, which is right for years of four digits. */
 function millis(time: Date | string): number {

@@ -18,6 +18,8 @@ export type ErrorCode =
   | "unreadable-event"
   | "unknown-aggregate"
   | "no-such-revision"
+  /** The store has no event at this position or after it, as one that has lost events. */
+  | "no-such-position"
   /** The aggregate is defined without snapshots. */
   | "no-snapshots"
   /** The state is not what its JSON says, so that it can't be kept as a snapshot. */
@@ -62,6 +64,7 @@ export interface ErrorDetails {
   readonly "unreadable-event": OfStream & { readonly revision: number };
   readonly "unknown-aggregate": { readonly type: string | undefined };
   readonly "no-such-revision": OfStream & { readonly asked: number; readonly actual: number };
+  readonly "no-such-position": { readonly position: string };
   readonly "no-snapshots": { readonly type: string };
   readonly "state-not-json": OfStream;
   readonly "foreign-position": { readonly position: string };

@@ -175,6 +175,8 @@ export interface StreamLoad {
   readonly snapshot: string | null;
   /** … up to this revision, if it is not null … */
   readonly untilRevision: number | null;
+  /** … at or before this position, if it is not null … */
+  readonly untilPosition: number | null;
   /** … recorded at or before this time (ISO 8601, UTC, milliseconds), if it is not null … */
   readonly untilTime: string | null;
   /** … but no more than this. */

@@ -12,7 +12,9 @@ use crate::protocol::{
 use crate::stream::{Position, Revision};
 
 use super::StorageAdapter;
-use super::driver::{Clock, CommandOptions, Documents, Driver, Events, Executed, Read, documents};
+use super::driver::{
+    Clock, CommandOptions, Diff, Documents, Driver, Events, Executed, Read, compare, documents,
+};
 
 /// An engine with a blocking store.
 ///
@@ -21,7 +23,7 @@ use super::driver::{Clock, CommandOptions, Documents, Driver, Events, Executed, 
 /// ```
 /// use annals::protocol::ReadAt;
 /// use annals::storage::{Annals, Clock, CommandOptions, MemoryStore};
-/// use annals::{Aggregate, AggregateDefinition, Config, Context, Timestamp};
+/// use annals::{Aggregate, AggregateDefinition, ChangeKind, Config, Context, Revision, Timestamp};
 /// use serde::{Deserialize, Serialize};
 ///
 /// struct Counter;
@@ -59,6 +61,10 @@ use super::driver::{Clock, CommandOptions, Documents, Driver, Events, Executed, 
 /// let done = annals.execute::<Counter>("c-1", &Command::Add { amount: 3 }, CommandOptions::default())?;
 /// assert_eq!((done.state, done.revision.0), (5, 2));
 /// assert_eq!(annals.history::<Counter>("c-1", ReadAt::Now)?.events.len(), 2);
+///
+/// let diff = annals.diff::<Counter>("c-1", ReadAt::Revision(Revision(1)), ReadAt::Now)?;
+/// assert_eq!(diff.changes[0].kind, ChangeKind::Changed { before: 2.into(), after: 5.into() });
+/// assert_eq!(diff.events.len(), 1);
 /// # Ok::<(), annals::Error>(())
 /// ```
 #[derive(Debug)]
@@ -160,6 +166,25 @@ impl<S: StorageAdapter, C: Clock> Annals<S, C> {
     pub fn history<A: Aggregate>(&mut self, id: &str, at: ReadAt) -> Result<Read<A>, Error> {
         let task = self.driver.read::<A>(self.clock.now(), id, at, true)?;
         Ok(self.run(|driver| driver.state_read(task))??)
+    }
+
+    /// What has become of the aggregate `id` of type `A` between two points: which parts of its state
+    /// have changed, and by which events. Both are read at once. The first must not be after the
+    /// second.
+    ///
+    /// # Errors
+    /// [`ReadError`](crate::ReadError) and [`DiffError`](crate::DiffError) say why it can't be told.
+    pub fn diff<A: Aggregate>(
+        &mut self,
+        id: &str,
+        from: ReadAt,
+        to: ReadAt,
+    ) -> Result<Diff<A::State>, Error> {
+        let (from, to) = self.driver.read_both::<A>(self.clock.now(), id, from, to)?;
+        let from = self.run(|driver| driver.state_read(from))?;
+        // Both answers are fetched, whatever they are: nobody else does.
+        let to = self.run(|driver| driver.state_read(to))?;
+        Ok(compare::<A>(id, from?, to?)?)
     }
 
     /// Keeps the state of the aggregate `id` of type `A` as a snapshot, whatever its policy, and gives the

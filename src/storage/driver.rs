@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::aggregate::Aggregate;
+use crate::diff::{Change, DiffError, changes};
 use crate::domain::State;
 use crate::engine::{Config, Engine};
 use crate::error::{ApiMisuse, CommandError, Error, ReadError};
@@ -97,6 +98,28 @@ pub struct Read<A: Aggregate> {
     pub events: Vec<RecordedEvent>,
 }
 
+/// What has become of an aggregate between two points.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Diff<State> {
+    /// The state at the first.
+    pub from: StateAt<State>,
+    /// The state at the second.
+    pub to: StateAt<State>,
+    /// What is different between these, as [`changes`] tells.
+    pub changes: Vec<Change>,
+    /// The events that led from one to the other.
+    pub events: Vec<RecordedEvent>,
+}
+
+/// A state at a revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateAt<State> {
+    /// The state.
+    pub state: State,
+    /// The revision it is the state at.
+    pub revision: Revision,
+}
+
 /// A page of the log.
 #[derive(Debug)]
 pub struct Events {
@@ -172,6 +195,17 @@ impl Driver {
         let read = ReadState { task, stream: StreamId::new(A::TYPE, id), at, events };
         self.engine.handle_input(now, Input::ReadState(read))?;
         Ok(task)
+    }
+
+    /// Two reads that are given at once: they share requests.
+    pub(super) fn read_both<A: Aggregate>(
+        &mut self,
+        now: Timestamp,
+        id: &str,
+        from: ReadAt,
+        to: ReadAt,
+    ) -> Result<(TaskId, TaskId), ApiMisuse> {
+        Ok((self.read::<A>(now, id, from, false)?, self.read::<A>(now, id, to, true)?))
     }
 
     pub(super) fn take_snapshot<A: Aggregate>(
@@ -345,6 +379,31 @@ pub(super) fn documents<P: Projection>(
         listed.push(Listed { place, position: Position(revision), document });
     }
     Ok(Documents { documents: listed, more, count, position })
+}
+
+/// The state at one point, and the history up to a later one.
+pub(super) fn compare<A: Aggregate>(
+    id: &str,
+    from: Read<A>,
+    to: Read<A>,
+) -> Result<Diff<A::State>, DiffError> {
+    let stream = || StreamId::new(A::TYPE, id);
+    if from.revision > to.revision {
+        let (from, to) = (from.revision, to.revision);
+        return Err(DiffError::WrongOrder { stream: stream(), from, to });
+    }
+    let json = |state: &A::State| {
+        serde_json::to_value(state).map_err(|error| {
+            let reason = error.to_string();
+            DiffError::StateNotJson { stream: stream(), reason }
+        })
+    };
+    let changes = changes(&json(&from.state)?, &json(&to.state)?);
+    let seen = usize::try_from(from.revision.0).expect("no more than the events that were read");
+    let events = to.events.into_iter().skip(seen).collect();
+    let [from, to] = [(from.state, from.revision), (to.state, to.revision)]
+        .map(|(state, revision)| StateAt { state, revision });
+    Ok(Diff { from, to, changes, events })
 }
 
 fn typed<A: Aggregate>(state: &State) -> A::State {

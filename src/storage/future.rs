@@ -20,7 +20,9 @@ use crate::protocol::{
 use crate::stream::{Position, Revision};
 use crate::time::Timestamp;
 
-use super::driver::{CommandOptions, Documents, Driver, Events, Executed, Read, documents};
+use super::driver::{
+    CommandOptions, Diff, Documents, Driver, Events, Executed, Read, compare, documents,
+};
 use super::{AsyncStorageAdapter, LocalFuture};
 
 /// The host's time, for a host that must not block.
@@ -134,6 +136,26 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
         Ok(self.finish(task, |driver| driver.state_read(task)).await??)
     }
 
+    /// What has become of the aggregate `id` of type `A` between two points: which parts of its state
+    /// have changed, and by which events. Both are read at once. The first must not be after the
+    /// second.
+    ///
+    /// # Errors
+    /// [`ReadError`](crate::ReadError) and [`DiffError`](crate::DiffError) say why it can't be told.
+    pub async fn diff<A: Aggregate>(
+        &self,
+        id: &str,
+        from: ReadAt,
+        to: ReadAt,
+    ) -> Result<Diff<A::State>, Error> {
+        let (from, to) = self.start(|driver, now| driver.read_both::<A>(now, id, from, to))?;
+        // Whatever becomes of the first, nothing of the second stays behind.
+        let _ended = EndOnDrop { annals: self, task: to };
+        let from = self.finish(from, |driver| driver.state_read(from)).await??;
+        let to = self.finish(to, |driver| driver.state_read(to)).await??;
+        Ok(compare::<A>(id, from, to)?)
+    }
+
     /// Keeps the state of the aggregate `id` of type `A` as a snapshot, whatever its policy, and gives the
     /// revision it is the state at. A stream without events has none, and nothing is kept.
     ///
@@ -226,10 +248,10 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
         Ok(self.finish(task, |driver| driver.page(task)).await??)
     }
 
-    fn start<E>(
+    fn start<T, E>(
         &self,
-        input: impl FnOnce(&mut Driver, Timestamp) -> Result<TaskId, E>,
-    ) -> Result<TaskId, E> {
+        input: impl FnOnce(&mut Driver, Timestamp) -> Result<T, E>,
+    ) -> Result<T, E> {
         let now = self.shared.runtime.now();
         input(&mut self.shared.inner.borrow_mut().driver, now)
     }

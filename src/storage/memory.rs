@@ -246,6 +246,7 @@ impl MemoryStore {
                 match load.until {
                     Until::End => true,
                     Until::Revision(revision) => event.revision <= revision,
+                    Until::Position(position) => event.position <= position,
                     Until::Time(time) => event.recorded_at <= time,
                 }
             });

@@ -404,6 +404,7 @@ impl<S: StorageAdapter> Overlay<S> {
                 && match asked.until {
                     Until::End => true,
                     Until::Revision(last) => event.revision <= last,
+                    Until::Position(position) => event.position <= position,
                     Until::Time(time) => event.recorded_at <= time,
                 }
         });

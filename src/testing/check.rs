@@ -10,6 +10,7 @@ use crate::aggregate::{Aggregate, Context, OtherEvent};
 use crate::error::CommandError;
 use crate::event::{CommitSummary, RecordedEvent};
 use crate::ids::{CommandId, EventId};
+use crate::protocol::ReadAt;
 use crate::stream::{ExpectedRevision, Position, Revision, StreamId};
 use crate::time::Timestamp;
 use crate::variant::{from_variant, to_variant};
@@ -31,6 +32,16 @@ pub(super) struct Asked {
     /// Whether it was given before, with an outcome nobody knows: an append of then may still be
     /// on its way to the store, and land after whatever was answered since.
     pub(super) haunted: bool,
+}
+
+impl Asked {
+    /// As of when the operation with this index reads: one in five as of the past.
+    pub(super) fn read_at(&self, index: usize) -> ReadAt {
+        if !index.is_multiple_of(5) {
+            return ReadAt::Now;
+        }
+        ReadAt::Position(Position(self.given_at_head.0 * (index as u64 % 4) / 3))
+    }
 }
 
 /// An answer as it was heard.
@@ -136,13 +147,18 @@ impl Checker {
     pub(super) fn hear_read(
         &mut self,
         asked: &Asked,
+        at: ReadAt,
         head: Position,
         heard: &Heard,
         wants_events: bool,
         log: &[RecordedEvent],
     ) -> Result<(), String> {
-        let (_, at_least) = state_at(prefix(log, asked.given_at_head), &asked.stream);
-        let (_, at_most) = state_at(prefix(log, head), &asked.stream);
+        let (first, last) = match at {
+            ReadAt::Position(position) => (position, position),
+            _ => (asked.given_at_head, head),
+        };
+        let (_, at_least) = state_at(prefix(log, first), &asked.stream);
+        let (_, at_most) = state_at(prefix(log, last), &asked.stream);
         if heard.revision < at_least || heard.revision > at_most {
             return Err(format!(
                 "a read of {} gives revision {}, not one of {at_least} to {at_most}",

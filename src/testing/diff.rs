@@ -2,37 +2,23 @@
 
 use serde_json::Value;
 
+use crate::diff::{ChangeKind, changes_within};
+
 /// The first place at which two values differ, and what is there.
 pub(super) fn difference(
     left: &Value,
     right: &Value,
     place: &str,
 ) -> Option<(String, String, String)> {
-    if left == right {
-        return None;
-    }
-    let text = |value: Option<&Value>| value.map_or("nothing".into(), Value::to_string);
-    let member = |left: Option<&Value>, right: Option<&Value>, place: String| match (left, right) {
-        (Some(left), Some(right)) => difference(left, right, &place),
-        _ => Some((place, text(left), text(right))),
+    let change = changes_within(left, right, usize::MAX).into_iter().next()?;
+    let place = change.path.iter().fold(place.to_owned(), |place, step| format!("{place}{step}"));
+    let nothing = || "nothing".to_owned();
+    let (left, right) = match change.kind {
+        ChangeKind::Added { after } => (nothing(), after.to_string()),
+        ChangeKind::Removed { before } => (before.to_string(), nothing()),
+        ChangeKind::Changed { before, after } => (before.to_string(), after.to_string()),
     };
-    match (left, right) {
-        (Value::Object(left), Value::Object(right)) => {
-            left.keys().chain(right.keys()).find_map(|key| match (left.get(key), right.get(key)) {
-                (left, right) if left == right => None,
-                (left, right) => member(left, right, format!("{place}.{key}")),
-            })
-        }
-        (Value::Array(left), Value::Array(right)) => {
-            (0..left.len().max(right.len())).find_map(|index| {
-                match (left.get(index), right.get(index)) {
-                    (left, right) if left == right => None,
-                    (left, right) => member(left, right, format!("{place}[{index}]")),
-                }
-            })
-        }
-        _ => Some((place.into(), text(Some(left)), text(Some(right)))),
-    }
+    Some((place, left, right))
 }
 
 /// JSON over several lines.

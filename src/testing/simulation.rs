@@ -12,7 +12,7 @@ use crate::ids::{CommandId, IdSource};
 use crate::projection::ViewKind;
 use crate::protocol::{
     Answer, Conflict, DomainAnswer, DomainRequest, Execute, Input, LogFilter, Notice, Output,
-    ReadAt, ReadState, ReadView, SnapshotProblem, SnapshotReport, StorageAnswer, StorageBody,
+    ReadState, ReadView, SnapshotProblem, SnapshotReport, StorageAnswer, StorageBody,
     StorageRequest, Subscribe, TakeSnapshot, Verdict,
 };
 use crate::snapshot::SnapshotPolicy;
@@ -501,7 +501,7 @@ impl<'a> World<'a> {
             None => Input::ReadState(ReadState {
                 task,
                 stream: operation.stream.clone(),
-                at: ReadAt::Now,
+                at: operation.read_at(index),
                 events: index.is_multiple_of(2),
             }),
         };
@@ -813,7 +813,8 @@ impl<'a> World<'a> {
                 let asked = &self.operations[operation];
                 let wants_events = operation.is_multiple_of(2);
                 let heard = Heard { commit: None, revision: read.revision, state, events };
-                self.checker.hear_read(asked, head, &heard, wants_events, self.store.log())
+                let at = asked.read_at(operation);
+                self.checker.hear_read(asked, at, head, &heard, wants_events, self.store.log())
             }
             Notice::SnapshotTaken { task, result } => {
                 let host = &mut self.hosts[index];

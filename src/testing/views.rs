@@ -43,6 +43,9 @@ enum Document {
     Notes { count: u32 },
 }
 
+/// Doctor and number.
+type Slot = (u8, u8);
+
 fn slot(doctor: u8, slot: u8) -> String {
     format!("slot/{doctor}/{slot}")
 }
@@ -124,8 +127,8 @@ type Documents = BTreeMap<String, String>;
 /// The yardstick: what the view is after these events, and the event it stops at, computed another
 /// way.
 fn fold(version: u32, log: &[RecordedEvent]) -> (Documents, Option<Position>) {
-    let mut appointments: BTreeMap<&str, (Option<(u8, u8)>, u32)> = BTreeMap::new();
-    let mut slots: BTreeMap<(u8, u8), Vec<String>> = BTreeMap::new();
+    let mut appointments = BTreeMap::<_, (Option<Slot>, u32)>::new();
+    let mut slots = BTreeMap::<Slot, Vec<String>>::new();
     let mut count = 0;
     let mut stop = None;
     for event in log {

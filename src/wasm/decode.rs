@@ -147,6 +147,7 @@ fn read_state(reader: &mut Reader<'_>, names: &[Arc<str>]) -> Result<ReadState> 
             1 => ReadAt::Cached,
             2 => ReadAt::Revision(revision(reader)?),
             3 => ReadAt::Time(time(reader)?),
+            4 => ReadAt::Position(position(reader)?),
             tag => return Err(Malformed::Tag(tag)),
         },
         events: reader.flag()?,

@@ -158,6 +158,10 @@ fn load(writer: &mut Writer, load: &Load) {
                 writer.word(2);
                 time(writer, at);
             }
+            Until::Position(position) => {
+                writer.word(3);
+                writer.number(position.0);
+            }
         }
         writer.word(load.limit);
         writer.flag(load.held);
@@ -442,6 +446,7 @@ fn read_error(writer: &mut Writer, failure: &ReadError) {
         ReadError::NoSuchRevision { stream, asked, actual } => {
             details.stream(stream).number("asked", asked.0).number("actual", actual.0)
         }
+        ReadError::NoSuchPosition { asked, .. } => details.number("position", asked.0),
         ReadError::Unreadable(event) => unreadable(details, event),
         ReadError::NoSnapshots(name) => details.text("type", name),
         ReadError::StateNotJson { stream, .. } => details.stream(stream),

@@ -1,14 +1,17 @@
 /** An appointment: what it is, what may be done with it, and its event log. */
 
-import type { Booking, Command, Refusal } from "./appointment.js";
+import { diff } from "annals/audit";
+import type { At } from "annals/slim";
+import { appointment, type Booking, type Command, type Refusal } from "./appointment.js";
 import type { Clinic } from "./clinic.js";
 import { byId, h, isLost, keyed, options, setChildren, setText } from "./dom.js";
+import { reportError } from "./errors.js";
 import { createForm, keepLength, type Field, type Form } from "./form.js";
 import type { Entry, LogEvent } from "./log.js";
 import { appointmentTypes, nameOf, rooms } from "./people.js";
 import { dayOf, exactly, moment, range, shortDay, timeOfDay } from "./time.js";
 import type { Model, Part, Show } from "./view.js";
-import { eventKinds, explain, particulars, statusWords } from "./words.js";
+import { changeWords, eventKinds, explain, particulars, statusWords } from "./words.js";
 
 interface Panel extends Part {
   /** Takes the user to the panel; closing it leads back. */
@@ -65,6 +68,7 @@ function createAppointment(id: string, clinic: Clinic, model: () => Model, show:
   const title = h("h2", { tabindex: -1 });
   const facts = h("dl");
   const past = createPast(show);
+  const since = createSince(id, clinic);
   const actions = createActions(id, clinic, model, show);
   const heading = h("h3", {}, "Event log");
   const lines = h("ol", { class: "log" });
@@ -77,7 +81,8 @@ function createAppointment(id: string, clinic: Clinic, model: () => Model, show:
   };
   const linesOf = keyed((event: LogEvent) => createLine(event, () => showEvent(event)));
 
-  return ({ entries, log, live }) => {
+  return (shown) => {
+    const { entries, log, live } = shown;
     const entry = entries.get(id);
     const revision = entry?.revision ?? 0;
     const events = log.of(id);
@@ -89,7 +94,7 @@ function createAppointment(id: string, clinic: Clinic, model: () => Model, show:
     });
     setChildren(lines, all);
     setText(title, entry?.booking.title ?? (live ? "Booking …" : "Not booked yet"));
-    const rest = [heading, lines];
+    const rest = live ? [heading, lines] : [since(shown), heading, lines];
     if (!entry) return [closing, title, ...(live ? [] : [past]), ...rest];
     state.dataset["status"] = entry.status;
     setText(state, statusWords[entry.status]);
@@ -119,6 +124,45 @@ function createPast(show: Show): Element {
     "You are looking at the past, which can’t be changed. ",
     h("button", { type: "button", class: "link", onclick: () => show({ at: undefined }) }, "Back to now"),
   );
+}
+
+/** What has changed between the past that is shown and now, as the engine tells it. */
+function createSince(id: string, clinic: Clinic): (model: Model) => Element {
+  const by = h("p", { class: "hint" });
+  const list = h("dl");
+  const place = h("section", { class: "since" }, h("h3", {}, "Changed since then"), list, by);
+  let asked = "";
+  let earlier = new AbortController();
+
+  const tell = async (from: At, signal: AbortSignal) => {
+    const { changes, events } = await diff(clinic.engine, appointment, id, { from, signal });
+    list.replaceChildren(
+      ...changes.flatMap((change) => {
+        const { what, before, after } = changeWords(change);
+        return [h("dt", {}, what), h("dd", {}, before !== "" && h("del", {}, before), " ", after !== "" && h("ins", {}, after))];
+      }),
+    );
+    const words = events.map(({ type }) => eventKinds[type].word).join(", ");
+    const what = changes.length > 0 ? "By" : "Nothing is different after";
+    setText(by, events.length > 0 ? `${what} these events: ${words}` : "Nothing.");
+  };
+
+  return ({ log, count, entries }) => {
+    const key = `${entries.get(id)?.revision} ${log.of(id).length}`;
+    if (key === asked) return place;
+    asked = key;
+    earlier.abort();
+    earlier = new AbortController();
+    const { signal } = earlier;
+    const event = log.events[count - 1];
+    const from = event ? { position: event.position } : { revision: 0 };
+    const ask = () =>
+      tell(from, signal).catch((error: unknown) => {
+        if (!signal.aborted) reportError(error, ask);
+      });
+    void ask();
+    return place;
+  };
 }
 
 function createActions(id: string, clinic: Clinic, model: () => Model, show: Show): (entry: Entry) => Element {

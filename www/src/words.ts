@@ -1,5 +1,6 @@
 /** What happened, and why something can't, in words. */
 
+import type { Change } from "annals/audit";
 import type { Refusal } from "./appointment.js";
 import type { Entries, Entry, LogEvent } from "./log.js";
 import { nameOf } from "./people.js";
@@ -39,6 +40,32 @@ export function particulars(event: LogEvent): string {
       return event.data.reason;
   }
 }
+
+/** A part of an appointment that has changed; a text is empty where there was nothing, or is nothing any more. */
+export function changeWords(change: Change): { what: string; before: string; after: string } {
+  const [what, words] = partWords[change.path[0] as keyof typeof partWords];
+  const wordsOf = (value: unknown) => (typeof value === "string" && value !== "" ? words(value) : "");
+  return {
+    what,
+    before: change.kind === "added" ? "" : wordsOf(change.before),
+    after: change.kind === "removed" ? "" : wordsOf(change.after),
+  };
+}
+
+const asItIs = (text: string) => text;
+const when = (time: string) => `${shortDay(time)}, ${timeOfDay(time)}`;
+
+const partWords = {
+  status: ["Status", (status: string) => (status === "none" ? "" : statusWords[status as Entry["status"]])],
+  title: ["Title", asItIs],
+  start: ["From", when],
+  end: ["To", when],
+  patient: ["Patient", nameOf],
+  doctor: ["Doctor", nameOf],
+  room: ["Where", nameOf],
+  appointmentType: ["Type", nameOf],
+  comment: ["Comment", asItIs],
+} as const;
 
 /** An appointment in one line. */
 export function summary({ booking }: Entry): string {

@@ -25,6 +25,7 @@ import {
   firstOutcomeOf,
   messageOf,
   placesIn,
+  positionOf,
   readState,
   type AppendRecord,
   type Place,
@@ -197,10 +198,13 @@ async function sliceOf(
   places: readonly Place[],
   end: number,
 ): Promise<Omit<StreamSlice, "snapshot">> {
-  const { after, untilRevision, untilTime, limit, whole } = load;
+  const { after, untilRevision, untilPosition, untilTime, limit, whole } = load;
   const known = places.filter(({ record }) => record.head <= end);
   let found = known.filter(
-    ({ revision }) => revision > after && revision <= (untilRevision ?? Infinity),
+    (place) =>
+      place.revision > after &&
+      place.revision <= (untilRevision ?? Infinity) &&
+      positionOf(place) <= (untilPosition ?? Infinity),
   );
   if (untilTime !== null) {
     const inTime = eventsAt(found).filter(({ recordedAt }) => recordedAt <= untilTime);

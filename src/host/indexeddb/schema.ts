@@ -242,6 +242,10 @@ export function placesIn(record: AppendRecord): Place[] {
   return places;
 }
 
+export function positionOf({ record: { head, streamOf }, index }: Place): number {
+  return head + 1 + index - streamOf.length;
+}
+
 export function eventsOf(record: AppendRecord): StoredEvent[] {
   return eventsAt(placesIn(record));
 }
@@ -250,14 +254,15 @@ export function eventsAt(places: readonly Place[]): StoredEvent[] {
   return places.map(eventAt);
 }
 
-function eventAt({ record, index, revision }: Place): StoredEvent {
-  const { head, streams, streamOf, messages, envelopes } = record;
+function eventAt(place: Place): StoredEvent {
+  const { record, index, revision } = place;
+  const { streams, streamOf, envelopes } = record;
   const [aggregateType, aggregateId] = streams[streamOf[index]!]!;
   const envelope = JSON.parse(envelopes[index]!) as Envelope;
   const [type, eventId, schemaVersion, tags, commandId, recordedAt, issuedAt] = envelope;
   const [, , , , , , , correlationId, causationId, actor, extra] = envelope;
   return {
-    position: head + 1 + index - messages.length,
+    position: positionOf(place),
     aggregateType,
     aggregateId,
     revision,

@@ -197,13 +197,15 @@ class MemoryAdapter implements StorageAdapter {
   }
 
   #slice(load: StreamLoad): StreamSlice {
-    const { aggregateType, aggregateId, untilRevision, untilTime, limit, whole } = load;
+    const { aggregateType, aggregateId, untilRevision, untilPosition, untilTime } = load;
+    const { limit, whole } = load;
     const name = load.snapshot === null ? "" : nameOf(SNAPSHOTS, load.snapshot);
     const snapshot = this.#documents.get(name) ?? null;
     const after = snapshot?.revision ?? load.after;
     const stream = this.#stream(aggregateType, aggregateId) ?? [];
     const last = Math.min(
       untilRevision ?? Infinity,
+      untilPosition === null ? stream.length : firstFrom(stream, untilPosition + 1),
       untilTime === null
         ? stream.length
         : countWhile(stream.length, (index) => stream[index]!.recordedAt <= untilTime),

@@ -264,7 +264,8 @@ class OverlayAdapter implements StorageAdapter {
   /** The stream's revision at the cut: most often the one it has. */
   async #revisionBelow(aggregateType: string, aggregateId: string): Promise<number> {
     const cut = await this.#opened();
-    const rest = { snapshot: null, untilRevision: null, untilTime: null, limit: 1, whole: true };
+    const all = { untilRevision: null, untilPosition: null, untilTime: null };
+    const rest = { snapshot: null, ...all, limit: 1, whole: true };
     const probe = async (after: number): Promise<StreamSlice> => {
       const load = { aggregateType, aggregateId, after, ...rest };
       return (await this.#loadBelow(cut, { commands: [], queries: [], streams: [load] })).streams[0]!;
@@ -329,7 +330,7 @@ function isMatch(query: Query, { type, tags }: StoredEvent): boolean {
 
 /** What is asked of a stream: first what is below, then what has been appended here. */
 function sliceOf(load: StreamLoad, stream: Stream, found: StreamSlice, cut: Cut): Omit<StreamSlice, "snapshot"> {
-  const { after, untilRevision, untilTime, limit } = load;
+  const { after, untilRevision, untilPosition, untilTime, limit } = load;
   const revision = revisionOf(stream);
   const below = seenOf(found.events as StoredEvent[], cut);
   const reached = Math.max(after, below.at(-1)?.revision ?? 0);
@@ -338,6 +339,7 @@ function sliceOf(load: StreamLoad, stream: Stream, found: StreamSlice, cut: Cut)
     (event) =>
       event.revision > after &&
       event.revision <= (untilRevision ?? Infinity) &&
+      event.position <= (untilPosition ?? Infinity) &&
       (untilTime === null || event.recordedAt <= untilTime),
   );
   const room = limit - below.length;

@@ -251,8 +251,8 @@ class SqliteAdapter implements StorageAdapter {
 
 /** Whether a request is for nothing but one stream that is to be folded. */
 function isOneFold({ commands, streams: [load, ...others], queries }: LoadRequest): boolean {
-  if (load === undefined || load.whole || load.untilTime !== null || load.snapshot !== null)
-    return false;
+  if (load === undefined || load.whole || load.snapshot !== null) return false;
+  if (load.untilPosition !== null || load.untilTime !== null) return false;
   return commands.length + others.length + queries.length === 0;
 }
 

@@ -166,18 +166,18 @@ function snapshotOf(statements: Statements, key: string | null): StoredSnapshot 
 
 /** The highest revision that the load may ask for, wherever the stream ends. */
 function lastOf(statements: Statements, load: StreamLoad): number {
-  const { aggregateType, aggregateId, untilRevision, untilTime } = load;
+  const { aggregateType, aggregateId, untilRevision, untilPosition, untilTime } = load;
   const last = untilRevision ?? Infinity;
-  if (untilTime === null) return last;
+  if (untilPosition === null && untilTime === null) return last;
   const revision = revisionOf(statements, load);
   return countWhile(Math.min(last, revision), (index) => {
-    const [recordedAt] = first<[string]>(
-      statements.recordedAt,
+    const [position, recordedAt] = first<[number, string]>(
+      statements.moment,
       aggregateType,
       aggregateId,
       index + 1,
     )!;
-    return recordedAt <= untilTime;
+    return position <= (untilPosition ?? position) && recordedAt <= (untilTime ?? recordedAt);
   });
 }
 

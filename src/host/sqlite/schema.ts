@@ -156,8 +156,9 @@ const LISTS = {
   document: `SELECT revision, value FROM documents WHERE collection = ? AND key = ?`,
 
   revision: `SELECT ${REVISION} FROM (SELECT ? AS type, ? AS id) AS asked`,
-  recordedAt: `
-    SELECT recorded_at FROM events WHERE aggregate_type = ? AND aggregate_id = ? AND revision = ?`,
+  moment: `
+    SELECT position, recorded_at FROM events
+    WHERE aggregate_type = ? AND aggregate_id = ? AND revision = ?`,
   slices: `
     SELECT asked.key, ${REVISION}, (
       SELECT ${MESSAGES} FROM (

@@ -9,6 +9,7 @@
 mod batch;
 mod command;
 pub(crate) mod map;
+mod projecting;
 mod read;
 mod requests;
 mod snapshotting;
@@ -22,18 +23,20 @@ use std::sync::Arc;
 use crate::domain::{
     AggregateDefinition, Domain, HandleLease, PageLease, Released, State, StateKind,
 };
-use crate::error::{ApiMisuse, StorageError, StorageErrorCode};
+use crate::error::{ApiMisuse, ReadError, StorageError, StorageErrorCode};
 use crate::event::{RecordedEvent, TaskId};
 use crate::ids::IdSource;
+use crate::projection::ProjectionDefinition;
 use crate::protocol::{
     AggregateIndex, Append, DomainAnswer, EventRow, Handle, Info, Input, Notice, Output, Page,
-    RequestId, StorageAnswer, StorageBody,
+    ReadView, RequestId, StorageAnswer, StorageBody, ViewQuery, ViewScan,
 };
 use crate::time::Timestamp;
 
 use batch::{InFlight, Staged};
 use command::CommandTask;
 use map::{Map, map};
+use projecting::{HeldBack, Runner, RunnerIndex, ViewTask, ViewWish};
 use read::ReadTask;
 use requests::{LoadWish, Pending, Purpose};
 use snapshotting::Keep;
@@ -48,6 +51,8 @@ pub struct Config {
     pub seed: [u8; 32],
     /// The aggregates.
     pub aggregates: Vec<AggregateDefinition>,
+    /// The projections.
+    pub projections: Vec<ProjectionDefinition>,
     /// Milliseconds after which an attempt at a storage request is given up. Default: 10,000.
     pub request_timeout: u64,
     /// Attempts at a storage request. Default: 5.
@@ -86,6 +91,8 @@ pub enum Mutation {
     OvertakingWithoutEnd,
     /// A snapshot that can't be read stands for the initial state.
     SnapshotDefaulting,
+    /// A view's checkpoint is saved before its documents.
+    CheckpointFirst,
 }
 
 impl Config {
@@ -95,6 +102,7 @@ impl Config {
         Self {
             seed,
             aggregates,
+            projections: Vec::new(),
             request_timeout: 10_000,
             max_attempts: 5,
             max_conflicts: 20,
@@ -112,6 +120,11 @@ impl Config {
         for (index, AggregateDefinition { name, .. }) in self.aggregates.iter().enumerate() {
             if self.aggregates[..index].iter().any(|other| other.name == *name) {
                 return Err(ApiMisuse::AggregateDefinedTwice(Arc::clone(name)));
+            }
+        }
+        for (index, ProjectionDefinition { name, .. }) in self.projections.iter().enumerate() {
+            if self.projections[..index].iter().any(|other| other.name == *name) {
+                return Err(ApiMisuse::ProjectionDefinedTwice(Arc::clone(name)));
             }
         }
         for (what, value) in [
@@ -152,6 +165,12 @@ pub struct Engine {
     staged_bytes: usize,
     in_flight: Option<InFlight>,
     wishes: Vec<LoadWish>,
+    /// One for each projection, then those of views of the past.
+    runners: Vec<Option<Runner>>,
+    ready_runners: VecDeque<RunnerIndex>,
+    view_wishes: Vec<ViewWish>,
+    /// Outcomes that wait for inline views.
+    held_back: Vec<HeldBack>,
     /// States that are to be kept as snapshots.
     to_keep: Vec<Keep>,
     /// Whether some are on their way to the store.
@@ -193,6 +212,7 @@ enum Task {
     Command(Box<CommandTask>),
     Read(Box<ReadTask>),
     Subscription(Box<Subscription>),
+    View(Box<ViewTask>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -203,6 +223,8 @@ enum Timer {
     Command(TaskId),
     /// A look at the log.
     Subscription(TaskId),
+    /// A look at the log for a view, or the end of a pause.
+    Runner(RunnerIndex),
 }
 
 /// A page as the engine keeps it.
@@ -254,7 +276,7 @@ impl Engine {
         config.check()?;
         let [.., a, b, c, d, e, f, g, h] = config.seed;
         let seed = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
-        Ok(Self {
+        let mut engine = Self {
             now: Timestamp::default(),
             ids: IdSource::new(config.seed),
             store: Store::Unknown,
@@ -270,6 +292,10 @@ impl Engine {
             staged_bytes: 0,
             in_flight: None,
             wishes: Vec::new(),
+            runners: Vec::new(),
+            ready_runners: VecDeque::new(),
+            view_wishes: Vec::new(),
+            held_back: Vec::new(),
             to_keep: Vec::new(),
             keeping: false,
             pending: BTreeMap::new(),
@@ -281,7 +307,9 @@ impl Engine {
             outputs: VecDeque::new(),
             idle: true,
             config,
-        })
+        };
+        engine.start_runners();
+        Ok(engine)
     }
 
     /// The engine's time: the latest it was given. It never goes back, though the host's may.
@@ -318,6 +346,9 @@ impl Engine {
             Input::ReadState(read) => self.start_read(read),
             Input::Subscribe(subscribe) => self.start_subscription(subscribe),
             Input::TakeSnapshot(wish) => self.start_snapshot(wish),
+            Input::ReadView(read) => self.start_view_read(read),
+            Input::ControlView(control) => self.control_view(control),
+            Input::Projected(answer) => self.host_projected(answer),
             Input::Next(task) => self.next_page(task),
             Input::Cancel(task) => self.cancel(task),
             Input::Answer(answer) => self.handle_answer(answer),
@@ -338,6 +369,11 @@ impl Engine {
             }
             Input::Subscribe(subscribe) => Some(subscribe.task),
             Input::TakeSnapshot(wish) => Some(wish.task),
+            Input::ReadView(ReadView {
+                query: ViewQuery::Scan(ViewScan { limit: Some(0), .. }),
+                ..
+            }) => return Err(ApiMisuse::ZeroLimit("limit")),
+            Input::ReadView(read) => Some(read.task),
             Input::Tick if !self.idle => return Err(ApiMisuse::NotDrained),
             Input::Answer(answer)
                 if answer.request.0 > self.last_request || answer.request.0 == 0 =>
@@ -365,6 +401,10 @@ impl Engine {
                 self.step(task);
                 continue;
             }
+            if let Some(runner) = self.ready_runners.pop_front() {
+                self.step_runner(runner);
+                continue;
+            }
             let release = self.released.take();
             if release != crate::protocol::Release::default() {
                 return Output::Release(release);
@@ -382,6 +422,10 @@ impl Engine {
             if matches!(self.store, Store::Open(_)) {
                 if !self.wishes.is_empty() {
                     self.send_load();
+                    continue;
+                }
+                if !self.view_wishes.is_empty() {
+                    self.send_view_reads();
                     continue;
                 }
                 if self.in_flight.is_none() && !self.staged.is_empty() {
@@ -403,6 +447,7 @@ impl Engine {
             Some(Task::Command(_)) => self.step_command(task),
             Some(Task::Read(_)) => self.step_read(task),
             Some(Task::Subscription(_)) => self.step_subscription(task),
+            Some(Task::View(_)) => self.step_view(task),
             None => {}
         }
     }
@@ -413,6 +458,7 @@ impl Engine {
             Some(Task::Command(_)) => self.cancel_command(task),
             Some(Task::Read(_)) => self.cancel_read(task),
             Some(Task::Subscription(_)) => self.cancel_subscription(task),
+            Some(Task::View(_)) => self.finish_view(task, Err(ReadError::Cancelled)),
             // The task has ended while the host was asking.
             None => {}
         }
@@ -424,7 +470,7 @@ impl Engine {
         match self.tasks.get(&answer.task)? {
             Task::Command(task) => task.accepts(answer),
             Task::Read(task) => task.accepts(answer),
-            Task::Subscription(_) => None,
+            Task::Subscription(_) | Task::View(_) => None,
         }
     }
 
@@ -463,6 +509,7 @@ impl Engine {
         self.notice(Notice::Opened(info));
         let tasks = self.tasks_by_age();
         self.ready.extend(tasks);
+        self.wake_runners();
     }
 
     fn tasks_by_age(&self) -> Vec<TaskId> {
@@ -503,6 +550,7 @@ impl Engine {
             "the store was replaced or restored; its positions mean something else",
         );
         self.asked.clear();
+        self.restart_runners();
         for id in self.tasks_by_age() {
             match self.tasks.get_mut(&id) {
                 Some(Task::Command(task)) => task.forget_reads(),
@@ -518,6 +566,7 @@ impl Engine {
             Some(Task::Command(_)) => self.finish_command(task, Err(error.into())),
             Some(Task::Read(_)) => self.finish_read(task, Err(error.into())),
             Some(Task::Subscription(_)) => self.end_subscription(task, Err(error.into())),
+            Some(Task::View(_)) => self.finish_view(task, Err(error.into())),
             None => {}
         }
     }
@@ -587,6 +636,7 @@ impl Engine {
                 Timer::Request(request) => self.request_timer(request, at),
                 Timer::Command(task) => self.back_off_over(task),
                 Timer::Subscription(task) => self.look_again(task, at),
+                Timer::Runner(runner) => self.runner_timer(runner, at),
             }
         }
     }
@@ -615,6 +665,15 @@ impl StorageBody {
             (Self::Info, StorageAnswer::Info(_))
             | (Self::ReadLog(_), StorageAnswer::Log(_))
             | (Self::SaveDocuments(_), StorageAnswer::Saved(_)) => Ok(()),
+            (Self::ReadDocuments(read), StorageAnswer::Documents(found)) => {
+                if found.documents.len() == read.names.len()
+                    && found.scans.len() == read.scans.len()
+                {
+                    Ok(())
+                } else {
+                    Err("an entry per name and range")
+                }
+            }
             (Self::Append(append), StorageAnswer::Appended(verdicts)) => {
                 if verdicts.len() == append.commits.len() {
                     Ok(())

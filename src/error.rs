@@ -238,6 +238,40 @@ pub enum ReadError {
         /// What is lost or changed.
         reason: Arc<str>,
     },
+    /// The engine knows no such projection.
+    #[error("unknown projection {0:?}")]
+    UnknownProjection(Arc<str>),
+    /// The projection has no such index.
+    #[error("projection {projection:?} has no index {index:?}")]
+    UnknownIndex {
+        /// The projection.
+        projection: Arc<str>,
+        /// What was asked.
+        index: Arc<str>,
+    },
+    /// A value can't be in an index.
+    #[error("invalid value of an index: {0}")]
+    InvalidIndexValue(Arc<str>),
+    /// A document of a view is not what its projection says.
+    #[error("document {key:?} of projection {projection:?} can't be read: {reason}")]
+    UnreadableDocument {
+        /// The projection.
+        projection: Arc<str>,
+        /// The document's key.
+        key: Arc<str>,
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// The view stopped before it came to what was asked.
+    #[error("projection {projection:?} stopped at position {position}: {reason}")]
+    ProjectionStopped {
+        /// The projection.
+        projection: Arc<str>,
+        /// The event it could not take in.
+        position: crate::stream::Position,
+        /// Why.
+        reason: Arc<str>,
+    },
     /// The store failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -264,6 +298,9 @@ pub enum ApiMisuse {
     /// Two aggregates have one name.
     #[error("aggregate {0:?} is defined twice")]
     AggregateDefinedTwice(Arc<str>),
+    /// Two projections have one name.
+    #[error("projection {0:?} is defined twice")]
+    ProjectionDefinedTwice(Arc<str>),
     /// A limit of the subscription or the configuration is 0.
     #[error("{0} must be at least 1")]
     ZeroLimit(&'static str),
@@ -379,6 +416,11 @@ impl ReadError {
             Self::NoSnapshots(_) => "no-snapshots",
             Self::StateNotJson { .. } => "state-not-json",
             Self::Unreadable(_) => "unreadable-event",
+            Self::UnknownProjection(_) => "unknown-projection",
+            Self::UnknownIndex { .. } => "unknown-index",
+            Self::InvalidIndexValue(_) => "invalid-index-value",
+            Self::UnreadableDocument { .. } => "unreadable-document",
+            Self::ProjectionStopped { .. } => "projection-stopped",
             Self::Storage(error) => error.code.code(),
             Self::Cancelled => "cancelled",
         }

@@ -33,6 +33,7 @@
 
 mod aggregate;
 mod digest;
+mod documents;
 mod domain;
 mod engine;
 mod error;
@@ -40,6 +41,7 @@ mod event;
 mod ids;
 pub mod judge;
 mod payload;
+pub mod projection;
 pub mod protocol;
 mod query;
 pub mod snapshot;
@@ -65,6 +67,9 @@ pub use error::{
 pub use event::{CommitSummary, FirstOutcome, Metadata, NewEvent, Payload, RecordedEvent, TaskId};
 pub use ids::{CommandHash, CommandId, EventId};
 pub use payload::{MAX_DEPTH, MAX_PAYLOAD_BYTES, check_payload};
+pub use projection::{
+    EventContext, IndexEntry, ProjectError, Projection, ProjectionDefinition, View, ViewKind,
+};
 pub use protocol::{Input, Output};
 pub use query::{Query, QueryItem, Tag};
 pub use snapshot::SnapshotPolicy;

@@ -37,6 +37,12 @@ pub enum Input {
     Subscribe(Subscribe),
     /// A wish for a snapshot of an aggregate's state as it is now, whatever the policy.
     TakeSnapshot(TakeSnapshot),
+    /// A question for a view.
+    ReadView(ReadView),
+    /// That a view is to go on, or to pause.
+    ControlView(ControlView),
+    /// What came of [`Output::Project`].
+    Projected(ProjectAnswer),
     /// The subscription's reader is ready for the next page.
     Next(TaskId),
     /// Give up the task. A command whose append is under way can't be given up: its outcome comes.
@@ -84,6 +90,101 @@ pub struct ReadState {
     pub at: ReadAt,
     /// Whether the events come too.
     pub events: bool,
+}
+
+/// A question for a view.
+#[derive(Clone, Debug)]
+pub struct ReadView {
+    /// The host's number for it.
+    pub task: TaskId,
+    /// Whose view.
+    pub projection: Arc<str>,
+    /// As of when.
+    pub at: ViewAt,
+    /// What is asked.
+    pub query: ViewQuery,
+}
+
+/// As of when a view is asked. A view that has never been built is waited for in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ViewAt {
+    /// As far as it has come. A live view is always as of now.
+    Reached,
+    /// When it has taken in all up to this position.
+    After(Position),
+    /// When it has taken in all that is in the log now.
+    Now,
+    /// As it was at that end of the log: folded for this question, in memory.
+    Past(LogEnd),
+}
+
+/// Where a view of the past ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogEnd {
+    /// At the log's end.
+    Head,
+    /// After this position.
+    Position(Position),
+    /// After the last event recorded at or before this time.
+    Time(Timestamp),
+}
+
+impl LogEnd {
+    /// Whether the end comes before an event.
+    #[must_use]
+    pub fn is_before(self, position: Position, recorded_at: Timestamp) -> bool {
+        match self {
+            Self::Head => false,
+            Self::Position(last) => position > last,
+            Self::Time(last) => recorded_at > last,
+        }
+    }
+}
+
+/// What is asked of a view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ViewQuery {
+    /// The document with this key.
+    Get(Arc<str>),
+    /// Documents in a range, or their number.
+    Scan(ViewScan),
+    /// Nothing but how far it has come.
+    Status,
+}
+
+/// A range of a view's documents, in order of key, or of an index's value and then key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ViewScan {
+    /// By this index; by key if there is none.
+    pub index: Option<Arc<str>>,
+    /// Which of them.
+    pub range: ViewRange,
+    /// Only what comes after this place, in the order of the scan.
+    pub after: Option<ScanPlace>,
+    /// Whether the order is turned round.
+    pub descending: bool,
+    /// Most documents to return, at least 1. `None`: only their number is wanted.
+    pub limit: Option<u32>,
+}
+
+/// Which of a view's documents. Texts are keys, or values of an index as JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ViewRange {
+    /// From the first on, if one is given, and up to the second, which is not in the range.
+    Between(Option<Arc<str>>, Option<Arc<str>>),
+    /// Those with this key or value.
+    Equal(Arc<str>),
+    /// Those whose key, or text in the index, begins so.
+    Prefix(Arc<str>),
+}
+
+/// That a view is to go on, or to pause. One that has stopped tries again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlView {
+    /// Whose view.
+    pub projection: Arc<str>,
+    /// Whether it goes on.
+    pub runs: bool,
 }
 
 /// A wish for a snapshot.
@@ -174,6 +275,9 @@ pub enum Output {
     Domain(DomainRequest),
     /// Nothing more until the domain requests that came before are answered.
     AwaitDomain,
+    /// A page of the log for a projection whose functions live in the host. It is answered with
+    /// [`Input::Projected`], before or after the next output.
+    Project(Project),
     /// A message for the application.
     Notice(Notice),
     /// What the host keeps for the engine and may now drop.
@@ -449,6 +553,8 @@ pub struct ReadLog {
     pub filter: LogFilter,
     /// Most events to return, at least 1.
     pub limit: u32,
+    /// Whether the payloads stay in the host.
+    pub held: bool,
 }
 
 /// What a storage adapter answers.
@@ -607,11 +713,19 @@ pub struct StoredSnapshot {
     pub value: Option<Arc<str>>,
 }
 
+impl From<&StoredDocument> for StoredSnapshot {
+    fn from(StoredDocument { revision, value }: &StoredDocument) -> Self {
+        Self { revision: Revision(*revision), value: Some(Arc::clone(value)) }
+    }
+}
+
 /// A page of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogPage {
     /// The events that passed the filter.
     pub page: Page,
+    /// Where and when the events were recorded, if the page is of rows.
+    pub places: Vec<(Position, Timestamp)>,
     /// Up to where the log has been read: where the next page goes on.
     pub next: Position,
     /// Position of the store's last event at that moment.
@@ -799,6 +913,67 @@ pub enum DomainResult {
     Failed,
 }
 
+/// Index of a projection among those the engine was made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProjectionIndex(pub u32);
+
+/// A page of the log for a projection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Project {
+    /// The engine's number for it.
+    pub run: u64,
+    /// Whose functions.
+    pub projection: ProjectionIndex,
+    /// The events, in order.
+    pub page: PageId,
+    /// Where to stop in it.
+    pub end: LogEnd,
+    /// What is known of the view's documents before the page: keys and JSON texts, `None` where there
+    /// is no document.
+    pub known: Vec<(Arc<str>, Option<Arc<str>>)>,
+}
+
+/// The answer to a [`Project`].
+#[derive(Clone, Debug)]
+pub struct ProjectAnswer {
+    /// Its number.
+    pub run: u64,
+    /// What came of it.
+    pub result: Projected,
+}
+
+/// What came of a page for a projection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Projected {
+    /// These documents must be known first: the page is given again with them.
+    Missing(Vec<Arc<str>>),
+    /// It has been taken in, up to the end that was given.
+    Done {
+        /// What the documents are after it.
+        documents: Vec<ProjectedDocument>,
+        /// Position of the first event beyond that end, if there is one.
+        beyond: Option<Position>,
+    },
+    /// An event can't be taken in. The page is given again with an end before it.
+    Failed {
+        /// Its position; that of the page's first, if it is not known which it is.
+        position: Position,
+        /// Why.
+        reason: Arc<str>,
+    },
+}
+
+/// A document that a projection has written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProjectedDocument {
+    /// Its key.
+    pub key: Arc<str>,
+    /// JSON text; `None`: it is taken away.
+    pub value: Option<Arc<str>>,
+    /// Under what it is found: names of indexes and values as JSON text.
+    pub postings: Vec<(Arc<str>, Arc<str>)>,
+}
+
 /// What the host may drop.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Release {
@@ -847,6 +1022,15 @@ pub enum Notice {
     },
     /// Something about a snapshot that changes no answer, but that an operator may want to know.
     Snapshot(SnapshotReport),
+    /// A view has been asked.
+    ViewRead {
+        /// The task.
+        task: TaskId,
+        /// What came of it.
+        result: Result<ViewRead, ReadError>,
+    },
+    /// A view has come further, has been built, or has stopped.
+    ViewMoved(ProjectionIndex),
     /// A subscription has ended.
     SubscriptionEnded {
         /// The subscription.
@@ -878,6 +1062,47 @@ pub enum SnapshotProblem {
     Storage(StorageError),
 }
 
+/// What a view has answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ViewRead {
+    /// How far the view has come: these documents are those after this position.
+    pub position: Position,
+    /// The documents, and where they are in the order of the scan.
+    pub documents: Vec<(ScanPlace, StoredDocument)>,
+    /// Whether the limit left some out.
+    pub more: bool,
+    /// Their number, if that was asked.
+    pub count: u64,
+    /// How the projection is.
+    pub status: ViewStatus,
+}
+
+/// How a projection is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ViewStatus {
+    /// Version of the documents that are given; 0 if none can be given yet.
+    pub version: u32,
+    /// Up to where this release's version has come.
+    pub reached: Position,
+    /// Position of the store's last event, as far as it is known.
+    pub head: Position,
+    /// Whether this release's version is still being built.
+    pub building: bool,
+    /// Whether it has been told to pause.
+    pub paused: bool,
+    /// Where and why it has stopped.
+    pub stopped: Option<ViewStop>,
+}
+
+/// Where a view has stopped, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ViewStop {
+    /// Position of the event that could not be taken in, or of the first of those among which it is.
+    pub position: Position,
+    /// Why.
+    pub reason: Arc<str>,
+}
+
 /// What came of a command.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -895,6 +1120,8 @@ pub struct Outcome {
     pub events: Vec<Page>,
     /// What the outcome survives.
     pub durability: Durability,
+    /// Inline projections that have not taken the events in, and why.
+    pub behind: Vec<(Arc<str>, Arc<str>)>,
 }
 
 /// A state as it was read.

@@ -12,7 +12,7 @@ use std::pin::Pin;
 pub use blocking::Annals;
 #[cfg(feature = "native")]
 pub use blocking::SystemClock;
-pub use driver::{Clock, CommandOptions, Events, Executed, Read};
+pub use driver::{Clock, CommandOptions, Documents, Events, Executed, Listed, Read};
 pub use future::{AsyncAnnals, Runtime};
 pub use memory::MemoryStore;
 pub use overlay::{Overlay, OverlayPoint};

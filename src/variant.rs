@@ -51,6 +51,40 @@ pub(crate) fn for_each_variant<T: DeserializeOwned>(
     json.end()
 }
 
+/// The names of an enum's variants; none of another type's.
+pub(crate) fn variants_of<T: DeserializeOwned>() -> &'static [&'static str] {
+    let mut names = &[][..];
+    // It tells its variants and is told that there is no value.
+    let _ = T::deserialize(Names(&mut names));
+    names
+}
+
+/// Notes the names of an enum's variants, and gives no value.
+struct Names<'n>(&'n mut &'static [&'static str]);
+
+impl<'de> de::Deserializer<'de> for Names<'_> {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Error> {
+        Err(de::Error::custom("there is no value"))
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        *self.0 = variants;
+        self.deserialize_any(visitor)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
+        unit unit_struct newtype_struct seq tuple tuple_struct map struct identifier ignored_any
+    }
+}
+
 /// Reads a value's data when its type is known.
 struct Tagged<'n, D> {
     name: &'n str,

@@ -2,10 +2,12 @@
 
 mod support;
 
+use std::sync::Arc;
+
 use annals::protocol::{
-    Document, DocumentValue, DomainRequest, DomainResult, Handle, Input, Notice, ReadAt, RequestId,
-    SnapshotProblem, SnapshotReport, StorageAnswer, StorageBody, StorageRequest, StoredSnapshot,
-    TakeSnapshot,
+    Document, DocumentName, DocumentValue, DomainRequest, DomainResult, Handle, Input, Notice,
+    ReadAt, RequestId, SaveDocuments, SnapshotProblem, SnapshotReport, StorageAnswer, StorageBody,
+    StorageRequest, StoredSnapshot, TakeSnapshot,
 };
 use annals::snapshot::SNAPSHOTS;
 use annals::storage::{MemoryStore, StorageAdapter};
@@ -66,12 +68,16 @@ fn call(store: &mut MemoryStore, body: StorageBody) -> StorageAnswer {
 
 fn put(store: &mut MemoryStore, version: u32, revision: u64, value: &str) {
     let document = Document {
-        collection: SNAPSHOTS.into(),
-        key: format!(r#"["Booking","b-1","json/{version}"]"#).into(),
-        revision: Revision(revision),
+        name: DocumentName {
+            collection: SNAPSHOTS.into(),
+            key: format!(r#"["Booking","b-1","json/{version}"]"#).into(),
+        },
+        revision,
         value: DocumentValue::Text(value.into()),
+        postings: Vec::new(),
     };
-    call(store, StorageBody::SaveDocuments([document].into()));
+    let save = SaveDocuments { documents: vec![document], ..SaveDocuments::default() };
+    call(store, StorageBody::SaveDocuments(Arc::new(save)));
 }
 
 /// What an engine with the policy finds when it reads the stream: the snapshot and the number of

@@ -189,6 +189,7 @@ impl Engine {
             state: after.state,
             events: recorded(commit, summary),
             durability: self.durability(),
+            behind: Vec::new(),
         };
         self.finish_command(commit.task, Ok(outcome));
     }

@@ -718,6 +718,7 @@ impl Engine {
                 state: self.state_at_hand(id),
                 events: Vec::new(),
                 durability: self.durability(),
+                behind: Vec::new(),
             };
             self.finish_command(id, Ok(outcome));
         } else {
@@ -829,7 +830,10 @@ impl Engine {
             result = result.map_err(|error| error.with_unknown_outcome(command_id));
         }
         self.end_command(id);
-        self.notice(Notice::CommandDone { task: id, result });
+        match result {
+            Ok(outcome) => self.tell_outcome(id, Box::new(outcome)),
+            Err(error) => self.notice(Notice::CommandDone { task: id, result: Err(error) }),
+        }
     }
 
     /// Forgets the task and lets the next command of its stream go on.

@@ -431,10 +431,9 @@ impl Engine {
             Goal::Snapshot => {
                 Notice::SnapshotTaken { task: id, result: result.map(|read| read.revision) }
             }
-            Goal::FirstOutcome { command_id, first } => Notice::CommandDone {
-                task: id,
-                result: match result {
-                    Ok(read) => Ok(Outcome {
+            Goal::FirstOutcome { command_id, first } => match result {
+                Ok(read) => {
+                    let outcome = Outcome {
                         command_id,
                         commit: Some(first.commit),
                         duplicate: true,
@@ -442,9 +441,14 @@ impl Engine {
                         state: read.state,
                         events: read.events,
                         durability: self.durability(),
-                    }),
-                    Err(error) => Err(outcome_unread(command_id, error)),
-                },
+                        behind: Vec::new(),
+                    };
+                    return self.tell_outcome(id, Box::new(outcome));
+                }
+                Err(error) => {
+                    let result = Err(outcome_unread(command_id, error));
+                    Notice::CommandDone { task: id, result }
+                }
             },
         };
         self.notice(notice);

@@ -11,6 +11,7 @@ use crate::protocol::{
 };
 use crate::time::Timestamp;
 
+use super::projecting::{RunnerIndex, ViewPart};
 use super::snapshotting::Keep;
 use super::{Engine, Store, Task, Timer, mutant};
 
@@ -28,6 +29,12 @@ pub(super) struct Pending {
     unknown: bool,
 }
 
+impl Pending {
+    pub(super) fn is_of_a_view(&self) -> bool {
+        matches!(self.purpose, Purpose::Runner(..))
+    }
+}
+
 /// What a request is for.
 #[derive(Debug)]
 pub(super) enum Purpose {
@@ -36,6 +43,9 @@ pub(super) enum Purpose {
     Load(Vec<LoadPart>),
     ReadLog(TaskId, u64),
     Snapshots(Vec<Keep>),
+    /// For a view: its runner, and the runner's serial.
+    Runner(RunnerIndex, u64),
+    Views(Vec<ViewPart>),
 }
 
 /// What a task wants to have read. The wishes of many tasks go out in one `Load`.
@@ -174,8 +184,14 @@ impl Engine {
         match (pending.purpose, answer) {
             (Purpose::Info, StorageAnswer::Info(info)) => self.opened(info),
             (Purpose::Append, StorageAnswer::Appended(verdicts)) => self.append_settled(verdicts),
-            (Purpose::Snapshots(keeps), StorageAnswer::Saved(refused)) => {
-                self.snapshots_saved(keeps, refused);
+            (Purpose::Snapshots(keeps), StorageAnswer::Saved(saved)) => {
+                self.snapshots_saved(keeps, saved);
+            }
+            (Purpose::Runner(runner, serial), answer) => {
+                self.runner_answered(runner, serial, answer);
+            }
+            (Purpose::Views(parts), StorageAnswer::Documents(found)) => {
+                self.views_read(parts, found);
             }
             (Purpose::ReadLog(task, serial), StorageAnswer::Log(page)) => {
                 self.log_read(task, serial, page);
@@ -213,7 +229,7 @@ impl Engine {
 
     /// Gives the host back the pages of an answer that nobody waits for: a lease that is dropped
     /// at once.
-    fn discard(&mut self, answer: StorageAnswer) {
+    pub(super) fn discard(&mut self, answer: StorageAnswer) {
         match answer {
             StorageAnswer::Loaded(loaded) => {
                 let pages = loaded.streams.into_iter().map(|slice| slice.page);
@@ -224,7 +240,10 @@ impl Engine {
             StorageAnswer::Log(log) => {
                 self.keep(log.page);
             }
-            StorageAnswer::Info(_) | StorageAnswer::Appended(_) | StorageAnswer::Saved(_) => {}
+            StorageAnswer::Info(_)
+            | StorageAnswer::Appended(_)
+            | StorageAnswer::Saved(_)
+            | StorageAnswer::Documents(_) => {}
         }
     }
 
@@ -292,6 +311,8 @@ impl Engine {
             Purpose::Info => self.open_failed(error),
             Purpose::Append => self.append_failed(&error, pending.unknown),
             Purpose::Snapshots(keeps) => self.snapshots_failed(keeps, &error),
+            Purpose::Runner(runner, serial) => self.runner_failed(runner, serial, &error),
+            Purpose::Views(parts) => self.views_failed(parts, &error),
             Purpose::ReadLog(task, serial) => self.fail_asker(task, serial, &error),
             Purpose::Load(parts) => {
                 for part in parts {
@@ -308,6 +329,7 @@ impl Task {
             Self::Command(task) => task.serial,
             Self::Read(task) => task.serial,
             Self::Subscription(task) => task.serial,
+            Self::View(task) => task.serial,
         }
     }
 }

@@ -10,8 +10,8 @@ use crate::domain::{HandleLease, Snapshots, State, StateKind};
 use crate::error::{ReadError, StorageError};
 use crate::event::TaskId;
 use crate::protocol::{
-    AggregateIndex, Document, DocumentValue, Handle, Notice, SnapshotProblem, SnapshotReport,
-    StorageBody, StoredSnapshot,
+    AggregateIndex, Document, DocumentName, DocumentValue, Handle, Notice, SaveDocuments, Saved,
+    SnapshotProblem, SnapshotReport, StorageBody, StoredSnapshot,
 };
 use crate::snapshot::SNAPSHOTS;
 use crate::stream::{Revision, StreamId};
@@ -234,18 +234,23 @@ impl Engine {
     pub(super) fn send_snapshots(&mut self) {
         let keeps = std::mem::take(&mut self.to_keep);
         let documents = keeps.iter().map(|keep| Document {
-            collection: SNAPSHOTS.into(),
-            key: Arc::clone(&keep.key),
-            revision: keep.at.revision,
+            name: DocumentName { collection: SNAPSHOTS.into(), key: Arc::clone(&keep.key) },
+            revision: keep.at.revision.0,
             value: keep.value.clone(),
+            postings: Vec::new(),
         });
+        let save = SaveDocuments { documents: documents.collect(), ..SaveDocuments::default() };
         self.keeping = true;
-        self.send(StorageBody::SaveDocuments(documents.collect()), Purpose::Snapshots(keeps));
+        self.send(StorageBody::SaveDocuments(Arc::new(save)), Purpose::Snapshots(keeps));
     }
 
     /// The store has them, but for those that are refused.
-    pub(super) fn snapshots_saved(&mut self, keeps: Vec<Keep>, refused: Vec<(u32, Arc<str>)>) {
+    pub(super) fn snapshots_saved(&mut self, keeps: Vec<Keep>, saved: Saved) {
         self.keeping = false;
+        // Nothing was expected.
+        let Saved::Kept(refused) = saved else {
+            return;
+        };
         for (index, keep) in (0..).zip(keeps) {
             let Keep { stream, at, wished, .. } = keep;
             let refusal = refused.iter().find(|(refused, _)| *refused == index);

@@ -66,7 +66,12 @@ impl Engine {
         }
         task.reading = true;
         task.grown = false;
-        let read = ReadLog { after: task.after, filter: task.filter.clone(), limit: task.limit };
+        let read = ReadLog {
+            after: task.after,
+            filter: task.filter.clone(),
+            limit: task.limit,
+            held: true,
+        };
         let serial = task.serial;
         self.send(StorageBody::ReadLog(Arc::new(read)), Purpose::ReadLog(id, serial));
     }
@@ -124,6 +129,7 @@ impl Engine {
 
     /// Somebody has appended: those who wait at the head look again.
     pub(super) fn advanced(&mut self, position: Option<Position>) {
+        self.advance_runners(position);
         for id in &self.subscriptions {
             let Some(Task::Subscription(task)) = self.tasks.get_mut(id) else {
                 continue;

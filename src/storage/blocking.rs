@@ -4,11 +4,15 @@ use crate::aggregate::Aggregate;
 use crate::engine::Config;
 use crate::error::{ApiMisuse, Error};
 use crate::event::TaskId;
-use crate::protocol::{Answer, Input, LogFilter, Output, ReadAt, SnapshotReport};
+use crate::projection::Projection;
+use crate::protocol::{
+    Answer, Input, LogFilter, Output, ReadAt, SnapshotReport, ViewAt, ViewQuery, ViewRead,
+    ViewScan, ViewStatus,
+};
 use crate::stream::{Position, Revision};
 
 use super::StorageAdapter;
-use super::driver::{Clock, CommandOptions, Driver, Events, Executed, Read};
+use super::driver::{Clock, CommandOptions, Documents, Driver, Events, Executed, Read, documents};
 
 /// An engine with a blocking store.
 ///
@@ -168,6 +172,62 @@ impl<S: StorageAdapter, C: Clock> Annals<S, C> {
         Ok(self.run(|driver| driver.snapshot_taken(task))??)
     }
 
+    /// The document with this key of the view of `P`; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`ReadError`](crate::ReadError) says why it can't be read.
+    pub fn document<P: Projection>(
+        &mut self,
+        key: &str,
+        at: ViewAt,
+    ) -> Result<Option<P::Document>, Error> {
+        let read = self.ask_view::<P>(at, ViewQuery::Get(key.into()))?;
+        let found = documents::<P>(read)?.documents.pop();
+        Ok(found.map(|listed| listed.document))
+    }
+
+    /// Documents of the view of `P`, or their number.
+    ///
+    /// # Errors
+    /// [`ReadError`](crate::ReadError) says why they can't be read.
+    pub fn documents<P: Projection>(
+        &mut self,
+        scan: ViewScan,
+        at: ViewAt,
+    ) -> Result<Documents<P::Document>, Error> {
+        let read = self.ask_view::<P>(at, ViewQuery::Scan(scan))?;
+        Ok(documents::<P>(read)?)
+    }
+
+    /// How far the view of `P` has come, once it has come as far as is asked.
+    ///
+    /// # Errors
+    /// [`ReadError`](crate::ReadError) says why it does not come so far.
+    pub fn view_status<P: Projection>(&mut self, at: ViewAt) -> Result<ViewStatus, Error> {
+        Ok(self.ask_view::<P>(at, ViewQuery::Status)?.status)
+    }
+
+    /// Pauses the view of `P`: it takes in nothing more until it is resumed.
+    ///
+    /// # Errors
+    /// Never but for a bug.
+    pub fn pause_view<P: Projection>(&mut self) -> Result<(), Error> {
+        Ok(self.driver.control_view::<P>(self.clock.now(), false)?)
+    }
+
+    /// Lets the view of `P` go on. One that has stopped tries again.
+    ///
+    /// # Errors
+    /// Never but for a bug.
+    pub fn resume_view<P: Projection>(&mut self) -> Result<(), Error> {
+        Ok(self.driver.control_view::<P>(self.clock.now(), true)?)
+    }
+
+    fn ask_view<P: Projection>(&mut self, at: ViewAt, query: ViewQuery) -> Result<ViewRead, Error> {
+        let task = self.driver.ask_view::<P>(self.clock.now(), at, query)?;
+        Ok(self.run(|driver| driver.view_read(task))??)
+    }
+
     /// What there is to report about snapshots since this was called last: changes no answer, and an
     /// operator may want to know. At most the newest 256.
     pub fn take_reports(&mut self) -> Vec<SnapshotReport> {
@@ -193,6 +253,12 @@ impl<S: StorageAdapter, C: Clock> Annals<S, C> {
     /// Serves the engine until the answer is there.
     fn run<T>(&mut self, answer: impl Fn(&mut Driver) -> Option<T>) -> Result<T, ApiMisuse> {
         loop {
+            // Nobody is kept waiting for views that are behind.
+            if self.driver.engine.only_views_are_busy()
+                && let Some(answer) = answer(&mut self.driver)
+            {
+                return Ok(answer);
+            }
             match self.driver.poll() {
                 Some(Output::Storage(request)) => {
                     let result = self.store.call(&request);
@@ -208,8 +274,8 @@ impl<S: StorageAdapter, C: Clock> Annals<S, C> {
                     self.clock.sleep(u64::try_from(pause).unwrap_or(0));
                     self.driver.engine.handle_input(at.max(self.clock.now()), Input::Tick)?;
                 }
-                Some(Output::Domain(_) | Output::AwaitDomain) => {
-                    unreachable!("all aggregates are native")
+                Some(Output::Domain(_) | Output::AwaitDomain | Output::Project(_)) => {
+                    unreachable!("aggregates and projections are native")
                 }
                 Some(Output::Notice(_) | Output::Release(_)) | None => {}
             }

@@ -1,6 +1,7 @@
 //! What the blocking and the asynchronous driver share: typed questions in, typed answers out.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use crate::aggregate::Aggregate;
 use crate::domain::State;
@@ -8,9 +9,11 @@ use crate::engine::{Config, Engine};
 use crate::error::{ApiMisuse, CommandError, Error, ReadError};
 use crate::event::{CommitSummary, Metadata, RecordedEvent, TaskId};
 use crate::ids::CommandId;
+use crate::projection::Projection;
 use crate::protocol::{
-    Durability, Execute, Input, LogFilter, Notice, Outcome, Output, Page, ReadAt, ReadState,
-    SnapshotReport, StateRead, Subscribe, TakeSnapshot,
+    ControlView, Durability, Execute, Input, LogFilter, Notice, Outcome, Output, Page, ReadAt,
+    ReadState, ReadView, ScanPlace, SnapshotReport, StateRead, StoredDocument, Subscribe,
+    TakeSnapshot, ViewAt, ViewQuery, ViewRead,
 };
 use crate::stream::{ExpectedRevision, Position, Revision, StreamId};
 use crate::time::Timestamp;
@@ -55,6 +58,32 @@ pub struct Executed<A: Aggregate> {
     pub events: Vec<RecordedEvent>,
     /// What the commit survives.
     pub durability: Durability,
+    /// Inline projections that have not taken the events in, and why.
+    pub behind: Vec<(Arc<str>, Arc<str>)>,
+}
+
+/// A document of a view.
+#[derive(Debug)]
+pub struct Listed<D> {
+    /// Where it is in the order of the scan, to go on after it.
+    pub place: ScanPlace,
+    /// The position up to which it has been made.
+    pub position: Position,
+    /// The document.
+    pub document: D,
+}
+
+/// Documents of a view.
+#[derive(Debug)]
+pub struct Documents<D> {
+    /// In the order of the scan.
+    pub documents: Vec<Listed<D>>,
+    /// Whether the limit left some out.
+    pub more: bool,
+    /// Their number, if that was asked.
+    pub count: u64,
+    /// The documents are those after this position.
+    pub position: Position,
 }
 
 /// A state as it was read.
@@ -181,6 +210,7 @@ impl Driver {
                     Notice::CommandDone { task, .. }
                     | Notice::StateRead { task, .. }
                     | Notice::SnapshotTaken { task, .. }
+                    | Notice::ViewRead { task, .. }
                     | Notice::SubscriptionEnded { task, .. } => {
                         if self.awaited.contains(&task) {
                             self.done.insert(task, notice);
@@ -191,7 +221,10 @@ impl Driver {
                         self.pages.entry(task).or_default().push(events);
                     }
                     // Tasks that wait for the store fail by themselves.
-                    Notice::Opened(_) | Notice::OpenFailed(_) | Notice::Events { .. } => {}
+                    Notice::Opened(_)
+                    | Notice::OpenFailed(_)
+                    | Notice::Events { .. }
+                    | Notice::ViewMoved(_) => {}
                     Notice::Snapshot(report) => {
                         if self.reports.len() == MAX_REPORTS {
                             self.reports.pop_front();
@@ -215,10 +248,10 @@ impl Driver {
             return None;
         };
         Some(result.map(|outcome| {
-            let Outcome { command_id, commit, duplicate, revision, state, events, durability } =
-                outcome;
+            let Outcome { command_id, commit, duplicate, revision, .. } = outcome;
+            let Outcome { state, events, durability, behind, .. } = outcome;
             let (state, events) = (typed::<A>(&state), whole(events));
-            Executed { command_id, commit, duplicate, revision, state, events, durability }
+            Executed { command_id, commit, duplicate, revision, state, events, durability, behind }
         }))
     }
 
@@ -238,6 +271,34 @@ impl Driver {
     pub(super) fn snapshot_taken(&mut self, task: TaskId) -> Option<Result<Revision, ReadError>> {
         match self.fetch(task)? {
             Notice::SnapshotTaken { result, .. } => Some(result),
+            _ => None,
+        }
+    }
+
+    pub(super) fn ask_view<P: Projection>(
+        &mut self,
+        now: Timestamp,
+        at: ViewAt,
+        query: ViewQuery,
+    ) -> Result<TaskId, ApiMisuse> {
+        let task = self.next_task();
+        let read = ReadView { task, projection: P::NAME.into(), at, query };
+        self.engine.handle_input(now, Input::ReadView(read))?;
+        Ok(task)
+    }
+
+    pub(super) fn control_view<P: Projection>(
+        &mut self,
+        now: Timestamp,
+        runs: bool,
+    ) -> Result<(), ApiMisuse> {
+        let control = ControlView { projection: P::NAME.into(), runs };
+        self.engine.handle_input(now, Input::ControlView(control))
+    }
+
+    pub(super) fn view_read(&mut self, task: TaskId) -> Option<Result<ViewRead, ReadError>> {
+        match self.fetch(task)? {
+            Notice::ViewRead { result, .. } => Some(result),
             _ => None,
         }
     }
@@ -268,6 +329,22 @@ impl Driver {
         self.done.remove(&task);
         self.engine.handle_input(now, Input::Cancel(task))
     }
+}
+
+/// The documents as values.
+pub(super) fn documents<P: Projection>(
+    read: ViewRead,
+) -> Result<Documents<P::Document>, ReadError> {
+    let ViewRead { position, documents, more, count, .. } = read;
+    let mut listed = Vec::with_capacity(documents.len());
+    for (place, StoredDocument { revision, value }) in documents {
+        let document = serde_json::from_str(&value).map_err(|error| {
+            let (projection, key) = (P::NAME.into(), Arc::clone(&place.key));
+            ReadError::UnreadableDocument { projection, key, reason: error.to_string().into() }
+        })?;
+        listed.push(Listed { place, position: Position(revision), document });
+    }
+    Ok(Documents { documents: listed, more, count, position })
 }
 
 fn typed<A: Aggregate>(state: &State) -> A::State {

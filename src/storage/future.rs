@@ -12,13 +12,15 @@ use crate::aggregate::Aggregate;
 use crate::engine::Config;
 use crate::error::{ApiMisuse, Error, StorageError};
 use crate::event::TaskId;
+use crate::projection::Projection;
 use crate::protocol::{
-    Answer, Input, LogFilter, Output, ReadAt, RequestId, SnapshotReport, StorageAnswer,
+    Answer, Input, LogFilter, Output, ReadAt, RequestId, SnapshotReport, StorageAnswer, ViewAt,
+    ViewQuery, ViewRead, ViewScan, ViewStatus,
 };
 use crate::stream::{Position, Revision};
 use crate::time::Timestamp;
 
-use super::driver::{CommandOptions, Driver, Events, Executed, Read};
+use super::driver::{CommandOptions, Documents, Driver, Events, Executed, Read, documents};
 use super::{AsyncStorageAdapter, LocalFuture};
 
 /// The host's time, for a host that must not block.
@@ -142,6 +144,68 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
         Ok(self.finish(task, |driver| driver.snapshot_taken(task)).await??)
     }
 
+    /// The document with this key of the view of `P`; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`ReadError`](crate::ReadError) says why it can't be read.
+    pub async fn document<P: Projection>(
+        &self,
+        key: &str,
+        at: ViewAt,
+    ) -> Result<Option<P::Document>, Error> {
+        let read = self.ask_view::<P>(at, ViewQuery::Get(key.into())).await?;
+        let found = documents::<P>(read)?.documents.pop();
+        Ok(found.map(|listed| listed.document))
+    }
+
+    /// Documents of the view of `P`, or their number.
+    ///
+    /// # Errors
+    /// [`ReadError`](crate::ReadError) says why they can't be read.
+    pub async fn documents<P: Projection>(
+        &self,
+        scan: ViewScan,
+        at: ViewAt,
+    ) -> Result<Documents<P::Document>, Error> {
+        let read = self.ask_view::<P>(at, ViewQuery::Scan(scan)).await?;
+        Ok(documents::<P>(read)?)
+    }
+
+    /// How far the view of `P` has come, once it has come as far as is asked.
+    ///
+    /// # Errors
+    /// [`ReadError`](crate::ReadError) says why it does not come so far.
+    pub async fn view_status<P: Projection>(&self, at: ViewAt) -> Result<ViewStatus, Error> {
+        Ok(self.ask_view::<P>(at, ViewQuery::Status).await?.status)
+    }
+
+    /// Pauses the view of `P`: it takes in nothing more until it is resumed.
+    ///
+    /// # Errors
+    /// Never but for a bug.
+    pub fn pause_view<P: Projection>(&self) -> Result<(), Error> {
+        let now = self.shared.runtime.now();
+        Ok(self.shared.inner.borrow_mut().driver.control_view::<P>(now, false)?)
+    }
+
+    /// Lets the view of `P` go on. One that has stopped tries again.
+    ///
+    /// # Errors
+    /// Never but for a bug.
+    pub fn resume_view<P: Projection>(&self) -> Result<(), Error> {
+        let now = self.shared.runtime.now();
+        Ok(self.shared.inner.borrow_mut().driver.control_view::<P>(now, true)?)
+    }
+
+    async fn ask_view<P: Projection>(
+        &self,
+        at: ViewAt,
+        query: ViewQuery,
+    ) -> Result<ViewRead, Error> {
+        let task = self.start(|driver, now| driver.ask_view::<P>(now, at, query))?;
+        Ok(self.finish(task, |driver| driver.view_read(task)).await??)
+    }
+
     /// What there is to report about snapshots since this was called last: changes no answer, and an
     /// operator may want to know. At most the newest 256.
     pub fn take_reports(&self) -> Vec<SnapshotReport> {
@@ -204,8 +268,8 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
                         inner.calls.push((id, attempt, self.shared.store.call(request)));
                     }
                     Some(Output::Idle { wake_at }) => break wake_at,
-                    Some(Output::Domain(_) | Output::AwaitDomain) => {
-                        unreachable!("all aggregates are native")
+                    Some(Output::Domain(_) | Output::AwaitDomain | Output::Project(_)) => {
+                        unreachable!("aggregates and projections are native")
                     }
                     Some(Output::Notice(_) | Output::Release(_)) | None => progress = true,
                 }

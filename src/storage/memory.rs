@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::documents::Documents;
 use crate::error::{StorageError, StorageErrorCode};
 use crate::event::{CommitSummary, FirstOutcome, Payload, RecordedEvent};
 use crate::ids::CommandId;
 use crate::judge::{CommitFacts, Facts, judge_with};
 use crate::protocol::{
-    Append, Commit, Document, DocumentValue, Durability, Epoch, Info, Load, Loaded, LogPage, Page,
-    QueryLoad, ReadLog, StorageAnswer, StorageBody, StorageRequest, StoredSnapshot, StreamLoad,
-    StreamSlice, Until, Verdict,
+    Append, Commit, DocumentName, Durability, Epoch, Info, Load, Loaded, LogPage, Page, QueryLoad,
+    ReadLog, StorageAnswer, StorageBody, StorageRequest, StoredSnapshot, StreamLoad, StreamSlice,
+    Until, Verdict,
 };
 use crate::query::{Query, Tag};
 use crate::snapshot::SNAPSHOTS;
@@ -50,16 +51,9 @@ pub struct MemoryStore {
     /// Positions, ascending.
     tags: BTreeMap<Tag, Vec<Position>>,
     types: BTreeMap<Arc<str>, Vec<Position>>,
-    /// By collection and key.
-    documents: BTreeMap<(Arc<str>, Arc<str>), StoredDocument>,
+    documents: Documents,
     see_neighbours: bool,
     notifies: bool,
-}
-
-#[derive(Clone, Debug)]
-struct StoredDocument {
-    revision: Revision,
-    value: Arc<str>,
 }
 
 impl MemoryStore {
@@ -73,7 +67,7 @@ impl MemoryStore {
             commands: BTreeMap::new(),
             tags: BTreeMap::new(),
             types: BTreeMap::new(),
-            documents: BTreeMap::new(),
+            documents: Documents::default(),
             see_neighbours: true,
             notifies: false,
         }
@@ -98,11 +92,11 @@ impl MemoryStore {
     /// Damages snapshots as disks and other programs do: what they say, or the revision they say.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn damage_snapshots(&mut self, how: u64) {
-        for document in self.documents.values_mut() {
+        for document in self.documents.of_mut(SNAPSHOTS) {
             match how % 3 {
                 0 => document.value = document.value[..document.value.len() / 2].into(),
                 1 => document.value = "[\"another form\"]".into(),
-                _ => document.revision.0 += 1_000,
+                _ => document.revision += 1_000,
             }
         }
     }
@@ -233,26 +227,8 @@ impl MemoryStore {
     }
 
     fn snapshot(&self, key: &Arc<str>) -> Option<StoredSnapshot> {
-        let found = self.documents.get(&(SNAPSHOTS.into(), Arc::clone(key)))?;
-        Some(StoredSnapshot { revision: found.revision, value: Some(Arc::clone(&found.value)) })
-    }
-
-    fn save_documents(
-        &mut self,
-        documents: &[Document],
-    ) -> Result<Vec<(u32, Arc<str>)>, StorageError> {
-        if documents.iter().any(|document| matches!(document.value, DocumentValue::State(_))) {
-            return Err(StorageError::permanent(
-                StorageErrorCode::Failed,
-                "a native store needs the values of documents, the host has kept them",
-            ));
-        }
-        for Document { collection, key, revision, value } in documents {
-            let DocumentValue::Text(value) = value else { unreachable!("looked at before") };
-            let document = StoredDocument { revision: *revision, value: Arc::clone(value) };
-            self.documents.insert((Arc::clone(collection), Arc::clone(key)), document);
-        }
-        Ok(Vec::new())
+        let name = DocumentName { collection: SNAPSHOTS.into(), key: Arc::clone(key) };
+        Some(StoredSnapshot::from(self.documents.get(&name)?))
     }
 
     fn slice(&self, load: &StreamLoad) -> StreamSlice {
@@ -291,6 +267,7 @@ impl MemoryStore {
         LogPage {
             next: last.filter(|_| full).unwrap_or_else(|| self.head().max(read.after)),
             page: Page::Events(events),
+            places: Vec::new(),
             head: self.head(),
         }
     }
@@ -314,8 +291,9 @@ impl StorageAdapter for MemoryStore {
             StorageBody::Append(append) => StorageAnswer::Appended(self.append(append)?),
             StorageBody::Load(load) => StorageAnswer::Loaded(self.load(load)),
             StorageBody::ReadLog(read) => StorageAnswer::Log(self.read_log(read)),
-            StorageBody::SaveDocuments(documents) => {
-                StorageAnswer::Saved(self.save_documents(documents)?)
+            StorageBody::SaveDocuments(save) => StorageAnswer::Saved(self.documents.save(save)?),
+            StorageBody::ReadDocuments(read) => {
+                StorageAnswer::Documents(self.documents.read(read, self.head()))
             }
         })
     }

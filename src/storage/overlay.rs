@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::documents::Documents;
 use crate::error::{StorageError, StorageErrorCode};
 use crate::event::{CommitSummary, FirstOutcome, Payload, RecordedEvent};
 use crate::ids::CommandId;
 use crate::judge::{CommitFacts, Facts, judge};
 use crate::protocol::{
-    Append, Commit, Document, DocumentValue, Durability, Epoch, Info, Load, Loaded, LogFilter,
-    LogPage, Page, QueryLoad, ReadLog, StorageAnswer, StorageBody, StorageRequest, StoredSnapshot,
-    StreamLoad, StreamSlice, Until, Verdict,
+    Append, Commit, DocumentName, Durability, Epoch, Info, Load, Loaded, LogFilter, LogPage, Page,
+    QueryLoad, ReadLog, StorageAnswer, StorageBody, StorageRequest, StoredSnapshot, StreamLoad,
+    StreamSlice, Until, Verdict,
 };
 use crate::query::Query;
 use crate::snapshot::SNAPSHOTS;
@@ -79,7 +80,8 @@ pub struct Overlay<S> {
     log: Vec<RecordedEvent>,
     streams: BTreeMap<StreamId, Stream>,
     commands: BTreeMap<CommandId, FirstOutcome>,
-    snapshots: BTreeMap<Arc<str>, StoredSnapshot>,
+    /// What is kept here. Those below are of another moment.
+    documents: Documents,
 }
 
 /// Up to where the store below is seen. What is there never changes.
@@ -118,7 +120,7 @@ impl<S: StorageAdapter> Overlay<S> {
             log: Vec::new(),
             streams: BTreeMap::new(),
             commands: BTreeMap::new(),
-            snapshots: BTreeMap::new(),
+            documents: Documents::default(),
         }
     }
 
@@ -184,7 +186,7 @@ impl<S: StorageAdapter> Overlay<S> {
         mut after: Position,
     ) -> Result<Option<RecordedEvent>> {
         loop {
-            let read = ReadLog { after, filter: LogFilter::default(), limit: 1 };
+            let read = ReadLog { after, filter: LogFilter::default(), limit: 1, held: false };
             let body = StorageBody::ReadLog(Arc::new(read));
             let StorageAnswer::Log(log) = self.ask(request, Some(epoch), body)? else {
                 return Err(unfit());
@@ -355,7 +357,10 @@ impl<S: StorageAdapter> Overlay<S> {
         let mut load = load.clone();
         let mut snapshots = Vec::with_capacity(load.streams.len());
         for stream in &mut load.streams {
-            let found = stream.snapshot.as_ref().and_then(|key| self.snapshots.get(key)).cloned();
+            let found = stream.snapshot.as_ref().and_then(|key| {
+                let name = DocumentName { collection: SNAPSHOTS.into(), key: Arc::clone(key) };
+                self.documents.get(&name).map(StoredSnapshot::from)
+            });
             stream.after = found.as_ref().map_or(stream.after, |found| found.revision);
             snapshots.push(found);
         }
@@ -419,7 +424,7 @@ impl<S: StorageAdapter> Overlay<S> {
             let mut events = whole(page.page)?;
             events.retain(|event| event.position <= cut.position);
             let next = page.next.min(cut.position);
-            return Ok(LogPage { page: Page::Events(events), next, head });
+            return Ok(LogPage { page: Page::Events(events), places: Vec::new(), next, head });
         }
         let passing = self.log.iter().filter(|event| event.position > read.after);
         let passing = passing.filter(|event| read.filter.passes(event));
@@ -427,22 +432,7 @@ impl<S: StorageAdapter> Overlay<S> {
         let full = events.len() == read.limit as usize;
         let last = events.last().filter(|_| full).map(|event| event.position);
         let next = last.unwrap_or_else(|| head.max(read.after));
-        Ok(LogPage { page: Page::Events(events), next, head })
-    }
-
-    fn save_documents(&mut self, documents: &[Document]) -> Result<Vec<(u32, Arc<str>)>> {
-        if documents.iter().any(|document| matches!(document.value, DocumentValue::State(_))) {
-            return Err(held());
-        }
-        for Document { collection, key, revision, value } in documents {
-            let DocumentValue::Text(value) = value else { unreachable!("looked at before") };
-            if **collection == *SNAPSHOTS {
-                let value = Some(Arc::clone(value));
-                let snapshot = StoredSnapshot { revision: *revision, value };
-                self.snapshots.insert(Arc::clone(key), snapshot);
-            }
-        }
-        Ok(Vec::new())
+        Ok(LogPage { page: Page::Events(events), places: Vec::new(), next, head })
     }
 }
 
@@ -491,8 +481,10 @@ impl<S: StorageAdapter> StorageAdapter for Overlay<S> {
             StorageBody::Append(append) => StorageAnswer::Appended(self.append(request, append)?),
             StorageBody::Load(load) => StorageAnswer::Loaded(self.load(request, load)?),
             StorageBody::ReadLog(read) => StorageAnswer::Log(self.read_log(request, read)?),
-            StorageBody::SaveDocuments(documents) => {
-                StorageAnswer::Saved(self.save_documents(documents)?)
+            StorageBody::SaveDocuments(save) => StorageAnswer::Saved(self.documents.save(save)?),
+            StorageBody::ReadDocuments(read) => {
+                let cut = self.cut(request)?;
+                StorageAnswer::Documents(self.documents.read(read, self.head(&cut)))
             }
         })
     }

@@ -12,7 +12,7 @@ use crate::domain::{
 use crate::event::{NewEvent, Payload, RecordedEvent, TaskId};
 use crate::protocol::{
     Append, Document, DocumentValue, DomainAnswer, DomainRequest, DomainResult, Handle, Load, Page,
-    PageId, Release, StorageAnswer, StorageBody,
+    PageId, Release, SaveDocuments, StorageAnswer, StorageBody,
 };
 use crate::snapshot::{JsonCodec, StateCodec};
 use crate::stream::StreamId;
@@ -144,7 +144,7 @@ impl Hosted {
     }
 
     /// The documents with the states that the host keeps as text.
-    pub(super) fn with_values(&self, documents: &[Document]) -> Arc<[Document]> {
+    pub(super) fn with_values(&self, save: &SaveDocuments) -> SaveDocuments {
         let with_value = |document: &Document| {
             let value = match &document.value {
                 DocumentValue::State(handle) => {
@@ -154,7 +154,7 @@ impl Hosted {
             };
             Document { value, ..document.clone() }
         };
-        documents.iter().map(with_value).collect()
+        SaveDocuments { documents: save.documents.iter().map(with_value).collect(), ..save.clone() }
     }
 
     /// The append with its payloads.

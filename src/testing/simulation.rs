@@ -534,6 +534,7 @@ impl<'a> World<'a> {
                         self.give_domain_answers(index)?;
                     }
                 }
+                Output::Project(_) => return Err("no projection lives in the host".to_owned()),
                 Output::AwaitDomain => self.give_domain_answers(index)?,
                 Output::Notice(notice) => self.hear(index, notice)?,
                 Output::Storage(request) => {
@@ -588,8 +589,8 @@ impl<'a> World<'a> {
         let hosted = &self.hosts[host].hosted;
         if let StorageBody::Append(append) = &request.body {
             request.body = StorageBody::Append(Arc::new(hosted.with_payloads(append)));
-        } else if let StorageBody::SaveDocuments(documents) = &request.body {
-            request.body = StorageBody::SaveDocuments(hosted.with_values(documents));
+        } else if let StorageBody::SaveDocuments(save) = &request.body {
+            request.body = StorageBody::SaveDocuments(Arc::new(hosted.with_values(save)));
         }
         if self.fault(self.scenario.faults.lost_before) {
             return;
@@ -690,7 +691,8 @@ impl<'a> World<'a> {
     fn hear(&mut self, index: usize, notice: Notice) -> Result<(), String> {
         let head = Position(self.store.log().len() as u64);
         match notice {
-            Notice::Opened(_) | Notice::OpenFailed(_) => Ok(()),
+            Notice::Opened(_) | Notice::OpenFailed(_) | Notice::ViewMoved(_) => Ok(()),
+            Notice::ViewRead { .. } => Err("nobody has asked a view".to_owned()),
             Notice::Snapshot(SnapshotReport { problem, .. }) => match problem {
                 SnapshotProblem::Ignored(_) => {
                     self.report.ignored += 1;

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use annals::protocol::{
-    Answer, Document, DocumentValue, DomainAnswer, DomainRequest, DomainResult, Execute, Input,
-    Notice, Outcome, Output, Page, PageId, ReadAt, ReadState, StateRead, StorageAnswer,
-    StorageBody, StorageRequest, Subscribe,
+    Answer, DocumentValue, DomainAnswer, DomainRequest, DomainResult, Execute, Input, Notice,
+    Outcome, Output, Page, PageId, ReadAt, ReadState, StateRead, StorageAnswer, StorageBody,
+    StorageRequest, Subscribe,
 };
 use annals::storage::{MemoryStore, StorageAdapter};
 use annals::{
@@ -228,7 +228,9 @@ impl Host {
                         StorageBody::Load(_) => self.loads += 1,
                         StorageBody::Append(_) => self.appends += 1,
                         StorageBody::SaveDocuments(_) => self.saves += 1,
-                        StorageBody::Info | StorageBody::ReadLog(_) => {}
+                        StorageBody::Info
+                        | StorageBody::ReadLog(_)
+                        | StorageBody::ReadDocuments(_) => {}
                     }
                     requests.push(request);
                 }
@@ -239,7 +241,7 @@ impl Host {
                     self.read.insert(task, result);
                 }
                 Output::Notice(notice) => self.notices.push(notice),
-                output @ (Output::Domain(_) | Output::AwaitDomain) => {
+                output @ (Output::Domain(_) | Output::AwaitDomain | Output::Project(_)) => {
                     unreachable!("{output:?}: the domain is native")
                 }
                 Output::Release(_) => {}
@@ -292,12 +294,10 @@ impl Host {
                             Arc::make_mut(append).commits.iter_mut().flat_map(|c| &mut c.events);
                         events.for_each(|event| event.event.data = Payload::Text("{}".into()));
                     }
-                    if let StorageBody::SaveDocuments(documents) = &mut request.body {
-                        let written = |document: &Document| Document {
-                            value: DocumentValue::Text("{}".into()),
-                            ..document.clone()
-                        };
-                        *documents = documents.iter().map(written).collect();
+                    if let StorageBody::SaveDocuments(save) = &mut request.body {
+                        for document in &mut Arc::make_mut(save).documents {
+                            document.value = DocumentValue::Text("{}".into());
+                        }
                     }
                     let mut result = store.call(&request);
                     if let Ok(StorageAnswer::Loaded(loaded)) = &mut result {
@@ -327,6 +327,7 @@ impl Host {
                 }
                 Output::Idle { .. } => return,
                 Output::Notice(notice) => self.notices.push(notice),
+                Output::Project(project) => unreachable!("{project:?}: no view is kept"),
                 Output::Release(_) => {}
             }
         }

@@ -1,0 +1,1173 @@
+//! Projections: how views come to be, and what they answer.
+//!
+//! A *runner* takes the log in, page by page. Documents and the checkpoint that says how far they
+//! have come are saved together, and only if the checkpoint is where they were computed from: of
+//! several engines on one store one is faster, and the others go on from where it has come. Views
+//! that are folded when they are asked, and those of the past, have their documents in memory.
+//!
+//! A view whose version is new is built beside the one before it, which is shown until then.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::documents::{Documents, end_of_prefix};
+use crate::error::{ReadError, StorageError};
+use crate::event::TaskId;
+use crate::projection::{
+    CHECKPOINTS, Known, LogEvent, NativeProjection, ProjectionDefinition, ViewKind, index_value,
+};
+use crate::protocol::{
+    ControlView, Document, DocumentExpectation, DocumentName, DocumentScan, DocumentValue,
+    DocumentsRead, LogEnd, LogFilter, LogPage, Notice, Outcome, Output, Posting, Project,
+    ProjectAnswer, Projected, ProjectedDocument, ProjectionIndex, ReadDocuments, ReadLog, ReadView,
+    SaveDocuments, Saved, ScanPlace, ScannedPage, StorageAnswer, StorageBody, StoredDocument,
+    ViewAt, ViewQuery, ViewRange, ViewRead, ViewScan, ViewStatus, ViewStop,
+};
+use crate::stream::Position;
+use crate::time::Timestamp;
+
+use super::requests::{Pending, Purpose};
+use super::{Engine, KeptPage, Store, Task, Timer, mutant};
+
+/// Place of a runner among those of the engine: first one for each projection, then those of views
+/// of the past.
+pub(super) type RunnerIndex = usize;
+
+/// Takes the log in for a view.
+pub(super) struct Runner {
+    projection: ProjectionIndex,
+    /// Tells it from others that had its place: answers to them are not for it.
+    serial: u64,
+    place: Place,
+    end: LogEnd,
+    step: Step,
+    /// All up to here has been taken in.
+    seen: Position,
+    /// Position of the store's last event, as far as it is known.
+    head: Position,
+    /// Whether somebody has appended since the log was last read, nobody knows how far.
+    grown: bool,
+    /// Number of times the log has been read.
+    reads: u64,
+    /// Number of the last read after which all that was in the log had been taken in.
+    complete: u64,
+    /// Number of the read that somebody waits for.
+    wanted: u64,
+    /// Failures in a row, of the store or because others were faster.
+    failures: u32,
+    /// What the store said when it failed last, until it answers again.
+    trouble: Option<Arc<str>>,
+    paused: bool,
+    stopped: Option<ViewStop>,
+    /// The next look at the log, where the store does not tell.
+    look_at: Option<Timestamp>,
+    /// Questions that wait for it.
+    waiting: BTreeSet<TaskId>,
+}
+
+/// Where a view's documents are.
+enum Place {
+    Memory(Documents),
+    Store(Stored),
+}
+
+#[derive(Default)]
+struct Stored {
+    /// Position of the checkpoint there; 0 if there is none.
+    saved: Position,
+    /// Whether this version has been at the log's end.
+    built: bool,
+    /// The older versions that are there, and whether they have been built.
+    older: BTreeMap<u32, bool>,
+    /// Whether the older ones may go: this version had been built before this engine began, so that
+    /// releases that show them are gone, or make them anew.
+    clears: bool,
+}
+
+/// What a runner does.
+enum Step {
+    /// It has taken in all that it knows of.
+    Idle,
+    /// The checkpoint is to be looked for, and is being looked for.
+    Start,
+    Starting,
+    /// The log is to be read, and is being read.
+    Read,
+    Reading,
+    /// The host takes a page in, under this number; documents are being loaded for it; what came of it
+    /// is being saved.
+    Projecting(u64, Box<Work>),
+    Loading(Box<Work>),
+    Saving(Box<Work>),
+    /// It waits until then, to start again.
+    Pausing(Timestamp),
+}
+
+/// A page under work.
+struct Work {
+    page: KeptPage,
+    /// Where and when the events of a page of rows were recorded.
+    places: Vec<(Position, Timestamp)>,
+    end: LogEnd,
+    known: Known,
+    /// Up to where the log will have been taken in.
+    reached: Position,
+    /// Whether nothing is beyond that: neither in the log, nor before the end of a view of the past.
+    complete: bool,
+    /// Whether the view has other documents after it.
+    changes: bool,
+    stop: Option<ViewStop>,
+    /// What the mutant that saves the checkpoint first saves after it.
+    late: Vec<Document>,
+}
+
+/// A question under way.
+pub(super) struct ViewTask {
+    pub(super) serial: u64,
+    runner: RunnerIndex,
+    at: ViewAt,
+    query: ViewQuery,
+    /// Number of the read of the log that it waits for.
+    complete: u64,
+    /// Version that the store is being asked for, 0 if it is not.
+    asked: u32,
+}
+
+/// A question for the store. Those that come up together go out together.
+pub(super) struct ViewWish {
+    task: TaskId,
+    checkpoint: DocumentName,
+    get: Option<DocumentName>,
+    scan: Option<DocumentScan>,
+}
+
+/// Where a task finds its part of the answer.
+#[derive(Debug)]
+pub(super) struct ViewPart {
+    task: TaskId,
+    serial: u64,
+    checkpoint: usize,
+    get: Option<usize>,
+    scan: Option<usize>,
+}
+
+/// An outcome that waits until the inline views have taken its events in.
+pub(super) struct HeldBack {
+    position: Position,
+    task: TaskId,
+    outcome: Box<Outcome>,
+}
+
+/// Whether a view has taken in what is asked.
+enum Lag {
+    None,
+    Waits,
+    Behind(Arc<str>),
+}
+
+/// The collection that a view's documents are in.
+fn collection_of(name: &str, version: u32) -> Arc<str> {
+    format!("view/{version}/{name}").into()
+}
+
+/// The name of a view's checkpoint. Its revision is the position up to which the view has come.
+fn checkpoint_of(name: &str, version: u32) -> DocumentName {
+    let key = serde_json::to_string(&(name, version)).expect("a string can be written as JSON");
+    DocumentName { collection: CHECKPOINTS.into(), key: key.into() }
+}
+
+const BUILT: &str = r#"{"built":true}"#;
+const BUILDING: &str = r#"{"built":false}"#;
+
+/// Longest pause after failures of the store, in milliseconds.
+const MAX_PAUSE: u64 = 30_000;
+
+impl Runner {
+    fn new(projection: ProjectionIndex, kind: ViewKind, serial: u64, end: LogEnd) -> Self {
+        let (place, step) = if kind == ViewKind::Live || end != LogEnd::Head {
+            (Place::Memory(Documents::default()), Step::Idle)
+        } else {
+            (Place::Store(Stored::default()), Step::Start)
+        };
+        Self {
+            projection,
+            serial,
+            place,
+            end,
+            step,
+            seen: Position(0),
+            head: Position(0),
+            grown: false,
+            reads: 0,
+            complete: 0,
+            wanted: 0,
+            failures: 0,
+            trouble: None,
+            paused: false,
+            stopped: None,
+            look_at: None,
+            waiting: BTreeSet::new(),
+        }
+    }
+
+    fn stored(&self) -> Option<&Stored> {
+        match &self.place {
+            Place::Store(stored) => Some(stored),
+            Place::Memory(_) => None,
+        }
+    }
+
+    /// Whether there is something to take in that somebody wants.
+    fn is_behind(&self) -> bool {
+        let by_itself = self.stored().is_some() && (self.seen < self.head || self.grown);
+        by_itself || self.complete < self.wanted
+    }
+
+    /// The version that is shown, 0 if none can be.
+    fn shown(&self, definition: &ProjectionDefinition) -> u32 {
+        match self.stored() {
+            Some(stored) if !stored.built => {
+                let newest = stored.older.iter().rev().find(|(_, built)| **built);
+                newest.map_or(0, |(version, _)| *version)
+            }
+            _ => definition.version,
+        }
+    }
+
+    fn status(&self, definition: &ProjectionDefinition) -> ViewStatus {
+        ViewStatus {
+            version: self.shown(definition),
+            reached: self.seen,
+            head: self.head.max(self.seen),
+            building: self.stored().is_some_and(|stored| !stored.built),
+            paused: self.paused,
+            stopped: self.stopped.clone(),
+        }
+    }
+
+    fn stop_error(&self, definition: &ProjectionDefinition) -> Option<ReadError> {
+        let ViewStop { position, reason } = self.stopped.clone()?;
+        let projection = Arc::clone(&definition.name);
+        Some(ReadError::ProjectionStopped { projection, position, reason })
+    }
+
+    /// Whether the view has all up to a position. One that is being built is not waited for, unless it
+    /// is nearly there.
+    fn lag(&self, position: Position, page_limit: u32) -> Lag {
+        let building = self.stored().is_some_and(|stored| !stored.built)
+            && self.seen.0 + u64::from(page_limit) < self.head.0;
+        if let Some(stop) = &self.stopped {
+            Lag::Behind(Arc::clone(&stop.reason))
+        } else if self.paused {
+            Lag::Behind("it is paused".into())
+        } else if building {
+            Lag::Behind("it is being built".into())
+        } else if let Some(trouble) = &self.trouble {
+            Lag::Behind(Arc::clone(trouble))
+        } else if self.seen >= position {
+            Lag::None
+        } else {
+            Lag::Waits
+        }
+    }
+}
+
+impl Engine {
+    pub(super) fn start_runners(&mut self) {
+        for (index, definition) in (0..).zip(&self.config.projections) {
+            let runner = Runner::new(ProjectionIndex(index), definition.kind, 0, LogEnd::Head);
+            self.runners.push(Some(runner));
+        }
+    }
+
+    fn runner(&self, index: RunnerIndex) -> &Runner {
+        self.runners[index].as_ref().expect("the caller has looked")
+    }
+
+    fn runner_mut(&mut self, index: RunnerIndex) -> &mut Runner {
+        self.runners[index].as_mut().expect("the caller has looked")
+    }
+
+    fn definition(&self, index: RunnerIndex) -> &ProjectionDefinition {
+        &self.config.projections[self.runner(index).projection.0 as usize]
+    }
+
+    /// The store has been opened: what views have come to is to be looked up.
+    pub(super) fn wake_runners(&mut self) {
+        self.ready_runners.extend(0..self.runners.len());
+    }
+
+    /// The store was replaced: what is known of the views is of another life.
+    pub(super) fn restart_runners(&mut self) {
+        for index in 0..self.runners.len() {
+            let Some(runner) = self.runners[index].take() else {
+                continue;
+            };
+            let Runner { projection, paused, waiting, end, .. } = runner;
+            let kind = self.config.projections[projection.0 as usize].kind;
+            let fresh = Runner::new(projection, kind, self.next_serial(), end);
+            self.runners[index] = Some(Runner { paused, waiting, ..fresh });
+        }
+        self.view_wishes.clear();
+        for held in std::mem::take(&mut self.held_back) {
+            self.let_go(held, Some("the store was replaced".into()));
+        }
+    }
+
+    #[inline(never)]
+    pub(super) fn step_runner(&mut self, index: RunnerIndex) {
+        if !matches!(self.store, Store::Open(_)) {
+            return;
+        }
+        let Some(runner) = self.runners[index].as_mut() else {
+            return;
+        };
+        let serial = runner.serial;
+        match std::mem::replace(&mut runner.step, Step::Idle) {
+            Step::Start => {
+                runner.step = Step::Starting;
+                let name = &self.definition(index).name;
+                // The keys of all its versions begin so.
+                let prefix = serde_json::to_string(&[&**name]).expect("a string is JSON");
+                let prefix = format!("{},", &prefix[..prefix.len() - 1]);
+                let scan = DocumentScan {
+                    collection: CHECKPOINTS.into(),
+                    index: None,
+                    to: end_of_prefix(&prefix),
+                    from: Some(prefix.into()),
+                    after: None,
+                    descending: false,
+                    limit: Some(u32::MAX),
+                };
+                let read = ReadDocuments { names: Vec::new(), scans: vec![scan] };
+                self.send(
+                    StorageBody::ReadDocuments(Arc::new(read)),
+                    Purpose::Runner(index, serial),
+                );
+            }
+            Step::Idle | Step::Read => self.read_on(index),
+            step => runner.step = step,
+        }
+    }
+
+    /// Reads the next page, if there is something to take in.
+    fn read_on(&mut self, index: RunnerIndex) {
+        let (limit, types) = (self.config.page_limit, self.definition(index).types.clone());
+        let held = self.definition(index).native.is_none();
+        let runner = self.runner_mut(index);
+        if !runner.is_behind() || runner.paused || runner.stopped.is_some() {
+            return self.look_later(index);
+        }
+        let filter = LogFilter { types, ..LogFilter::default() };
+        let read = ReadLog { after: runner.seen, filter, limit, held };
+        runner.step = Step::Reading;
+        runner.grown = false;
+        runner.reads += 1;
+        let serial = runner.serial;
+        self.send(StorageBody::ReadLog(Arc::new(read)), Purpose::Runner(index, serial));
+    }
+
+    /// A store that does not tell is looked at again and again.
+    fn look_later(&mut self, index: RunnerIndex) {
+        let notifies = matches!(&self.store, Store::Open(info) if info.notifies);
+        let runner = self.runner(index);
+        if notifies || runner.stored().is_none() || runner.look_at.is_some() {
+            return;
+        }
+        let at = self.set_timer(self.config.poll_interval, Timer::Runner(index));
+        self.runner_mut(index).look_at = Some(at);
+    }
+
+    pub(super) fn runner_timer(&mut self, index: RunnerIndex, at: Timestamp) {
+        let Some(runner) = self.runners.get_mut(index).and_then(Option::as_mut) else {
+            return;
+        };
+        if runner.look_at == Some(at) {
+            runner.look_at = None;
+            runner.grown = true;
+        }
+        if matches!(runner.step, Step::Pausing(until) if until == at) {
+            runner.step = match runner.place {
+                Place::Memory(_) => Step::Read,
+                Place::Store(_) => Step::Start,
+            };
+        }
+        self.ready_runners.push_back(index);
+    }
+
+    /// Somebody has appended.
+    pub(super) fn advance_runners(&mut self, position: Option<Position>) {
+        for (index, runner) in self.runners.iter_mut().enumerate() {
+            let Some(runner) = runner else {
+                continue;
+            };
+            match position {
+                Some(position) => runner.head = runner.head.max(position),
+                None => runner.grown = true,
+            }
+            if runner.stored().is_some() && matches!(runner.step, Step::Idle) {
+                self.ready_runners.push_back(index);
+            }
+        }
+    }
+
+    // -----------------------------------------------------------------------------------------
+    // A page's way
+
+    #[inline(never)]
+    pub(super) fn runner_answered(
+        &mut self,
+        index: RunnerIndex,
+        serial: u64,
+        answer: StorageAnswer,
+    ) {
+        if self.runners[index].as_ref().is_none_or(|runner| runner.serial != serial) {
+            return self.discard(answer);
+        }
+        let runner = self.runner_mut(index);
+        runner.trouble = None;
+        match (std::mem::replace(&mut runner.step, Step::Idle), answer) {
+            (Step::Starting, StorageAnswer::Documents(found)) => self.started(index, found),
+            (Step::Reading, StorageAnswer::Log(log)) => self.page_read(index, log),
+            (Step::Loading(mut work), StorageAnswer::Documents(found)) => {
+                // Their keys were put there when they were asked for.
+                let asked = work.known.iter_mut().filter(|(_, text)| text.is_none());
+                for ((_, text), found) in asked.zip(found.documents) {
+                    *text = found.map(|found| found.value);
+                }
+                self.project(index, work);
+            }
+            (Step::Saving(work), StorageAnswer::Saved(saved)) => {
+                self.page_saved(index, work, saved)
+            }
+            _ => unreachable!("StorageBody::fits was asked"),
+        }
+    }
+
+    fn started(&mut self, index: RunnerIndex, found: DocumentsRead) {
+        let DocumentsRead { scans, head, .. } = found;
+        let own = self.definition(index).version;
+        let runner = self.runner_mut(index);
+        let Place::Store(stored) = &mut runner.place else {
+            unreachable!("a view in memory has no checkpoint")
+        };
+        let before = stored.saved;
+        let is_first = runner.reads == 0;
+        stored.saved = Position(0);
+        stored.older.clear();
+        for (place, StoredDocument { revision, value }) in
+            scans.into_iter().flat_map(|page| page.documents)
+        {
+            let Ok((_, version)) = serde_json::from_str::<(String, u32)>(&place.key) else {
+                continue;
+            };
+            let built = *value == *BUILT;
+            if version == own {
+                stored.saved = Position(revision);
+                stored.built = built;
+                stored.clears |= built && is_first;
+            } else if version < own {
+                stored.older.insert(version, built);
+            }
+        }
+        if stored.saved.0 == 0 && before.0 > 0 {
+            // Somebody has cleared it: it is made anew.
+            stored.built = false;
+        }
+        // Where there was nothing to save, it has come further than its checkpoint says.
+        let saved = stored.saved;
+        runner.seen = if saved < before { saved } else { runner.seen.max(saved) };
+        runner.head = runner.head.max(head);
+        if saved > head {
+            let reason = format!("its checkpoint is at {saved}, beyond the log's end at {head}");
+            runner.stopped = Some(ViewStop { position: saved, reason: reason.into() });
+        }
+        // The end of the log is looked at once, so that it is known to have been reached.
+        runner.grown |= !stored.built;
+        self.moved(index, saved != before);
+    }
+
+    fn page_read(&mut self, index: RunnerIndex, log: LogPage) {
+        let LogPage { page, places, next, head } = log;
+        let page = self.keep(page);
+        let runner = self.runner_mut(index);
+        runner.head = runner.head.max(head);
+        let mut work = Box::new(Work {
+            page,
+            places,
+            end: runner.end,
+            known: Known::new(),
+            reached: next,
+            complete: next >= head,
+            changes: false,
+            stop: None,
+            late: Vec::new(),
+        });
+        if work.page.is_empty() {
+            if let LogEnd::Position(end) = work.end
+                && next >= end
+            {
+                (work.reached, work.complete) = (end, true);
+            }
+            return self.page_done(index, work, Vec::new());
+        }
+        self.project(index, work);
+    }
+
+    /// Takes a page in, here or in the host.
+    fn project(&mut self, index: RunnerIndex, work: Box<Work>) {
+        let projection = self.runner(index).projection;
+        if let Some(native) = self.definition(index).native.clone() {
+            let result = native_result(&*native, &work);
+            return self.projected(index, work, result);
+        }
+        let KeptPage::Held(lease) = &work.page else {
+            unreachable!("pages for the host's functions stay in the host")
+        };
+        let page = lease.page;
+        let run = self.next_serial();
+        let known = work.known.iter().map(|(key, text)| (Arc::clone(key), text.clone())).collect();
+        let project = Project { run, projection, page, end: work.end, known };
+        self.runner_mut(index).step = Step::Projecting(run, work);
+        self.outputs.push_back(Output::Project(project));
+    }
+
+    #[inline(never)]
+    pub(super) fn host_projected(&mut self, answer: ProjectAnswer) {
+        let ProjectAnswer { run, result } = answer;
+        let index = self.runners.iter().position(|runner| {
+            runner.as_ref().is_some_and(
+                |runner| matches!(runner.step, Step::Projecting(asked, _) if asked == run),
+            )
+        });
+        // It may have been given up meanwhile.
+        let Some(index) = index else {
+            return;
+        };
+        let runner = self.runner_mut(index);
+        if let Step::Projecting(_, work) = std::mem::replace(&mut runner.step, Step::Idle) {
+            self.projected(index, work, result);
+        }
+    }
+
+    fn projected(&mut self, index: RunnerIndex, mut work: Box<Work>, result: Projected) {
+        match result {
+            Projected::Missing(keys) => self.load_known(index, work, keys),
+            Projected::Failed { position, reason } => {
+                work.end = LogEnd::Position(Position(position.0.saturating_sub(1)));
+                work.stop = Some(ViewStop { position, reason });
+                self.project(index, work);
+            }
+            Projected::Done { documents, beyond } => {
+                if let Some(beyond) = beyond {
+                    work.reached = Position(beyond.0 - 1);
+                    work.complete = work.stop.is_none();
+                }
+                match self.written(index, documents) {
+                    Ok(documents) => self.page_done(index, work, documents),
+                    Err(reason) => {
+                        let seen = self.runner(index).seen;
+                        work.stop = Some(ViewStop { position: Position(seen.0 + 1), reason });
+                        (work.reached, work.complete) = (seen, false);
+                        self.page_done(index, work, Vec::new());
+                    }
+                }
+            }
+        }
+    }
+
+    fn load_known(&mut self, index: RunnerIndex, mut work: Box<Work>, keys: Vec<Arc<str>>) {
+        let definition = self.definition(index);
+        let collection = collection_of(&definition.name, definition.version);
+        let mut names = BTreeSet::new();
+        for key in keys {
+            if !work.known.contains_key(&key) {
+                names.insert(DocumentName { collection: Arc::clone(&collection), key });
+            }
+        }
+        let runner = self.runner_mut(index);
+        if names.is_empty() {
+            let reason = "it asks again and again for documents that it has been given".into();
+            work.stop = Some(ViewStop { position: Position(runner.seen.0 + 1), reason });
+            (work.reached, work.complete) = (runner.seen, false);
+            return self.page_done(index, work, Vec::new());
+        }
+        if let Place::Memory(documents) = &runner.place {
+            for name in names {
+                let found = documents.get(&name).map(|found| Arc::clone(&found.value));
+                work.known.insert(name.key, found);
+            }
+            return self.project(index, work);
+        }
+        // All that are known to be missing are asked again, which is simpler than to tell them apart.
+        for name in names {
+            work.known.insert(name.key, None);
+        }
+        let unknown = work.known.iter().filter(|(_, text)| text.is_none());
+        let name = |key| DocumentName { collection: Arc::clone(&collection), key: Arc::clone(key) };
+        let names = unknown.map(|(key, _)| name(key)).collect();
+        runner.step = Step::Loading(work);
+        let serial = runner.serial;
+        let read = ReadDocuments { names, scans: Vec::new() };
+        self.send(StorageBody::ReadDocuments(Arc::new(read)), Purpose::Runner(index, serial));
+    }
+
+    /// The documents as they are stored.
+    fn written(
+        &self,
+        index: RunnerIndex,
+        documents: Vec<ProjectedDocument>,
+    ) -> Result<Vec<Document>, Arc<str>> {
+        let definition = self.definition(index);
+        let collection = collection_of(&definition.name, definition.version);
+        let mut written = Vec::with_capacity(documents.len());
+        for ProjectedDocument { key, value, postings } in documents {
+            let mut entries = Vec::with_capacity(postings.len());
+            for (index, json) in postings {
+                if !definition.indexes.contains(&index) {
+                    return Err(format!("document {key:?}: it has no index {index:?}").into());
+                }
+                let value = index_value(&json)
+                    .map_err(|error| format!("document {key:?}, index {index:?}: {error}"))?;
+                entries.push(Posting { index, value });
+            }
+            written.push(Document {
+                name: DocumentName { collection: Arc::clone(&collection), key },
+                // Put in when it is known.
+                revision: 0,
+                value: value.map_or(DocumentValue::Removed, DocumentValue::Text),
+                postings: entries,
+            });
+        }
+        Ok(written)
+    }
+
+    /// A page has been taken in: what came of it is kept.
+    fn page_done(&mut self, index: RunnerIndex, mut work: Box<Work>, mut documents: Vec<Document>) {
+        let reached = work.reached;
+        for document in &mut documents {
+            document.revision = reached.0;
+        }
+        work.changes = !documents.is_empty();
+        let ProjectionDefinition { name, version, .. } = self.definition(index).clone();
+        let saves_checkpoint_first = mutant!(self, CheckpointFirst);
+        let runner = self.runner_mut(index);
+        match &mut runner.place {
+            Place::Memory(table) => {
+                let save = SaveDocuments { documents, ..SaveDocuments::default() };
+                table.save(&save).expect("nothing is expected, and no text is the host's");
+            }
+            Place::Store(stored) => {
+                let is_built = stored.built || work.complete;
+                if documents.is_empty() && is_built == stored.built || reached.0 == 0 {
+                    stored.built = is_built;
+                } else {
+                    let mut clear = Vec::new();
+                    if stored.saved.0 == 0 {
+                        // What may be left of another life.
+                        clear.push(collection_of(&name, version));
+                    }
+                    if saves_checkpoint_first {
+                        work.late = std::mem::take(&mut documents);
+                    }
+                    let checkpoint = checkpoint_of(&name, version);
+                    documents.push(Document {
+                        name: checkpoint.clone(),
+                        revision: reached.0,
+                        value: DocumentValue::Text(if is_built { BUILT } else { BUILDING }.into()),
+                        postings: Vec::new(),
+                    });
+                    if stored.clears {
+                        for (older, _) in std::mem::take(&mut stored.older) {
+                            clear.push(collection_of(&name, older));
+                            documents.push(Document {
+                                name: checkpoint_of(&name, older),
+                                revision: 0,
+                                value: DocumentValue::Removed,
+                                postings: Vec::new(),
+                            });
+                        }
+                    }
+                    let revision = stored.saved.0;
+                    let expected = vec![DocumentExpectation { name: checkpoint, revision }];
+                    return self.save(index, work, SaveDocuments { expected, clear, documents });
+                }
+            }
+        }
+        self.taken_in(index, *work);
+    }
+
+    fn save(&mut self, index: RunnerIndex, work: Box<Work>, save: SaveDocuments) {
+        let runner = self.runner_mut(index);
+        runner.step = Step::Saving(work);
+        let serial = runner.serial;
+        self.send(StorageBody::SaveDocuments(Arc::new(save)), Purpose::Runner(index, serial));
+    }
+
+    fn page_saved(&mut self, index: RunnerIndex, mut work: Box<Work>, saved: Saved) {
+        if let Saved::Conflict { .. } = saved {
+            // Another engine was faster. Those who get in each other's way part.
+            let runner = self.runner_mut(index);
+            runner.failures += 1;
+            let failures = runner.failures;
+            let pause = self.back_off(failures);
+            return self.pause_runner(index, pause);
+        }
+        if !work.late.is_empty() {
+            let documents = std::mem::take(&mut work.late);
+            let save = SaveDocuments { documents, ..SaveDocuments::default() };
+            return self.save(index, work, save);
+        }
+        if let Place::Store(stored) = &mut self.runner_mut(index).place {
+            stored.saved = work.reached;
+            work.changes |= stored.built != (stored.built || work.complete);
+            stored.built |= work.complete;
+        }
+        self.taken_in(index, *work);
+    }
+
+    fn taken_in(&mut self, index: RunnerIndex, work: Work) {
+        let runner = self.runner_mut(index);
+        runner.seen = runner.seen.max(work.reached);
+        runner.failures = 0;
+        if work.complete {
+            runner.complete = runner.reads;
+        }
+        let changes = work.changes || work.stop.is_some();
+        runner.stopped = work.stop;
+        self.moved(index, changes);
+    }
+
+    /// A runner has come to the end of something: it goes on, and so do those who wait for it.
+    fn moved(&mut self, index: RunnerIndex, changes: bool) {
+        self.ready_runners.push_back(index);
+        let runner = self.runner(index);
+        let projection = runner.projection;
+        let waiting: Vec<_> = runner.waiting.iter().copied().collect();
+        self.ready.extend(waiting);
+        if index < self.config.projections.len() {
+            if changes {
+                self.notice(Notice::ViewMoved(projection));
+            }
+            self.let_go_of_outcomes();
+        }
+    }
+
+    fn pause_runner(&mut self, index: RunnerIndex, millis: u64) {
+        let at = self.set_timer(millis, Timer::Runner(index));
+        self.runner_mut(index).step = Step::Pausing(at);
+    }
+
+    /// The store could not answer. Those who wait are told; the view tries again later.
+    #[inline(never)]
+    pub(super) fn runner_failed(&mut self, index: RunnerIndex, serial: u64, error: &StorageError) {
+        let Some(runner) = self.runners[index].as_mut().filter(|runner| runner.serial == serial)
+        else {
+            return;
+        };
+        runner.failures += 1;
+        runner.trouble = Some(error.to_string().into());
+        let pause = (1_000 << runner.failures.min(5)).min(MAX_PAUSE);
+        for task in runner.waiting.clone() {
+            self.finish_view(task, Err(error.clone().into()));
+        }
+        // A view of the past has gone with its question.
+        if self.runners[index].is_some() {
+            let jitter = self.ids.below(1_000);
+            self.pause_runner(index, pause + jitter);
+            self.let_go_of_outcomes();
+        }
+    }
+
+    #[inline(never)]
+    pub(super) fn control_view(&mut self, control: ControlView) {
+        let found = self.config.projections.iter().position(|d| d.name == control.projection);
+        let Some(index) = found else {
+            return;
+        };
+        let runner = self.runner_mut(index);
+        runner.paused = !control.runs;
+        if control.runs && runner.stopped.take().is_some() {
+            runner.step = Step::Start;
+            if runner.stored().is_none() {
+                runner.step = Step::Read;
+            }
+        }
+        self.moved(index, true);
+    }
+
+    // -----------------------------------------------------------------------------------------
+    // Outcomes that wait for inline views
+
+    /// Tells of an outcome, once the inline views have taken it in.
+    pub(super) fn tell_outcome(&mut self, task: TaskId, outcome: Box<Outcome>) {
+        let position = outcome.commit.as_ref().map(|commit| commit.last_position());
+        let inline = |definition: &ProjectionDefinition| definition.kind == ViewKind::Inline;
+        match position {
+            Some(position) if self.config.projections.iter().any(inline) => {
+                self.held_back.push(HeldBack { position, task, outcome });
+                self.let_go_of_outcomes();
+            }
+            _ => self.notice(Notice::CommandDone { task, result: Ok(*outcome) }),
+        }
+    }
+
+    fn let_go_of_outcomes(&mut self) {
+        if self.held_back.is_empty() {
+            return;
+        }
+        let mut waiting = Vec::new();
+        for held in std::mem::take(&mut self.held_back) {
+            if self.is_waited_for(held.position) {
+                waiting.push(held);
+            } else {
+                self.let_go(held, None);
+            }
+        }
+        self.held_back = waiting;
+    }
+
+    fn inline_lags(&self, position: Position) -> impl Iterator<Item = (&Arc<str>, Lag)> {
+        let limit = self.config.page_limit;
+        self.config.projections.iter().zip(&self.runners).filter_map(move |(definition, runner)| {
+            let runner = runner.as_ref().filter(|_| definition.kind == ViewKind::Inline)?;
+            Some((&definition.name, runner.lag(position, limit)))
+        })
+    }
+
+    fn is_waited_for(&self, position: Position) -> bool {
+        self.inline_lags(position).any(|(_, lag)| matches!(lag, Lag::Waits))
+    }
+
+    fn let_go(&mut self, held: HeldBack, reason: Option<Arc<str>>) {
+        let HeldBack { position, task, mut outcome } = held;
+        let behind = self.inline_lags(position).filter_map(|(name, lag)| match (lag, &reason) {
+            (_, Some(reason)) => Some((Arc::clone(name), Arc::clone(reason))),
+            (Lag::Behind(reason), None) => Some((Arc::clone(name), reason)),
+            _ => None,
+        });
+        outcome.behind = behind.collect();
+        self.notice(Notice::CommandDone { task, result: Ok(*outcome) });
+    }
+
+    // -----------------------------------------------------------------------------------------
+    // Questions
+
+    #[inline(never)]
+    pub(super) fn start_view_read(&mut self, read: ReadView) {
+        let ReadView { task: id, projection, at, query } = read;
+        let found = self.config.projections.iter().position(|d| d.name == projection);
+        let checked = found.ok_or(ReadError::UnknownProjection(projection)).and_then(|index| {
+            check_query(&self.config.projections[index], query).map(|query| (index, query))
+        });
+        let (index, query) = match checked {
+            Ok(checked) => checked,
+            Err(error) => {
+                return self.notice(Notice::ViewRead { task: id, result: Err(error) });
+            }
+        };
+        let serial = self.next_serial();
+        let mut runner = index;
+        if let ViewAt::Past(end) = at {
+            runner = self.runners.iter().position(Option::is_none).unwrap_or(self.runners.len());
+            if runner == self.runners.len() {
+                self.runners.push(None);
+            }
+            let past = ProjectionIndex(u32::try_from(index).expect("fewer than 2^32"));
+            // Where the end is the log's, it must not be kept in the store all the same.
+            let mut fresh = Runner::new(past, ViewKind::Live, serial, end);
+            fresh.end = end;
+            self.runners[runner] = Some(fresh);
+        }
+        let waits_for_now = match at {
+            ViewAt::Now | ViewAt::Past(_) => true,
+            // What is in memory is of the moment it is asked.
+            _ => self.runner(runner).stored().is_none() && query != ViewQuery::Status,
+        };
+        let found = self.runner_mut(runner);
+        let mut complete = 0;
+        if waits_for_now {
+            complete = found.reads + 1;
+            found.wanted = complete;
+            self.ready_runners.push_back(runner);
+        }
+        self.runner_mut(runner).waiting.insert(id);
+        let task = ViewTask { serial, runner, at, query, complete, asked: 0 };
+        self.tasks.insert(id, Task::View(Box::new(task)));
+        self.ready.push_back(id);
+    }
+
+    #[inline(never)]
+    pub(super) fn step_view(&mut self, id: TaskId) {
+        let Some(Task::View(task)) = self.tasks.get(&id) else {
+            return;
+        };
+        if !matches!(self.store, Store::Open(_)) || task.asked != 0 {
+            return;
+        }
+        let (index, serial) = (task.runner, task.serial);
+        let definition = self.definition(index);
+        let runner = self.runner(index);
+        let shown = runner.shown(definition);
+        let is_there = match task.at {
+            ViewAt::Reached if task.complete == 0 => shown > 0 || task.query == ViewQuery::Status,
+            ViewAt::After(position) if task.complete == 0 => {
+                shown == definition.version && runner.seen >= position
+            }
+            ViewAt::After(position) => runner.seen >= position && runner.complete >= task.complete,
+            _ => shown == definition.version && runner.complete >= task.complete,
+        };
+        if !is_there {
+            if let Some(error) = runner.stop_error(definition) {
+                self.finish_view(id, Err(error));
+            }
+            return;
+        }
+        let status = runner.status(definition);
+        if task.query == ViewQuery::Status {
+            let read = ViewRead {
+                position: runner.seen,
+                documents: Vec::new(),
+                more: false,
+                count: 0,
+                status,
+            };
+            return self.finish_view(id, Ok(read));
+        }
+        let collection = collection_of(&definition.name, shown);
+        let (get, scan) = match &task.query {
+            ViewQuery::Get(key) => (Some(DocumentName { collection, key: Arc::clone(key) }), None),
+            ViewQuery::Scan(scan) => (None, scan_of(collection, scan)),
+            ViewQuery::Status => unreachable!("answered above"),
+        };
+        if let Place::Memory(documents) = &runner.place {
+            let read = ReadDocuments {
+                names: get.into_iter().collect(),
+                scans: scan.into_iter().collect(),
+            };
+            let mut found = documents.read(&read, runner.seen);
+            let document = found.documents.pop().flatten();
+            let read = view_read(&read.names, document, found.scans.pop(), runner.seen, status);
+            return self.finish_view(id, Ok(read));
+        }
+        let checkpoint = checkpoint_of(&definition.name, shown);
+        let Some(Task::View(task)) = self.tasks.get_mut(&id) else {
+            return;
+        };
+        debug_assert_eq!(task.serial, serial);
+        task.asked = shown;
+        self.view_wishes.push(ViewWish { task: id, checkpoint, get, scan });
+    }
+
+    /// Sends the questions that came up as one request.
+    #[inline(never)]
+    pub(super) fn send_view_reads(&mut self) {
+        let mut read = ReadDocuments::default();
+        let mut parts = Vec::with_capacity(self.view_wishes.len());
+        for ViewWish { task, checkpoint, get, scan } in std::mem::take(&mut self.view_wishes) {
+            let Some(Task::View(asking)) = self.tasks.get(&task) else {
+                continue;
+            };
+            let mut name = |name| {
+                read.names.push(name);
+                read.names.len() - 1
+            };
+            parts.push(ViewPart {
+                task,
+                serial: asking.serial,
+                checkpoint: name(checkpoint),
+                get: get.map(name),
+                scan: scan.map(|scan| {
+                    read.scans.push(scan);
+                    read.scans.len() - 1
+                }),
+            });
+        }
+        if !parts.is_empty() {
+            self.send(StorageBody::ReadDocuments(Arc::new(read)), Purpose::Views(parts));
+        }
+    }
+
+    #[inline(never)]
+    pub(super) fn views_read(&mut self, parts: Vec<ViewPart>, found: DocumentsRead) {
+        let DocumentsRead { mut documents, scans, .. } = found;
+        let mut scans: Vec<_> = scans.into_iter().map(Some).collect();
+        for part in parts {
+            let scan = part.scan.and_then(|index| scans[index].take());
+            let Some(Task::View(task)) = self.tasks.get_mut(&part.task) else {
+                continue;
+            };
+            if task.serial != part.serial {
+                continue;
+            }
+            let (index, asked) = (task.runner, std::mem::take(&mut task.asked));
+            let definition = &self.config.projections[index];
+            let runner = self.runners[index].as_mut().expect("a projection's runner stays");
+            let Place::Store(stored) = &mut runner.place else {
+                unreachable!("those in memory are answered without the store")
+            };
+            let is_own = asked == definition.version;
+            let checkpoint = documents[part.checkpoint].as_ref();
+            let position = Position(checkpoint.map_or(0, |found| found.revision));
+            if checkpoint.is_none() && !(is_own && stored.saved.0 == 0) {
+                // Somebody has cleared it. It is looked for again.
+                if matches!(runner.step, Step::Idle) {
+                    runner.step = Step::Start;
+                }
+                stored.built &= !is_own;
+                stored.older.remove(&asked);
+                self.ready_runners.push_back(index);
+                self.ready.push_back(part.task);
+                continue;
+            }
+            // Where there was nothing to save, the view has come further than its checkpoint.
+            let position = if is_own && position == stored.saved {
+                position.max(runner.seen)
+            } else {
+                position
+            };
+            let status = runner.status(definition);
+            let names: Vec<_> = match &task.query {
+                ViewQuery::Get(key) => {
+                    let collection = collection_of(&definition.name, asked);
+                    vec![DocumentName { collection, key: Arc::clone(key) }]
+                }
+                _ => Vec::new(),
+            };
+            let document = part.get.and_then(|index| documents[index].take());
+            let read = view_read(&names, document, scan, position, status);
+            self.finish_view(part.task, Ok(read));
+        }
+    }
+
+    pub(super) fn views_failed(&mut self, parts: Vec<ViewPart>, error: &StorageError) {
+        for ViewPart { task, serial, .. } in parts {
+            if self.tasks.get(&task).is_some_and(|found| found.serial() == serial) {
+                self.finish_view(task, Err(error.clone().into()));
+            }
+        }
+    }
+
+    pub(super) fn finish_view(&mut self, id: TaskId, result: Result<ViewRead, ReadError>) {
+        let Some(Task::View(task)) = self.tasks.remove(&id) else {
+            unreachable!("task {} is a question for a view", id.0)
+        };
+        if let Some(runner) = self.runners[task.runner].as_mut() {
+            runner.waiting.remove(&id);
+        }
+        if matches!(task.at, ViewAt::Past(_)) {
+            self.runners[task.runner] = None;
+        }
+        self.notice(Notice::ViewRead { task: id, result });
+    }
+
+    /// Whether nothing is under way but what views do by themselves.
+    pub(crate) fn only_views_are_busy(&self) -> bool {
+        !self.runners.is_empty()
+            && self.outputs.is_empty()
+            && self.ready.is_empty()
+            && self.wishes.is_empty()
+            && self.view_wishes.is_empty()
+            && self.staged.is_empty()
+            && self.to_keep.is_empty()
+            && self.pending.values().all(Pending::is_of_a_view)
+    }
+
+    /// Whether views have taken in all that is in the log, and are at rest.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn views_are_at(&self, head: Position) -> bool {
+        self.runners.iter().flatten().filter(|runner| runner.stored().is_some()).all(|runner| {
+            matches!(runner.step, Step::Idle) && (runner.seen >= head || runner.stopped.is_some())
+        })
+    }
+}
+
+fn native_result(native: &dyn NativeProjection, work: &Work) -> Projected {
+    match &work.page {
+        KeptPage::Events(events) => {
+            let mut events = events.iter().map(|event| LogEvent {
+                stream: &event.stream,
+                revision: event.revision,
+                event_type: &event.event_type,
+                data: &event.data,
+                position: event.position,
+                recorded_at: event.recorded_at,
+            });
+            native.project(&mut events, &work.known, work.end)
+        }
+        KeptPage::Rows(rows) => {
+            let rows = rows.1.iter().zip(&work.places);
+            let mut events = rows.map(|(row, (position, recorded_at))| LogEvent {
+                stream: &row.stream,
+                revision: row.revision,
+                event_type: &row.event_type,
+                data: &row.data,
+                position: *position,
+                recorded_at: *recorded_at,
+            });
+            native.project(&mut events, &work.known, work.end)
+        }
+        KeptPage::Messages(..) | KeptPage::Held(_) => {
+            unreachable!("the log is asked for events that native functions can read")
+        }
+    }
+}
+
+fn view_read(
+    names: &[DocumentName],
+    document: Option<StoredDocument>,
+    scan: Option<ScannedPage>,
+    position: Position,
+    status: ViewStatus,
+) -> ViewRead {
+    let ScannedPage { mut documents, more, count } = scan.unwrap_or_default();
+    if let (Some(DocumentName { key, .. }), Some(document)) = (names.first(), document) {
+        let place = ScanPlace { at: Arc::clone(key), key: Arc::clone(key) };
+        documents.push((place, document));
+    }
+    ViewRead { position, documents, more, count, status }
+}
+
+/// The query with values as indexes have them.
+fn check_query(
+    definition: &ProjectionDefinition,
+    query: ViewQuery,
+) -> Result<ViewQuery, ReadError> {
+    let ViewQuery::Scan(scan) = query else {
+        return Ok(query);
+    };
+    let ViewScan { index, range, .. } = &scan;
+    let Some(index) = index else {
+        return Ok(ViewQuery::Scan(scan));
+    };
+    if !definition.indexes.contains(index) {
+        let (projection, index) = (Arc::clone(&definition.name), Arc::clone(index));
+        return Err(ReadError::UnknownIndex { projection, index });
+    }
+    let value = |json: &Arc<str>| index_value(json).map_err(ReadError::InvalidIndexValue);
+    let range = match range {
+        ViewRange::Equal(json) => ViewRange::Equal(value(json)?),
+        ViewRange::Prefix(json) => ViewRange::Prefix(value(json)?),
+        ViewRange::Between(from, to) => ViewRange::Between(
+            from.as_ref().map(value).transpose()?,
+            to.as_ref().map(value).transpose()?,
+        ),
+    };
+    Ok(ViewQuery::Scan(ViewScan { range, ..scan }))
+}
+
+fn scan_of(collection: Arc<str>, scan: &ViewScan) -> Option<DocumentScan> {
+    let ViewScan { index, range, after, descending, limit } = scan.clone();
+    let (from, to) = match range {
+        ViewRange::Between(from, to) => (from, to),
+        ViewRange::Equal(value) => {
+            let next = format!("{value}\0").into();
+            (Some(value), Some(next))
+        }
+        ViewRange::Prefix(prefix) => {
+            let end = end_of_prefix(&prefix);
+            (Some(prefix), end)
+        }
+    };
+    Some(DocumentScan { collection, index, from, to, after, descending, limit })
+}

@@ -1,0 +1,416 @@
+//! Projections: read models built from events.
+//!
+//! A projection turns events into documents, which are its *view*. The functions are pure: the same
+//! events give the same documents, whenever and wherever they are folded, so a view can be built
+//! anew, shown as it was at any position, and proved against the log.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::protocol::{LogEnd, Projected, ProjectedDocument};
+use crate::stream::{Position, Revision, StreamId};
+use crate::time::Timestamp;
+use crate::variant::{from_variant, variants_of};
+
+/// The collection of documents that tell how far each view has come.
+pub const CHECKPOINTS: &str = "checkpoints";
+
+/// When a projection's documents are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ViewKind {
+    /// When the view is asked: they are kept in memory, and are of the log as it is then.
+    Live,
+    /// With each command: its outcome comes when the view has taken its events in.
+    Inline,
+    /// Behind the log, as fast as it goes.
+    Async,
+}
+
+/// A read model: what documents are made of events.
+///
+/// Events are an enum with serde's ordinary derive; its variants are the types of events that the
+/// projection wants, of whatever aggregates. All functions are pure.
+///
+/// # How many appointments each doctor has
+///
+/// ```
+/// use annals::{EventContext, IndexEntry, Projection, ProjectError, View, ViewKind};
+/// use serde::{Deserialize, Serialize};
+///
+/// struct Workload;
+///
+/// #[derive(Deserialize)]
+/// enum Event { Booked { doctor: String } }
+/// #[derive(Default, Serialize, Deserialize)]
+/// struct Doctor { appointments: u32 }
+///
+/// impl Projection for Workload {
+///     const NAME: &'static str = "workload";
+///     const VERSION: u32 = 1;
+///     const KIND: ViewKind = ViewKind::Async;
+///     type Event = Event;
+///     type Document = Doctor;
+///
+///     fn project(
+///         view: &mut View<'_, Doctor>,
+///         event: Event,
+///         _: &EventContext<'_>,
+///     ) -> Result<(), ProjectError> {
+///         let Event::Booked { doctor } = event;
+///         view.update(&doctor, |doctor| doctor.appointments += 1)
+///     }
+///
+///     const INDEXES: &'static [&'static str] = &["appointments"];
+///     fn index(doctor: &Doctor) -> Vec<IndexEntry> {
+///         vec![IndexEntry::new("appointments", doctor.appointments)]
+///     }
+/// }
+/// ```
+pub trait Projection: 'static {
+    /// Its name, part of the stored form.
+    const NAME: &'static str;
+    /// Version of the documents, from 1. Raise it whenever the functions or the documents' type
+    /// change: the view is then built anew beside the old one.
+    const VERSION: u32;
+    /// When the documents are made.
+    const KIND: ViewKind;
+    /// The events it is made of. Its variants are the types that are wanted.
+    type Event: DeserializeOwned + 'static;
+    /// What it is made up of.
+    type Document: Serialize + DeserializeOwned + 'static;
+
+    /// Takes an event in.
+    ///
+    /// The view's documents are loaded when they are first asked for: an error of a view's function
+    /// is given back with `?`, and the event is projected again when the document is there. What
+    /// was written before is thrown away then. A function that runs on documents that are not all
+    /// there yet must not panic.
+    ///
+    /// # Errors
+    /// Why the event can't be taken in: the view stops there.
+    fn project(
+        view: &mut View<'_, Self::Document>,
+        event: Self::Event,
+        context: &EventContext<'_>,
+    ) -> Result<(), ProjectError>;
+
+    /// Names of the indexes that [`index`](Self::index) fills.
+    const INDEXES: &'static [&'static str] = &[];
+
+    /// Under what a document is found besides its key.
+    fn index(_document: &Self::Document) -> Vec<IndexEntry> {
+        Vec::new()
+    }
+}
+
+/// An entry of a document in an index.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IndexEntry {
+    /// Name of the index.
+    pub index: &'static str,
+    /// What the document is found under: text, a number or a boolean.
+    pub value: Value,
+}
+
+impl IndexEntry {
+    /// An entry in this index under this value.
+    pub fn new(index: &'static str, value: impl Into<Value>) -> Self {
+        Self { index, value: value.into() }
+    }
+}
+
+/// Where an event comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct EventContext<'a> {
+    /// Its stream.
+    pub stream: &'a StreamId,
+    /// Its place in the stream.
+    pub revision: Revision,
+    /// Its place in the store and when the store took it. An inline projection does not see it: it
+    /// may run before the store has the event.
+    pub recorded: Option<(Position, Timestamp)>,
+}
+
+/// Why an event was not taken in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProjectError(Reason);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Reason {
+    NotLoaded,
+    Failed(Arc<str>),
+}
+
+impl ProjectError {
+    /// The event can't be taken in, for this reason. The view stops there, and says so.
+    #[must_use]
+    pub fn new(reason: &str) -> Self {
+        Self(Reason::Failed(reason.into()))
+    }
+}
+
+/// Documents by key; `None`: there is none.
+pub(crate) type Known = BTreeMap<Arc<str>, Option<Arc<str>>>;
+
+/// A view's documents, while events are taken in.
+#[derive(Debug)]
+pub struct View<'a, D> {
+    /// As they were before the page.
+    known: &'a Known,
+    /// Those that have been looked at or written since.
+    drafts: BTreeMap<Arc<str>, Draft<D>>,
+    missing: Vec<Arc<str>>,
+}
+
+#[derive(Debug)]
+struct Draft<D> {
+    document: Option<D>,
+    written: bool,
+}
+
+impl<D: DeserializeOwned> View<'_, D> {
+    /// The document with this key, if there is one.
+    ///
+    /// # Errors
+    /// If it has not been loaded, or can't be read: to be given back with `?`.
+    pub fn get(&mut self, key: &str) -> Result<Option<&D>, ProjectError> {
+        Ok(self.draft(key)?.document.as_ref())
+    }
+
+    /// Puts a document in the place of what is there, if anything.
+    pub fn set(&mut self, key: &str, document: D) {
+        let draft = Draft { document: Some(document), written: true };
+        self.drafts.insert(key.into(), draft);
+    }
+
+    /// Takes a document away, if there is one.
+    pub fn remove(&mut self, key: &str) {
+        self.drafts.insert(key.into(), Draft { document: None, written: true });
+    }
+
+    /// Changes the document with this key, or an empty one if there is none.
+    ///
+    /// # Errors
+    /// If it has not been loaded, or can't be read: to be given back with `?`.
+    pub fn update(&mut self, key: &str, change: impl FnOnce(&mut D)) -> Result<(), ProjectError>
+    where
+        D: Default,
+    {
+        let draft = self.draft(key)?;
+        draft.written = true;
+        change(draft.document.get_or_insert_default());
+        Ok(())
+    }
+
+    fn draft(&mut self, key: &str) -> Result<&mut Draft<D>, ProjectError> {
+        if !self.drafts.contains_key(key) {
+            let Some((key, text)) = self.known.get_key_value(key) else {
+                self.missing.push(key.into());
+                return Err(ProjectError(Reason::NotLoaded));
+            };
+            let read = |text: &Arc<str>| {
+                serde_json::from_str(text).map_err(|error| {
+                    ProjectError::new(&format!("document {key:?} can't be read: {error}"))
+                })
+            };
+            let document = text.as_ref().map(read).transpose()?;
+            self.drafts.insert(Arc::clone(key), Draft { document, written: false });
+        }
+        Ok(self.drafts.get_mut(key).expect("put there above"))
+    }
+}
+
+/// An event of the log as a projection is given it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LogEvent<'a> {
+    pub(crate) stream: &'a StreamId,
+    pub(crate) revision: Revision,
+    pub(crate) event_type: &'a str,
+    pub(crate) data: &'a str,
+    pub(crate) position: Position,
+    pub(crate) recorded_at: Timestamp,
+}
+
+/// A native projection whose types have been erased.
+pub(crate) trait NativeProjection {
+    /// Takes in the events of a page up to the end, if there is one.
+    fn project(
+        &self,
+        events: &mut dyn Iterator<Item = LogEvent<'_>>,
+        known: &Known,
+        end: LogEnd,
+    ) -> Projected;
+}
+
+/// A projection an engine is made with.
+#[derive(Clone)]
+pub struct ProjectionDefinition {
+    pub(crate) name: Arc<str>,
+    pub(crate) version: u32,
+    pub(crate) kind: ViewKind,
+    /// Types of the events that are wanted; all, if empty.
+    pub(crate) types: Vec<Arc<str>>,
+    pub(crate) indexes: Vec<Arc<str>>,
+    /// `None` if the functions live in the host.
+    pub(crate) native: Option<Rc<dyn NativeProjection>>,
+}
+
+impl std::fmt::Debug for ProjectionDefinition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} ({:?})", self.name, self.version, self.kind)
+    }
+}
+
+impl ProjectionDefinition {
+    /// A projection written in Rust.
+    #[must_use]
+    pub fn native<P: Projection>() -> Self {
+        Self {
+            name: P::NAME.into(),
+            version: P::VERSION,
+            kind: P::KIND,
+            types: variants_of::<P::Event>().iter().map(|name| (*name).into()).collect(),
+            indexes: P::INDEXES.iter().map(|name| (*name).into()).collect(),
+            native: Some(Rc::new(Typed::<P>(PhantomData))),
+        }
+    }
+
+    /// A projection whose functions live in the host: its name, version, kind, the types of events
+    /// it wants, and the names of its indexes.
+    #[must_use]
+    pub fn hosted(
+        name: &str,
+        version: u32,
+        kind: ViewKind,
+        types: Vec<Arc<str>>,
+        indexes: Vec<Arc<str>>,
+    ) -> Self {
+        Self { name: name.into(), version, kind, types, indexes, native: None }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// Carries the type `P` and no value of it.
+struct Typed<P>(PhantomData<fn() -> P>);
+
+impl<P: Projection> NativeProjection for Typed<P> {
+    fn project(
+        &self,
+        events: &mut dyn Iterator<Item = LogEvent<'_>>,
+        known: &Known,
+        end: LogEnd,
+    ) -> Projected {
+        let mut view = View { known, drafts: BTreeMap::new(), missing: Vec::new() };
+        let mut first = None;
+        let mut beyond = None;
+        for event in events {
+            let position = event.position;
+            if end.is_before(position, event.recorded_at) {
+                beyond = Some(position);
+                break;
+            }
+            first = first.or(Some(position));
+            match project_one::<P>(&mut view, &event) {
+                // While documents are missing, all is done for nothing but to find out which.
+                Err(ProjectError(Reason::Failed(reason))) if view.missing.is_empty() => {
+                    return Projected::Failed { position, reason };
+                }
+                _ => {}
+            }
+        }
+        if !view.missing.is_empty() {
+            return Projected::Missing(view.missing);
+        }
+        let mut documents = Vec::new();
+        for (key, Draft { document, .. }) in view.drafts.into_iter().filter(|(_, d)| d.written) {
+            match written_document::<P>(key, document.as_ref()) {
+                Ok(document) => documents.push(document),
+                Err(reason) => {
+                    let position = first.expect("an event has written it");
+                    return Projected::Failed { position, reason };
+                }
+            }
+        }
+        Projected::Done { documents, beyond }
+    }
+}
+
+fn project_one<P: Projection>(
+    view: &mut View<'_, P::Document>,
+    event: &LogEvent<'_>,
+) -> Result<(), ProjectError> {
+    let LogEvent { stream, revision, event_type, data, position, recorded_at } = *event;
+    let value = from_variant::<P::Event>(event_type, data)
+        .map_err(|error| ProjectError::new(&error.to_string()))?;
+    let recorded = (P::KIND != ViewKind::Inline).then_some((position, recorded_at));
+    P::project(view, value, &EventContext { stream, revision, recorded })
+}
+
+fn written_document<P: Projection>(
+    key: Arc<str>,
+    document: Option<&P::Document>,
+) -> Result<ProjectedDocument, Arc<str>> {
+    let Some(document) = document else {
+        return Ok(ProjectedDocument { key, value: None, postings: Vec::new() });
+    };
+    let value = serde_json::to_string(document)
+        .map_err(|error| format!("document {key:?} can't be written: {error}"))?;
+    let mut postings = Vec::new();
+    for IndexEntry { index, value } in P::index(document) {
+        if !P::INDEXES.contains(&index) {
+            return Err(format!("document {key:?}: {index:?} is none of the indexes").into());
+        }
+        postings.push((index.into(), value.to_string().into()));
+    }
+    Ok(ProjectedDocument { key, value: Some(value.into()), postings })
+}
+
+/// The text by which an index is ordered, of a value as JSON: text by code points, numbers by size,
+/// and all numbers before all texts.
+///
+/// # Errors
+/// If it is neither text nor a number nor a boolean.
+pub(crate) fn index_value(json: &str) -> Result<Arc<str>, Arc<str>> {
+    match serde_json::from_str(json) {
+        Ok(Value::String(text)) => Ok(format!("s{text}").into()),
+        Ok(Value::Bool(truth)) => Ok(if truth { "b1" } else { "b0" }.into()),
+        Ok(Value::Number(number)) => {
+            // There is one zero.
+            let number = number.as_f64().unwrap_or(f64::NAN) + 0.0;
+            let bits = number.to_bits();
+            let ordered = if bits >> 63 == 1 { !bits } else { bits | 1 << 63 };
+            Ok(format!("n{ordered:016x}").into())
+        }
+        _ => Err(format!("expected text, a number or a boolean, found {json}").into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_an_index_are_ordered_as_they_are() {
+        let texts =
+            ["false", "true", "-1e300", "-2", "-1.5", "0", "1e-300", "1", "2", "10", "1e300"];
+        let words = [r#""""#, r#""10""#, r#""2""#, r#""\uffff""#, r#""\ud83d\ude00""#];
+        let values: Vec<_> = texts.iter().chain(&words).map(|json| index_value(json)).collect();
+        assert!(values.iter().all(Result::is_ok));
+        for pair in values.windows(2) {
+            assert!(pair[0] < pair[1], "{pair:?}");
+        }
+        assert_eq!(index_value("-0"), index_value("0.0"));
+        assert!(index_value("null").is_err() && index_value("{}").is_err());
+    }
+}

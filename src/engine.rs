@@ -15,6 +15,7 @@ mod requests;
 mod snapshotting;
 mod streams;
 mod subscription;
+mod views;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -36,12 +37,13 @@ use crate::time::Timestamp;
 use batch::{InFlight, Staged};
 use command::CommandTask;
 use map::{Map, map};
-use projecting::{HeldBack, Runner, RunnerIndex, ViewTask, ViewWish};
+use projecting::{Runner, RunnerIndex};
 use read::ReadTask;
 use requests::{LoadWish, Pending, Purpose};
 use snapshotting::Keep;
 use streams::Streams;
 use subscription::Subscription;
+use views::{HeldBack, ViewTask, ViewWish};
 
 /// What an engine is made with.
 #[derive(Clone, Debug)]
@@ -401,10 +403,6 @@ impl Engine {
                 self.step(task);
                 continue;
             }
-            if let Some(runner) = self.ready_runners.pop_front() {
-                self.step_runner(runner);
-                continue;
-            }
             let release = self.released.take();
             if release != crate::protocol::Release::default() {
                 return Output::Release(release);
@@ -430,6 +428,11 @@ impl Engine {
                 }
                 if self.in_flight.is_none() && !self.staged.is_empty() {
                     self.send_append();
+                    continue;
+                }
+                // Whatever somebody waits for goes first.
+                if let Some(runner) = self.ready_runners.pop_front() {
+                    self.step_runner(runner);
                     continue;
                 }
                 if !self.keeping && !self.to_keep.is_empty() {

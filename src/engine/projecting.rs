@@ -18,16 +18,15 @@ use crate::projection::{
 };
 use crate::protocol::{
     ControlView, Document, DocumentExpectation, DocumentName, DocumentScan, DocumentValue,
-    DocumentsRead, LogEnd, LogFilter, LogPage, Notice, Outcome, Output, Posting, Project,
-    ProjectAnswer, Projected, ProjectedDocument, ProjectionIndex, ReadDocuments, ReadLog, ReadView,
-    SaveDocuments, Saved, ScanPlace, ScannedPage, StorageAnswer, StorageBody, StoredDocument,
-    ViewAt, ViewQuery, ViewRange, ViewRead, ViewScan, ViewStatus, ViewStop,
+    DocumentsRead, LogEnd, LogFilter, LogPage, Notice, Output, Posting, Project, ProjectAnswer,
+    Projected, ProjectedDocument, ProjectionIndex, ReadDocuments, ReadLog, SaveDocuments, Saved,
+    StorageAnswer, StorageBody, StoredDocument, ViewStatus, ViewStop,
 };
 use crate::stream::Position;
 use crate::time::Timestamp;
 
-use super::requests::{Pending, Purpose};
-use super::{Engine, KeptPage, Store, Task, Timer, mutant};
+use super::requests::Purpose;
+use super::{Engine, KeptPage, Store, Timer, mutant};
 
 /// Place of a runner among those of the engine: first one for each projection, then those of views
 /// of the past.
@@ -38,21 +37,23 @@ pub(super) struct Runner {
     projection: ProjectionIndex,
     /// Tells it from others that had its place: answers to them are not for it.
     serial: u64,
-    place: Place,
+    pub(super) place: Place,
     end: LogEnd,
-    step: Step,
+    pub(super) step: Step,
     /// All up to here has been taken in.
-    seen: Position,
+    pub(super) seen: Position,
     /// Position of the store's last event, as far as it is known.
     head: Position,
     /// Whether somebody has appended since the log was last read, nobody knows how far.
     grown: bool,
     /// Number of times the log has been read.
-    reads: u64,
+    pub(super) reads: u64,
     /// Number of the last read after which all that was in the log had been taken in.
-    complete: u64,
+    pub(super) complete: u64,
     /// Number of the read that somebody waits for.
-    wanted: u64,
+    pub(super) wanted: u64,
+    /// Pages that were taken in one after the other.
+    in_a_row: u32,
     /// Failures in a row, of the store or because others were faster.
     failures: u32,
     /// What the store said when it failed last, until it answers again.
@@ -62,30 +63,32 @@ pub(super) struct Runner {
     /// The next look at the log, where the store does not tell.
     look_at: Option<Timestamp>,
     /// Questions that wait for it.
-    waiting: BTreeSet<TaskId>,
+    pub(super) waiting: BTreeSet<TaskId>,
 }
 
 /// Where a view's documents are.
-enum Place {
+pub(super) enum Place {
     Memory(Documents),
     Store(Stored),
 }
 
 #[derive(Default)]
-struct Stored {
+pub(super) struct Stored {
+    /// Whether the checkpoint has been looked for.
+    pub(super) is_known: bool,
     /// Position of the checkpoint there; 0 if there is none.
-    saved: Position,
+    pub(super) saved: Position,
     /// Whether this version has been at the log's end.
-    built: bool,
+    pub(super) built: bool,
     /// The older versions that are there, and whether they have been built.
-    older: BTreeMap<u32, bool>,
+    pub(super) older: BTreeMap<u32, bool>,
     /// Whether the older ones may go: this version had been built before this engine began, so that
     /// releases that show them are gone, or make them anew.
     clears: bool,
 }
 
 /// What a runner does.
-enum Step {
+pub(super) enum Step {
     /// It has taken in all that it knows of.
     Idle,
     /// The checkpoint is to be looked for, and is being looked for.
@@ -99,12 +102,12 @@ enum Step {
     Projecting(u64, Box<Work>),
     Loading(Box<Work>),
     Saving(Box<Work>),
-    /// It waits until then, to start again.
-    Pausing(Timestamp),
+    /// It waits until then, to look for its checkpoint again, or to go on.
+    Pausing(Timestamp, bool),
 }
 
 /// A page under work.
-struct Work {
+pub(super) struct Work {
     page: KeptPage,
     /// Where and when the events of a page of rows were recorded.
     places: Vec<(Position, Timestamp)>,
@@ -121,57 +124,20 @@ struct Work {
     late: Vec<Document>,
 }
 
-/// A question under way.
-pub(super) struct ViewTask {
-    pub(super) serial: u64,
-    runner: RunnerIndex,
-    at: ViewAt,
-    query: ViewQuery,
-    /// Number of the read of the log that it waits for.
-    complete: u64,
-    /// Version that the store is being asked for, 0 if it is not.
-    asked: u32,
-}
-
-/// A question for the store. Those that come up together go out together.
-pub(super) struct ViewWish {
-    task: TaskId,
-    checkpoint: DocumentName,
-    get: Option<DocumentName>,
-    scan: Option<DocumentScan>,
-}
-
-/// Where a task finds its part of the answer.
-#[derive(Debug)]
-pub(super) struct ViewPart {
-    task: TaskId,
-    serial: u64,
-    checkpoint: usize,
-    get: Option<usize>,
-    scan: Option<usize>,
-}
-
-/// An outcome that waits until the inline views have taken its events in.
-pub(super) struct HeldBack {
-    position: Position,
-    task: TaskId,
-    outcome: Box<Outcome>,
-}
-
 /// Whether a view has taken in what is asked.
-enum Lag {
+pub(super) enum Lag {
     None,
     Waits,
     Behind(Arc<str>),
 }
 
 /// The collection that a view's documents are in.
-fn collection_of(name: &str, version: u32) -> Arc<str> {
+pub(super) fn collection_of(name: &str, version: u32) -> Arc<str> {
     format!("view/{version}/{name}").into()
 }
 
 /// The name of a view's checkpoint. Its revision is the position up to which the view has come.
-fn checkpoint_of(name: &str, version: u32) -> DocumentName {
+pub(super) fn checkpoint_of(name: &str, version: u32) -> DocumentName {
     let key = serde_json::to_string(&(name, version)).expect("a string can be written as JSON");
     DocumentName { collection: CHECKPOINTS.into(), key: key.into() }
 }
@@ -179,11 +145,20 @@ fn checkpoint_of(name: &str, version: u32) -> DocumentName {
 const BUILT: &str = r#"{"built":true}"#;
 const BUILDING: &str = r#"{"built":false}"#;
 
+/// Pages after which a view lets others go first: hosts with a store that answers at once would do
+/// nothing else until it is built.
+const MAX_IN_A_ROW: u32 = 4;
+
 /// Longest pause after failures of the store, in milliseconds.
 const MAX_PAUSE: u64 = 30_000;
 
 impl Runner {
-    fn new(projection: ProjectionIndex, kind: ViewKind, serial: u64, end: LogEnd) -> Self {
+    pub(super) fn new(
+        projection: ProjectionIndex,
+        kind: ViewKind,
+        serial: u64,
+        end: LogEnd,
+    ) -> Self {
         let (place, step) = if kind == ViewKind::Live || end != LogEnd::Head {
             (Place::Memory(Documents::default()), Step::Idle)
         } else {
@@ -201,6 +176,7 @@ impl Runner {
             reads: 0,
             complete: 0,
             wanted: 0,
+            in_a_row: 0,
             failures: 0,
             trouble: None,
             paused: false,
@@ -210,7 +186,7 @@ impl Runner {
         }
     }
 
-    fn stored(&self) -> Option<&Stored> {
+    pub(super) fn stored(&self) -> Option<&Stored> {
         match &self.place {
             Place::Store(stored) => Some(stored),
             Place::Memory(_) => None,
@@ -224,7 +200,7 @@ impl Runner {
     }
 
     /// The version that is shown, 0 if none can be.
-    fn shown(&self, definition: &ProjectionDefinition) -> u32 {
+    pub(super) fn shown(&self, definition: &ProjectionDefinition) -> u32 {
         match self.stored() {
             Some(stored) if !stored.built => {
                 let newest = stored.older.iter().rev().find(|(_, built)| **built);
@@ -234,7 +210,7 @@ impl Runner {
         }
     }
 
-    fn status(&self, definition: &ProjectionDefinition) -> ViewStatus {
+    pub(super) fn status(&self, definition: &ProjectionDefinition) -> ViewStatus {
         ViewStatus {
             version: self.shown(definition),
             reached: self.seen,
@@ -245,7 +221,7 @@ impl Runner {
         }
     }
 
-    fn stop_error(&self, definition: &ProjectionDefinition) -> Option<ReadError> {
+    pub(super) fn stop_error(&self, definition: &ProjectionDefinition) -> Option<ReadError> {
         let ViewStop { position, reason } = self.stopped.clone()?;
         let projection = Arc::clone(&definition.name);
         Some(ReadError::ProjectionStopped { projection, position, reason })
@@ -253,7 +229,7 @@ impl Runner {
 
     /// Whether the view has all up to a position. One that is being built is not waited for, unless it
     /// is nearly there.
-    fn lag(&self, position: Position, page_limit: u32) -> Lag {
+    pub(super) fn lag(&self, position: Position, page_limit: u32) -> Lag {
         let building = self.stored().is_some_and(|stored| !stored.built)
             && self.seen.0 + u64::from(page_limit) < self.head.0;
         if let Some(stop) = &self.stopped {
@@ -280,15 +256,15 @@ impl Engine {
         }
     }
 
-    fn runner(&self, index: RunnerIndex) -> &Runner {
+    pub(super) fn runner(&self, index: RunnerIndex) -> &Runner {
         self.runners[index].as_ref().expect("the caller has looked")
     }
 
-    fn runner_mut(&mut self, index: RunnerIndex) -> &mut Runner {
+    pub(super) fn runner_mut(&mut self, index: RunnerIndex) -> &mut Runner {
         self.runners[index].as_mut().expect("the caller has looked")
     }
 
-    fn definition(&self, index: RunnerIndex) -> &ProjectionDefinition {
+    pub(super) fn definition(&self, index: RunnerIndex) -> &ProjectionDefinition {
         &self.config.projections[self.runner(index).projection.0 as usize]
     }
 
@@ -316,9 +292,6 @@ impl Engine {
 
     #[inline(never)]
     pub(super) fn step_runner(&mut self, index: RunnerIndex) {
-        if !matches!(self.store, Store::Open(_)) {
-            return;
-        }
         let Some(runner) = self.runners[index].as_mut() else {
             return;
         };
@@ -386,11 +359,11 @@ impl Engine {
             runner.look_at = None;
             runner.grown = true;
         }
-        if matches!(runner.step, Step::Pausing(until) if until == at) {
-            runner.step = match runner.place {
-                Place::Memory(_) => Step::Read,
-                Place::Store(_) => Step::Start,
-            };
+        if let Step::Pausing(until, starts) = runner.step
+            && until == at
+        {
+            let starts = starts && runner.stored().is_some();
+            runner.step = if starts { Step::Start } else { Step::Read };
         }
         self.ready_runners.push_back(index);
     }
@@ -452,6 +425,7 @@ impl Engine {
             unreachable!("a view in memory has no checkpoint")
         };
         let before = stored.saved;
+        stored.is_known = true;
         let is_first = runner.reads == 0;
         stored.saved = Position(0);
         stored.older.clear();
@@ -711,7 +685,7 @@ impl Engine {
             runner.failures += 1;
             let failures = runner.failures;
             let pause = self.back_off(failures);
-            return self.pause_runner(index, pause);
+            return self.pause_runner(index, pause, true);
         }
         if !work.late.is_empty() {
             let documents = std::mem::take(&mut work.late);
@@ -735,6 +709,13 @@ impl Engine {
         }
         let changes = work.changes || work.stop.is_some();
         runner.stopped = work.stop;
+        runner.in_a_row += 1;
+        if runner.in_a_row == MAX_IN_A_ROW {
+            runner.in_a_row = 0;
+            if runner.is_behind() {
+                self.pause_runner(index, 1, false);
+            }
+        }
         self.moved(index, changes);
     }
 
@@ -753,9 +734,9 @@ impl Engine {
         }
     }
 
-    fn pause_runner(&mut self, index: RunnerIndex, millis: u64) {
+    fn pause_runner(&mut self, index: RunnerIndex, millis: u64, starts: bool) {
         let at = self.set_timer(millis, Timer::Runner(index));
-        self.runner_mut(index).step = Step::Pausing(at);
+        self.runner_mut(index).step = Step::Pausing(at, starts);
     }
 
     /// The store could not answer. Those who wait are told; the view tries again later.
@@ -774,7 +755,7 @@ impl Engine {
         // A view of the past has gone with its question.
         if self.runners[index].is_some() {
             let jitter = self.ids.below(1_000);
-            self.pause_runner(index, pause + jitter);
+            self.pause_runner(index, pause + jitter, true);
             self.let_go_of_outcomes();
         }
     }
@@ -794,283 +775,6 @@ impl Engine {
             }
         }
         self.moved(index, true);
-    }
-
-    // -----------------------------------------------------------------------------------------
-    // Outcomes that wait for inline views
-
-    /// Tells of an outcome, once the inline views have taken it in.
-    pub(super) fn tell_outcome(&mut self, task: TaskId, outcome: Box<Outcome>) {
-        let position = outcome.commit.as_ref().map(|commit| commit.last_position());
-        let inline = |definition: &ProjectionDefinition| definition.kind == ViewKind::Inline;
-        match position {
-            Some(position) if self.config.projections.iter().any(inline) => {
-                self.held_back.push(HeldBack { position, task, outcome });
-                self.let_go_of_outcomes();
-            }
-            _ => self.notice(Notice::CommandDone { task, result: Ok(*outcome) }),
-        }
-    }
-
-    fn let_go_of_outcomes(&mut self) {
-        if self.held_back.is_empty() {
-            return;
-        }
-        let mut waiting = Vec::new();
-        for held in std::mem::take(&mut self.held_back) {
-            if self.is_waited_for(held.position) {
-                waiting.push(held);
-            } else {
-                self.let_go(held, None);
-            }
-        }
-        self.held_back = waiting;
-    }
-
-    fn inline_lags(&self, position: Position) -> impl Iterator<Item = (&Arc<str>, Lag)> {
-        let limit = self.config.page_limit;
-        self.config.projections.iter().zip(&self.runners).filter_map(move |(definition, runner)| {
-            let runner = runner.as_ref().filter(|_| definition.kind == ViewKind::Inline)?;
-            Some((&definition.name, runner.lag(position, limit)))
-        })
-    }
-
-    fn is_waited_for(&self, position: Position) -> bool {
-        self.inline_lags(position).any(|(_, lag)| matches!(lag, Lag::Waits))
-    }
-
-    fn let_go(&mut self, held: HeldBack, reason: Option<Arc<str>>) {
-        let HeldBack { position, task, mut outcome } = held;
-        let behind = self.inline_lags(position).filter_map(|(name, lag)| match (lag, &reason) {
-            (_, Some(reason)) => Some((Arc::clone(name), Arc::clone(reason))),
-            (Lag::Behind(reason), None) => Some((Arc::clone(name), reason)),
-            _ => None,
-        });
-        outcome.behind = behind.collect();
-        self.notice(Notice::CommandDone { task, result: Ok(*outcome) });
-    }
-
-    // -----------------------------------------------------------------------------------------
-    // Questions
-
-    #[inline(never)]
-    pub(super) fn start_view_read(&mut self, read: ReadView) {
-        let ReadView { task: id, projection, at, query } = read;
-        let found = self.config.projections.iter().position(|d| d.name == projection);
-        let checked = found.ok_or(ReadError::UnknownProjection(projection)).and_then(|index| {
-            check_query(&self.config.projections[index], query).map(|query| (index, query))
-        });
-        let (index, query) = match checked {
-            Ok(checked) => checked,
-            Err(error) => {
-                return self.notice(Notice::ViewRead { task: id, result: Err(error) });
-            }
-        };
-        let serial = self.next_serial();
-        let mut runner = index;
-        if let ViewAt::Past(end) = at {
-            runner = self.runners.iter().position(Option::is_none).unwrap_or(self.runners.len());
-            if runner == self.runners.len() {
-                self.runners.push(None);
-            }
-            let past = ProjectionIndex(u32::try_from(index).expect("fewer than 2^32"));
-            // Where the end is the log's, it must not be kept in the store all the same.
-            let mut fresh = Runner::new(past, ViewKind::Live, serial, end);
-            fresh.end = end;
-            self.runners[runner] = Some(fresh);
-        }
-        let waits_for_now = match at {
-            ViewAt::Now | ViewAt::Past(_) => true,
-            // What is in memory is of the moment it is asked.
-            _ => self.runner(runner).stored().is_none() && query != ViewQuery::Status,
-        };
-        let found = self.runner_mut(runner);
-        let mut complete = 0;
-        if waits_for_now {
-            complete = found.reads + 1;
-            found.wanted = complete;
-            self.ready_runners.push_back(runner);
-        }
-        self.runner_mut(runner).waiting.insert(id);
-        let task = ViewTask { serial, runner, at, query, complete, asked: 0 };
-        self.tasks.insert(id, Task::View(Box::new(task)));
-        self.ready.push_back(id);
-    }
-
-    #[inline(never)]
-    pub(super) fn step_view(&mut self, id: TaskId) {
-        let Some(Task::View(task)) = self.tasks.get(&id) else {
-            return;
-        };
-        if !matches!(self.store, Store::Open(_)) || task.asked != 0 {
-            return;
-        }
-        let (index, serial) = (task.runner, task.serial);
-        let definition = self.definition(index);
-        let runner = self.runner(index);
-        let shown = runner.shown(definition);
-        let is_there = match task.at {
-            ViewAt::Reached if task.complete == 0 => shown > 0 || task.query == ViewQuery::Status,
-            ViewAt::After(position) if task.complete == 0 => {
-                shown == definition.version && runner.seen >= position
-            }
-            ViewAt::After(position) => runner.seen >= position && runner.complete >= task.complete,
-            _ => shown == definition.version && runner.complete >= task.complete,
-        };
-        if !is_there {
-            if let Some(error) = runner.stop_error(definition) {
-                self.finish_view(id, Err(error));
-            }
-            return;
-        }
-        let status = runner.status(definition);
-        if task.query == ViewQuery::Status {
-            let read = ViewRead {
-                position: runner.seen,
-                documents: Vec::new(),
-                more: false,
-                count: 0,
-                status,
-            };
-            return self.finish_view(id, Ok(read));
-        }
-        let collection = collection_of(&definition.name, shown);
-        let (get, scan) = match &task.query {
-            ViewQuery::Get(key) => (Some(DocumentName { collection, key: Arc::clone(key) }), None),
-            ViewQuery::Scan(scan) => (None, scan_of(collection, scan)),
-            ViewQuery::Status => unreachable!("answered above"),
-        };
-        if let Place::Memory(documents) = &runner.place {
-            let read = ReadDocuments {
-                names: get.into_iter().collect(),
-                scans: scan.into_iter().collect(),
-            };
-            let mut found = documents.read(&read, runner.seen);
-            let document = found.documents.pop().flatten();
-            let read = view_read(&read.names, document, found.scans.pop(), runner.seen, status);
-            return self.finish_view(id, Ok(read));
-        }
-        let checkpoint = checkpoint_of(&definition.name, shown);
-        let Some(Task::View(task)) = self.tasks.get_mut(&id) else {
-            return;
-        };
-        debug_assert_eq!(task.serial, serial);
-        task.asked = shown;
-        self.view_wishes.push(ViewWish { task: id, checkpoint, get, scan });
-    }
-
-    /// Sends the questions that came up as one request.
-    #[inline(never)]
-    pub(super) fn send_view_reads(&mut self) {
-        let mut read = ReadDocuments::default();
-        let mut parts = Vec::with_capacity(self.view_wishes.len());
-        for ViewWish { task, checkpoint, get, scan } in std::mem::take(&mut self.view_wishes) {
-            let Some(Task::View(asking)) = self.tasks.get(&task) else {
-                continue;
-            };
-            let mut name = |name| {
-                read.names.push(name);
-                read.names.len() - 1
-            };
-            parts.push(ViewPart {
-                task,
-                serial: asking.serial,
-                checkpoint: name(checkpoint),
-                get: get.map(name),
-                scan: scan.map(|scan| {
-                    read.scans.push(scan);
-                    read.scans.len() - 1
-                }),
-            });
-        }
-        if !parts.is_empty() {
-            self.send(StorageBody::ReadDocuments(Arc::new(read)), Purpose::Views(parts));
-        }
-    }
-
-    #[inline(never)]
-    pub(super) fn views_read(&mut self, parts: Vec<ViewPart>, found: DocumentsRead) {
-        let DocumentsRead { mut documents, scans, .. } = found;
-        let mut scans: Vec<_> = scans.into_iter().map(Some).collect();
-        for part in parts {
-            let scan = part.scan.and_then(|index| scans[index].take());
-            let Some(Task::View(task)) = self.tasks.get_mut(&part.task) else {
-                continue;
-            };
-            if task.serial != part.serial {
-                continue;
-            }
-            let (index, asked) = (task.runner, std::mem::take(&mut task.asked));
-            let definition = &self.config.projections[index];
-            let runner = self.runners[index].as_mut().expect("a projection's runner stays");
-            let Place::Store(stored) = &mut runner.place else {
-                unreachable!("those in memory are answered without the store")
-            };
-            let is_own = asked == definition.version;
-            let checkpoint = documents[part.checkpoint].as_ref();
-            let position = Position(checkpoint.map_or(0, |found| found.revision));
-            if checkpoint.is_none() && !(is_own && stored.saved.0 == 0) {
-                // Somebody has cleared it. It is looked for again.
-                if matches!(runner.step, Step::Idle) {
-                    runner.step = Step::Start;
-                }
-                stored.built &= !is_own;
-                stored.older.remove(&asked);
-                self.ready_runners.push_back(index);
-                self.ready.push_back(part.task);
-                continue;
-            }
-            // Where there was nothing to save, the view has come further than its checkpoint.
-            let position = if is_own && position == stored.saved {
-                position.max(runner.seen)
-            } else {
-                position
-            };
-            let status = runner.status(definition);
-            let names: Vec<_> = match &task.query {
-                ViewQuery::Get(key) => {
-                    let collection = collection_of(&definition.name, asked);
-                    vec![DocumentName { collection, key: Arc::clone(key) }]
-                }
-                _ => Vec::new(),
-            };
-            let document = part.get.and_then(|index| documents[index].take());
-            let read = view_read(&names, document, scan, position, status);
-            self.finish_view(part.task, Ok(read));
-        }
-    }
-
-    pub(super) fn views_failed(&mut self, parts: Vec<ViewPart>, error: &StorageError) {
-        for ViewPart { task, serial, .. } in parts {
-            if self.tasks.get(&task).is_some_and(|found| found.serial() == serial) {
-                self.finish_view(task, Err(error.clone().into()));
-            }
-        }
-    }
-
-    pub(super) fn finish_view(&mut self, id: TaskId, result: Result<ViewRead, ReadError>) {
-        let Some(Task::View(task)) = self.tasks.remove(&id) else {
-            unreachable!("task {} is a question for a view", id.0)
-        };
-        if let Some(runner) = self.runners[task.runner].as_mut() {
-            runner.waiting.remove(&id);
-        }
-        if matches!(task.at, ViewAt::Past(_)) {
-            self.runners[task.runner] = None;
-        }
-        self.notice(Notice::ViewRead { task: id, result });
-    }
-
-    /// Whether nothing is under way but what views do by themselves.
-    pub(crate) fn only_views_are_busy(&self) -> bool {
-        !self.runners.is_empty()
-            && self.outputs.is_empty()
-            && self.ready.is_empty()
-            && self.wishes.is_empty()
-            && self.view_wishes.is_empty()
-            && self.staged.is_empty()
-            && self.to_keep.is_empty()
-            && self.pending.values().all(Pending::is_of_a_view)
     }
 
     /// Whether views have taken in all that is in the log, and are at rest.
@@ -1111,63 +815,4 @@ fn native_result(native: &dyn NativeProjection, work: &Work) -> Projected {
             unreachable!("the log is asked for events that native functions can read")
         }
     }
-}
-
-fn view_read(
-    names: &[DocumentName],
-    document: Option<StoredDocument>,
-    scan: Option<ScannedPage>,
-    position: Position,
-    status: ViewStatus,
-) -> ViewRead {
-    let ScannedPage { mut documents, more, count } = scan.unwrap_or_default();
-    if let (Some(DocumentName { key, .. }), Some(document)) = (names.first(), document) {
-        let place = ScanPlace { at: Arc::clone(key), key: Arc::clone(key) };
-        documents.push((place, document));
-    }
-    ViewRead { position, documents, more, count, status }
-}
-
-/// The query with values as indexes have them.
-fn check_query(
-    definition: &ProjectionDefinition,
-    query: ViewQuery,
-) -> Result<ViewQuery, ReadError> {
-    let ViewQuery::Scan(scan) = query else {
-        return Ok(query);
-    };
-    let ViewScan { index, range, .. } = &scan;
-    let Some(index) = index else {
-        return Ok(ViewQuery::Scan(scan));
-    };
-    if !definition.indexes.contains(index) {
-        let (projection, index) = (Arc::clone(&definition.name), Arc::clone(index));
-        return Err(ReadError::UnknownIndex { projection, index });
-    }
-    let value = |json: &Arc<str>| index_value(json).map_err(ReadError::InvalidIndexValue);
-    let range = match range {
-        ViewRange::Equal(json) => ViewRange::Equal(value(json)?),
-        ViewRange::Prefix(json) => ViewRange::Prefix(value(json)?),
-        ViewRange::Between(from, to) => ViewRange::Between(
-            from.as_ref().map(value).transpose()?,
-            to.as_ref().map(value).transpose()?,
-        ),
-    };
-    Ok(ViewQuery::Scan(ViewScan { range, ..scan }))
-}
-
-fn scan_of(collection: Arc<str>, scan: &ViewScan) -> Option<DocumentScan> {
-    let ViewScan { index, range, after, descending, limit } = scan.clone();
-    let (from, to) = match range {
-        ViewRange::Between(from, to) => (from, to),
-        ViewRange::Equal(value) => {
-            let next = format!("{value}\0").into();
-            (Some(value), Some(next))
-        }
-        ViewRange::Prefix(prefix) => {
-            let end = end_of_prefix(&prefix);
-            (Some(prefix), end)
-        }
-    };
-    Some(DocumentScan { collection, index, from, to, after, descending, limit })
 }

@@ -11,8 +11,9 @@ use crate::protocol::{
 };
 use crate::time::Timestamp;
 
-use super::projecting::{RunnerIndex, ViewPart};
+use super::projecting::RunnerIndex;
 use super::snapshotting::Keep;
+use super::views::ViewPart;
 use super::{Engine, Store, Task, Timer, mutant};
 
 /// A storage request that has no answer yet.
@@ -27,12 +28,6 @@ pub(super) struct Pending {
     pausing: bool,
     /// Whether an earlier attempt may have had its effect, or may still have it.
     unknown: bool,
-}
-
-impl Pending {
-    pub(super) fn is_of_a_view(&self) -> bool {
-        matches!(self.purpose, Purpose::Runner(..))
-    }
 }
 
 /// What a request is for.

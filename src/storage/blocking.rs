@@ -253,12 +253,6 @@ impl<S: StorageAdapter, C: Clock> Annals<S, C> {
     /// Serves the engine until the answer is there.
     fn run<T>(&mut self, answer: impl Fn(&mut Driver) -> Option<T>) -> Result<T, ApiMisuse> {
         loop {
-            // Nobody is kept waiting for views that are behind.
-            if self.driver.engine.only_views_are_busy()
-                && let Some(answer) = answer(&mut self.driver)
-            {
-                return Ok(answer);
-            }
             match self.driver.poll() {
                 Some(Output::Storage(request)) => {
                     let result = self.store.call(&request);

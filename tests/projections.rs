@@ -1,0 +1,614 @@
+//! Views: built from the log, kept beside it, and never short without saying so.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use annals::protocol::{
+    LogEnd, SaveDocuments, StorageAnswer, StorageBody, StorageRequest, ViewAt, ViewRange, ViewScan,
+};
+use annals::storage::{Annals, Clock, CommandOptions, MemoryStore, StorageAdapter};
+use annals::{
+    Aggregate, AggregateDefinition, ApiMisuse, Config, Context, Error, EventContext, IndexEntry,
+    Position, ProjectError, Projection, ProjectionDefinition, ReadError, StorageError,
+    StorageErrorCode, Timestamp, View, ViewKind,
+};
+use serde::{Deserialize, Serialize};
+
+/// Visits of patients to doctors.
+struct Visit;
+
+#[derive(Clone, Serialize, Deserialize)]
+enum Event {
+    Booked { doctor: String, minutes: u32 },
+    Moved { doctor: String },
+    Noted {},
+}
+
+#[derive(Clone, Default, Serialize)]
+struct Visited {
+    doctor: String,
+    minutes: u32,
+}
+
+impl Aggregate for Visit {
+    const TYPE: &'static str = "Visit";
+    type State = Visited;
+    type Command = Event;
+    type Event = Event;
+    type Refusal = ();
+
+    fn initial() -> Visited {
+        Visited::default()
+    }
+
+    fn decide(_: &Visited, command: &Event, _: &Context<'_>) -> Result<Vec<Event>, ()> {
+        Ok(vec![command.clone()])
+    }
+
+    fn evolve(mut state: Visited, event: &Event) -> Visited {
+        match event {
+            Event::Booked { doctor, minutes } => {
+                state = Visited { doctor: doctor.clone(), minutes: *minutes };
+            }
+            Event::Moved { doctor } => state.doctor.clone_from(doctor),
+            Event::Noted {} => {}
+        }
+        state
+    }
+}
+
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Day {
+    minutes: u32,
+    visits: Vec<String>,
+}
+
+/// What a view of visits wants: not the notes.
+#[derive(Deserialize)]
+enum Booking {
+    Booked { doctor: String, minutes: u32 },
+    Moved { doctor: String },
+}
+
+/// Minutes and visits by doctor, and by visit who has it. `V` is the version, `K` the kind.
+struct Agenda<const V: u32, const K: u8>;
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Entry {
+    Day(Day),
+    Visit { doctor: String, minutes: u32 },
+}
+
+const LIVE: u8 = 0;
+const INLINE: u8 = 1;
+const ASYNC: u8 = 2;
+
+fn day(view: &mut View<'_, Entry>, doctor: &str) -> Result<Day, ProjectError> {
+    Ok(match view.get(doctor)? {
+        Some(Entry::Day(Day { minutes, visits })) => {
+            Day { minutes: *minutes, visits: visits.clone() }
+        }
+        _ => Day::default(),
+    })
+}
+
+impl<const V: u32, const K: u8> Projection for Agenda<V, K> {
+    const NAME: &'static str = "agenda";
+    const VERSION: u32 = V;
+    const KIND: ViewKind = match K {
+        LIVE => ViewKind::Live,
+        INLINE => ViewKind::Inline,
+        _ => ViewKind::Async,
+    };
+    type Event = Booking;
+    type Document = Entry;
+
+    fn project(
+        view: &mut View<'_, Entry>,
+        event: Booking,
+        context: &EventContext<'_>,
+    ) -> Result<(), ProjectError> {
+        assert_eq!(context.recorded.is_some(), K != INLINE);
+        let id = context.stream.aggregate_id.to_string();
+        let key = format!("visit/{id}");
+        let (doctor, minutes) = match event {
+            Booking::Booked { minutes: 13, .. } => return Err(ProjectError::new("bad luck")),
+            Booking::Booked { doctor, minutes } => (doctor, minutes),
+            Booking::Moved { doctor } => match view.get(&key)? {
+                Some(Entry::Visit { doctor: old, minutes }) => {
+                    let (old, minutes) = (old.clone(), *minutes);
+                    let mut before = day(view, &old)?;
+                    before.minutes -= minutes;
+                    before.visits.retain(|visit| *visit != id);
+                    if before.visits.is_empty() {
+                        view.remove(&old);
+                    } else {
+                        view.set(&old, Entry::Day(before));
+                    }
+                    (doctor, minutes)
+                }
+                _ => return Err(ProjectError::new("moved before it was booked")),
+            },
+        };
+        let mut after = day(view, &doctor)?;
+        after.minutes += minutes * V;
+        after.visits.push(id);
+        view.set(&doctor, Entry::Day(after));
+        view.set(&key, Entry::Visit { doctor, minutes: minutes * V });
+        Ok(())
+    }
+
+    const INDEXES: &'static [&'static str] = &["minutes"];
+
+    fn index(document: &Entry) -> Vec<IndexEntry> {
+        let (Entry::Day(Day { minutes, .. }) | Entry::Visit { minutes, .. }) = document;
+        vec![IndexEntry::new("minutes", *minutes)]
+    }
+}
+
+/// Time passes when somebody waits.
+#[derive(Clone, Default)]
+struct Ticking(Rc<Cell<u64>>);
+
+impl Clock for Ticking {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(1_795_000_000_000).plus(self.0.get())
+    }
+
+    fn sleep(&mut self, millis: u64) {
+        self.0.set(self.0.get() + millis);
+    }
+}
+
+/// A store that several engines share, and that notes what it is asked.
+#[derive(Clone)]
+struct Shared {
+    store: Rc<RefCell<MemoryStore>>,
+    saves: Rc<RefCell<Vec<Arc<SaveDocuments>>>>,
+    /// Requests to change documents are refused so many times.
+    full: Rc<Cell<u32>>,
+    /// What happens before the next request to change documents.
+    #[allow(clippy::type_complexity, reason = "a test's hook")]
+    before_save: Rc<RefCell<Option<Box<dyn FnOnce()>>>>,
+}
+
+impl Shared {
+    fn new() -> Self {
+        Self::of(MemoryStore::new("store-1"))
+    }
+
+    fn of(store: MemoryStore) -> Self {
+        Self {
+            store: Rc::new(RefCell::new(store)),
+            saves: Rc::default(),
+            full: Rc::default(),
+            before_save: Rc::default(),
+        }
+    }
+}
+
+impl StorageAdapter for Shared {
+    fn call(&mut self, request: &StorageRequest) -> Result<StorageAnswer, StorageError> {
+        if let StorageBody::SaveDocuments(save) = &request.body {
+            if let Some(hook) = self.before_save.take() {
+                hook();
+            }
+            if self.full.get() > 0 {
+                self.full.set(self.full.get() - 1);
+                return Err(StorageError::permanent(StorageErrorCode::Full, "the disk is full"));
+            }
+            self.saves.borrow_mut().push(Arc::clone(save));
+        }
+        self.store.borrow_mut().call(request)
+    }
+}
+
+type Engine = Annals<Shared, Ticking>;
+
+fn engine(store: &Shared, projections: Vec<ProjectionDefinition>) -> Engine {
+    let mut config = Config::new([3; 32], vec![AggregateDefinition::native::<Visit>()]);
+    config.projections = projections;
+    config.page_limit = 3;
+    Annals::new(config, store.clone(), Ticking::default()).expect("the configuration is fine")
+}
+
+fn with<const V: u32, const K: u8>(store: &Shared) -> Engine {
+    engine(store, vec![ProjectionDefinition::native::<Agenda<V, K>>()])
+}
+
+fn give(engine: &mut Engine, id: &str, event: &Event) -> Position {
+    let done = engine.execute::<Visit>(id, event, CommandOptions::default()).expect("it is done");
+    done.commit.expect("an event").last_position()
+}
+
+fn book(engine: &mut Engine, id: &str, doctor: &str, minutes: u32) -> Position {
+    give(engine, id, &Event::Booked { doctor: doctor.into(), minutes })
+}
+
+fn day_of<P: Projection<Document = Entry>>(
+    engine: &mut Engine,
+    doctor: &str,
+    at: ViewAt,
+) -> Option<(u32, usize)> {
+    match engine.document::<P>(doctor, at).expect("the view answers")? {
+        Entry::Day(day) => Some((day.minutes, day.visits.len())),
+        Entry::Visit { .. } => panic!("expected a day"),
+    }
+}
+
+fn all() -> ViewScan {
+    ViewScan {
+        index: None,
+        range: ViewRange::Between(None, None),
+        after: None,
+        descending: false,
+        limit: Some(100),
+    }
+}
+
+fn keys<P: Projection>(engine: &mut Engine, scan: ViewScan, at: ViewAt) -> Vec<String> {
+    let found = engine.documents::<P>(scan, at).expect("the view answers");
+    found.documents.iter().map(|listed| listed.place.key.to_string()).collect()
+}
+
+type Async = Agenda<1, ASYNC>;
+type Inline = Agenda<1, INLINE>;
+type Live = Agenda<1, LIVE>;
+
+#[test]
+fn all_kinds_give_the_same_documents() {
+    fn documents<const K: u8>() -> Vec<(String, Entry)> {
+        let mut engine = with::<1, K>(&Shared::new());
+        for number in 0..20 {
+            let id = format!("v-{}", number % 7);
+            if number < 7 {
+                book(&mut engine, &id, &format!("d-{}", number % 3), 20 + number);
+            } else {
+                give(&mut engine, &id, &Event::Noted {});
+                give(&mut engine, &id, &Event::Moved { doctor: format!("d-{}", number % 4) });
+            }
+        }
+        let found = engine.documents::<Agenda<1, K>>(all(), ViewAt::Now).expect("it answers");
+        found.documents.into_iter().map(|l| (l.place.key.to_string(), l.document)).collect()
+    }
+    let live = documents::<LIVE>();
+    assert!(live.len() > 8);
+    assert_eq!(documents::<INLINE>(), live);
+    assert_eq!(documents::<ASYNC>(), live);
+}
+
+#[test]
+fn an_inline_view_has_taken_a_command_in_when_its_outcome_comes() {
+    let mut engine = with::<1, INLINE>(&Shared::new());
+    for number in 1..=5 {
+        book(&mut engine, &format!("v-{number}"), "d-1", 10);
+        let day = day_of::<Inline>(&mut engine, "d-1", ViewAt::Reached);
+        assert_eq!(day, Some((10 * number, number as usize)));
+    }
+}
+
+#[test]
+fn a_view_waits_until_it_has_taken_a_position_in() {
+    let store = Shared::new();
+    let mut other = engine(&store, Vec::new());
+    let mut engine = with::<1, ASYNC>(&store);
+    assert_eq!(day_of::<Async>(&mut engine, "d-1", ViewAt::Reached), None);
+    let position = book(&mut other, "v-1", "d-1", 10);
+    assert_eq!(day_of::<Async>(&mut engine, "d-1", ViewAt::After(position)), Some((10, 1)));
+    book(&mut other, "v-2", "d-1", 5);
+    assert_eq!(day_of::<Async>(&mut engine, "d-1", ViewAt::Now), Some((15, 2)));
+}
+
+#[test]
+fn documents_are_listed_by_key_by_prefix_and_by_index_with_cursors() {
+    let mut engine = with::<1, ASYNC>(&Shared::new());
+    for (id, minutes) in [("a", 20), ("b", 5), ("c", 100), ("d", 20)] {
+        book(&mut engine, id, "d-1", minutes);
+    }
+    let now = ViewAt::Now;
+    let prefix = ViewScan { range: ViewRange::Prefix("visit/".into()), ..all() };
+    let visits = ["visit/a", "visit/b", "visit/c", "visit/d"];
+    assert_eq!(keys::<Async>(&mut engine, prefix.clone(), now), visits);
+    let by_minutes = ViewScan { index: Some("minutes".into()), ..all() };
+    let sorted = ["visit/b", "visit/a", "visit/d", "visit/c", "d-1"];
+    assert_eq!(keys::<Async>(&mut engine, by_minutes.clone(), now), sorted);
+    let equal = ViewScan { range: ViewRange::Equal("20".into()), ..by_minutes.clone() };
+    assert_eq!(keys::<Async>(&mut engine, equal.clone(), now), ["visit/a", "visit/d"]);
+    let count = ViewScan { limit: None, ..equal };
+    assert_eq!(engine.documents::<Async>(count, now).expect("it answers").count, 2);
+
+    let mut down = ViewScan { descending: true, limit: Some(2), ..by_minutes };
+    let mut found = Vec::new();
+    loop {
+        let page = engine.documents::<Async>(down.clone(), now).expect("it answers");
+        found.extend(page.documents.iter().map(|listed| listed.place.key.to_string()));
+        if !page.more {
+            break;
+        }
+        down.after = page.documents.last().map(|listed| listed.place.clone());
+    }
+    assert_eq!(found, ["d-1", "visit/c", "visit/d", "visit/a", "visit/b"]);
+}
+
+#[test]
+fn what_is_not_there_is_told_by_name() {
+    let mut engine = with::<1, ASYNC>(&Shared::new());
+    let unknown = ViewScan { index: Some("colour".into()), ..all() };
+    let error = engine.documents::<Async>(unknown, ViewAt::Now).expect_err("no such index");
+    let Error::Read(error) = error else { panic!("{error}") };
+    assert_eq!((error.code(), error.to_string().contains("colour")), ("unknown-index", true));
+
+    let odd = ViewRange::Equal("[]".into());
+    let odd = ViewScan { index: Some("minutes".into()), range: odd, ..all() };
+    let error = engine.documents::<Async>(odd, ViewAt::Now).expect_err("no value of an index");
+    assert!(matches!(error, Error::Read(ReadError::InvalidIndexValue(_))), "{error}");
+
+    let mut none = self::engine(&Shared::new(), Vec::new());
+    let error = none.document::<Async>("d-1", ViewAt::Now).expect_err("not registered");
+    assert!(matches!(error, Error::Read(ReadError::UnknownProjection(_))), "{error}");
+
+    let nothing = ViewScan { limit: Some(0), ..all() };
+    let error = engine.documents::<Async>(nothing, ViewAt::Now).expect_err("nothing is asked");
+    assert_eq!(error, Error::Misuse(ApiMisuse::ZeroLimit("limit")));
+}
+
+#[test]
+fn a_projection_is_defined_once() {
+    let mut config = Config::new([3; 32], Vec::new());
+    config.projections =
+        vec![ProjectionDefinition::native::<Async>(), ProjectionDefinition::native::<Live>()];
+    let error = Annals::new(config, Shared::new(), Ticking::default()).err();
+    assert_eq!(error, Some(ApiMisuse::ProjectionDefinedTwice("agenda".into())));
+}
+
+#[test]
+fn an_event_that_cannot_be_taken_in_stops_the_view_before_it_and_nothing_else() {
+    let store = Shared::new();
+    let mut engine = with::<1, INLINE>(&store);
+    book(&mut engine, "v-1", "d-1", 10);
+    let bad = Event::Booked { doctor: "d-1".into(), minutes: 13 };
+    let done = engine.execute::<Visit>("v-2", &bad, CommandOptions::default()).expect("it is done");
+    assert_eq!(done.behind, [("agenda".into(), "bad luck".into())]);
+    let position = done.commit.expect("an event").last_position();
+    book(&mut engine, "v-3", "d-1", 10);
+
+    // What is there is shown, and that it is not all is said.
+    assert_eq!(day_of::<Inline>(&mut engine, "d-1", ViewAt::Reached), Some((10, 1)));
+    let status = engine.view_status::<Inline>(ViewAt::Reached).expect("it answers");
+    assert_eq!(status.stopped.expect("it has stopped").position, position);
+    let error = engine.document::<Inline>("d-1", ViewAt::Now).expect_err("it has stopped");
+    let Error::Read(ReadError::ProjectionStopped { reason, .. }) = &error else {
+        panic!("{error}")
+    };
+    assert_eq!(&**reason, "bad luck");
+
+    // Events before it in the same page have been taken in, by another engine too.
+    let mut again = with::<1, INLINE>(&store);
+    let error = again.document::<Inline>("d-1", ViewAt::Now).expect_err("it stops again");
+    assert!(matches!(error, Error::Read(ReadError::ProjectionStopped { .. })), "{error}");
+    assert_eq!(day_of::<Inline>(&mut again, "d-1", ViewAt::Reached), Some((10, 1)));
+}
+
+#[test]
+fn a_stopped_view_goes_on_when_it_is_resumed() {
+    thread_local!(static FAILS: Cell<bool> = const { Cell::new(true) });
+    struct Moody;
+    impl Projection for Moody {
+        const NAME: &'static str = "moody";
+        const VERSION: u32 = 1;
+        const KIND: ViewKind = ViewKind::Async;
+        type Event = Booking;
+        type Document = u32;
+        fn project(
+            view: &mut View<'_, u32>,
+            _: Booking,
+            _: &EventContext<'_>,
+        ) -> Result<(), ProjectError> {
+            if FAILS.get() {
+                return Err(ProjectError::new("not today"));
+            }
+            view.update("count", |count| *count += 1)
+        }
+    }
+    let mut engine = engine(&Shared::new(), vec![ProjectionDefinition::native::<Moody>()]);
+    book(&mut engine, "v-1", "d-1", 10);
+    engine.document::<Moody>("count", ViewAt::Now).expect_err("it has stopped");
+    FAILS.set(false);
+    engine.resume_view::<Moody>().expect("always allowed");
+    assert_eq!(engine.document::<Moody>("count", ViewAt::Now).expect("it goes on"), Some(1));
+}
+
+#[test]
+fn a_paused_view_takes_nothing_in_and_says_so() {
+    let mut engine = with::<1, INLINE>(&Shared::new());
+    book(&mut engine, "v-1", "d-1", 10);
+    engine.pause_view::<Inline>().expect("always allowed");
+    let event = Event::Booked { doctor: "d-1".into(), minutes: 5 };
+    let done = engine.execute::<Visit>("v-2", &event, CommandOptions::default()).expect("done");
+    assert_eq!(done.behind, [("agenda".into(), "it is paused".into())]);
+    assert_eq!(day_of::<Inline>(&mut engine, "d-1", ViewAt::Reached), Some((10, 1)));
+    assert!(engine.view_status::<Inline>(ViewAt::Reached).expect("it answers").paused);
+    engine.resume_view::<Inline>().expect("always allowed");
+    assert_eq!(day_of::<Inline>(&mut engine, "d-1", ViewAt::Now), Some((15, 2)));
+}
+
+#[test]
+fn documents_and_checkpoint_are_saved_together_from_where_the_view_was() {
+    let store = Shared::new();
+    let mut engine = with::<1, ASYNC>(&store);
+    for number in 0..4 {
+        book(&mut engine, &format!("v-{number}"), "d-1", 10);
+        engine.view_status::<Async>(ViewAt::Now).expect("it answers");
+    }
+    let mut reached = 0;
+    for save in store.saves.borrow().iter() {
+        let [expected] = &save.expected[..] else { panic!("one expectation") };
+        assert_eq!(expected.revision, reached);
+        let checkpoint = save.documents.iter().find(|d| d.name == expected.name);
+        reached = checkpoint.expect("the checkpoint goes with them").revision;
+        assert!(save.documents.len() > 1);
+    }
+    assert_eq!(reached, 4);
+}
+
+#[test]
+fn of_two_engines_one_takes_an_event_in_and_the_other_goes_on_from_there() {
+    let store = Shared::new();
+    let mut first = with::<1, ASYNC>(&store);
+    let mut second = with::<1, ASYNC>(&store);
+    let position = book(&mut first, "v-1", "d-1", 10);
+    assert_eq!(day_of::<Async>(&mut second, "d-1", ViewAt::Now), Some((10, 1)));
+    // The second is about to save what comes after, and the first is faster.
+    book(&mut first, "v-2", "d-1", 20);
+    first.view_status::<Async>(ViewAt::Now).expect("it answers");
+    book(&mut first, "v-3", "d-2", 30);
+    let faster = Rc::new(RefCell::new(first));
+    let hook = Rc::clone(&faster);
+    *store.before_save.borrow_mut() = Some(Box::new(move || {
+        hook.borrow_mut().view_status::<Async>(ViewAt::Now).expect("it answers");
+    }));
+    assert_eq!(day_of::<Async>(&mut second, "d-2", ViewAt::Now), Some((30, 1)));
+    assert_eq!(day_of::<Async>(&mut second, "d-1", ViewAt::After(position)), Some((30, 2)));
+    drop(faster);
+}
+
+#[test]
+fn a_new_version_is_built_beside_the_old_one_which_is_shown_until_then() {
+    let store = Shared::new();
+    let mut old = with::<1, ASYNC>(&store);
+    for number in 0..10 {
+        book(&mut old, &format!("v-{number}"), "d-1", 10);
+    }
+    assert_eq!(day_of::<Async>(&mut old, "d-1", ViewAt::Now), Some((100, 10)));
+
+    let mut new = with::<2, ASYNC>(&store);
+    new.pause_view::<Agenda<2, ASYNC>>().expect("always allowed");
+    let status = new.view_status::<Agenda<2, ASYNC>>(ViewAt::Reached).expect("it answers");
+    assert_eq!((status.version, status.building), (1, true));
+    assert_eq!(day_of::<Agenda<2, ASYNC>>(&mut new, "d-1", ViewAt::Reached), Some((100, 10)));
+    new.resume_view::<Agenda<2, ASYNC>>().expect("always allowed");
+    assert_eq!(day_of::<Agenda<2, ASYNC>>(&mut new, "d-1", ViewAt::Now), Some((200, 10)));
+    let status = new.view_status::<Agenda<2, ASYNC>>(ViewAt::Reached).expect("it answers");
+    assert_eq!((status.version, status.building), (2, false));
+
+    // Who runs the old release still has its view.
+    book(&mut old, "v-10", "d-1", 10);
+    assert_eq!(day_of::<Async>(&mut old, "d-1", ViewAt::Now), Some((110, 11)));
+    // The next engine of the new release clears it away with what it saves, …
+    let mut next = with::<2, ASYNC>(&store);
+    assert_eq!(day_of::<Agenda<2, ASYNC>>(&mut next, "d-1", ViewAt::Now), Some((220, 11)));
+    let cleared = |store: &Shared| {
+        store.saves.borrow().last().is_some_and(|save| save.clear.contains(&"view/1/agenda".into()))
+    };
+    assert!(cleared(&store));
+    // … and who still runs the old one makes it anew.
+    book(&mut old, "v-11", "d-1", 10);
+    assert_eq!(day_of::<Async>(&mut old, "d-1", ViewAt::Now), Some((120, 12)));
+}
+
+#[test]
+fn a_view_that_is_being_built_goes_on_where_it_was_when_it_is_opened_again() {
+    let store = Shared::new();
+    let mut writer = engine(&store, Vec::new());
+    for number in 0..30 {
+        book(&mut writer, &format!("v-{number}"), "d-1", 10);
+    }
+    let mut builder = with::<1, ASYNC>(&store);
+    // One page is saved, then the engine ends.
+    while store.saves.borrow().is_empty() {
+        builder.state::<Visit>("v-1", annals::protocol::ReadAt::Now).expect("it answers");
+    }
+    drop(builder);
+    let first = store.saves.borrow().len();
+    let mut again = with::<1, ASYNC>(&store);
+    assert_eq!(day_of::<Async>(&mut again, "d-1", ViewAt::Now), Some((300, 30)));
+    let saves = store.saves.borrow();
+    assert_eq!(
+        saves[first].expected[0].revision,
+        saves[first - 1].documents.last().map_or(0, |d| d.revision)
+    );
+}
+
+#[test]
+fn views_are_shown_as_they_were_at_a_position_or_a_time() {
+    fn check<const K: u8>() {
+        let mut engine = with::<1, K>(&Shared::new());
+        let mut positions = Vec::new();
+        for number in 1..=5 {
+            positions.push(book(&mut engine, &format!("v-{number}"), "d-1", 10));
+        }
+        for (number, position) in (1..).zip(&positions) {
+            let past = ViewAt::Past(LogEnd::Position(*position));
+            let day = day_of::<Agenda<1, K>>(&mut engine, "d-1", past);
+            assert_eq!(day, Some((10 * number, number as usize)));
+        }
+        let past = ViewAt::Past(LogEnd::Position(Position(0)));
+        assert_eq!(day_of::<Agenda<1, K>>(&mut engine, "d-1", past), None);
+        let long_ago = ViewAt::Past(LogEnd::Time(Timestamp::from_millis(0)));
+        assert_eq!(day_of::<Agenda<1, K>>(&mut engine, "d-1", long_ago), None);
+        let ever = ViewAt::Past(LogEnd::Time(Timestamp::from_millis(i64::MAX)));
+        assert_eq!(day_of::<Agenda<1, K>>(&mut engine, "d-1", ever), Some((50, 5)));
+        // Nothing of it is kept.
+        let status = engine.view_status::<Agenda<1, K>>(ViewAt::Now).expect("it answers");
+        assert_eq!(status.reached, positions[4]);
+    }
+    check::<LIVE>();
+    check::<ASYNC>();
+}
+
+#[test]
+fn a_store_that_is_full_costs_time_and_loses_nothing() {
+    let store = Shared::new();
+    let mut engine = with::<1, INLINE>(&store);
+    book(&mut engine, "v-1", "d-1", 10);
+    store.full.set(1);
+    let event = Event::Booked { doctor: "d-1".into(), minutes: 5 };
+    let done = engine.execute::<Visit>("v-2", &event, CommandOptions::default()).expect("done");
+    let [(name, reason)] = &done.behind[..] else { panic!("one view is behind") };
+    assert!(&**name == "agenda" && reason.contains("the disk is full"), "{reason}");
+    assert_eq!(day_of::<Inline>(&mut engine, "d-1", ViewAt::Now), Some((15, 2)));
+    let event = Event::Booked { doctor: "d-1".into(), minutes: 5 };
+    let done = engine.execute::<Visit>("v-3", &event, CommandOptions::default()).expect("done");
+    assert_eq!(done.behind, []);
+}
+
+#[test]
+fn a_restored_store_gives_the_view_it_has() {
+    let store = Shared::new();
+    let mut engine = with::<1, ASYNC>(&store);
+    book(&mut engine, "v-1", "d-1", 10);
+    engine.view_status::<Async>(ViewAt::Now).expect("it answers");
+    let copy = store.store.borrow().clone();
+    book(&mut engine, "v-2", "d-1", 10);
+    assert_eq!(day_of::<Async>(&mut engine, "d-1", ViewAt::Now), Some((20, 2)));
+    *store.store.borrow_mut() = copy;
+    store.store.borrow_mut().set_epoch("store-2");
+    let error = engine.document::<Async>("d-1", ViewAt::Now).expect_err("it is another store");
+    assert!(error.to_string().contains("replaced"), "{error}");
+    assert_eq!(day_of::<Async>(&mut engine, "d-1", ViewAt::Now), Some((10, 1)));
+}
+
+#[test]
+fn a_checkpoint_beyond_the_end_of_the_log_stops_the_view() {
+    let store = Shared::new();
+    let mut engine = with::<1, ASYNC>(&store);
+    book(&mut engine, "v-1", "d-1", 10);
+    engine.view_status::<Async>(ViewAt::Now).expect("it answers");
+    // The documents come from another store than the log.
+    let save = Arc::clone(store.saves.borrow().last().expect("the view was saved"));
+    let other = Shared::of(MemoryStore::new("store-2"));
+    let save = SaveDocuments { expected: Vec::new(), ..(*save).clone() };
+    let request = StorageRequest {
+        id: annals::protocol::RequestId(1),
+        attempt: 1,
+        deadline: Timestamp::from_millis(0),
+        epoch: None,
+        body: StorageBody::SaveDocuments(Arc::new(save)),
+    };
+    other.clone().call(&request).expect("it is kept");
+    let mut engine = with::<1, ASYNC>(&other);
+    let error = engine.document::<Async>("d-1", ViewAt::Now).expect_err("it has stopped");
+    assert!(error.to_string().contains("beyond the log's end"), "{error}");
+}

@@ -87,9 +87,8 @@ impl From<Save> for SaveDocuments {
                 .map(|(collection, key, revision, value, postings)| Document {
                     name: name(collection, key),
                     revision,
-                    value: value.map_or(DocumentValue::Removed, |value| {
-                        DocumentValue::Text(value.into())
-                    }),
+                    value: value
+                        .map_or(DocumentValue::Removed, |value| DocumentValue::Text(value.into())),
                     postings: postings
                         .into_iter()
                         .map(|(index, value)| Posting { index: index.into(), value: value.into() })

@@ -16,14 +16,15 @@ import type {
  * among which surrogates, which stand for the highest code points, are not the last: they change
  * places with those behind them. Most texts have neither and stay as they are.
  */
-export const toOrdered = (text: string): string => turn(text, 0x2000);
+export const toOrdered = (text: string): string => turn(text, 0xb800);
 
 /** The text of which {@link toOrdered} made this one. */
-export const fromOrdered = (text: string): string => turn(text, 0x800);
+export const fromOrdered = (text: string): string => turn(text, 0xd000);
 
-function turn(text: string, by: number): string {
+/** The units from 0xd800 to the last, 0x2800 of them, as a ring that begins elsewhere. */
+function turn(text: string, start: number): string {
   return text.replace(/[\ud800-\uffff]/g, (unit) =>
-    String.fromCharCode(0xd800 + ((unit.charCodeAt(0) - 0xd800 + by) % 0x2800)),
+    String.fromCharCode(0xd800 + ((unit.charCodeAt(0) - start) % 0x2800)),
   );
 }
 

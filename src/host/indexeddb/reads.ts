@@ -181,7 +181,8 @@ export async function scanOf({ documents }: Stores, scan: DocumentScan): Promise
     }
   }
   let from = range.lower as IDBValidKey[];
-  const records = await answerTo<DocumentRecord[]>(source.getAll(range, limit + 1));
+  // It takes 32 bits.
+  const records = await answerTo<DocumentRecord[]>(source.getAll(range, Math.min(limit + 1, 0xffff_ffff)));
   const found = records.map(({ key, revision, value, postings }) => {
     let at = key;
     if (index !== null) {

@@ -74,6 +74,19 @@ test("IndexedDB: two tabs that race for a stream lose nothing, and hear of each 
   await other.close();
 });
 
+test("IndexedDB: two tabs that count in one document lose nothing", async () => {
+  const other = await preparedPage();
+  const count = (tab) =>
+    tab.evaluate(async () => {
+      const subject = await Subject.open(indexedDbStorage({ name: "count" }));
+      await countTo(subject, 40);
+      return subject.read({ names: [{ collection: "agenda", key: "sum" }] }).then(({ documents }) => documents[0].revision);
+    });
+  const found = await Promise.all([count(page), count(other)]);
+  assert.equal(Math.max(...found), 80);
+  await other.close();
+});
+
 test("IndexedDB: another tab can delete the store while an engine has it open", async () => {
   const name = "deleted elsewhere";
   await open(page, name);
@@ -114,7 +127,7 @@ test("IndexedDB: an append during which the store is cleared is told truthfully"
   await tab.close();
 });
 
-test("IndexedDB: a full disk fails the append, with nothing applied", async () => {
+test("IndexedDB: a full disk fails the append, and the change of documents, with nothing applied", async () => {
   const tab = await preparedPage({ apart: true });
   await storage(tab, "overrideQuotaForOrigin", { quotaSize: 2_000_000 });
   await open(tab, "full");
@@ -123,9 +136,15 @@ test("IndexedDB: a full disk fails the append, with nothing applied", async () =
     const { code, retryable, mayBeApplied } = await failureOf(() =>
       subject.append([commit("a-1", 1, [event("Noted", [], { data })])]),
     );
-    return [code, retryable, mayBeApplied, (await subject.slice("Appointment", "a-1")).revision];
+    const { revision } = await subject.slice("Appointment", "a-1");
+    const document = (key, value) => ({ collection: "agenda", key, revision: 1, value, postings: [["of", "v"]] });
+    const documents = [document("a", "1"), document("b", data), document("c", "1")];
+    const change = await failureOf(() => subject.change({ documents }));
+    const scans = [null, "of"].map((index) => ({ collection: "agenda", index, limit: null }));
+    const counts = (await subject.read({ scans })).scans.map(({ count }) => count);
+    return [[code, retryable, mayBeApplied, revision], [change.code, change.mayBeApplied, counts]];
   });
-  assert.deepEqual(refused, ["storage-full", false, false, 1]);
+  assert.deepEqual(refused, [["storage-full", false, false, 1], ["storage-full", false, [0, 0]]]);
   await tab.evaluate(() => subject.accept(commit("a-1", 1, [event()])));
   await tab.close();
 });
@@ -282,6 +301,7 @@ async function preparedPage(options) {
   await page.evaluate(async () => {
     const { indexedDbStorage } = await import("annals/indexeddb");
     const rules = await import("/support/adapter-rules.mjs");
+    const { countTo } = await import("/support/document-rules.mjs");
     const newName = () => `store ${crypto.randomUUID()}`;
     const asked = (request) =>
       new Promise((resolve, reject) => {
@@ -291,6 +311,7 @@ async function preparedPage(options) {
     const deleteDatabase = (name) => asked(indexedDB.deleteDatabase(name));
     Object.assign(globalThis, rules, {
       asked,
+      countTo,
       indexedDbStorage,
       newName,
       deleteDatabase,

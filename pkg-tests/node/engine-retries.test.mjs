@@ -137,6 +137,7 @@ onEachStore("an answer that comes after the attempt was given up changes nothing
     load: (request) => storage.load(request),
     readLog: (request) => storage.readLog(request),
     saveDocuments: (request) => storage.saveDocuments(request),
+    readDocuments: (request) => storage.readDocuments(request),
     close: () => storage.close(),
     append: async (request, judge) => {
       const verdicts = await storage.append(request, judge);

@@ -76,7 +76,8 @@ onEachStore("a snapshot that is not JSON is reported, ignored and replaced", asy
   const storage = place.storage();
   const { epoch } = await storage.open();
   const key = '["Counter","c-1","json/1"]';
-  await storage.saveDocuments({ epoch, documents: [{ collection: "snapshots", key, revision: 3, value: '{"sum":' }] });
+  const documents = [{ collection: "snapshots", key, revision: 3, value: '{"sum":', postings: [] }];
+  await storage.saveDocuments({ epoch, expected: [], clear: [], documents });
   const { folded, reports } = await cold(place, counter({ version: 1 }));
   assert.equal(folded, 5);
   const [{ reason, ...report }, ...others] = reports;

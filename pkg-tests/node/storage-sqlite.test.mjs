@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { sqliteStorage } from "annals/sqlite";
@@ -98,6 +98,21 @@ for (const [driver, open] of drivers) {
     shared.close();
   });
 
+  rule("a database of another encoding, whose texts are in another order, is refused and left as it was", async ({ connect, file }) => {
+    for (const encoding of ["UTF-16le", "UTF-16be"]) {
+      const maker = connect();
+      maker.exec(`PRAGMA encoding = '${encoding}'; CREATE TABLE customers (name TEXT)`);
+      maker.close();
+      const before = readFileSync(file);
+      const database = connect();
+      const error = await fails(() => sqliteStorage({ database }).open(), { code: "storage-failed", retryable: false });
+      assert.match(error.message, new RegExp(encoding));
+      database.close();
+      assert.deepEqual(readFileSync(file), before);
+      rmSync(file);
+    }
+  });
+
   for (const [what, sql] of [
     ["somebody else's table of the same name", "CREATE TABLE Events (id INTEGER)"],
     ["somebody else's view of the same name", "CREATE VIEW commands AS SELECT 1"],
@@ -137,16 +152,18 @@ for (const [driver, open] of drivers) {
     }
   });
 
-  rule("a store of format 1 beside somebody else's documents is refused and left as it was", async ({ connect, file }) => {
-    const old = connect();
-    old.exec(`${formatOne} CREATE TABLE Documents (name TEXT);`);
-    old.close();
-    const before = readFileSync(file);
-    const database = connect();
-    await fails(() => sqliteStorage({ database }).open(), { code: "unknown-format" });
-    database.close();
-    assert.deepEqual(readFileSync(file), before);
-  });
+  for (const table of ["Documents", "document_postings"]) {
+    rule(`a store of format 1 beside somebody else's ${table} is refused and left as it was`, async ({ connect, file }) => {
+      const old = connect();
+      old.exec(`${formatOne} CREATE TABLE ${table} (name TEXT);`);
+      old.close();
+      const before = readFileSync(file);
+      const database = connect();
+      await fails(() => sqliteStorage({ database }).open(), { code: "unknown-format" });
+      database.close();
+      assert.deepEqual(readFileSync(file), before);
+    });
+  }
 
   rule("a file that is no database is refused", async ({ connect, file }) => {
     writeFileSync(file, "Dear diary, ".repeat(1000));
@@ -189,6 +206,45 @@ for (const [driver, open] of drivers) {
     },
   );
 
+  rule("documents are compared with what is expected when the lock of others is gone", async ({ connect }) => {
+    const subject = await Subject.open(sqliteStorage({ database: connect(), busyTimeout: 60_000 }));
+    const [collection, key] = ["agenda", "x"];
+    await subject.save({ collection, key, revision: 1, value: "1" });
+    const other = connect();
+    other.exec("BEGIN IMMEDIATE; UPDATE documents SET revision = 2");
+    const documents = [{ collection, key, revision: 3, value: "3" }];
+    const answer = subject.change({ expected: [{ collection, key, revision: 1 }], documents });
+    const found = async () => (await subject.read({ names: [{ collection, key }] })).documents[0];
+    assert.deepEqual(await found(), { revision: 1, value: "1" }, "reads don't wait");
+    other.exec("COMMIT");
+    assert.deepEqual(await answer, { index: 0, actual: 2 });
+    assert.deepEqual(await found(), { revision: 2, value: "1" });
+  });
+
+  rule("documents and their postings are searched for in an index, and come in its order", async ({ connect }) => {
+    const asked = [];
+    const database = connect();
+    const onUse = (name, sql) => name === "prepare" && / (documents|document_postings)\b/.test(sql) && asked.push(sql);
+    await sqliteStorage({ database: watched(database, onUse) }).open();
+    const plans = asked
+      .filter((sql) => !/^\s*INSERT/.test(sql))
+      .map((sql) => {
+        const parameters = Array.from(sql.matchAll(/\?/g), () => "");
+        const rows = database.prepare(`EXPLAIN QUERY PLAN ${sql}`).all(...parameters);
+        return rows.map(({ detail }) => detail).join("; ");
+      });
+    const expected = [
+      [/^SEARCH documents .*INDEX \S+ \(collection=\? AND key=\?\)$/, 3],
+      [/^SEARCH documents .*INDEX \S+ \(collection=\? AND key>\? AND key<\?\)$/, 3],
+      [/^SEARCH documents .*INDEX \S+ \(collection=\?\)$/, 1],
+      [/^SEARCH posting USING PRIMARY KEY \(collection=\? AND index_name=\? AND \(value,key\)>\(\?,\?\) AND \(value,key\)<\(\?,\?\)\)(; SEARCH documents .*\(collection=\? AND key=\?\))?$/, 3],
+      [/^SEARCH document_postings USING PRIMARY KEY \(collection=\? AND index_name=\? AND value=\? AND key=\?\)$/, 1],
+      [/^SEARCH document_postings USING PRIMARY KEY \(collection=\?\)$/, 1],
+    ];
+    for (const [plan, count] of expected) assert.equal(plans.filter((found) => plan.test(found)).length, count, `${plan} in ${plans.join("\n")}`);
+    assert.equal(plans.length, 12, plans.join("\n"));
+  });
+
   rule("an append that waits too long fails as busy, with nothing applied", async ({ connect }) => {
     const subject = await Subject.open(sqliteStorage({ database: connect(), busyTimeout: 30 }));
     const other = connect();
@@ -203,7 +259,7 @@ for (const [driver, open] of drivers) {
     await subject.accept(sent);
   });
 
-  rule("a full disk fails the append, with nothing applied", async ({ connect }) => {
+  rule("a full disk fails the append, and the change of documents, with nothing applied", async ({ connect }) => {
     const database = connect();
     const subject = await Subject.open(sqliteStorage({ database }));
     await subject.accept(commit("a-1", 0, [event()]));
@@ -219,8 +275,16 @@ for (const [driver, open] of drivers) {
       mayBeApplied: false,
     });
     assert.equal((await subject.slice("Appointment", "a-1")).revision, 1);
+    const documents = Array.from({ length: 100 }, (_, index) => {
+      return { collection: "agenda", key: `k-${index}`, revision: 1, value: JSON.stringify("x".repeat(1000)), postings: [["of", "v"]] };
+    });
+    await fails(() => subject.change({ clear: ["agenda"], documents }), { code: "storage-full", mayBeApplied: false });
+    const scans = [null, "of"].map((index) => ({ collection: "agenda", index, limit: null }));
+    assert.deepEqual((await subject.read({ scans })).scans.map(({ count }) => count), [0, 0]);
     database.exec("PRAGMA max_page_count = 1000000");
     await subject.accept(large);
+    assert.equal(await subject.change({ documents }), null);
+    assert.deepEqual((await subject.read({ scans })).scans.map(({ count }) => count), [100, 100]);
   });
 
   rule("a failed COMMIT tells whether the append may be in the log", async ({ connect }) => {
@@ -308,6 +372,18 @@ for (const [driver, open] of drivers) {
     );
   });
 
+  rule("processes that count in one document lose nothing", async ({ connect, worker }) => {
+    const counters = await Promise.all([worker(), worker(), worker()]);
+    const finished = counters.map(async (counter) => {
+      counter.send({ count: 40 });
+      assert.deepEqual(await messageFrom(counter), { counted: 40 });
+    });
+    await Promise.all(finished);
+    const subject = await Subject.open(sqliteStorage({ database: connect() }));
+    const { documents } = await subject.read({ names: [{ collection: "agenda", key: "sum" }] });
+    assert.deepEqual(documents, [{ revision: 120, value: "120" }]);
+  });
+
   rule(
     "what a process was told is committed outlives its violent end",
     async ({ connect, worker }) => {
@@ -343,7 +419,7 @@ function storeOnDisk(open) {
     // As a restore does it: other content under the same connection.
     async recreate() {
       const database = open(folder.file);
-      for (const name of ["events", "event_tags", "commands", "annals_meta", "documents"])
+      for (const name of ["events", "event_tags", "commands", "annals_meta", "documents", "document_postings"])
         database.exec(`DROP TABLE ${name}`);
       await sqliteStorage({ database }).open();
       database.close();

@@ -11,6 +11,7 @@ const wasm = await readFile(new URL("./pkg/simulation_bg.wasm", import.meta.url)
 const tally = nativeAggregate("Tally");
 const count = { type: "Count", data: {} };
 const key = '["Tally","t-1","json/1"]';
+const snapshot = (revision, value) => ({ collection: "snapshots", key, revision, value, postings: [] });
 
 async function open(storage) {
   const reports = [];
@@ -42,19 +43,19 @@ async function counted(times) {
 
 test("the policy of the crate is kept, and a cold state starts at the snapshot", async () => {
   const { storage, asked } = await counted(7);
-  assert.deepEqual(asked.saved, [3, 6].map((sum) => ({ collection: "snapshots", key, revision: sum, value: `{"sum":${sum}}` })));
+  assert.deepEqual(asked.saved, [3, 6].map((sum) => snapshot(sum, `{"sum":${sum}}`)));
   const { engine, reports } = await open(storage);
   assert.deepEqual(await engine.state(tally, "t-1"), { state: { sum: 7 }, revision: 7 });
   assert.deepEqual([asked.after, reports], [[6], []]);
   assert.deepEqual(await engine.snapshot(tally, "t-1"), { revision: 7 });
-  assert.deepEqual(asked.saved.at(-1), { collection: "snapshots", key, revision: 7, value: '{"sum":7}' });
+  assert.deepEqual(asked.saved.at(-1), snapshot(7, '{"sum":7}'));
   await engine.close();
 });
 
 test("a snapshot that the crate can't read is reported, ignored and replaced", async () => {
   const { storage, asked } = await counted(4);
   const { epoch } = await storage.open();
-  await storage.saveDocuments({ epoch, documents: [{ collection: "snapshots", key, revision: 3, value: '{"total":3}' }] });
+  await storage.saveDocuments({ epoch, expected: [], clear: [], documents: [snapshot(3, '{"total":3}')] });
   const { engine, reports } = await open(storage);
   assert.deepEqual(await engine.state(tally, "t-1"), { state: { sum: 4 }, revision: 4 });
   const { reason, ...report } = reports[0];

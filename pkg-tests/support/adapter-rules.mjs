@@ -5,8 +5,12 @@
 // store; "recreate": `recreate()` replaces the store by an empty one under the adapter.
 // `release()`, if there is one, cleans up.
 
+import { documentRules } from "./document-rules.mjs";
 import { fails, same } from "./expect.mjs";
-import { judge, queryMatches } from "./judge.mjs";
+import { queryMatches } from "./judge.mjs";
+import { START, Subject, commit, event, randomNumbers, until, wholeLog, wholeStream } from "./subject.mjs";
+
+export { Subject, commit, event, until };
 
 /** Enrols an adapter: one test a rule. */
 export function enrol(test, adapter, makeStore, abilities = []) {
@@ -32,99 +36,6 @@ export async function runRule(name, makeStore) {
   }
 }
 
-const START = Date.parse("2026-11-23T08:00:00.000Z");
-
-/** An opened adapter, with a judge that is asked as the engine's would be. */
-export class Subject {
-  now = START;
-
-  static async open(storage) {
-    const subject = new Subject();
-    subject.storage = storage;
-    subject.info = await storage.open();
-    return subject;
-  }
-
-  get epoch() {
-    return this.info.epoch;
-  }
-
-  async append(commits, inspect) {
-    return this.storage.append({ epoch: this.epoch, commits }, (facts) => {
-      inspect?.(facts);
-      return judge(commits, facts, this.now);
-    });
-  }
-
-  /** Appends that must all be accepted. */
-  async accept(...commits) {
-    const verdicts = await this.append(commits);
-    for (const verdict of verdicts) same(verdict.kind, "committed", JSON.stringify(verdict));
-    return verdicts;
-  }
-
-  async facts(...commits) {
-    const nothing = new Error("only asked for the facts");
-    let facts;
-    const asking = () =>
-      this.storage.append({ epoch: this.epoch, commits }, (found) => {
-        facts = structuredClone(found);
-        throw nothing;
-      });
-    await fails(asking, { message: nothing.message });
-    return facts;
-  }
-
-  async load({ commands = [], streams = [], queries = [] }) {
-    return this.storage.load({ epoch: this.epoch, commands, streams, queries });
-  }
-
-  async slice(aggregateType, aggregateId, options) {
-    const load = { ...wholeStream, aggregateType, aggregateId, ...options };
-    return (await this.load({ streams: [load] })).streams[0];
-  }
-
-  async save(...documents) {
-    return this.storage.saveDocuments({ epoch: this.epoch, documents });
-  }
-
-  async page(options) {
-    return this.storage.readLog({ epoch: this.epoch, ...wholeLog, ...options });
-  }
-
-  /** The log as its pages tell it. */
-  async log({ after = 0, ...options } = {}) {
-    const events = [];
-    for (;;) {
-      const page = await this.page({ ...options, after });
-      events.push(...page.events);
-      for (const { position } of page.events)
-        same(position <= page.next, true, "next is past the page");
-      if (page.next === page.head) return events;
-      same(page.next > after, true, `a page goes on, from ${after} to ${page.next}`);
-      after = page.next;
-    }
-  }
-}
-
-const wholeStream = {
-  after: 0,
-  snapshot: null,
-  untilRevision: null,
-  untilPosition: null,
-  untilTime: null,
-  limit: 1000,
-  whole: true,
-};
-const wholeLog = {
-  after: 0,
-  types: [],
-  aggregateTypes: [],
-  tags: [],
-  correlationId: null,
-  limit: 1000,
-};
-
 /** The events' types and the text of their payloads, whichever way an adapter gives them. */
 function messagesOf(events) {
   if (!Array.isArray(events)) {
@@ -146,32 +57,6 @@ const snapshot = (key, revision, value = `{"at":${revision}}`) => ({
   revision,
   value,
 });
-
-let numbers = 0;
-const id = (kind) => `${kind}-${++numbers}`;
-
-export function commit(aggregateId, expected, events, rest = {}) {
-  const commandId = id("command");
-  return {
-    commandId,
-    hash: id("hash"),
-    aggregateType: "Appointment",
-    aggregateId,
-    issuedAt: "2026-11-23T07:59:59.999Z",
-    correlationId: commandId,
-    causationId: null,
-    actor: null,
-    extra: null,
-    condition: null,
-    expected,
-    events,
-    ...rest,
-  };
-}
-
-export function event(type = "AppointmentBooked", tags = [], rest = {}) {
-  return { eventId: id("event"), type, schemaVersion: 1, tags, data: `{"n":${numbers}}`, ...rest };
-}
 
 const condition = (query, after) => ({ condition: { query, after } });
 const anyTag = (...tags) => tags.map((tag) => ({ types: [], tags: [tag] }));
@@ -969,7 +854,9 @@ const rules = [
       );
       await fails(() => storage.load({ epoch, commands: [], streams: [], queries: [] }), refusal);
       await fails(() => storage.readLog({ epoch, ...wholeLog }), refusal);
-      await fails(() => storage.saveDocuments({ epoch, documents: [snapshot("a-1", 1)] }), refusal);
+      const documents = [{ ...snapshot("a-1", 1), postings: [] }];
+      await fails(() => storage.saveDocuments({ epoch, expected: [], clear: [], documents }), refusal);
+      await fails(() => storage.readDocuments({ epoch, names: [], scans: [] }), refusal);
       same((await subject.slice("Appointment", "a-1", { snapshot: "a-1" })).snapshot, null);
       same((await subject.log()).length, 1);
       await subject.accept(commit("a-1", 1, [event()]));
@@ -1125,21 +1012,5 @@ const rules = [
       await found.accept(commit("a-1", 0, [event()]));
     },
   },
+  ...documentRules,
 ];
-
-export async function until(condition, timeout = 20_000) {
-  for (const deadline = Date.now() + timeout; !condition();) {
-    if (Date.now() > deadline) throw new Error(`waited in vain for ${condition}`);
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
-}
-
-/** Numbers below a bound, the same ones for the same seed (mulberry32). */
-function randomNumbers(seed) {
-  return (bound) => {
-    seed = (seed + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(seed ^ (seed >>> 15), 1 | seed);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) % bound;
-  };
-}

@@ -48,6 +48,7 @@ function later(storage) {
     load: delayed("load"),
     readLog: delayed("readLog"),
     saveDocuments: delayed("saveDocuments"),
+    readDocuments: delayed("readDocuments"),
     subscribe: (onAdvanced) => storage.subscribe(onAdvanced),
     close: delayed("close"),
   };

@@ -1,7 +1,7 @@
 // What is in the stores of format 1 in ../formats, as release 0.1 wrote them.
 
-import { commit, event } from "./adapter-rules.mjs";
 import { same } from "./expect.mjs";
+import { commit, event } from "./subject.mjs";
 
 const commandIds = [1, 2, 3, 4].map((number) => `0190f000-0000-7000-8000-00000000000${number}`);
 
@@ -27,7 +27,9 @@ export async function checkFormatOne(subject) {
   ]);
   same(loaded.queries[0].map(({ position }) => position), [1, 4]);
   if (subject.info.head === 4) await subject.accept(commit("a-2", 1, [event()]));
-  await subject.save({ collection: "snapshots", key: "a-2", revision: 2, value: "{}" });
+  await subject.save({ collection: "snapshots", key: "a-2", revision: 2, value: "{}", postings: [["of", "a"]] });
   const { snapshot, revision } = await subject.slice("Appointment", "a-2", { snapshot: "a-2" });
   same([snapshot, revision], [{ revision: 2, value: "{}" }, 2]);
+  const { scans } = await subject.read({ scans: [{ collection: "snapshots", index: "of" }] });
+  same(scans[0].documents, [{ at: "a", key: "a-2", revision: 2, value: "{}" }]);
 }

@@ -10,9 +10,15 @@ import { launch, patience } from "./browser.mjs";
 const folders = {
   "/pkg/": path.dirname(fileURLToPath(import.meta.resolve("annals/package.json"))),
   "/support/": path.dirname(fileURLToPath(import.meta.url)),
+  "/vectors/": fileURLToPath(new URL("../vectors", import.meta.url)),
 };
 
-const types = { ".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm" };
+const types = {
+  ".js": "text/javascript",
+  ".json": "application/json",
+  ".mjs": "text/javascript",
+  ".wasm": "application/wasm",
+};
 
 const imports = {
   annals: "/pkg/index.js",

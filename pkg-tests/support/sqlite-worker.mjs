@@ -1,13 +1,18 @@
-// A process that appends to a SQLite store until it has won as often as it was told.
+// A process that appends to a SQLite store, or counts in a document of it, until it has won as often as it was told.
 
 import { sqliteStorage } from "annals/sqlite";
-import { Subject, commit, event } from "./adapter-rules.mjs";
+import { countTo } from "./document-rules.mjs";
 import { drivers } from "./sqlite-drivers.mjs";
+import { Subject, commit, event } from "./subject.mjs";
 
 const [driver, file] = process.argv.slice(2);
 const subject = await Subject.open(sqliteStorage({ database: drivers.get(driver)(file) }));
 
-process.once("message", async ({ race }) => {
+process.once("message", async ({ race, count }) => {
+  if (count !== undefined) {
+    await countTo(subject, count);
+    return process.send({ counted: count });
+  }
   let won = 0;
   for (let attempt = 0; won < (race ?? Infinity); attempt++) {
     const { revision } = await subject.slice("Appointment", "hot", { limit: 1 });

@@ -17,6 +17,7 @@ import {
   type Document,
   type Facts,
   type Messages,
+  type Posting,
   type Query,
   type StorageAdapter,
   StorageFailure,
@@ -27,6 +28,7 @@ import {
   ASKS_APPEND,
   ASKS_INFO,
   ASKS_LOAD,
+  ASKS_READ_DOCUMENTS,
   ASKS_READ_LOG,
   ASKS_SAVE_DOCUMENTS,
   checkNames,
@@ -63,9 +65,12 @@ import {
   OUTPUT_SUBSCRIPTION_ENDED,
   type Reader,
   readError,
+  readName,
   readQuery,
+  readScan,
   readSummary,
   SAID_APPENDED,
+  SAID_DOCUMENTS,
   SAID_FAILED,
   SAID_INFO,
   SAID_LOADED,
@@ -74,6 +79,7 @@ import {
   STORAGE_CODES,
   type StorageRequest,
   type WireError,
+  writeDocuments,
   writeFirst,
   writeQuery,
   type Writer,
@@ -800,6 +806,13 @@ export class Driver {
       }
       case ASKS_SAVE_DOCUMENTS:
         return this.#saveDocuments(output, request);
+      case ASKS_READ_DOCUMENTS: {
+        const names = output.list(() => readName(output));
+        const scans = output.list(() => readScan(output));
+        return this.#ask(request, false, () => storage.readDocuments({ epoch, names, scans }), (message, found) => {
+          writeDocuments(message.word(SAID_DOCUMENTS), found);
+        });
+      }
       case ASKS_READ_LOG: {
         const after = output.number();
         const [types, aggregateTypes, tags] = [output.strings(), output.strings(), output.strings()];
@@ -815,23 +828,28 @@ export class Driver {
 
   /** Those documents that can be written as JSON. The engine is told of the others. */
   #saveDocuments(output: Reader, request: StorageRequest): void {
+    const { epoch } = request;
+    const expected = output.list(() => ({ ...readName(output), revision: output.number() }));
+    const clear = output.strings();
     const documents: Document[] = [];
     const refused: [index: number, reason: string][] = [];
     output.list(() => {
-      const [collection, key, revision] = [output.str(), output.str(), output.number()];
-      const index = documents.length + refused.length;
-      if (output.flag()) return documents.push({ collection, key, revision, value: output.str() });
-      const state = this.#states.get(output.number());
-      const value = JSON.stringify(state);
-      const place = differsFromJson(state, JSON.parse(value), "state");
-      return place === null
-        ? documents.push({ collection, key, revision, value })
-        : refused.push([index, `${place} is not what its JSON says`]);
+      const { collection, key } = readName(output);
+      const revision = output.number();
+      const kind = output.word();
+      const state = kind === 0 ? this.#states.get(output.number()) : null;
+      const value = kind === 0 ? JSON.stringify(state) : kind === 1 ? output.str() : null;
+      const postings = output.list((): Posting => [output.str(), output.str()]);
+      const place = kind === 0 ? differsFromJson(state, JSON.parse(value!), "state") : null;
+      if (place === null) documents.push({ collection, key, revision, value, postings });
+      else refused.push([documents.length + refused.length, `${place} is not what its JSON says`]);
     });
-    const { epoch } = request;
-    const save = () => (documents.length > 0 ? this.#storage.saveDocuments({ epoch, documents }) : undefined);
-    this.#ask(request, false, save, (message) => {
-      message.word(SAID_SAVED).list(refused, ([index, reason]) => message.word(index).str(reason));
+    const isNothing = expected.length + clear.length + documents.length === 0;
+    const save = () => (isNothing ? null : this.#storage.saveDocuments({ epoch, expected, clear, documents }));
+    this.#ask(request, false, save, (message, conflict) => {
+      message.word(SAID_SAVED);
+      if (conflict !== null) message.word(1).word(conflict.index).number(conflict.actual);
+      else message.word(0).list(refused, ([index, reason]) => message.word(index).str(reason));
     });
   }
 

@@ -6,7 +6,18 @@
  */
 import { AnnalsError } from "./errors.js";
 import { isWellFormed, utf8Length } from "./payload.js";
-import type { Facts, FirstOutcome, Messages, Query, StoredEvent, Verdict } from "./storage.js";
+import type {
+  DocumentName,
+  DocumentScan,
+  DocumentsRead,
+  Facts,
+  FirstOutcome,
+  Messages,
+  Query,
+  StoredDocument,
+  StoredEvent,
+  Verdict,
+} from "./storage.js";
 
 const TWO_32 = 0x1_0000_0000;
 
@@ -211,6 +222,7 @@ export const SAID_APPENDED = 2;
 export const SAID_LOADED = 3;
 export const SAID_LOG = 4;
 export const SAID_SAVED = 5;
+export const SAID_DOCUMENTS = 6;
 
 // --- What both directions share ---------------------------------------------------------------
 
@@ -334,6 +346,21 @@ export function writeMessages(writer: Writer, { types, data }: Messages): void {
   writer.str(data);
 }
 
+export function writeDocuments(writer: Writer, { documents, scans, head }: DocumentsRead): void {
+  const write = ({ revision, value }: StoredDocument) => writer.number(revision).str(value);
+  writer.list(documents, (document) => writer.option(document, write));
+  writer.list(scans, ({ documents, more, count }) => {
+    writer.list(documents, (document) => {
+      const { at, key } = document;
+      // In order of key it is not told twice.
+      writer.str(key).option(at === key ? null : at, (value) => writer.str(value));
+      write(document);
+    });
+    writer.flag(more).number(count);
+  });
+  writer.number(head);
+}
+
 // --- Outputs ----------------------------------------------------------------------------------
 
 /** A storage request without its body. */
@@ -349,6 +376,24 @@ export const ASKS_APPEND = 1;
 export const ASKS_LOAD = 2;
 export const ASKS_READ_LOG = 3;
 export const ASKS_SAVE_DOCUMENTS = 4;
+export const ASKS_READ_DOCUMENTS = 5;
+
+export function readName(reader: Reader): DocumentName {
+  return { collection: reader.str(), key: reader.str() };
+}
+
+export function readScan(reader: Reader): DocumentScan {
+  const text = () => reader.option(() => reader.str());
+  return {
+    collection: reader.str(),
+    index: text(),
+    from: text(),
+    to: text(),
+    after: reader.option(() => ({ at: reader.str(), key: reader.str() })),
+    descending: reader.flag(),
+    limit: reader.option(() => reader.word()),
+  };
+}
 
 export interface WireError {
   readonly code: string;

@@ -8,9 +8,10 @@ use crate::error::{Applied, StorageError, StorageErrorCode};
 use crate::event::{CommitSummary, FirstOutcome, Metadata, NewEvent, Payload, TaskId};
 use crate::judge::{CommitFacts, Facts};
 use crate::protocol::{
-    Answer, Conflict, DomainAnswer, DomainResult, Durability, Epoch, EventRow, Execute, Handle,
-    Info, Input, Loaded, LogFilter, LogPage, Page, PageId, ReadAt, ReadState, RequestId,
-    StorageAnswer, StoredSnapshot, StreamSlice, Subscribe, TakeSnapshot, Verdict,
+    Answer, Conflict, DocumentsRead, DomainAnswer, DomainResult, Durability, Epoch, EventRow,
+    Execute, Handle, Info, Input, Loaded, LogFilter, LogPage, Page, PageId, ReadAt, ReadState,
+    RequestId, Saved, ScanPlace, ScannedPage, StorageAnswer, StoredDocument, StoredSnapshot,
+    StreamSlice, Subscribe, TakeSnapshot, Verdict,
 };
 use crate::query::{Query, QueryItem};
 use crate::snapshot::SnapshotPolicy;
@@ -184,9 +185,8 @@ fn answer(reader: &mut Reader<'_>) -> Result<Answer> {
             next: position(reader)?,
             head: position(reader)?,
         })),
-        5 => {
-            Ok(StorageAnswer::Saved(reader.list(|reader| Ok((reader.word()?, reader.string()?)))?))
-        }
+        5 => Ok(StorageAnswer::Saved(saved(reader)?)),
+        6 => Ok(StorageAnswer::Documents(documents_read(reader)?)),
         tag => return Err(Malformed::Tag(tag)),
     };
     Ok(Answer { request, attempt, result })
@@ -263,6 +263,38 @@ fn loaded(reader: &mut Reader<'_>) -> Result<Loaded> {
 
 fn snapshot(reader: &mut Reader<'_>) -> Result<StoredSnapshot> {
     Ok(StoredSnapshot { revision: revision(reader)?, value: reader.option(Reader::string)? })
+}
+
+fn saved(reader: &mut Reader<'_>) -> Result<Saved> {
+    Ok(match reader.word()? {
+        0 => Saved::Kept(reader.list(|reader| Ok((reader.word()?, reader.string()?)))?),
+        1 => Saved::Conflict { index: reader.word()?, actual: reader.number()? },
+        tag => return Err(Malformed::Tag(tag)),
+    })
+}
+
+#[inline(never)]
+fn documents_read(reader: &mut Reader<'_>) -> Result<DocumentsRead> {
+    Ok(DocumentsRead {
+        documents: reader.list(|reader| reader.option(stored_document))?,
+        scans: reader.list(|reader| {
+            Ok(ScannedPage {
+                documents: reader.list(|reader| {
+                    let key = reader.string()?;
+                    // In order of key it is not told twice.
+                    let at = reader.option(Reader::string)?.unwrap_or_else(|| Arc::clone(&key));
+                    Ok((ScanPlace { at, key }, stored_document(reader)?))
+                })?,
+                more: reader.flag()?,
+                count: reader.number()?,
+            })
+        })?,
+        head: position(reader)?,
+    })
+}
+
+fn stored_document(reader: &mut Reader<'_>) -> Result<StoredDocument> {
+    Ok(StoredDocument { revision: reader.number()?, value: reader.string()? })
 }
 
 /// A page, held or as rows. The rows of a slice have one stream, which comes before them.

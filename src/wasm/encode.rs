@@ -6,9 +6,9 @@ use crate::domain::State;
 use crate::error::{CommandError, ReadError, StorageError, UnreadableEvent};
 use crate::event::{CommitSummary, FirstOutcome, Payload};
 use crate::protocol::{
-    Append, Commit, Conflict, Document, DocumentValue, DomainRequest, Durability, Load, Notice,
-    Outcome, Output, Page, ReadLog, SnapshotProblem, SnapshotReport, StorageBody, StorageRequest,
-    Until, Verdict,
+    Append, Commit, Conflict, DocumentName, DocumentValue, DomainRequest, Durability, Load, Notice,
+    Outcome, Output, Page, ReadDocuments, ReadLog, SaveDocuments, SnapshotProblem, SnapshotReport,
+    StorageBody, StorageRequest, Until, Verdict,
 };
 use crate::query::Query;
 use crate::stream::{Revision, StreamId};
@@ -104,7 +104,8 @@ fn storage_request(writer: &mut Writer, request: &StorageRequest) {
         StorageBody::Append(append) => self::append(writer, append),
         StorageBody::Load(load) => self::load(writer, load),
         StorageBody::ReadLog(read) => read_log(writer, read),
-        StorageBody::SaveDocuments(documents) => save_documents(writer, documents),
+        StorageBody::SaveDocuments(save) => save_documents(writer, save),
+        StorageBody::ReadDocuments(read) => read_documents(writer, read),
     }
 }
 
@@ -185,23 +186,56 @@ fn read_log(writer: &mut Writer, read: &ReadLog) {
     writer.word(read.limit);
 }
 
-fn save_documents(writer: &mut Writer, documents: &[Document]) {
+#[inline(never)]
+fn save_documents(writer: &mut Writer, save: &SaveDocuments) {
     writer.word(4);
-    writer.list(documents, |writer, document| {
-        writer.str(&document.collection);
-        writer.str(&document.key);
-        writer.number(document.revision.0);
+    writer.list(&save.expected, |writer, expected| {
+        document_name(writer, &expected.name);
+        writer.number(expected.revision);
+    });
+    writer.list(&save.clear, |writer, collection| writer.str(collection));
+    writer.list(&save.documents, |writer, document| {
+        document_name(writer, &document.name);
+        writer.number(document.revision);
         match &document.value {
             DocumentValue::State(handle) => {
-                writer.flag(false);
+                writer.word(0);
                 writer.number(handle.0);
             }
             DocumentValue::Text(text) => {
-                writer.flag(true);
+                writer.word(1);
                 writer.str(text);
             }
+            DocumentValue::Removed => writer.word(2),
         }
+        writer.list(&document.postings, |writer, posting| {
+            writer.str(&posting.index);
+            writer.str(&posting.value);
+        });
     });
+}
+
+#[inline(never)]
+fn read_documents(writer: &mut Writer, read: &ReadDocuments) {
+    writer.word(5);
+    writer.list(&read.names, document_name);
+    writer.list(&read.scans, |writer, scan| {
+        writer.str(&scan.collection);
+        for text in [&scan.index, &scan.from, &scan.to] {
+            writer.option(text.as_ref(), |writer, text| writer.str(text));
+        }
+        writer.option(scan.after.as_ref(), |writer, place| {
+            writer.str(&place.at);
+            writer.str(&place.key);
+        });
+        writer.flag(scan.descending);
+        writer.option(scan.limit, Writer::word);
+    });
+}
+
+fn document_name(writer: &mut Writer, name: &DocumentName) {
+    writer.str(&name.collection);
+    writer.str(&name.key);
 }
 
 #[inline(never)]

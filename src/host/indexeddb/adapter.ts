@@ -1,12 +1,16 @@
 import { Listeners, type OnAdvanced } from "../listeners.js";
+import { conflictOf } from "../order.js";
 import {
   StorageFailure,
   type AppendRequest,
+  type DocumentConflict,
+  type DocumentsRead,
   type Facts,
   type Judge,
   type Loaded,
   type LoadRequest,
   type LogPage,
+  type ReadDocumentsRequest,
   type ReadLogRequest,
   type SaveDocumentsRequest,
   type StorageAdapter,
@@ -15,9 +19,9 @@ import {
 } from "../storage.js";
 import { Connection } from "./connection.js";
 import { JudgeThrew } from "./errors.js";
-import { allMatches, factsOf, firstOutcomes, pageOf, slicesOf, stateOf } from "./reads.js";
+import { allMatches, documentsOf, factsOf, firstOutcomes, pageOf, scanOf, slicesOf, stateOf } from "./reads.js";
 import { Recent } from "../recent.js";
-import { append } from "./schema.js";
+import { append, change } from "./schema.js";
 
 export interface IndexedDbConfig {
   /** Name of the database. All tabs of an origin that use it share the store. */
@@ -93,11 +97,25 @@ class IndexedDbAdapter implements StorageAdapter {
     });
   }
 
-  async saveDocuments({ epoch, documents }: SaveDocumentsRequest): Promise<void> {
-    await this.#connection.run("readwrite", async (stores) => {
-      await stateOf(stores, epoch);
-      for (const document of documents) stores.documents.put(document);
+  saveDocuments(request: SaveDocumentsRequest): Promise<DocumentConflict | null> {
+    const { epoch, expected } = request;
+    return this.#connection.run("readwrite", async (stores) => {
+      const [, found] = await Promise.all([stateOf(stores, epoch), documentsOf(stores, expected)]);
+      const conflict = conflictOf(expected, found);
+      if (conflict === null) change(stores, request);
       stores.commit();
+      return conflict;
+    });
+  }
+
+  readDocuments({ epoch, names, scans }: ReadDocumentsRequest): Promise<DocumentsRead> {
+    return this.#connection.run("readonly", async (stores) => {
+      const [{ head }, documents, pages] = await Promise.all([
+        stateOf(stores, epoch),
+        documentsOf(stores, names),
+        Promise.all(scans.map((scan) => scanOf(stores, scan))),
+      ]);
+      return { documents, scans: pages, head };
     });
   }
 

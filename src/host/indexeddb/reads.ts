@@ -1,19 +1,22 @@
 import { checkEpoch } from "../epoch.js";
+import { boundsOf, fromOrdered, scanned, toOrdered, type OrderedPlace } from "../order.js";
 import { matches } from "../query.js";
 import { keyOf, type Recent, type Stream } from "../recent.js";
 import { SNAPSHOTS } from "../storage.js";
 import type {
   Commit,
   CommitFacts,
-  Document,
+  DocumentName,
+  DocumentScan,
   FirstOutcome,
   LogPage,
   Messages,
   QueryItem,
   QueryLoad,
   ReadLogRequest,
+  ScannedPage,
+  StoredDocument,
   StoredEvent,
-  StoredSnapshot,
   StreamLoad,
   StreamSlice,
 } from "../storage.js";
@@ -23,11 +26,13 @@ import {
   eventsAt,
   eventsOf,
   firstOutcomeOf,
+  inOrder,
   messageOf,
   placesIn,
   positionOf,
   readState,
   type AppendRecord,
+  type DocumentRecord,
   type Place,
   type StoreState,
 } from "./schema.js";
@@ -136,17 +141,61 @@ export async function slicesOf(
 }
 
 async function snapshotsOf(
-  { documents }: Stores,
+  stores: Stores,
   loads: readonly StreamLoad[],
-): Promise<(StoredSnapshot | null)[]> {
-  if (loads.every(({ snapshot }) => snapshot === null)) return loads.map(() => null);
+): Promise<(StoredDocument | null)[]> {
+  const wanted = loads.flatMap(({ snapshot: key }) => (key === null ? [] : { collection: SNAPSHOTS, key }));
+  const found = wanted.length === 0 ? [] : await documentsOf(stores, wanted);
+  return loads.map(({ snapshot }) => (snapshot === null ? null : found.shift()!));
+}
+
+export function documentsOf(
+  { documents }: Stores,
+  names: readonly DocumentName[],
+): Promise<(StoredDocument | null)[]> {
   return Promise.all(
-    loads.map(async ({ snapshot: key }) => {
-      if (key === null) return null;
-      const found = await answerTo<Document | undefined>(documents.get([SNAPSHOTS, key]));
+    names.map(async ({ collection, key }) => {
+      const found = await answerTo<DocumentRecord | undefined>(documents.get([collection, toOrdered(key)]));
       return found === undefined ? null : { revision: found.revision, value: found.value };
     }),
   );
+}
+
+export async function scanOf({ documents }: Stores, scan: DocumentScan): Promise<ScannedPage> {
+  const { collection, index, descending, limit } = scan;
+  const bounds = boundsOf(scan);
+  if (bounds === null) return scanned();
+  const keyAt = (place: OrderedPlace | null): IDBValidKey => {
+    if (index === null) return [collection, place?.at ?? []];
+    return place === null ? [collection, index, []] : [collection, index, place.at, place.key];
+  };
+  const source = index === null ? documents : documents.index("postings");
+  let range = IDBKeyRange.bound(keyAt(bounds.from), keyAt(bounds.to), false, true);
+  if (limit === null) return scanned([], false, await answerTo(source.count(range)));
+  if (descending) {
+    // Only cursors go backwards, and each step of theirs is a request: one looks where the page ends.
+    const request = source.openKeyCursor(range, "prev");
+    if ((await answerTo(request)) !== null) {
+      request.result!.advance(limit);
+      const last = await answerTo(request);
+      if (last !== null) range = IDBKeyRange.bound(last.key, range.upper, false, true);
+    }
+  }
+  let from = range.lower as IDBValidKey[];
+  // It takes 32 bits.
+  const records = await answerTo<DocumentRecord[]>(source.getAll(range, Math.min(limit + 1, 0xffff_ffff)));
+  const found = records.map(({ key, revision, value, postings }) => {
+    let at = key;
+    if (index !== null) {
+      // The document is here for its first posting from the last place on.
+      const posting = postings.find((posting) => inOrder(posting, from) >= 0)!;
+      from = [...posting, ""];
+      at = posting[2];
+    }
+    return { at: fromOrdered(at), key: fromOrdered(key), revision, value };
+  });
+  if (descending) found.reverse();
+  return scanned(found.slice(0, limit), found.length > limit);
 }
 
 /** Keys of records. They are all that a stream has from a revision up to the key `end`. */
@@ -174,7 +223,7 @@ async function headsOf(
   };
   if (areMany) {
     // What is between the first and the last of many streams may be little else: one look tells.
-    const keys = loads.map(keyIn).sort((a, b) => indexedDB.cmp(a, b));
+    const keys = loads.map(keyIn).sort(inOrder);
     const between = IDBKeyRange.bound(keys[0], [...keys.at(-1)!, []]);
     const found = await headsIn(between, loads.length * MANY_STREAMS);
     if (found.end === Infinity && new Set(found.heads).size <= loads.length) {

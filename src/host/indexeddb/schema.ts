@@ -1,6 +1,7 @@
 import { newEpoch } from "../epoch.js";
+import { toOrdered } from "../order.js";
 import { keyOf } from "../recent.js";
-import type { Commit, FirstOutcome, StoredEvent, Verdict } from "../storage.js";
+import type { Commit, FirstOutcome, SaveDocumentsRequest, StoredEvent, Verdict } from "../storage.js";
 import type { Stores } from "./connection.js";
 import { unknownFormat } from "./errors.js";
 
@@ -67,6 +68,19 @@ type Envelope = readonly [
   extra: string | null,
 ];
 
+/** A document. Its key and the values it is found under are ordered texts, for IndexedDB compares UTF-16 units. */
+export interface DocumentRecord {
+  readonly collection: string;
+  readonly key: string;
+  readonly revision: number;
+  readonly value: string;
+  /** In order. */
+  readonly postings: readonly DocumentPosting[];
+}
+
+/** Each ends in the document's key, so that those of one value are in order. */
+export type DocumentPosting = readonly [collection: string, index: string, value: string, key: string];
+
 /** Whoever reads one commit of a record takes the others along, so records are kept short. */
 const COMMITS_PER_RECORD = 32;
 
@@ -109,7 +123,8 @@ export function isStore(names: DOMStringList): boolean {
 /** What format 2 has more than format 1. */
 function createSince1(database: IDBDatabase, appends: IDBObjectStore): void {
   appends.createIndex("correlations", "correlations", { multiEntry: true });
-  database.createObjectStore(DOCUMENTS, { keyPath: ["collection", "key"] });
+  const documents = database.createObjectStore(DOCUMENTS, { keyPath: ["collection", "key"] });
+  documents.createIndex("postings", "postings", { multiEntry: true });
 }
 
 function createStores(database: IDBDatabase): void {
@@ -156,6 +171,23 @@ export function append(
   meta.put(after, STATE_KEY);
   return head;
 }
+
+/** Empties the collections, and writes and removes the documents. */
+export function change({ documents: store }: Stores, { clear, documents }: SaveDocumentsRequest): void {
+  for (const collection of clear) store.delete(IDBKeyRange.bound([collection], [collection, []]));
+  for (const { collection, key: name, revision, value, postings } of documents) {
+    const key = toOrdered(name);
+    if (value === null) store.delete([collection, key]);
+    else {
+      const places = postings.map(([index, value]): DocumentPosting => [collection, index, toOrdered(value), key]);
+      const record: DocumentRecord = { collection, key, revision, value, postings: places.sort(inOrder) };
+      store.put(record);
+    }
+  }
+}
+
+/** The order of keys. */
+export const inOrder = (a: unknown, b: unknown): number => indexedDB.cmp(a, b);
 
 type Accepted = readonly [Commit, Verdict & { readonly kind: "committed" }];
 

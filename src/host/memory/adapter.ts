@@ -1,3 +1,4 @@
+import { Documents } from "../documents.js";
 import { checkEpoch, newEpoch } from "../epoch.js";
 import { Listeners, type OnAdvanced } from "../listeners.js";
 import { messagesOf } from "../messages.js";
@@ -15,6 +16,8 @@ import type {
   AppendRequest,
   Commit,
   CommitFacts,
+  DocumentConflict,
+  DocumentsRead,
   FirstOutcome,
   Judge,
   Loaded,
@@ -22,11 +25,11 @@ import type {
   LogPage,
   QueryItem,
   QueryLoad,
+  ReadDocumentsRequest,
   ReadLogRequest,
   SaveDocumentsRequest,
   StorageAdapter,
   StoredEvent,
-  StoredSnapshot,
   StoreInfo,
   StreamLoad,
   StreamSlice,
@@ -53,8 +56,7 @@ class MemoryAdapter implements StorageAdapter {
   /** But for those whose commands are their own first cause. */
   readonly #byCorrelation = new Map<string, StoredEvent[]>();
   readonly #outcomes = new Map<string, FirstOutcome>();
-  /** By collection and key. */
-  readonly #documents = new Map<string, StoredSnapshot>();
+  readonly #documents = new Documents();
   readonly #listeners = new Listeners();
   #head = 0;
   #lastRecordedAt = 0;
@@ -123,10 +125,14 @@ class MemoryAdapter implements StorageAdapter {
     return { events, next: Math.max(next, after), head: this.#head };
   }
 
-  saveDocuments(request: SaveDocumentsRequest): void {
+  saveDocuments(request: SaveDocumentsRequest): DocumentConflict | null {
     checkEpoch(request.epoch, this.#epoch);
-    for (const { collection, key, revision, value } of request.documents)
-      this.#documents.set(nameOf(collection, key), { revision, value });
+    return this.#documents.save(request);
+  }
+
+  readDocuments(request: ReadDocumentsRequest): DocumentsRead {
+    checkEpoch(request.epoch, this.#epoch);
+    return { ...this.#documents.read(request), head: this.#head };
   }
 
   subscribe(onAdvanced: OnAdvanced): () => void {
@@ -197,10 +203,9 @@ class MemoryAdapter implements StorageAdapter {
   }
 
   #slice(load: StreamLoad): StreamSlice {
-    const { aggregateType, aggregateId, untilRevision, untilPosition, untilTime } = load;
-    const { limit, whole } = load;
-    const name = load.snapshot === null ? "" : nameOf(SNAPSHOTS, load.snapshot);
-    const snapshot = this.#documents.get(name) ?? null;
+    const { aggregateType, aggregateId, snapshot: key, limit, whole } = load;
+    const { untilRevision, untilPosition, untilTime } = load;
+    const snapshot = key === null ? null : this.#documents.find({ collection: SNAPSHOTS, key });
     const after = snapshot?.revision ?? load.after;
     const stream = this.#stream(aggregateType, aggregateId) ?? [];
     const last = Math.min(
@@ -254,10 +259,6 @@ class MemoryAdapter implements StorageAdapter {
       return Infinity;
     };
   }
-}
-
-function nameOf(collection: string, key: string): string {
-  return JSON.stringify([collection, key]);
 }
 
 function seekIn(events: readonly StoredEvent[]): Seek {

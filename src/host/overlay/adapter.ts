@@ -1,3 +1,4 @@
+import { Documents } from "../documents.js";
 import type { Position } from "../engine.js";
 import { checkEpoch, newEpoch, placeOf } from "../epoch.js";
 import { invalidArgument } from "../errors.js";
@@ -7,6 +8,8 @@ import {
   SNAPSHOTS,
   type AppendRequest,
   type Commit,
+  type DocumentConflict,
+  type DocumentsRead,
   type FirstOutcome,
   type Judge,
   type Loaded,
@@ -14,11 +17,11 @@ import {
   type LogPage,
   type Query,
   type QueryLoad,
+  type ReadDocumentsRequest,
   type ReadLogRequest,
   type SaveDocumentsRequest,
   type StorageAdapter,
   type StoredEvent,
-  type StoredSnapshot,
   type StoreInfo,
   type StreamLoad,
   type StreamSlice,
@@ -82,7 +85,8 @@ class OverlayAdapter implements StorageAdapter {
   readonly #log: StoredEvent[] = [];
   readonly #streams = new Map<string, Promise<Stream>>();
   readonly #outcomes = new Map<string, FirstOutcome>();
-  readonly #documents = new Map<string, StoredSnapshot>();
+  /** Those below are of another moment than the cut. */
+  readonly #documents = new Documents();
 
   constructor(below: StorageAdapter, at: Moment | null) {
     this.#below = below;
@@ -132,7 +136,7 @@ class OverlayAdapter implements StorageAdapter {
     checkEpoch(request.epoch, this.#epoch);
     const cut = await this.#opened();
     const snapshots = request.streams.map(({ snapshot }) =>
-      snapshot === null ? null : (this.#documents.get(nameOf(SNAPSHOTS, snapshot)) ?? null),
+      snapshot === null ? null : this.#documents.find({ collection: SNAPSHOTS, key: snapshot }),
     );
     const loads = request.streams.map((load, index) => ({
       ...load,
@@ -182,11 +186,15 @@ class OverlayAdapter implements StorageAdapter {
     return { events, next, head };
   }
 
-  async saveDocuments(request: SaveDocumentsRequest): Promise<void> {
+  async saveDocuments(request: SaveDocumentsRequest): Promise<DocumentConflict | null> {
     checkEpoch(request.epoch, this.#epoch);
-    for (const { collection, key, revision, value } of request.documents) {
-      this.#documents.set(nameOf(collection, key), { revision, value });
-    }
+    return this.#documents.save(request);
+  }
+
+  async readDocuments(request: ReadDocumentsRequest): Promise<DocumentsRead> {
+    checkEpoch(request.epoch, this.#epoch);
+    const cut = await this.#opened();
+    return { ...this.#documents.read(request), head: this.#head(cut) };
   }
 
   subscribe(onAdvanced: OnAdvanced): () => void {

@@ -1,15 +1,20 @@
 import { checkEpoch } from "../epoch.js";
 import { Listeners, type OnAdvanced } from "../listeners.js";
+import { conflictOf, without } from "../order.js";
 import { Recent } from "../recent.js";
 import {
   StorageFailure,
   type Answer,
   type AppendRequest,
   type Commit,
+  type DocumentConflict,
+  type DocumentsRead,
   type Judge,
   type Loaded,
   type LoadRequest,
   type LogPage,
+  type Posting,
+  type ReadDocumentsRequest,
   type ReadLogRequest,
   type SaveDocumentsRequest,
   type StorageAdapter,
@@ -19,15 +24,19 @@ import {
 import { asCommitFailure, asFailure, isBusy } from "./errors.js";
 import {
   allMatches,
+  documentOf,
   factsOf,
   firstOutcomes,
   pageOf,
+  scanOf,
   slicesOf,
   stateAndSlice,
   stateOf,
+  toStored,
   versionOf,
 } from "./reads.js";
 import {
+  first,
   prepareStore,
   rollBack,
   type PreparedStore,
@@ -120,13 +129,26 @@ class SqliteAdapter implements StorageAdapter {
     });
   }
 
-  saveDocuments(request: SaveDocumentsRequest): Answer<void> {
+  saveDocuments(request: SaveDocumentsRequest): Answer<DocumentConflict | null> {
+    const { epoch, expected } = request;
     return this.#whenFree(() =>
       this.#write((statements) => {
-        checkEpoch(request.epoch, stateOf(statements).epoch);
-        for (const { collection, key, revision, value } of request.documents)
-          statements.saveDocument.run(collection, key, revision, value);
+        checkEpoch(epoch, stateOf(statements).epoch);
+        const found = expected.map((name) => documentOf(statements, name));
+        const conflict = conflictOf(expected, found);
+        if (conflict === null) change(statements, request);
+        return conflict;
       }),
+    );
+  }
+
+  readDocuments({ epoch, names, scans }: ReadDocumentsRequest): Answer<DocumentsRead> {
+    return this.#whenFree(() =>
+      this.#read(epoch, (statements, head) => ({
+        documents: names.map((name) => documentOf(statements, name)),
+        scans: scans.map((scan) => scanOf(statements, scan)),
+        head,
+      })),
     );
   }
 
@@ -309,4 +331,27 @@ function insert(
     head = position + count - 1;
   }
   return head;
+}
+
+/** Empties the collections, and writes and removes the documents. */
+function change(statements: Statements, { clear, documents }: SaveDocumentsRequest): void {
+  for (const collection of clear) {
+    statements.clearDocuments.run(collection);
+    statements.clearPostings.run(collection);
+  }
+  for (const { collection, key: name, revision, value, postings: given } of documents) {
+    const key = toStored(name);
+    const [known] = (first(statements.postings, collection, key) ?? []) as (string | null)[];
+    const before = JSON.parse(known ?? "[]") as Posting[];
+    const postings = value === null ? [] : given;
+    for (const [index, at] of without(before, postings))
+      statements.removePosting.run(collection, index, toStored(at), key);
+    for (const [index, at] of without(postings, before))
+      statements.insertPosting.run(collection, index, toStored(at), key);
+    if (value === null) statements.removeDocument.run(collection, key);
+    else {
+      const text = postings.length > 0 ? JSON.stringify(postings) : null;
+      statements.saveDocument.run(collection, key, revision, text, value);
+    }
+  }
 }

@@ -1,4 +1,5 @@
 import { checkEpoch } from "../epoch.js";
+import { boundsOf, fromOrdered, scanned } from "../order.js";
 import {
   countWhile,
   intersection,
@@ -13,13 +14,16 @@ import { SNAPSHOTS } from "../storage.js";
 import type {
   Commit,
   CommitFacts,
+  DocumentName,
+  DocumentScan,
   Facts,
   FirstOutcome,
   Loaded,
   QueryLoad,
   ReadLogRequest,
+  ScannedPage,
+  StoredDocument,
   StoredEvent,
-  StoredSnapshot,
   StreamLoad,
   StreamSlice,
 } from "../storage.js";
@@ -158,11 +162,53 @@ export function slicesOf(statements: Statements, asked: readonly StreamLoad[]): 
   return slices;
 }
 
-function snapshotOf(statements: Statements, key: string | null): StoredSnapshot | null {
-  if (key === null) return null;
-  const row = first<[number, string]>(statements.document, SNAPSHOTS, key);
+function snapshotOf(statements: Statements, key: string | null): StoredDocument | null {
+  return key === null ? null : documentOf(statements, { collection: SNAPSHOTS, key });
+}
+
+export function documentOf(
+  statements: Statements,
+  { collection, key }: DocumentName,
+): StoredDocument | null {
+  const row = first<[number, string]>(statements.document, collection, toStored(key));
   return row === undefined ? null : { revision: row[0], value: row[1] };
 }
+
+export function scanOf(statements: Statements, scan: DocumentScan): ScannedPage {
+  const { collection, index, descending, limit } = scan;
+  const bounds = boundsOf(scan);
+  if (bounds === null) return scanned();
+  const { from, to } = bounds;
+  const end = to === null ? null : storedOf(to.at);
+  const within =
+    index === null
+      ? [collection, storedOf(from.at), end]
+      : [collection, index, storedOf(from.at), storedOf(from.key), end, storedOf(to?.key ?? "")];
+  const back = descending ? "Back" : "";
+  const by = index === null ? "Keys" : "Postings";
+  if (limit === null) return scanned([], false, first<[number]>(statements[`count${by}`], ...within)![0]);
+  const rows = statements[`scan${by}${back}`].all(...within, limit + 1) as Row[];
+  const documents = rows.slice(0, limit).map(([at, key, revision, value]) => {
+    return { at: fromStored(at), key: fromStored(key), revision, value };
+  });
+  return scanned(documents, rows.length > limit);
+}
+
+type Row = [at: string, key: string, revision: number, value: string];
+
+/**
+ * A key, or a value it is found under, as it is stored: in the same order, but without NUL, at which
+ * drivers end a text. NUL and what follows it among characters take two.
+ */
+export function toStored(text: string): string {
+  return text.replace(/[\0\x01]/g, (character) => (character === "\0" ? "\x01\x01" : "\x01\x02"));
+}
+
+function fromStored(text: string): string {
+  return text.replace(/\x01[^]/g, (pair) => (pair === "\x01\x01" ? "\0" : "\x01"));
+}
+
+const storedOf = (ordered: string) => toStored(fromOrdered(ordered));
 
 /** The highest revision that the load may ask for, wherever the stream ends. */
 function lastOf(statements: Statements, load: StreamLoad): number {
@@ -187,7 +233,7 @@ function revisionOf(statements: Statements, { aggregateType, aggregateId }: Stre
 
 function sliceOf(
   { after, limit }: StreamLoad,
-  snapshot: StoredSnapshot | null,
+  snapshot: StoredDocument | null,
   last: number,
   revision: number,
   text: string | null,
@@ -203,7 +249,7 @@ function sliceOf(
 function wholeSliceOf(
   statements: Statements,
   load: StreamLoad,
-  snapshot: StoredSnapshot | null,
+  snapshot: StoredDocument | null,
   last: number,
 ): StreamSlice {
   const { aggregateType, aggregateId, after, limit } = load;

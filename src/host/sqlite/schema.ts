@@ -19,14 +19,9 @@ const FORMAT = 2;
 const APPLICATION_ID = 0x416e6c73;
 
 /**
- * `annals_meta` tells the format and the store's epoch. `events` has a row for each event: streams
- * are found by its unique index, the log by its key. `event_tags` finds events by tag. `commands`
- * remembers the command ids, which are looked up in every append and outlive the events' rows.
- * `documents` are what is made of the events, and may be made anew.
- */
-/**
  * What format 2 has more than format 1. Most commands are their own first cause, and their ids are
- * found already.
+ * found already. A document tells its postings, a JSON array of pairs, so that they are found again
+ * when it is replaced or removed.
  */
 const SINCE_1 = `
   CREATE INDEX events_by_correlation ON events (correlation_id) WHERE correlation_id <> command_id;
@@ -35,11 +30,27 @@ const SINCE_1 = `
     collection TEXT NOT NULL,
     key TEXT NOT NULL,
     revision INTEGER NOT NULL,
+    postings TEXT,
     value TEXT NOT NULL,
     PRIMARY KEY (collection, key)
   ) STRICT;
+
+  CREATE TABLE document_postings (
+    collection TEXT NOT NULL,
+    index_name TEXT NOT NULL,
+    value TEXT NOT NULL,
+    key TEXT NOT NULL,
+    PRIMARY KEY (collection, index_name, value, key)
+  ) STRICT, WITHOUT ROWID;
 `;
 
+/**
+ * `annals_meta` tells the format and the store's epoch. `events` has a row for each event: streams
+ * are found by its unique index, the log by its key. `event_tags` finds events by tag. `commands`
+ * remembers the command ids, which are looked up in every append and outlive the events' rows.
+ * `documents` are what is made of the events, and may be made anew; `document_postings` finds them by
+ * what is in them.
+ */
 const TABLES = `
   CREATE TABLE annals_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 
@@ -138,6 +149,22 @@ const REVISION = `(
 const MESSAGES = `
   json_group_array(event_type) || char(10) || '[' || group_concat(data, ',\n') || ']'`;
 
+/** A blob comes after all texts: so no end is given. */
+const IN_KEYS = `FROM documents WHERE collection = ? AND key >= ? AND key < ifnull(?, x'')`;
+
+const IN_POSTINGS = `
+  WHERE posting.collection = ? AND posting.index_name = ?
+    AND (posting.value, posting.key) >= (?, ?)
+    AND (posting.value, posting.key) < (ifnull(?, x''), ?)`;
+
+const scanKeys = (direction: string) => `
+  SELECT key, key, revision, value ${IN_KEYS} ORDER BY key ${direction} LIMIT ?`;
+
+const scanPostings = (direction: string) => `
+  SELECT posting.value, posting.key, revision, documents.value
+  FROM document_postings AS posting CROSS JOIN documents USING (collection, key) ${IN_POSTINGS}
+  ORDER BY posting.value ${direction}, posting.key ${direction} LIMIT ?`;
+
 /** Answered with arrays. */
 const LISTS = {
   dataVersion: `PRAGMA data_version`,
@@ -154,6 +181,13 @@ const LISTS = {
     FROM json_each(?) AS asked CROSS JOIN commands ON command_id = asked.value`,
 
   document: `SELECT revision, value FROM documents WHERE collection = ? AND key = ?`,
+  postings: `SELECT postings FROM documents WHERE collection = ? AND key = ?`,
+  scanKeys: scanKeys("ASC"),
+  scanKeysBack: scanKeys("DESC"),
+  countKeys: `SELECT count(*) ${IN_KEYS}`,
+  scanPostings: scanPostings("ASC"),
+  scanPostingsBack: scanPostings("DESC"),
+  countPostings: `SELECT count(*) FROM document_postings AS posting ${IN_POSTINGS}`,
 
   revision: `SELECT ${REVISION} FROM (SELECT ? AS type, ? AS id) AS asked`,
   moment: `
@@ -201,8 +235,8 @@ const LISTS = {
     ORDER BY position LIMIT 1`,
 } as const;
 
-/** One row each: drivers were not faster with many, nor with a JSON text of them. */
-const INSERTS = {
+/** Writes of one row each: drivers were not faster with many, nor with a JSON text of them. */
+const WRITES = {
   insertEvent: `
     INSERT INTO events (position, event_id, aggregate_type, aggregate_id, revision, event_type,
       schema_version, recorded_at, issued_at, command_id, correlation_id, causation_id, actor,
@@ -210,15 +244,24 @@ const INSERTS = {
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
   insertTag: `INSERT OR IGNORE INTO event_tags (tag, position) VALUES (?, ?)`,
   saveDocument: `
-    INSERT INTO documents (collection, key, revision, value) VALUES (?, ?, ?, ?)
-    ON CONFLICT (collection, key) DO UPDATE SET revision = excluded.revision, value = excluded.value`,
+    INSERT INTO documents (collection, key, revision, postings, value) VALUES (?, ?, ?, ?, ?)
+    ON CONFLICT (collection, key) DO UPDATE SET
+      revision = excluded.revision, postings = excluded.postings, value = excluded.value`,
+  removeDocument: `DELETE FROM documents WHERE collection = ? AND key = ?`,
+  clearDocuments: `DELETE FROM documents WHERE collection = ?`,
+  insertPosting: `
+    INSERT OR IGNORE INTO document_postings (collection, index_name, value, key) VALUES (?, ?, ?, ?)`,
+  removePosting: `
+    DELETE FROM document_postings
+    WHERE collection = ? AND index_name = ? AND value = ? AND key = ?`,
+  clearPostings: `DELETE FROM document_postings WHERE collection = ?`,
   insertCommand: `
     INSERT INTO commands (command_id, hash, aggregate_type, aggregate_id, position, revision, count,
       recorded_at)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
 } as const;
 
-type Names = keyof typeof EVENTS | keyof typeof LISTS | keyof typeof INSERTS;
+type Names = keyof typeof EVENTS | keyof typeof LISTS | keyof typeof WRITES;
 
 export type Statements = { readonly [Name in Names]: SqliteStatement };
 
@@ -238,6 +281,11 @@ export function prepareStore(
     throw new StorageFailure("storage-failed", "expected integers as numbers, found big integers");
   }
   const format = formatIn(database);
+  const encoding = pragma(database, "encoding");
+  if (encoding !== "UTF-8") {
+    // Its texts would be in another order.
+    throw new StorageFailure("storage-failed", `expected a database in UTF-8, found ${String(encoding)}`);
+  }
   const mode = pragma(database, "journal_mode = WAL");
   const inMemory = mode === "memory";
   if (!inMemory && mode !== "wal") {
@@ -353,7 +401,7 @@ function pragma(database: SqliteDatabase, text: string): unknown {
 }
 
 function prepareStatements(database: SqliteDatabase): Statements {
-  const prepared = Object.entries({ ...EVENTS, ...LISTS, ...INSERTS }).map(([name, sql]) => {
+  const prepared = Object.entries({ ...EVENTS, ...LISTS, ...WRITES }).map(([name, sql]) => {
     const statement = database.prepare(sql);
     return [name, name in LISTS ? withArrays(statement) : statement];
   });

@@ -31,6 +31,7 @@ export async function packageManifest() {
       "./memory": entry("memory/index"),
       "./indexeddb": entry("indexeddb/index"),
       "./sqlite": entry("sqlite/index"),
+      "./projections": entry("projections/index"),
       "./overlay": entry("overlay/index"),
       "./audit": entry("audit/index"),
       "./testing": entry("testing/index"),

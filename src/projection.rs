@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::event::RecordedEvent;
 use crate::protocol::{LogEnd, Projected, ProjectedDocument};
 use crate::stream::{Position, Revision, StreamId};
 use crate::time::Timestamp;
@@ -132,6 +133,10 @@ pub struct EventContext<'a> {
     pub stream: &'a StreamId,
     /// Its place in the stream.
     pub revision: Revision,
+    /// When its command was given.
+    pub issued_at: Timestamp,
+    /// Who gave the command.
+    pub actor: Option<&'a str>,
     /// Its place in the store and when the store took it. An inline projection does not see it: it
     /// may run before the store has the event.
     pub recorded: Option<(Position, Timestamp)>,
@@ -235,6 +240,23 @@ pub(crate) struct LogEvent<'a> {
     pub(crate) data: &'a str,
     pub(crate) position: Position,
     pub(crate) recorded_at: Timestamp,
+    pub(crate) issued_at: Timestamp,
+    pub(crate) actor: Option<&'a str>,
+}
+
+impl<'a> LogEvent<'a> {
+    pub(crate) fn of(event: &'a RecordedEvent) -> Self {
+        Self {
+            stream: &event.stream,
+            revision: event.revision,
+            event_type: &event.event_type,
+            data: &event.data,
+            position: event.position,
+            recorded_at: event.recorded_at,
+            issued_at: event.issued_at,
+            actor: event.metadata.actor.as_deref(),
+        }
+    }
 }
 
 /// A native projection whose types have been erased.
@@ -350,11 +372,21 @@ fn project_one<P: Projection>(
     view: &mut View<'_, P::Document>,
     event: &LogEvent<'_>,
 ) -> Result<(), ProjectError> {
-    let LogEvent { stream, revision, event_type, data, position, recorded_at } = *event;
+    let LogEvent { stream, revision, event_type, data, position, recorded_at, .. } = *event;
     let value = from_variant::<P::Event>(event_type, data)
         .map_err(|error| ProjectError::new(&error.to_string()))?;
     let recorded = (P::KIND != ViewKind::Inline).then_some((position, recorded_at));
-    P::project(view, value, &EventContext { stream, revision, recorded })
+    P::project(
+        view,
+        value,
+        &EventContext {
+            stream,
+            revision,
+            issued_at: event.issued_at,
+            actor: event.actor,
+            recorded,
+        },
+    )
 }
 
 fn written_document<P: Projection>(

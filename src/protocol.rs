@@ -729,12 +729,25 @@ impl From<&StoredDocument> for StoredSnapshot {
 pub struct LogPage {
     /// The events that passed the filter.
     pub page: Page,
-    /// Where and when the events were recorded, if the page is of rows.
-    pub places: Vec<(Position, Timestamp)>,
+    /// What else is told of the events, if the page is of rows.
+    pub places: Vec<EventPlace>,
     /// Up to where the log has been read: where the next page goes on.
     pub next: Position,
     /// Position of the store's last event at that moment.
     pub head: Position,
+}
+
+/// Where an event of the log is, and how it came there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventPlace {
+    /// Its position.
+    pub position: Position,
+    /// When the store took it.
+    pub recorded_at: Timestamp,
+    /// When its command was given.
+    pub issued_at: Timestamp,
+    /// Who gave the command.
+    pub actor: Option<Arc<str>>,
 }
 
 /// Events, whole or kept by the host.

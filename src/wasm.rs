@@ -27,6 +27,7 @@ use crate::domain::AggregateDefinition;
 use crate::engine::Engine;
 use crate::error::ApiMisuse;
 use crate::judge::judge;
+use crate::projection::ProjectionDefinition;
 use crate::protocol::{DomainRequest, Output, RequestId};
 use crate::time::Timestamp;
 
@@ -57,7 +58,8 @@ use words::{Reader, Writer};
 /// ```
 ///
 /// An aggregate of whose states snapshots are kept is named with its policy:
-/// `Visits => SnapshotPolicy { every: Some(100), ..SnapshotPolicy::version(1) }`.
+/// `Visits => SnapshotPolicy { every: Some(100), ..SnapshotPolicy::version(1) }`. Projections follow
+/// the aggregates: `Visits; projections: Workload, Agenda`.
 ///
 /// Build the crate as a `cdylib` with the feature `annals/wasm` and run wasm-bindgen on it; the
 /// application gives the result to `Engine.open` of `annals/slim`. `www/clinic` is such a crate.
@@ -67,16 +69,20 @@ macro_rules! export_domain {
     (@definition $aggregate:ty => $policy:expr) => {
         $crate::AggregateDefinition::native_with_snapshots::<$aggregate>($policy)
     };
-    ($($aggregate:ty $(=> $policy:expr)?),+ $(,)?) => {
+    (
+        $($aggregate:ty $(=> $policy:expr)?),+ $(,)?
+        $(; projections: $($projection:ty),+ $(,)?)?
+    ) => {
         const _: () = {
             use $crate::wasm::wasm_bindgen;
             /// An engine with this module's domain.
             #[wasm_bindgen::prelude::wasm_bindgen(js_name = createCore)]
             #[allow(unreachable_pub, missing_docs)]
             pub fn create_core() -> usize {
-                $crate::wasm::create(vec![
-                    $($crate::export_domain!(@definition $aggregate $(=> $policy)?)),+
-                ])
+                $crate::wasm::create(
+                    vec![$($crate::export_domain!(@definition $aggregate $(=> $policy)?)),+],
+                    vec![$($($crate::ProjectionDefinition::native::<$projection>()),+)?],
+                )
             }
         };
     };
@@ -87,7 +93,7 @@ macro_rules! export_domain {
 #[wasm_bindgen(js_name = createCore)]
 #[must_use]
 pub fn create_core() -> usize {
-    create(Vec::new())
+    create(Vec::new(), Vec::new())
 }
 
 /// A misuse, as JavaScript sees it.
@@ -132,8 +138,9 @@ fn keep_panics() {
 
 /// An engine, and the buffers through which it is spoken to.
 struct Core {
-    /// The aggregates this module defines.
+    /// The aggregates and projections this module defines.
     native: Vec<AggregateDefinition>,
+    native_projections: Vec<ProjectionDefinition>,
     /// The names of all the engine's aggregates, as JavaScript counts them.
     names: Vec<Arc<str>>,
     /// `None` until it is started.
@@ -146,15 +153,20 @@ struct Core {
     misuse: Option<Misuse>,
 }
 
-/// An engine to be started, in a module that defines these aggregates. Returns its number.
+/// An engine to be started, in a module that defines these aggregates and projections. Returns its
+/// number.
 #[doc(hidden)]
 #[must_use]
-pub fn create(native: Vec<AggregateDefinition>) -> usize {
+pub fn create(
+    native: Vec<AggregateDefinition>,
+    native_projections: Vec<ProjectionDefinition>,
+) -> usize {
     keep_panics();
     let (names, engine, input_words, input_text) = Default::default();
     let (output, mailbox, misuse) = Default::default();
     let core = Core {
         native,
+        native_projections,
         names,
         engine,
         input_words,
@@ -208,6 +220,12 @@ impl Core {
             self.output.flag(found.is_some());
             *definition = found.unwrap_or(definition).clone();
             self.names.push(definition.name().into());
+        }
+        for definition in &mut config.projections {
+            let mut native = self.native_projections.iter();
+            let found = native.find(|native| native.name() == definition.name());
+            self.output.flag(found.is_some());
+            *definition = found.unwrap_or(definition).clone();
         }
         self.engine = Some(Engine::new(config).map_err(misuse)?);
         Ok(())
@@ -267,8 +285,8 @@ fn address<T>(pointer: *const T) -> u32 {
 
 /// Starts the engine as the message in the buffers says: 8 random words of seed; the limits
 /// [`Config::request_timeout`](crate::Config::request_timeout), `cached_states`, `page_limit` and
-/// `poll_interval`, 0 for the default; the names of its aggregates. Writes for each aggregate
-/// whether this module defines it.
+/// `poll_interval`, 0 for the default; its aggregates and projections. Writes for each of them whether
+/// this module defines it.
 ///
 /// Returns the number of words, as [`exchange`] and [`judge_facts`] do; 2^32 - 1 after a misuse,
 /// which [`misuse_of`] tells.

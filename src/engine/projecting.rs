@@ -19,9 +19,9 @@ use crate::projection::{
 };
 use crate::protocol::{
     ControlView, Document, DocumentExpectation, DocumentName, DocumentScan, DocumentValue,
-    DocumentsRead, LogEnd, LogFilter, LogPage, Notice, Output, Posting, Project, ProjectAnswer,
-    Projected, ProjectedDocument, ProjectionIndex, ReadDocuments, ReadLog, SaveDocuments, Saved,
-    StorageAnswer, StorageBody, StoredDocument, ViewStatus, ViewStop,
+    DocumentsRead, EventPlace, LogEnd, LogFilter, LogPage, Notice, Output, Posting, Project,
+    ProjectAnswer, Projected, ProjectedDocument, ProjectionIndex, ReadDocuments, ReadLog,
+    SaveDocuments, Saved, StorageAnswer, StorageBody, StoredDocument, ViewStatus, ViewStop,
 };
 use crate::stream::Position;
 use crate::time::Timestamp;
@@ -110,8 +110,8 @@ pub(super) enum Step {
 /// A page under work.
 pub(super) struct Work {
     page: KeptPage,
-    /// Where and when the events of a page of rows were recorded.
-    places: Vec<(Position, Timestamp)>,
+    /// What else is told of the events of a page of rows.
+    places: Vec<EventPlace>,
     end: LogEnd,
     known: Known,
     /// Up to where the log will have been taken in.
@@ -371,10 +371,15 @@ impl Engine {
 
     /// Somebody has appended.
     pub(super) fn advance_runners(&mut self, position: Option<Position>) {
+        let views = self.config.projections.len();
         for (index, runner) in self.runners.iter_mut().enumerate() {
             let Some(runner) = runner else {
                 continue;
             };
+            if runner.stored().is_none() && runner.reads > 0 && index < views {
+                // It is folded when it is asked, and there is something new to ask for.
+                self.outputs.push_back(Output::Notice(Notice::ViewMoved(runner.projection)));
+            }
             match position {
                 Some(position) => runner.head = runner.head.max(position),
                 None => runner.grown = true,
@@ -805,25 +810,20 @@ impl Engine {
 fn native_result(native: &dyn NativeProjection, work: &Work) -> Projected {
     match &work.page {
         KeptPage::Events(events) => {
-            let mut events = events.iter().map(|event| LogEvent {
-                stream: &event.stream,
-                revision: event.revision,
-                event_type: &event.event_type,
-                data: &event.data,
-                position: event.position,
-                recorded_at: event.recorded_at,
-            });
+            let mut events = events.iter().map(LogEvent::of);
             native.project(&mut events, &work.known, work.end)
         }
         KeptPage::Rows(rows) => {
             let rows = rows.1.iter().zip(&work.places);
-            let mut events = rows.map(|(row, (position, recorded_at))| LogEvent {
+            let mut events = rows.map(|(row, place)| LogEvent {
                 stream: &row.stream,
                 revision: row.revision,
                 event_type: &row.event_type,
                 data: &row.data,
-                position: *position,
-                recorded_at: *recorded_at,
+                position: place.position,
+                recorded_at: place.recorded_at,
+                issued_at: place.issued_at,
+                actor: place.actor.as_deref(),
             });
             native.project(&mut events, &work.known, work.end)
         }

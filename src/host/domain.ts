@@ -1,5 +1,7 @@
 import { invalidArgument } from "./errors.js";
-import type { Query } from "./storage.js";
+import type { Access, ViewReader } from "./projections/reader.js";
+import type { Query, StoredEvent } from "./storage.js";
+import type { Reader, Writer } from "./wire.js";
 
 /** A command or an event: what kind, and what about it. */
 export interface Message<Type extends string = string, Data = unknown> {
@@ -164,6 +166,30 @@ export function nativeAggregate<
 >(type: string): Aggregate<State, Command, Event, Refused> {
   return Object.freeze({ type, functions: null, snapshots: null });
 }
+
+/** When a projection's documents are made: when they are asked for, with each command, behind the log. */
+export type ViewKind = "live" | "inline" | "async";
+
+/** A read model, and the type of its documents. Its code comes with it, from `annals/projections`. */
+export interface Projection<Document = unknown> {
+  readonly name: string;
+  readonly version: number;
+  readonly kind: ViewKind;
+  /** @internal Whether the module defines it. */
+  readonly isNative: boolean;
+  /** @internal Types of the events it wants. */
+  readonly types: readonly string[];
+  /** @internal Names of its indexes. */
+  readonly indexes: readonly string[];
+  /** @internal Takes a page in; returns what writes the answer. */
+  readonly project: (output: Reader, events: readonly StoredEvent[], epoch: string) => (message: Writer) => void;
+  /** @internal */
+  readonly reader: (access: Access) => ViewReader<Document>;
+}
+
+/** Any projection. */
+// eslint-disable-next-line @typescript-eslint/no-explicit-any
+export type AnyProjection = Projection<any>;
 
 /** What a `reads` returned, as a query. */
 export function toQuery(reads: readonly string[] | Query): Query {

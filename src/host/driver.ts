@@ -3,7 +3,7 @@
  * answers back; keeps the states and pages that never enter the module.
  */
 import { evolve, readsOf, tagsOf, toMessage, toRefusal } from "./calls.js";
-import type { AnyAggregate, ErasedFunctions, Message, Refusal } from "./domain.js";
+import type { AnyAggregate, AnyProjection, ErasedFunctions, Message, Refusal } from "./domain.js";
 import { AnnalsError, closed, type ErrorCode, RefusedError } from "./errors.js";
 import type { SnapshotReport } from "./engine.js";
 import type { AbortSignal } from "./platform.js";
@@ -50,6 +50,9 @@ import {
   INPUT_READ_STATE,
   INPUT_SUBSCRIBE,
   INPUT_TAKE_SNAPSHOT,
+  INPUT_CONTROL_VIEW,
+  INPUT_PROJECTED,
+  INPUT_READ_VIEW,
   INPUT_TICK,
   OUTPUT_COMMAND_DONE,
   OUTPUT_DECIDE,
@@ -63,6 +66,9 @@ import {
   OUTPUT_STATE_READ,
   OUTPUT_STORAGE,
   OUTPUT_SUBSCRIPTION_ENDED,
+  OUTPUT_PROJECT,
+  OUTPUT_VIEW_MOVED,
+  OUTPUT_VIEW_READ,
   type Reader,
   readError,
   readName,
@@ -121,6 +127,13 @@ export interface CommandResult {
   readonly appended: Appended | null;
   /** … or when it was given first. */
   readonly events: StoredEvent[];
+  readonly behind: readonly Behind[];
+}
+
+/** An inline projection that has not taken a command's events in. */
+export interface Behind {
+  readonly projection: string;
+  readonly reason: string;
 }
 
 /** A commit and where it is in the store. */
@@ -188,12 +201,20 @@ interface SnapshotTask {
   failure: unknown;
 }
 
+interface ViewTask {
+  readonly kind: "view";
+  resolve(result: unknown): void;
+  reject(error: AnnalsError): void;
+  failure: unknown;
+  readonly read: (output: Reader) => unknown;
+}
+
 interface SubscriptionTask {
   readonly kind: "subscription";
   readonly input: SubscriptionInput;
 }
 
-type Task = CommandTask | StateTask | SnapshotTask | SubscriptionTask;
+type Task = CommandTask | StateTask | SnapshotTask | ViewTask | SubscriptionTask;
 
 /** Whole events; of those that are only folded, types and payloads are enough. */
 type Page = StoredEvent[] | Messages;
@@ -216,6 +237,7 @@ export interface DriverOptions {
   readonly module: EngineModule;
   readonly storage: StorageAdapter;
   readonly aggregates: readonly AnyAggregate[];
+  readonly projections: readonly AnyProjection[];
   readonly limits: readonly number[];
   readonly onReport: ((report: SnapshotReport) => void) | undefined;
 }
@@ -223,6 +245,9 @@ export interface DriverOptions {
 export class Driver {
   readonly #storage: StorageAdapter;
   readonly #aggregates: readonly AnyAggregate[];
+  readonly #projections: readonly AnyProjection[];
+  /** Those who wait for a view to move, by its projection's name. */
+  readonly #watchers = new Map<string, Set<() => void>>();
   readonly #onReport: ((report: SnapshotReport) => void) | undefined;
   #core!: Core;
   /**
@@ -257,18 +282,25 @@ export class Driver {
   private constructor(options: DriverOptions) {
     this.#storage = options.storage;
     this.#aggregates = options.aggregates;
+    this.#projections = options.projections;
     this.#onReport = options.onReport;
   }
 
   /** Starts the module and opens the store. */
   static async open(options: DriverOptions): Promise<Driver> {
     const driver = new Driver(options);
-    const { module, aggregates, limits } = options;
-    driver.#core = await Core.create(module, aggregates, limits, (error) => driver.#end(error));
+    const { module, aggregates, projections, limits } = options;
+    driver.#core = await Core.create(module, aggregates, projections, limits, (error) => driver.#end(error));
     try {
+      const { native } = driver.#core;
+      projections.forEach(({ name, isNative }, index) => {
+        if (native[aggregates.length + index] !== isNative) {
+          const message = `projection ${name} must be defined either here or in the module`;
+          throw new AnnalsError("unknown-projection", message, { projection: name });
+        }
+      });
       aggregates.forEach(({ type, functions }, index) => {
-        const native = driver.#core.native[index]!;
-        if (native === (functions !== null)) {
+        if (native[index] === (functions !== null)) {
           const message = `aggregate ${type} must be defined either here or in the module`;
           throw new AnnalsError("unknown-aggregate", message, { type });
         }
@@ -344,6 +376,38 @@ export class Driver {
     });
   }
 
+  /** Asks a view. */
+  ask<Result>(
+    projection: string,
+    signal: AbortSignal | undefined,
+    write: (message: Writer) => void,
+    read: (output: Reader) => Result,
+  ): Promise<Result> {
+    return new Promise((resolve, reject) => {
+      const task: ViewTask = { kind: "view", resolve: resolve as ViewTask["resolve"], reject, failure: undefined, read };
+      this.#start(task, signal, (message, number) => {
+        write(message.word(INPUT_READ_VIEW).word(number).str(projection));
+      });
+    });
+  }
+
+  /** Lets a view go on, or pauses it. */
+  control(projection: string, runs: boolean): void {
+    if (this.#closed !== null) throw this.#closed;
+    this.#core.outbox.word(INPUT_CONTROL_VIEW).str(projection).flag(runs);
+    this.#schedule();
+  }
+
+  /** Resolves when the view next moves, when the engine ends, or at the signal. */
+  moved(projection: string, signal: AbortSignal | undefined): Promise<void> {
+    return new Promise((resolve) => {
+      let watchers = this.#watchers.get(projection);
+      if (watchers === undefined) this.#watchers.set(projection, (watchers = new Set()));
+      watchers.add(resolve);
+      signal?.addEventListener("abort", () => resolve(), { once: true });
+    });
+  }
+
   /** Returns the way to ask for the next page, and the way to end it. */
   subscribe(input: SubscriptionInput): { next(): void; cancel(): void } {
     checkNames([...input.types, ...input.aggregateTypes, ...input.tags, input.correlationId ?? ""]);
@@ -402,6 +466,7 @@ export class Driver {
     }
     this.#opening?.reject(error);
     this.#opening = null;
+    for (const name of this.#watchers.keys()) this.#tellWatchers(name);
     this.#onIdle?.();
     this.#core.free();
   }
@@ -533,6 +598,22 @@ export class Driver {
         if (output.word() !== 0) return task.reject(this.#toError(readError(output), task.failure));
         return task.resolve({ revision: output.number() });
       }
+      case OUTPUT_PROJECT: {
+        const run = output.number();
+        const projection = this.#projections[output.word()]!;
+        const page = output.word();
+        const answer = projection.project(output, this.#events(page), this.#besides[page]!);
+        return answer(this.#core.outbox.word(INPUT_PROJECTED).number(run));
+      }
+      case OUTPUT_VIEW_READ: {
+        const number = output.word();
+        const task = this.#tasks[number] as ViewTask;
+        this.#endTask(number);
+        if (output.word() !== 0) return task.reject(this.#toError(readError(output), task.failure));
+        return task.resolve(task.read(output));
+      }
+      case OUTPUT_VIEW_MOVED:
+        return this.#tellWatchers(this.#projections[output.word()]!.name);
       case OUTPUT_SNAPSHOT: {
         const stream = { type: output.str(), id: output.str() };
         const revision = output.number();
@@ -555,6 +636,12 @@ export class Driver {
         task?.input.onEnd(error);
       }
     }
+  }
+
+  #tellWatchers(projection: string): void {
+    const watchers = this.#watchers.get(projection);
+    this.#watchers.delete(projection);
+    for (const tell of watchers ?? []) tell();
   }
 
   #setTimer(): void {
@@ -590,6 +677,7 @@ export class Driver {
     const durability = DURABILITIES[isCommand ? output.word() : 0]!;
     const summary = isCommand && output.flag() ? readSummary(output) : null;
     const commandId = isCommand && output.flag() ? output.str() : null;
+    const behind = isCommand ? output.list(() => ({ projection: output.str(), reason: output.str() })) : [];
     try {
       if (kind === 2) throw new AnnalsError("invalid-payload", found as string, {});
       const state = kind === 0
@@ -601,7 +689,7 @@ export class Driver {
       // What has just been appended comes without the id, which came with the request.
       const appended = commandId === null ? { commit: commit!, summary: summary!, values } : null;
       const id = commandId ?? commit!.commandId;
-      task.resolve({ commandId: id, duplicate, revision, durability, state, appended, events });
+      task.resolve({ commandId: id, duplicate, revision, durability, state, appended, events, behind });
     } catch (error) {
       task.reject(toAnnalsError(error));
     }
@@ -818,8 +906,13 @@ export class Driver {
         const [types, aggregateTypes, tags] = [output.strings(), output.strings(), output.strings()];
         const correlationId = output.option(() => output.str());
         const read = { epoch, after, types, aggregateTypes, tags, correlationId, limit: output.word() };
+        const held = output.flag();
         return this.#ask(request, false, () => storage.readLog(read), (message, { events, next, head }) => {
-          this.#besides[this.#writePage(message.word(SAID_LOG), events, true, false)] = epoch;
+          this.#besides[this.#writePage(message.word(SAID_LOG), events, held, false)] = epoch;
+          message.list(held ? [] : events, ({ position, recordedAt, issuedAt, actor }) => {
+            message.number(position).number(Date.parse(recordedAt)).number(Date.parse(issuedAt));
+            message.option(actor, (name) => message.str(name));
+          });
           message.number(next).number(head);
         });
       }

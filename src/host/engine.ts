@@ -1,6 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
-import type { Aggregate, AnyAggregate, Message, Refusal } from "./domain.js";
-import { type Appended, cancelled, type Choice, Driver, isoTime, type StateInput, type StateResult } from "./driver.js";
+import type { Aggregate, AnyAggregate, AnyProjection, Message, Projection, Refusal } from "./domain.js";
+import type { ViewReader } from "./projections/reader.js";
+import { type Appended, type Behind, cancelled, type Choice, Driver, isoTime, type StateInput, type StateResult } from "./driver.js";
 import { placeOf } from "./epoch.js";
 import { AnnalsError, invalidArgument, RefusedError } from "./errors.js";
 import type { EngineModule } from "./module.js";
@@ -24,6 +25,8 @@ export interface OpenOptions {
   readonly storage: StorageAdapter;
   /** What may be asked of it. */
   readonly aggregates: readonly AnyAggregate[];
+  /** The read models that it keeps: see `annals/projections`. */
+  readonly projections?: readonly AnyProjection[];
   /** How patient and how large it is. */
   readonly limits?: Limits;
   /** Is told what changes no answer, and what an operator may want to know. */
@@ -114,6 +117,8 @@ export interface Outcome<State, Event extends Message> {
   readonly duplicate: boolean;
   /** What the commit survives. */
   readonly durability: Durability;
+  /** Inline projections that have not taken the events in, and why. */
+  readonly behind: readonly Behind[];
 }
 
 /** The outcome of a command, or the domain's refusal. */
@@ -189,12 +194,12 @@ export class Engine {
 
   /** Opens an engine over a store, in a module the application brings. */
   static async open(options: OpenOptions & { readonly module: EngineModule }): Promise<Engine> {
-    const { module, storage, aggregates, limits = {}, onReport } = options;
+    const { module, storage, aggregates, projections = [], limits = {}, onReport } = options;
     if (typeof storage?.append !== "function") throw invalidArgument("expected a storage adapter");
     if (!Array.isArray(aggregates)) throw invalidArgument("expected an array of aggregates");
     const values = [limits.requestTimeout, limits.cachedStates, limits.pageLimit, limits.pollInterval];
     return new this(
-      await Driver.open({ module, storage, aggregates, limits: values.map((value) => limit(value)), onReport }),
+      await Driver.open({ module, storage, aggregates, projections, limits: values.map((value) => limit(value)), onReport }),
     );
   }
 
@@ -231,7 +236,7 @@ export class Engine {
           extra: metadata === undefined ? null : toPayload(metadata, "metadata").text,
         },
         options.signal,
-        ({ commandId, appended, events, state, revision, duplicate, durability }) => {
+        ({ commandId, appended, events, state, revision, duplicate, durability, behind }) => {
           const recorded = appended === null
             ? events.map((event) => this.#recorded<Event>(event))
             : this.#appended<Event>(appended);
@@ -243,6 +248,7 @@ export class Engine {
             position: recorded.at(-1)?.position ?? null,
             duplicate,
             durability,
+            behind,
           });
         },
         reject,
@@ -306,6 +312,16 @@ export class Engine {
     options: { readonly signal?: AbortSignal } = {},
   ): Promise<{ readonly revision: number }> {
     return this.#driver.snapshot(aggregate, name("id", id), options.signal);
+  }
+
+  /** The view of a projection: `await engine.view(agenda).get("doctor-7")`. */
+  view<Document>(projection: Projection<Document>): ViewReader<Document> {
+    if (typeof projection?.reader !== "function") throw invalidArgument("expected a projection");
+    return projection.reader({
+      driver: this.#driver,
+      numberOf: (position) => this.#numberOf(position),
+      millis,
+    });
   }
 
   /**

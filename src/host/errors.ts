@@ -24,6 +24,14 @@ export type ErrorCode =
   | "no-snapshots"
   /** The state is not what its JSON says, so that it can't be kept as a snapshot. */
   | "state-not-json"
+  | "unknown-projection"
+  | "unknown-index"
+  /** A value can't be in an index. */
+  | "invalid-index-value"
+  /** A view stopped before it came to what was asked; `details` has the reason and where. */
+  | "projection-stopped"
+  /** A document of a view is no JSON any more. */
+  | "unreadable-document"
   /** A name is empty, too long or has control characters. */
   | "invalid-name"
   /** A command, event, state or metadata would not come back from JSON as it is. */
@@ -67,6 +75,14 @@ export interface ErrorDetails {
   readonly "no-such-position": { readonly position: string };
   readonly "no-snapshots": { readonly type: string };
   readonly "state-not-json": OfStream;
+  readonly "unknown-projection": { readonly projection: string };
+  readonly "unknown-index": { readonly projection: string; readonly index: string };
+  readonly "projection-stopped": {
+    readonly projection: string;
+    readonly reason: string;
+    readonly position: string;
+  };
+  readonly "unreadable-document": { readonly projection: string; readonly key: string };
   readonly "foreign-position": { readonly position: string };
 }
 

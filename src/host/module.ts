@@ -1,9 +1,11 @@
-import type { AnyAggregate } from "./domain.js";
+import type { AnyAggregate, AnyProjection } from "./domain.js";
 import { AnnalsError, closed } from "./errors.js";
 import { encoder } from "./payload.js";
 import { checkNames, Reader, readVerdicts, Writer, writeFacts } from "./wire.js";
 import type * as platform from "./platform.js";
 import type { Facts, Verdict } from "./storage.js";
+
+const KINDS: readonly string[] = ["live", "inline", "async"];
 
 /** What a call returns that was a misuse. */
 const MISUSED = 0xffff_ffff;
@@ -167,7 +169,7 @@ export class Core {
   /** The engine's time, which never goes back. */
   now = Date.now();
 
-  /** Of each aggregate, whether the module defines it. */
+  /** Of each aggregate, then of each projection, whether the module defines it. */
   readonly native: readonly boolean[];
 
   private constructor(instance: Instance, onPoison: (error: AnnalsError) => void, message: Writer) {
@@ -189,10 +191,12 @@ export class Core {
   static async create(
     module: EngineModule,
     aggregates: readonly AnyAggregate[],
+    projections: readonly AnyProjection[],
     limits: readonly number[],
     onPoison: (error: AnnalsError) => void,
   ): Promise<Core> {
-    checkNames(aggregates.map(({ type }) => type));
+    const texts = projections.flatMap(({ name, types, indexes }) => [name, ...types, ...indexes]);
+    checkNames([...aggregates.map(({ type }) => type), ...texts]);
     const starting = instantiate(module);
     // While the code is being compiled: Node loads its cryptography when it is first asked for it.
     const message = new Writer();
@@ -203,6 +207,9 @@ export class Core {
       message.str(type).option(snapshots, ({ version, every, afterReplayOf }) => {
         message.word(version).option(every, write).option(afterReplayOf, write);
       });
+    });
+    message.list(projections, ({ name, version, kind, types, indexes }) => {
+      message.str(name).word(version).word(KINDS.indexOf(kind)).strings(types).strings(indexes);
     });
     return new Core(await starting, onPoison, message);
   }

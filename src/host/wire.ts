@@ -190,6 +190,9 @@ export const INPUT_DOMAIN = 7;
 export const INPUT_ADVANCED = 8;
 export const INPUT_TICK = 9;
 export const INPUT_TAKE_SNAPSHOT = 10;
+export const INPUT_READ_VIEW = 11;
+export const INPUT_CONTROL_VIEW = 12;
+export const INPUT_PROJECTED = 13;
 
 /** What comes from it. */
 export const OUTPUT_STORAGE = 1;
@@ -205,6 +208,9 @@ export const OUTPUT_SUBSCRIPTION_ENDED = 10;
 export const OUTPUT_AWAIT_DOMAIN = 11;
 export const OUTPUT_SNAPSHOT_TAKEN = 12;
 export const OUTPUT_SNAPSHOT = 13;
+export const OUTPUT_PROJECT = 14;
+export const OUTPUT_VIEW_READ = 15;
+export const OUTPUT_VIEW_MOVED = 16;
 
 /** What a domain function gave. */
 export const DECISION_FOLDED = 0;
@@ -214,6 +220,11 @@ export const DECISION_DECIDED = 3;
 export const DECISION_REFUSED = 4;
 export const DECISION_FAILED = 5;
 export const DECISION_UNREADABLE_SNAPSHOT = 6;
+
+/** What came of a page for a projection. */
+export const PROJECTED_MISSING = 0;
+export const PROJECTED_DONE = 1;
+export const PROJECTED_FAILED = 2;
 
 /** What an adapter said. */
 export const SAID_FAILED = 0;

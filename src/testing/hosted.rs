@@ -144,14 +144,7 @@ impl Hosted {
         project: &Project,
     ) -> ProjectAnswer {
         let native = definition.native.as_ref().expect("the host's own");
-        let mut events = self.pages[&project.page].iter().map(|event| LogEvent {
-            stream: &event.stream,
-            revision: event.revision,
-            event_type: &event.event_type,
-            data: &event.data,
-            position: event.position,
-            recorded_at: event.recorded_at,
-        });
+        let mut events = self.pages[&project.page].iter().map(LogEvent::of);
         let known = project.known.iter().cloned().collect();
         let result = native.project(&mut events, &known, project.end);
         ProjectAnswer { run: project.run, result }

@@ -7,11 +7,13 @@ use crate::engine::Config;
 use crate::error::{Applied, StorageError, StorageErrorCode};
 use crate::event::{CommitSummary, FirstOutcome, Metadata, NewEvent, Payload, TaskId};
 use crate::judge::{CommitFacts, Facts};
+use crate::projection::{ProjectionDefinition, ViewKind};
 use crate::protocol::{
-    Answer, Conflict, DocumentsRead, DomainAnswer, DomainResult, Durability, Epoch, EventRow,
-    Execute, Handle, Info, Input, Loaded, LogFilter, LogPage, Page, PageId, ReadAt, ReadState,
-    RequestId, Saved, ScanPlace, ScannedPage, StorageAnswer, StoredDocument, StoredSnapshot,
-    StreamSlice, Subscribe, TakeSnapshot, Verdict,
+    Answer, Conflict, ControlView, DocumentsRead, DomainAnswer, DomainResult, Durability, Epoch,
+    EventPlace, EventRow, Execute, Handle, Info, Input, Loaded, LogEnd, LogFilter, LogPage, Page,
+    PageId, ProjectAnswer, Projected, ProjectedDocument, ReadAt, ReadState, ReadView, RequestId,
+    Saved, ScanPlace, ScannedPage, StorageAnswer, StoredDocument, StoredSnapshot, StreamSlice,
+    Subscribe, TakeSnapshot, Verdict, ViewAt, ViewQuery, ViewRange, ViewScan,
 };
 use crate::query::{Query, QueryItem};
 use crate::snapshot::SnapshotPolicy;
@@ -38,8 +40,72 @@ pub(super) fn input(reader: &mut Reader<'_>, names: &[Arc<str>]) -> Result<Input
             task: task(reader)?,
             stream: stream_of(reader, names)?,
         }),
+        11 => Input::ReadView(read_view(reader)?),
+        12 => {
+            Input::ControlView(ControlView { projection: reader.string()?, runs: reader.flag()? })
+        }
+        13 => Input::Projected(projected(reader)?),
         tag => return Err(Malformed::Tag(tag)),
     })
+}
+
+#[inline(never)]
+fn read_view(reader: &mut Reader<'_>) -> Result<ReadView> {
+    Ok(ReadView {
+        task: task(reader)?,
+        projection: reader.string()?,
+        at: match reader.word()? {
+            0 => ViewAt::Reached,
+            1 => ViewAt::After(position(reader)?),
+            2 => ViewAt::Now,
+            3 => ViewAt::Past(LogEnd::Position(position(reader)?)),
+            4 => ViewAt::Past(LogEnd::Time(time(reader)?)),
+            tag => return Err(Malformed::Tag(tag)),
+        },
+        query: match reader.word()? {
+            0 => ViewQuery::Get(reader.string()?),
+            1 => ViewQuery::Scan(ViewScan {
+                index: reader.option(Reader::string)?,
+                range: match reader.word()? {
+                    0 => ViewRange::Between(
+                        reader.option(Reader::string)?,
+                        reader.option(Reader::string)?,
+                    ),
+                    1 => ViewRange::Equal(reader.string()?),
+                    2 => ViewRange::Prefix(reader.string()?),
+                    tag => return Err(Malformed::Tag(tag)),
+                },
+                after: reader.option(|reader| {
+                    Ok(ScanPlace { at: reader.string()?, key: reader.string()? })
+                })?,
+                descending: reader.flag()?,
+                limit: reader.option(Reader::word)?,
+            }),
+            2 => ViewQuery::Status,
+            tag => return Err(Malformed::Tag(tag)),
+        },
+    })
+}
+
+#[inline(never)]
+fn projected(reader: &mut Reader<'_>) -> Result<ProjectAnswer> {
+    let run = reader.number()?;
+    let result = match reader.word()? {
+        0 => Projected::Missing(reader.list(Reader::string)?),
+        1 => Projected::Done {
+            documents: reader.list(|reader| {
+                Ok(ProjectedDocument {
+                    key: reader.string()?,
+                    value: reader.option(Reader::string)?,
+                    postings: reader.list(|reader| Ok((reader.string()?, reader.string()?)))?,
+                })
+            })?,
+            beyond: reader.option(position)?,
+        },
+        2 => Projected::Failed { position: position(reader)?, reason: reader.string()? },
+        tag => return Err(Malformed::Tag(tag)),
+    };
+    Ok(ProjectAnswer { run, result })
 }
 
 #[inline(never)]
@@ -56,7 +122,19 @@ pub(super) fn config(reader: &mut Reader<'_>) -> Result<Config> {
             None => AggregateDefinition::hosted(name),
         })
     })?;
+    let projections = reader.list(|reader| {
+        let (name, version) = (reader.str()?, reader.word()?);
+        let kind = match reader.word()? {
+            0 => ViewKind::Live,
+            1 => ViewKind::Inline,
+            2 => ViewKind::Async,
+            tag => return Err(Malformed::Tag(tag)),
+        };
+        let (types, indexes) = (reader.list(Reader::string)?, reader.list(Reader::string)?);
+        Ok(ProjectionDefinition::hosted(name, version, kind, types, indexes))
+    })?;
     let mut config = Config::new(seed, aggregates);
+    config.projections = projections;
     let [request_timeout, cached_states, page_limit, poll_interval] =
         limits.map(|limit| (limit > 0).then_some(limit));
     config.request_timeout = request_timeout.map_or(config.request_timeout, u64::from);
@@ -182,6 +260,14 @@ fn answer(reader: &mut Reader<'_>) -> Result<Answer> {
         3 => Ok(StorageAnswer::Loaded(loaded(reader)?)),
         4 => Ok(StorageAnswer::Log(LogPage {
             page: page(reader, None)?,
+            places: reader.list(|reader| {
+                Ok(EventPlace {
+                    position: position(reader)?,
+                    recorded_at: time(reader)?,
+                    issued_at: time(reader)?,
+                    actor: reader.option(Reader::string)?,
+                })
+            })?,
             next: position(reader)?,
             head: position(reader)?,
         })),

@@ -6,9 +6,9 @@ use crate::domain::State;
 use crate::error::{CommandError, ReadError, StorageError, UnreadableEvent};
 use crate::event::{CommitSummary, FirstOutcome, Payload};
 use crate::protocol::{
-    Append, Commit, Conflict, DocumentName, DocumentValue, DomainRequest, Durability, Load, Notice,
-    Outcome, Output, Page, ReadDocuments, ReadLog, SaveDocuments, SnapshotProblem, SnapshotReport,
-    StorageBody, StorageRequest, Until, Verdict,
+    Append, Commit, Conflict, DocumentName, DocumentValue, DomainRequest, Durability, Load, LogEnd,
+    Notice, Outcome, Output, Page, Project, ReadDocuments, ReadLog, SaveDocuments, SnapshotProblem,
+    SnapshotReport, StorageBody, StorageRequest, Until, Verdict, ViewRead,
 };
 use crate::query::Query;
 use crate::stream::{Revision, StreamId};
@@ -31,6 +31,7 @@ pub(super) fn output(writer: &mut Writer, output: &Output) {
             writer.option(*wake_at, time);
         }
         Output::AwaitDomain => writer.word(11),
+        Output::Project(project) => self::project(writer, project),
     }
 }
 
@@ -184,6 +185,7 @@ fn read_log(writer: &mut Writer, read: &ReadLog) {
     }
     writer.option(read.filter.correlation_id.as_ref(), |writer, id| writer.str(id));
     writer.word(read.limit);
+    writer.flag(read.held);
 }
 
 #[inline(never)]
@@ -236,6 +238,53 @@ fn read_documents(writer: &mut Writer, read: &ReadDocuments) {
 fn document_name(writer: &mut Writer, name: &DocumentName) {
     writer.str(&name.collection);
     writer.str(&name.key);
+}
+
+#[inline(never)]
+fn project(writer: &mut Writer, project: &Project) {
+    writer.word(14);
+    writer.number(project.run);
+    writer.word(project.projection.0);
+    writer.word(project.page.0);
+    match project.end {
+        LogEnd::Head => writer.word(0),
+        LogEnd::Position(position) => {
+            writer.word(1);
+            writer.number(position.0);
+        }
+        LogEnd::Time(at) => {
+            writer.word(2);
+            time(writer, at);
+        }
+    }
+    writer.list(&project.known, |writer, (key, text)| {
+        writer.str(key);
+        writer.option(text.as_ref(), |writer, text| writer.str(text));
+    });
+}
+
+#[inline(never)]
+fn view_read(writer: &mut Writer, read: &ViewRead) {
+    let ViewRead { position, documents, more, count, status } = read;
+    writer.word(0);
+    writer.number(position.0);
+    writer.list(documents, |writer, (place, document)| {
+        writer.str(&place.at);
+        writer.str(&place.key);
+        writer.number(document.revision);
+        writer.str(&document.value);
+    });
+    writer.flag(*more);
+    writer.number(*count);
+    writer.word(status.version);
+    writer.number(status.reached.0);
+    writer.number(status.head.0);
+    writer.flag(status.building);
+    writer.flag(status.paused);
+    writer.option(status.stopped.as_ref(), |writer, stop| {
+        writer.number(stop.position.0);
+        writer.str(&stop.reason);
+    });
 }
 
 #[inline(never)]
@@ -332,6 +381,18 @@ fn notice(writer: &mut Writer, notice: &Notice) {
                 }
             }
         }
+        Notice::ViewRead { task, result } => {
+            writer.word(15);
+            writer.word(task.0);
+            match result {
+                Ok(read) => view_read(writer, read),
+                Err(error) => read_error(writer, error),
+            }
+        }
+        Notice::ViewMoved(projection) => {
+            writer.word(16);
+            writer.word(projection.0);
+        }
         Notice::SubscriptionEnded { task, result } => {
             writer.word(10);
             writer.word(task.0);
@@ -357,6 +418,10 @@ fn outcome(writer: &mut Writer, outcome: &Outcome) {
     });
     writer.option(outcome.commit.as_ref(), commit_summary);
     writer.option((!appended).then_some(outcome.command_id.0), Writer::uuid);
+    writer.list(&outcome.behind, |writer, (name, reason)| {
+        writer.str(name);
+        writer.str(reason);
+    });
 }
 
 /// What commands and reads end with, if all goes well.
@@ -483,6 +548,14 @@ fn read_error(writer: &mut Writer, failure: &ReadError) {
         ReadError::NoSuchPosition { asked, .. } => details.number("position", asked.0),
         ReadError::Unreadable(event) => unreadable(details, event),
         ReadError::NoSnapshots(name) => details.text("type", name),
+        ReadError::UnknownProjection(name) => details.text("projection", name),
+        ReadError::UnknownIndex { projection, index } => {
+            details.text("projection", projection).text("index", index)
+        }
+        ReadError::ProjectionStopped { projection, position, reason } => {
+            let details = details.text("projection", projection).text("reason", reason);
+            details.number("position", position.0)
+        }
         ReadError::StateNotJson { stream, .. } => details.stream(stream),
         _ => details,
     };

@@ -1,0 +1,270 @@
+import type { Message, Projection, ViewKind } from "../domain.js";
+import { invalidArgument } from "../errors.js";
+import type { Position } from "../engine.js";
+import { deepFreeze, reasonOf, toPayload } from "../payload.js";
+import type { StoredEvent } from "../storage.js";
+import {
+  PROJECTED_DONE,
+  PROJECTED_FAILED,
+  PROJECTED_MISSING,
+  type Reader as WireReader,
+  type Writer,
+} from "../wire.js";
+import { Reader } from "./reader.js";
+
+/** What a document is found under in an index. All numbers come before all texts. */
+export type IndexValue = string | number | boolean;
+
+/** Names of indexes, and what a document is found under in each: nothing, one value or several. */
+export type Indexes<Document> = {
+  readonly [name: string]: (document: Document) => IndexValue | readonly IndexValue[] | undefined;
+};
+
+/** The documents of a view, while an event is taken in. */
+export interface View<Document> {
+  /** The document with this key, frozen; `undefined` if there is none. */
+  get(key: string): Document | undefined;
+  /** Puts a document in the place of what is there, if anything. */
+  set(key: string, document: Document): void;
+  /** Puts what `change` makes of the document with this key in its place. */
+  update(key: string, change: (document: Document | undefined) => Document): void;
+  /** Takes a document away, if there is one. */
+  delete(key: string): void;
+}
+
+/** An event, as far as it is known before the store has it. */
+export type InlineEvent<Event extends Message = Message> = Event extends Message
+  ? {
+      readonly type: Event["type"];
+      readonly data: Event["data"];
+      readonly stream: { readonly type: string; readonly id: string };
+      /** Its place in the stream, from 1. */
+      readonly revision: number;
+      /** When its command was given: ISO 8601, UTC. */
+      readonly issuedAt: string;
+      readonly actor: string | null;
+    }
+  : never;
+
+/** An event of the log. */
+export type LoggedEvent<Event extends Message = Message> = InlineEvent<Event> & {
+  readonly position: Position;
+  /** When the store took it: ISO 8601, UTC. */
+  readonly recordedAt: string;
+};
+
+interface Common<Document> {
+  /**
+   * Version of the documents, from 1. Raise it whenever the functions or the documents' form change:
+   * the view is then built anew beside the old one, which is shown until then.
+   */
+  readonly version: number;
+  /** What documents are found under besides their keys. */
+  readonly indexes?: Indexes<Document>;
+}
+
+/** A projection whose view has taken a command's events in when its outcome comes. */
+export interface InlineProjection<Document, Event extends Message> extends Common<Document> {
+  readonly kind: "inline";
+  readonly on: {
+    readonly [Type in Event["type"]]?: (
+      view: View<Document>,
+      event: InlineEvent<Extract<Event, { readonly type: Type }>>,
+    ) => void;
+  };
+}
+
+/** A projection of the log: behind it as little as it can (`async`), or as of when it is asked (`live`). */
+export interface LoggedProjection<Document, Event extends Message> extends Common<Document> {
+  /** Default: `async`. */
+  readonly kind?: "async" | "live";
+  readonly on: {
+    readonly [Type in Event["type"]]?: (
+      view: View<Document>,
+      event: LoggedEvent<Extract<Event, { readonly type: Type }>>,
+    ) => void;
+  };
+}
+
+/**
+ * Defines a read model: what documents are made of events. The functions are pure and synchronous:
+ * they may be called several times for one event, and while documents are being loaded what they do
+ * is thrown away.
+ *
+ * ```ts
+ * type Booked = Message<"AppointmentBooked", { doctor: string }>;
+ *
+ * const workload = projection<{ appointments: number }, Booked>("workload", {
+ *   version: 1,
+ *   on: {
+ *     AppointmentBooked(view, { data }) {
+ *       view.update(data.doctor, (day) => ({ appointments: (day?.appointments ?? 0) + 1 }));
+ *     },
+ *   },
+ *   indexes: { appointments: ({ appointments }) => appointments },
+ * });
+ * ```
+ */
+export function projection<Document, Event extends Message>(
+  name: string,
+  definition: InlineProjection<Document, Event> | LoggedProjection<Document, Event>,
+): Projection<Document> {
+  const { version, kind = "async", on, indexes = {} } = definition ?? {};
+  if (!Number.isInteger(version) || version < 1 || version > 0xffff_ffff) {
+    throw invalidArgument(`projection ${name}: expected a version of at least 1`);
+  }
+  const functions = Object.entries({ ...on, ...indexes });
+  if (Object.keys(on ?? {}).length === 0 || functions.some(([, call]) => typeof call !== "function")) {
+    throw invalidArgument(`projection ${name}: expected functions by the types of events`);
+  }
+  return define(name, version, kind, on as Handlers, indexes as Indexes<unknown>);
+}
+
+/** Names a projection that the module defines in Rust, with the type of its documents. */
+export function nativeProjection<Document>(name: string): Projection<Document> {
+  return define(name, 1, "async", null, {});
+}
+
+type Handlers = { readonly [type: string]: (view: View<unknown>, event: never) => void };
+
+function define<Document>(
+  name: string,
+  version: number,
+  kind: ViewKind,
+  on: Handlers | null,
+  indexes: Indexes<unknown>,
+): Projection<Document> {
+  return Object.freeze({
+    name,
+    version,
+    kind,
+    isNative: on === null,
+    types: Object.keys(on ?? {}),
+    indexes: Object.keys(indexes),
+    project: (output: WireReader, events: readonly StoredEvent[], epoch: string) =>
+      project(on ?? {}, kind, indexes, output, events, epoch),
+    reader: (access: ConstructorParameters<typeof Reader>[0]) => new Reader(access, name) as never,
+  });
+}
+
+/** Thrown where a document is not there yet. */
+const MISSING = new Error("the document is being loaded; what is done meanwhile is done for nothing");
+
+class Drafts implements View<unknown> {
+  /** JSON texts of documents as they were before the page, `null` where there is none. */
+  readonly #known: ReadonlyMap<string, string | null>;
+  readonly #documents = new Map<string, unknown>();
+  /** Texts of those that have been written. */
+  readonly written = new Map<string, string | null>();
+  readonly missing = new Set<string>();
+
+  constructor(known: ReadonlyMap<string, string | null>) {
+    this.#known = known;
+  }
+
+  get(key: string): unknown {
+    if (!this.#documents.has(key)) {
+      const text = this.#known.get(key);
+      if (text === undefined) {
+        this.missing.add(String(key));
+        throw MISSING;
+      }
+      this.#documents.set(key, text === null ? undefined : deepFreeze(JSON.parse(text)));
+    }
+    return this.#documents.get(key);
+  }
+
+  set(key: string, document: unknown): void {
+    if (typeof key !== "string") throw invalidArgument(`expected a string as key, found ${typeof key}`);
+    const { value, text } = toPayload(document, `document ${key}`);
+    this.#documents.set(key, deepFreeze(value));
+    this.written.set(key, text);
+  }
+
+  update(key: string, change: (document: unknown) => unknown): void {
+    this.set(key, change(this.get(key)));
+  }
+
+  delete(key: string): void {
+    this.#documents.set(key, undefined);
+    this.written.set(String(key), null);
+  }
+
+  /** The document as it is now. */
+  at(key: string): unknown {
+    return this.#documents.get(key);
+  }
+}
+
+/** Takes a page in. Returns what writes the answer: the functions may have given the engine commands. */
+function project(
+  on: Handlers,
+  kind: ViewKind,
+  indexes: Indexes<unknown>,
+  output: WireReader,
+  events: readonly StoredEvent[],
+  epoch: string,
+): (message: Writer) => void {
+  const which = output.word();
+  const end = which === 0 ? Infinity : which === 1 ? output.number() : output.time();
+  const known = new Map(output.list(() => [output.str(), output.option(() => output.str())]));
+  const drafts = new Drafts(known);
+  let beyond: number | null = null;
+  const failed = (position: number, reason: string) => (message: Writer) =>
+    void message.word(PROJECTED_FAILED).number(position).str(reason);
+  for (const event of events) {
+    const { position, type, recordedAt } = event;
+    if ((which === 2 ? Date.parse(recordedAt) : position) > end) {
+      beyond = position;
+      break;
+    }
+    try {
+      const result: unknown = on[type]!(drafts, given(event, kind, epoch) as never);
+      if (typeof (result as PromiseLike<unknown> | undefined)?.then === "function") {
+        throw new Error("expected a function that is done when it returns, found a promise");
+      }
+    } catch (error) {
+      // While documents are missing, all is done for nothing but to find out which.
+      if (drafts.missing.size === 0) return failed(position, `${type}: ${reasonOf(error)}`);
+    }
+  }
+  if (drafts.missing.size > 0) return (message) => void message.word(PROJECTED_MISSING).strings([...drafts.missing]);
+  const documents: [key: string, text: string | null, postings: [string, string][]][] = [];
+  for (const [key, text] of drafts.written) {
+    try {
+      documents.push([key, text, text === null ? [] : postingsOf(indexes, drafts.at(key))]);
+    } catch (error) {
+      return failed(events[0]!.position, `document ${key}: ${reasonOf(error)}`);
+    }
+  }
+  return (message) => {
+    message.word(PROJECTED_DONE).list(documents, ([key, text, postings]) => {
+      message.str(key).option(text, (text) => message.str(text));
+      message.list(postings, ([index, value]) => message.str(index).str(value));
+    });
+    message.option(beyond, (position) => message.number(position));
+  };
+}
+
+function given(event: StoredEvent, kind: ViewKind, epoch: string): InlineEvent | LoggedEvent {
+  const { type, revision, issuedAt, actor, position, recordedAt } = event;
+  const data: unknown = JSON.parse(event.data);
+  const stream = { type: event.aggregateType, id: event.aggregateId };
+  const known = { type, data, stream, revision, issuedAt, actor };
+  return kind === "inline" ? known : { ...known, position: `${epoch}:${position}` as Position, recordedAt };
+}
+
+function postingsOf(indexes: Indexes<unknown>, document: unknown): [string, string][] {
+  return Object.entries(indexes).flatMap(([name, valueOf]) => {
+    const found = valueOf(document);
+    const values = Array.isArray(found) ? (found as readonly IndexValue[]) : found === undefined ? [] : [found];
+    return values.map((value): [string, string] => [name, indexValue(name, value as IndexValue)]);
+  });
+}
+
+/** A value of an index as JSON. */
+export function indexValue(index: string, value: IndexValue): string {
+  const text = toPayload(value, `index ${index}`).text;
+  if (typeof value === "object") throw invalidArgument(`index ${index}: expected text, a number or a boolean, found ${text}`);
+  return text;
+}

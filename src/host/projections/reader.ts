@@ -1,0 +1,271 @@
+import type { Driver } from "../driver.js";
+import type { Position } from "../engine.js";
+import { cancelled } from "../driver.js";
+import { AnnalsError, invalidArgument } from "../errors.js";
+import { deepFreeze, reasonOf } from "../payload.js";
+import type { AbortSignal } from "../platform.js";
+import type { Reader as WireReader, Writer } from "../wire.js";
+import { type IndexValue, indexValue } from "./projection.js";
+
+/** As of when a view is asked. */
+export interface ViewOptions {
+  /**
+   * As it was after this position, or after what was recorded at or before this time. It is folded from
+   * the log for this question, in memory.
+   */
+  readonly at?: { readonly position: Position } | { readonly time: Date | string };
+  /** When it has taken in this position: what a command's outcome gives, to read one's own writes. */
+  readonly after?: Position;
+  /** When it has taken in all that is in the log now. */
+  readonly latest?: boolean;
+  readonly signal?: AbortSignal;
+}
+
+/** Which documents: without an index by key, with one by its values. */
+export interface RangeOptions extends ViewOptions {
+  /** The index. */
+  readonly index?: string;
+  /** Those with this key or value. */
+  readonly equals?: IndexValue;
+  /** Those whose key or text begins so. */
+  readonly prefix?: string;
+  /** From this key or value on … */
+  readonly from?: IndexValue;
+  /** … up to this one, which is not among them. */
+  readonly to?: IndexValue;
+}
+
+export interface ListOptions extends RangeOptions {
+  /** Where to go on: the `cursor` of the page before. */
+  readonly cursor?: string | null;
+  /** From the last to the first. */
+  readonly descending?: boolean;
+  /** Most documents to give. Default: 100. */
+  readonly limit?: number;
+}
+
+export interface Listed<Document> {
+  readonly key: string;
+  /** The document, frozen. */
+  readonly document: Document;
+}
+
+export interface Listing<Document> {
+  readonly documents: readonly Listed<Document>[];
+  /** Where the next page goes on; `null` if this is the last. */
+  readonly cursor: string | null;
+}
+
+/** How a view is. */
+export interface ViewStatus {
+  /** Version of the documents that are given; 0 if none can be given yet. */
+  readonly version: number;
+  /** Up to where this release's version has taken the log in. */
+  readonly position: Position;
+  /** How much of the log that is, from 0 to 1. */
+  readonly progress: number;
+  /** Whether this release's version is being built. An older one is given until then. */
+  readonly building: boolean;
+  readonly paused: boolean;
+  /** Where and why it has stopped. */
+  readonly stopped: { readonly position: Position; readonly reason: string } | null;
+}
+
+/** Asks a view. */
+export interface ViewReader<Document> {
+  /** The document with this key, frozen; `undefined` if there is none. */
+  get(key: string, options?: ViewOptions): Promise<Document | undefined>;
+  /** Documents in order of key, or of an index's values and then key. */
+  list(options?: ListOptions): Promise<Listing<Document>>;
+  /** Number of documents. */
+  count(options?: RangeOptions): Promise<number>;
+  /** How the view is. */
+  status(options?: ViewOptions): Promise<ViewStatus>;
+  /** Waits until the view has taken in this position. Rejects if it stops before. */
+  waitFor(position: Position, options?: { readonly signal?: AbortSignal }): Promise<void>;
+  /**
+   * What the query gives, now and whenever it gives something else. Leaving the loop ends it.
+   *
+   * ```ts
+   * for await (const day of engine.view(agenda).watch((view) => view.get("doctor-7"))) show(day);
+   * ```
+   */
+  watch<Result>(
+    query: (view: ViewReader<Document>) => Promise<Result>,
+    options?: { readonly signal?: AbortSignal },
+  ): AsyncGenerator<Result, void, undefined>;
+  /** Takes nothing more in until it is resumed. A rebuild is held up so. */
+  pause(): void;
+  /** Goes on. A view that has stopped tries again. */
+  resume(): void;
+}
+
+/** What a reader needs of the engine. */
+export interface Access {
+  readonly driver: Driver;
+  numberOf(position: Position): number;
+  millis(time: Date | string): number;
+}
+
+interface ViewRead {
+  readonly documents: readonly { readonly at: string; readonly key: string; readonly text: string }[];
+  readonly more: boolean;
+  readonly count: number;
+  readonly status: ViewStatus;
+}
+
+const STATUS = (message: Writer) => void message.word(2);
+
+export class Reader implements ViewReader<unknown> {
+  readonly #access: Access;
+  readonly #name: string;
+
+  constructor(access: Access, name: string) {
+    this.#access = access;
+    this.#name = name;
+  }
+
+  async get(key: string, options?: ViewOptions): Promise<unknown> {
+    const read = await this.#ask(options, (message) => void message.word(0).str(text("key", key)));
+    return this.#documents(read)[0]?.document;
+  }
+
+  async list(options: ListOptions = {}): Promise<Listing<unknown>> {
+    const { limit = 100 } = options;
+    if (!Number.isSafeInteger(limit) || limit < 1 || limit > 0xffff_ffff) {
+      throw invalidArgument("expected a limit of at least 1");
+    }
+    const read = await this.#ask(options, scan(options, limit));
+    const { documents, more } = read;
+    const last = documents.at(-1);
+    return {
+      documents: this.#documents(read),
+      cursor: more && last !== undefined ? JSON.stringify([last.at, last.key]) : null,
+    };
+  }
+
+  async count(options: RangeOptions = {}): Promise<number> {
+    return (await this.#ask(options, scan(options, null))).count;
+  }
+
+  async status(options?: ViewOptions): Promise<ViewStatus> {
+    return (await this.#ask(options, STATUS)).status;
+  }
+
+  async waitFor(after: Position, { signal }: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    await this.#ask({ after, ...(signal && { signal }) }, STATUS);
+  }
+
+  async *watch<Result>(
+    query: (view: ViewReader<unknown>) => Promise<Result>,
+    { signal }: { readonly signal?: AbortSignal } = {},
+  ): AsyncGenerator<Result, void, undefined> {
+    let last: string | undefined | null = null;
+    // Node ends a process that has nothing to do. Waiting for a change is something.
+    const hold = setInterval(() => undefined, 0x7fff_ffff);
+    try {
+      for (;;) {
+        const moved = this.#access.driver.moved(this.#name, signal);
+        const found = await query(this);
+        const shown = JSON.stringify(found);
+        if (shown !== last) yield found;
+        last = shown;
+        await moved;
+        if (signal?.aborted === true) throw cancelled(signal);
+      }
+    } finally {
+      clearInterval(hold);
+    }
+  }
+
+  pause(): void {
+    this.#access.driver.control(this.#name, false);
+  }
+
+  resume(): void {
+    this.#access.driver.control(this.#name, true);
+  }
+
+  #ask(options: ViewOptions = {}, write: (message: Writer) => void): Promise<ViewRead> {
+    const { at, after, latest, signal } = options;
+    const { driver, numberOf, millis } = this.#access;
+    const past = at as { readonly position?: Position; readonly time: Date | string } | undefined;
+    const which: readonly [number, number?] =
+      past?.position !== undefined ? [3, numberOf(past.position)]
+      : past !== undefined ? [4, millis(past.time)]
+      : after !== undefined ? [1, numberOf(after)]
+      : [latest === true ? 2 : 0];
+    return driver.ask(
+      this.#name,
+      signal,
+      (message) => write(message.choice(which)),
+      (output) => readView(output, driver.epoch),
+    );
+  }
+
+  #documents({ documents }: ViewRead): Listed<unknown>[] {
+    return documents.map(({ key, text }) => {
+      try {
+        return { key, document: deepFreeze(JSON.parse(text)) };
+      } catch (error) {
+        const details = { projection: this.#name, key };
+        const reason = `document ${key} of projection ${this.#name} can't be read: ${reasonOf(error)}`;
+        throw new AnnalsError("unreadable-document", reason, details, error);
+      }
+    });
+  }
+}
+
+/** A range. Without a limit only its documents' number is asked. */
+function scan(options: RangeOptions & ListOptions, limit: number | null): (message: Writer) => void {
+  const { index, equals, prefix, from, to, cursor, descending } = options;
+  const value = (found: IndexValue) => (index === undefined ? text("key", found) : indexValue(index, found));
+  const bound = (message: Writer) => (found: IndexValue) => void message.str(value(found));
+  const place = cursor === undefined || cursor === null ? null : placeOf(cursor);
+  return (message) => {
+    message.word(1).option(index, (name) => message.str(text("index", name)));
+    if (equals !== undefined) bound(message.word(1))(equals);
+    else if (prefix !== undefined) bound(message.word(2))(prefix);
+    else message.word(0).option(from, bound(message)).option(to, bound(message));
+    message.option(place, ([at, key]) => message.str(at).str(key)).flag(descending === true);
+    message.option(limit, (most) => message.word(most));
+  };
+}
+
+function placeOf(cursor: string): readonly [string, string] {
+  try {
+    const [at, key] = JSON.parse(cursor) as unknown[];
+    if (typeof at === "string" && typeof key === "string") return [at, key];
+  } catch {
+    // It is none.
+  }
+  throw invalidArgument(`expected a cursor, found ${JSON.stringify(cursor)}`);
+}
+
+function text(what: string, value: unknown): string {
+  if (typeof value === "string") return value;
+  throw invalidArgument(`expected a string as ${what}, found ${typeof value}`);
+}
+
+function readView(output: WireReader, epoch: string): ViewRead {
+  const position = (number: number) => `${epoch}:${number}` as Position;
+  output.number();
+  const documents = output.list(() => {
+    const [at, key] = [output.str(), output.str()];
+    output.number();
+    return { at, key, text: output.str() };
+  });
+  const more = output.flag();
+  const count = output.number();
+  const version = output.word();
+  const [reached, head] = [output.number(), output.number()];
+  const status = {
+    version,
+    position: position(reached),
+    progress: head === 0 ? 1 : reached / head,
+    building: output.flag(),
+    paused: output.flag(),
+    stopped: output.option(() => ({ position: position(output.number()), reason: output.str() })),
+  };
+  return { documents, more, count, status };
+}

@@ -33,6 +33,9 @@ enum Step {
 /// Collection and key.
 type Name = (String, String);
 
+/// Collection, key, revision, value and postings.
+type Written = (String, String, u64, Option<String>, Vec<(String, String)>);
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Save {
@@ -40,7 +43,7 @@ struct Save {
     expected: Vec<(String, String, u64)>,
     #[serde(default)]
     clear: Vec<String>,
-    documents: Vec<(String, String, u64, Option<String>, Vec<(String, String)>)>,
+    documents: Vec<Written>,
 }
 
 #[derive(Clone, Deserialize)]

@@ -1,7 +1,7 @@
 //! Documents in memory: those of the reference store, of overlays, and of views that are folded
 //! when they are asked for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -15,8 +15,17 @@ use crate::stream::Position;
 /// A table of documents.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Documents {
-    documents: BTreeMap<DocumentName, Kept>,
-    postings: BTreeSet<Entry>,
+    /// Documents and their postings: those of one tree are less code than those of two.
+    entries: BTreeMap<Entry, Option<Kept>>,
+}
+
+/// Where a document is in the order of an index; of its keys, if there is no index.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    collection: Arc<str>,
+    index: Option<Arc<str>>,
+    at: Arc<str>,
+    key: Arc<str>,
 }
 
 #[derive(Clone, Debug)]
@@ -25,51 +34,21 @@ struct Kept {
     postings: Vec<Posting>,
 }
 
-/// A document's entry in an index, in the index's order.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Entry {
-    collection: Arc<str>,
-    index: Arc<str>,
-    value: Arc<str>,
-    key: Arc<str>,
-}
-
 impl Documents {
     /// The document with this name.
     pub(crate) fn get(&self, name: &DocumentName) -> Option<&StoredDocument> {
-        Some(&self.documents.get(name)?.found)
+        Some(&self.entries.get(&entry_of(name))?.as_ref()?.found)
     }
 
-    /// The documents of a collection, to be damaged.
+    /// The documents of a collection, by key.
     #[cfg(any(test, feature = "testing"))]
-    pub(crate) fn of_mut<'a>(
+    pub(crate) fn of<'a>(
         &'a mut self,
         collection: &'a str,
-    ) -> impl Iterator<Item = &'a mut StoredDocument> {
-        let of_it = move |(name, _): &(&DocumentName, _)| *name.collection == *collection;
-        self.documents.iter_mut().filter(of_it).map(|(_, kept)| &mut kept.found)
-    }
-
-    /// Keys and revisions of a collection.
-    #[cfg(any(test, feature = "testing"))]
-    pub(crate) fn revisions_of<'a>(
-        &'a self,
-        collection: &'a str,
-    ) -> impl Iterator<Item = (String, u64)> + 'a {
-        let of_it = move |(name, _): &(&DocumentName, _)| *name.collection == *collection;
-        let found = self.documents.iter().filter(of_it);
-        found.map(|(name, kept)| (name.key.to_string(), kept.found.revision))
-    }
-
-    /// Keys and values of a collection.
-    #[cfg(any(test, feature = "testing"))]
-    pub(crate) fn texts_of<'a>(
-        &'a self,
-        collection: &'a str,
-    ) -> impl Iterator<Item = (String, String)> + 'a {
-        let of_it = move |(name, _): &(&DocumentName, _)| *name.collection == *collection;
-        let found = self.documents.iter().filter(of_it);
-        found.map(|(name, kept)| (name.key.to_string(), kept.found.value.to_string()))
+    ) -> impl Iterator<Item = (&'a str, &'a mut StoredDocument)> {
+        let found =
+            self.entries.iter_mut().filter(move |(entry, _)| *entry.collection == *collection);
+        found.filter_map(|(entry, kept)| Some((&*entry.key, &mut kept.as_mut()?.found)))
     }
 
     /// Changes all, or, if an expectation does not hold, nothing.
@@ -90,27 +69,27 @@ impl Documents {
                 return Ok(Saved::Conflict { index, actual });
             }
         }
-        for collection in clear {
-            self.documents.retain(|name, _| name.collection != *collection);
-            self.postings.retain(|entry| entry.collection != *collection);
-        }
+        self.entries.retain(|entry, _| !clear.contains(&entry.collection));
         for document in documents {
             self.put(document);
         }
         Ok(Saved::Kept(Vec::new()))
     }
 
+    #[inline(never)]
     fn put(&mut self, document: &Document) {
         let Document { name, revision, value, postings } = document;
-        if let Some(old) = self.documents.remove(name) {
-            for posting in &old.postings {
-                self.postings.remove(&entry(name, posting));
+        if let Some(Some(old)) = self.entries.remove(&entry_of(name)) {
+            for posting in old.postings {
+                self.entries.remove(&posted(name, &posting));
             }
         }
         if let DocumentValue::Text(value) = value {
-            self.postings.extend(postings.iter().map(|posting| entry(name, posting)));
+            for posting in postings {
+                self.entries.insert(posted(name, posting), None);
+            }
             let found = StoredDocument { revision: *revision, value: Arc::clone(value) };
-            self.documents.insert(name.clone(), Kept { found, postings: postings.clone() });
+            self.entries.insert(entry_of(name), Some(Kept { found, postings: postings.clone() }));
         }
     }
 
@@ -123,120 +102,73 @@ impl Documents {
         }
     }
 
+    #[inline(never)]
     fn scan(&self, scan: &DocumentScan) -> ScannedPage {
-        let place = |name: &DocumentName| {
-            (ScanPlace { at: Arc::clone(&name.key), key: Arc::clone(&name.key) }, name.clone())
+        let DocumentScan { collection, index, from, to, after, descending, limit } = scan;
+        let open = Arc::<str>::from("");
+        let entry = |at: &Arc<str>, key: &Arc<str>| Entry {
+            collection: Arc::clone(collection),
+            index: index.clone(),
+            at: Arc::clone(at),
+            key: Arc::clone(key),
         };
-        let place_of_entry = |entry: &Entry| {
-            let Entry { collection, value, key, .. } = entry.clone();
-            let name = DocumentName { collection, key: Arc::clone(&key) };
-            (ScanPlace { at: value, key }, name)
-        };
-        let DocumentScan { collection, index, from, to, after, descending, .. } = scan;
-        let open = || Arc::<str>::from("");
-        let start = from.clone().unwrap_or_else(open);
-        if let Some(index) = index {
-            let entry = |value, key| Entry {
-                collection: Arc::clone(collection),
-                index: Arc::clone(index),
-                value,
-                key,
-            };
-            // The next string after a string is that with a NUL behind it.
-            let end = match to {
-                Some(to) => entry(Arc::clone(to), open()),
-                None => Entry { index: format!("{index}\0").into(), ..entry(open(), open()) },
-            };
-            let after = after.as_ref().map(|ScanPlace { at, key }| entry(at.clone(), key.clone()));
-            let Some(range) = range(entry(start, open()), end, after, *descending) else {
-                return ScannedPage::default();
-            };
-            let found = self.postings.range(range).map(place_of_entry);
-            self.page(scan, found)
-        } else {
-            let name = |key| DocumentName { collection: Arc::clone(collection), key };
-            let end = match to {
-                Some(to) => name(Arc::clone(to)),
-                None => DocumentName { collection: format!("{collection}\0").into(), key: open() },
-            };
-            let after = after.as_ref().map(|place| name(Arc::clone(&place.key)));
-            let Some(range) = range(name(start), end, after, *descending) else {
-                return ScannedPage::default();
-            };
-            let found = self.documents.range(range).map(|(name, _)| place(name));
-            self.page(scan, found)
+        let mut start = Bound::Included(entry(from.as_ref().unwrap_or(&open), &open));
+        let mut end = Bound::Excluded(match to {
+            Some(to) => entry(to, &open),
+            // The next string after a string is that with a NUL behind it; after none is the empty one.
+            None => {
+                let next = index.as_ref().map_or_else(String::new, |index| format!("{index}\0"));
+                Entry { index: Some(next.into()), ..entry(&open, &open) }
+            }
+        });
+        if let Some(ScanPlace { at, key }) = after {
+            let after = Bound::Excluded(entry(at, key));
+            if *descending {
+                end = if bound(&after) < bound(&end) { after } else { end };
+            } else {
+                start = if bound(&after) >= bound(&start) { after } else { start };
+            }
         }
-    }
-
-    fn page(
-        &self,
-        scan: &DocumentScan,
-        found: impl DoubleEndedIterator<Item = (ScanPlace, DocumentName)>,
-    ) -> ScannedPage {
-        let Some(limit) = scan.limit else {
-            return ScannedPage { count: found.count() as u64, ..ScannedPage::default() };
+        // A range must not end before it begins, nor leave out both its ends where they are one.
+        if bound(&start) >= bound(&end) {
+            return ScannedPage::default();
+        }
+        let mut range = self.entries.range((start, end));
+        let Some(limit) = limit else {
+            return ScannedPage { count: range.count() as u64, ..ScannedPage::default() };
         };
         let mut documents = Vec::new();
-        let mut more = false;
-        let mut add = |(place, name)| {
-            more = documents.len() == limit as usize;
-            if !more {
-                let found = self.get(&name).expect("a posting is of a document");
-                documents.push((place, found.clone()));
+        loop {
+            let next = if *descending { range.next_back() } else { range.next() };
+            let Some((Entry { at, key, .. }, _)) = next else {
+                return ScannedPage { documents, more: false, count: 0 };
+            };
+            if documents.len() == *limit as usize {
+                return ScannedPage { documents, more: true, count: 0 };
             }
-            !more
-        };
-        if scan.descending {
-            let _ = found.rev().all(&mut add);
-        } else {
-            let mut found = found;
-            let _ = found.all(&mut add);
+            let (at, key) = (Arc::clone(at), Arc::clone(key));
+            let name = DocumentName { collection: Arc::clone(collection), key: Arc::clone(&key) };
+            let found = self.get(&name).expect("a posting is of a document");
+            documents.push((ScanPlace { at, key }, found.clone()));
         }
-        ScannedPage { documents, more, count: 0 }
     }
 }
 
-fn entry(name: &DocumentName, posting: &Posting) -> Entry {
-    Entry {
-        collection: Arc::clone(&name.collection),
-        index: Arc::clone(&posting.index),
-        value: Arc::clone(&posting.value),
-        key: Arc::clone(&name.key),
+fn bound(bound: &Bound<Entry>) -> Option<&Entry> {
+    match bound {
+        Bound::Included(entry) | Bound::Excluded(entry) => Some(entry),
+        Bound::Unbounded => None,
     }
 }
 
-/// What is from `start` up to `end` and, in the direction of the scan, comes after `after`; `None` if
-/// there can't be anything.
-fn range<T: Ord>(
-    start: T,
-    end: T,
-    after: Option<T>,
-    descending: bool,
-) -> Option<(Bound<T>, Bound<T>)> {
-    let (mut from, mut to) = (Bound::Included(start), Bound::Excluded(end));
-    match after {
-        Some(after) if descending => {
-            if let Bound::Excluded(end) = &to
-                && after < *end
-            {
-                to = Bound::Excluded(after);
-            }
-        }
-        Some(after) => {
-            if let Bound::Included(start) = &from
-                && after >= *start
-            {
-                from = Bound::Excluded(after);
-            }
-        }
-        None => {}
-    }
-    let (Bound::Included(low) | Bound::Excluded(low), Bound::Excluded(high)) = (&from, &to) else {
-        unreachable!("bounds are as above")
-    };
-    // A range of the standard library's must not end before it begins, nor leave out both its ends
-    // where they are one.
-    (low < high).then_some((from, to))
+/// Where the document itself is.
+fn entry_of(DocumentName { collection, key }: &DocumentName) -> Entry {
+    let collection = Arc::clone(collection);
+    Entry { collection, index: None, at: Arc::clone(key), key: Arc::clone(key) }
+}
+
+fn posted(name: &DocumentName, Posting { index, value }: &Posting) -> Entry {
+    Entry { index: Some(Arc::clone(index)), at: Arc::clone(value), ..entry_of(name) }
 }
 
 /// The first string, in the order of code points, that does not begin so any more; `None` if all
@@ -339,7 +271,7 @@ mod tests {
         assert_eq!(table.scan(&DocumentScan { limit: None, ..by_index() }).count, 1);
         let clear = SaveDocuments { clear: vec!["c".into()], ..SaveDocuments::default() };
         table.save(&clear).expect("nothing is held");
-        assert!(table.documents.is_empty() && table.postings.is_empty());
+        assert!(table.entries.is_empty());
     }
 
     #[test]

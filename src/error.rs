@@ -258,9 +258,6 @@ pub enum ReadError {
         /// What was asked.
         index: Arc<str>,
     },
-    /// A value can't be in an index.
-    #[error("invalid value of an index: {0}")]
-    InvalidIndexValue(Arc<str>),
     /// A document of a view is not what its projection says.
     #[error("document {key:?} of projection {projection:?} can't be read: {reason}")]
     UnreadableDocument {
@@ -431,7 +428,6 @@ impl ReadError {
             Self::Unreadable(_) => "unreadable-event",
             Self::UnknownProjection(_) => "unknown-projection",
             Self::UnknownIndex { .. } => "unknown-index",
-            Self::InvalidIndexValue(_) => "invalid-index-value",
             Self::UnreadableDocument { .. } => "unreadable-document",
             Self::ProjectionStopped { .. } => "projection-stopped",
             Self::Storage(error) => error.code.code(),

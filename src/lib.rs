@@ -70,7 +70,8 @@ pub use event::{CommitSummary, FirstOutcome, Metadata, NewEvent, Payload, Record
 pub use ids::{CommandHash, CommandId, EventId};
 pub use payload::{MAX_DEPTH, MAX_PAYLOAD_BYTES, check_payload};
 pub use projection::{
-    EventContext, IndexEntry, ProjectError, Projection, ProjectionDefinition, View, ViewKind,
+    EventContext, IndexEntry, IndexValue, ProjectError, Projection, ProjectionDefinition, View,
+    ViewKind,
 };
 pub use protocol::{Input, Output};
 pub use query::{Query, QueryItem, Tag};

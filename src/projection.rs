@@ -11,10 +11,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use crate::event::RecordedEvent;
-use crate::protocol::{LogEnd, Projected, ProjectedDocument};
+use crate::protocol::{LogEnd, Projected, ProjectedDocument, ViewRange, ViewScan};
 use crate::stream::{Position, Revision, StreamId};
 use crate::time::Timestamp;
 use crate::variant::{from_variant, variants_of};
@@ -111,18 +110,100 @@ pub trait Projection: 'static {
 }
 
 /// An entry of a document in an index.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IndexEntry {
     /// Name of the index.
     pub index: &'static str,
-    /// What the document is found under: text, a number or a boolean.
-    pub value: Value,
+    /// What the document is found under.
+    pub value: IndexValue,
 }
 
 impl IndexEntry {
-    /// An entry in this index under this value.
-    pub fn new(index: &'static str, value: impl Into<Value>) -> Self {
+    /// An entry in this index under this value: text, a number or a boolean.
+    pub fn new(index: &'static str, value: impl Into<IndexValue>) -> Self {
         Self { index, value: value.into() }
+    }
+}
+
+/// A value of an index: text, a number or a boolean, as a text that is ordered as they are. Numbers come
+/// before all texts, and are those that JavaScript has.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct IndexValue(Arc<str>);
+
+impl From<&str> for IndexValue {
+    fn from(text: &str) -> Self {
+        Self(format!("s{text}").into())
+    }
+}
+
+impl From<String> for IndexValue {
+    fn from(text: String) -> Self {
+        Self::from(&*text)
+    }
+}
+
+impl From<bool> for IndexValue {
+    fn from(truth: bool) -> Self {
+        Self(if truth { "b1" } else { "b0" }.into())
+    }
+}
+
+impl From<f64> for IndexValue {
+    fn from(number: f64) -> Self {
+        // There is one zero.
+        let bits = (number + 0.0).to_bits();
+        let ordered = if bits >> 63 == 1 { !bits } else { bits | 1 << 63 };
+        Self(format!("n{ordered:016x}").into())
+    }
+}
+
+impl From<u32> for IndexValue {
+    fn from(number: u32) -> Self {
+        Self::from(f64::from(number))
+    }
+}
+
+impl From<i32> for IndexValue {
+    fn from(number: i32) -> Self {
+        Self::from(f64::from(number))
+    }
+}
+
+impl ViewScan {
+    /// All documents in order of key, a hundred of them.
+    #[must_use]
+    pub fn by_key() -> Self {
+        let range = ViewRange::Between(None, None);
+        Self { index: None, range, after: None, descending: false, limit: Some(100) }
+    }
+
+    /// All documents that are in this index, in order of value and key, a hundred of them.
+    #[must_use]
+    pub fn by_index(index: &str) -> Self {
+        Self { index: Some(index.into()), ..Self::by_key() }
+    }
+
+    /// Of those by index: those with this value.
+    #[must_use]
+    pub fn equal(self, value: impl Into<IndexValue>) -> Self {
+        Self { range: ViewRange::Equal(value.into().0), ..self }
+    }
+
+    /// Of those by index: those with a value from the first on and before the second.
+    #[must_use]
+    pub fn between(self, from: impl Into<IndexValue>, to: impl Into<IndexValue>) -> Self {
+        let range = ViewRange::Between(Some(from.into().0), Some(to.into().0));
+        Self { range, ..self }
+    }
+
+    /// Those whose key, or text in the index, begins so.
+    #[must_use]
+    pub fn prefix(self, prefix: &str) -> Self {
+        let prefix = match self.index {
+            None => prefix.into(),
+            Some(_) => IndexValue::from(prefix).0,
+        };
+        Self { range: ViewRange::Prefix(prefix), ..self }
     }
 }
 
@@ -161,7 +242,37 @@ impl ProjectError {
 }
 
 /// Documents by key; `None`: there is none.
-pub(crate) type Known = BTreeMap<Arc<str>, Option<Arc<str>>>;
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Known(Vec<(Arc<str>, Option<Arc<str>>)>);
+
+impl Known {
+    fn find(&self, key: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| (**known).cmp(key))
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<&(Arc<str>, Option<Arc<str>>)> {
+        Some(&self.0[self.find(key).ok()?])
+    }
+
+    /// Takes note of a document; says whether it was not known before.
+    pub(crate) fn insert(&mut self, key: Arc<str>, text: Option<Arc<str>>) -> bool {
+        let found = self.find(&key);
+        if let Err(place) = found {
+            self.0.insert(place, (key, text));
+        }
+        found.is_err()
+    }
+
+    /// The documents in order of key.
+    pub(crate) fn entries(&self) -> &[(Arc<str>, Option<Arc<str>>)] {
+        &self.0
+    }
+
+    /// Those that are not there, as far as is known.
+    pub(crate) fn missing(&mut self) -> impl Iterator<Item = &mut (Arc<str>, Option<Arc<str>>)> {
+        self.0.iter_mut().filter(|(_, text)| text.is_none())
+    }
+}
 
 /// A view's documents, while events are taken in.
 #[derive(Debug)]
@@ -215,7 +326,7 @@ impl<D: DeserializeOwned> View<'_, D> {
 
     fn draft(&mut self, key: &str) -> Result<&mut Draft<D>, ProjectError> {
         if !self.drafts.contains_key(key) {
-            let Some((key, text)) = self.known.get_key_value(key) else {
+            let Some((key, text)) = self.known.get(key) else {
                 self.missing.push(key.into());
                 return Err(ProjectError(Reason::NotLoaded));
             };
@@ -403,29 +514,9 @@ fn written_document<P: Projection>(
         if !P::INDEXES.contains(&index) {
             return Err(format!("document {key:?}: {index:?} is none of the indexes").into());
         }
-        postings.push((index.into(), value.to_string().into()));
+        postings.push((index.into(), value.0));
     }
     Ok(ProjectedDocument { key, value: Some(value.into()), postings })
-}
-
-/// The text by which an index is ordered, of a value as JSON: text by code points, numbers by size,
-/// and all numbers before all texts.
-///
-/// # Errors
-/// If it is neither text nor a number nor a boolean.
-pub(crate) fn index_value(json: &str) -> Result<Arc<str>, Arc<str>> {
-    match serde_json::from_str(json) {
-        Ok(Value::String(text)) => Ok(format!("s{text}").into()),
-        Ok(Value::Bool(truth)) => Ok(if truth { "b1" } else { "b0" }.into()),
-        Ok(Value::Number(number)) => {
-            // There is one zero.
-            let number = number.as_f64().unwrap_or(f64::NAN) + 0.0;
-            let bits = number.to_bits();
-            let ordered = if bits >> 63 == 1 { !bits } else { bits | 1 << 63 };
-            Ok(format!("n{ordered:016x}").into())
-        }
-        _ => Err(format!("expected text, a number or a boolean, found {json}").into()),
-    }
 }
 
 #[cfg(test)]
@@ -434,15 +525,15 @@ mod tests {
 
     #[test]
     fn values_of_an_index_are_ordered_as_they_are() {
-        let texts =
-            ["false", "true", "-1e300", "-2", "-1.5", "0", "1e-300", "1", "2", "10", "1e300"];
-        let words = [r#""""#, r#""10""#, r#""2""#, r#""\uffff""#, r#""\ud83d\ude00""#];
-        let values: Vec<_> = texts.iter().chain(&words).map(|json| index_value(json)).collect();
-        assert!(values.iter().all(Result::is_ok));
+        let numbers = [-1e300, -2.0, -1.5, 0.0, 1e-300, 1.0, 2.0, 10.0, 1e300];
+        let mut values = vec![IndexValue::from(false), IndexValue::from(true)];
+        values.extend(numbers.map(IndexValue::from));
+        values.extend(["", "10", "2", "\u{ffff}", "😀"].map(IndexValue::from));
         for pair in values.windows(2) {
             assert!(pair[0] < pair[1], "{pair:?}");
         }
-        assert_eq!(index_value("-0"), index_value("0.0"));
-        assert!(index_value("null").is_err() && index_value("{}").is_err());
+        assert_eq!(IndexValue::from(-0.0), IndexValue::from(0));
+        // As stores have it.
+        assert_eq!(&*IndexValue::from(1).0, "nbff0000000000000");
     }
 }

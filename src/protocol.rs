@@ -167,7 +167,7 @@ pub struct ViewScan {
     pub limit: Option<u32>,
 }
 
-/// Which of a view's documents. Texts are keys, or values of an index as JSON.
+/// Which of a view's documents. Texts are keys, or values of an index as it is ordered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ViewRange {
     /// From the first on, if one is given, and up to the second, which is not in the range.
@@ -988,7 +988,7 @@ pub struct ProjectedDocument {
     pub key: Arc<str>,
     /// JSON text; `None`: it is taken away.
     pub value: Option<Arc<str>>,
-    /// Under what it is found: names of indexes and values as JSON text.
+    /// Under what it is found: names of indexes, and values as these are ordered.
     pub postings: Vec<(Arc<str>, Arc<str>)>,
 }
 

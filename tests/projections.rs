@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use annals::protocol::{
-    LogEnd, SaveDocuments, StorageAnswer, StorageBody, StorageRequest, ViewAt, ViewRange, ViewScan,
+    LogEnd, SaveDocuments, StorageAnswer, StorageBody, StorageRequest, ViewAt, ViewScan,
 };
 use annals::storage::{Annals, Clock, CommandOptions, MemoryStore, StorageAdapter};
 use annals::{
@@ -238,16 +238,6 @@ fn day_of<P: Projection<Document = Entry>>(
     }
 }
 
-fn all() -> ViewScan {
-    ViewScan {
-        index: None,
-        range: ViewRange::Between(None, None),
-        after: None,
-        descending: false,
-        limit: Some(100),
-    }
-}
-
 fn keys<P: Projection>(engine: &mut Engine, scan: ViewScan, at: ViewAt) -> Vec<String> {
     let found = engine.documents::<P>(scan, at).expect("the view answers");
     found.documents.iter().map(|listed| listed.place.key.to_string()).collect()
@@ -270,7 +260,8 @@ fn all_kinds_give_the_same_documents() {
                 give(&mut engine, &id, &Event::Moved { doctor: format!("d-{}", number % 4) });
             }
         }
-        let found = engine.documents::<Agenda<1, K>>(all(), ViewAt::Now).expect("it answers");
+        let found =
+            engine.documents::<Agenda<1, K>>(ViewScan::by_key(), ViewAt::Now).expect("it answers");
         found.documents.into_iter().map(|l| (l.place.key.to_string(), l.document)).collect()
     }
     let live = documents::<LIVE>();
@@ -308,13 +299,13 @@ fn documents_are_listed_by_key_by_prefix_and_by_index_with_cursors() {
         book(&mut engine, id, "d-1", minutes);
     }
     let now = ViewAt::Now;
-    let prefix = ViewScan { range: ViewRange::Prefix("visit/".into()), ..all() };
+    let prefix = ViewScan::by_key().prefix("visit/");
     let visits = ["visit/a", "visit/b", "visit/c", "visit/d"];
     assert_eq!(keys::<Async>(&mut engine, prefix.clone(), now), visits);
-    let by_minutes = ViewScan { index: Some("minutes".into()), ..all() };
+    let by_minutes = ViewScan::by_index("minutes");
     let sorted = ["visit/b", "visit/a", "visit/d", "visit/c", "d-1"];
     assert_eq!(keys::<Async>(&mut engine, by_minutes.clone(), now), sorted);
-    let equal = ViewScan { range: ViewRange::Equal("20".into()), ..by_minutes.clone() };
+    let equal = by_minutes.clone().equal(20);
     assert_eq!(keys::<Async>(&mut engine, equal.clone(), now), ["visit/a", "visit/d"]);
     let count = ViewScan { limit: None, ..equal };
     assert_eq!(engine.documents::<Async>(count, now).expect("it answers").count, 2);
@@ -335,21 +326,16 @@ fn documents_are_listed_by_key_by_prefix_and_by_index_with_cursors() {
 #[test]
 fn what_is_not_there_is_told_by_name() {
     let mut engine = with::<1, ASYNC>(&Shared::new());
-    let unknown = ViewScan { index: Some("colour".into()), ..all() };
+    let unknown = ViewScan::by_index("colour");
     let error = engine.documents::<Async>(unknown, ViewAt::Now).expect_err("no such index");
     let Error::Read(error) = error else { panic!("{error}") };
     assert_eq!((error.code(), error.to_string().contains("colour")), ("unknown-index", true));
-
-    let odd = ViewRange::Equal("[]".into());
-    let odd = ViewScan { index: Some("minutes".into()), range: odd, ..all() };
-    let error = engine.documents::<Async>(odd, ViewAt::Now).expect_err("no value of an index");
-    assert!(matches!(error, Error::Read(ReadError::InvalidIndexValue(_))), "{error}");
 
     let mut none = self::engine(&Shared::new(), Vec::new());
     let error = none.document::<Async>("d-1", ViewAt::Now).expect_err("not registered");
     assert!(matches!(error, Error::Read(ReadError::UnknownProjection(_))), "{error}");
 
-    let nothing = ViewScan { limit: Some(0), ..all() };
+    let nothing = ViewScan { limit: Some(0), ..ViewScan::by_key() };
     let error = engine.documents::<Async>(nothing, ViewAt::Now).expect_err("nothing is asked");
     assert_eq!(error, Error::Misuse(ApiMisuse::ZeroLimit("limit")));
 }

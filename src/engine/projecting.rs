@@ -8,14 +8,14 @@
 //!
 //! A view whose version is new is built beside the one before it, which is shown until then.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::documents::{Documents, end_of_prefix};
 use crate::error::{ReadError, StorageError};
 use crate::event::TaskId;
 use crate::projection::{
-    CHECKPOINTS, Known, LogEvent, NativeProjection, ProjectionDefinition, ViewKind, index_value,
+    CHECKPOINTS, Known, LogEvent, NativeProjection, ProjectionDefinition, ViewKind,
 };
 use crate::protocol::{
     ControlView, Document, DocumentExpectation, DocumentName, DocumentScan, DocumentValue,
@@ -82,7 +82,7 @@ pub(super) struct Stored {
     /// Whether this version has been at the log's end.
     pub(super) built: bool,
     /// The older versions that are there, and whether they have been built.
-    pub(super) older: BTreeMap<u32, bool>,
+    pub(super) older: Vec<(u32, bool)>,
     /// Whether the older ones may go: this version had been built before this engine began, so that
     /// releases that show them are gone, or make them anew.
     clears: bool,
@@ -137,10 +137,17 @@ pub(super) fn collection_of(name: &str, version: u32) -> Arc<str> {
     format!("view/{version}/{name}").into()
 }
 
+/// How the keys of the checkpoints of all versions begin: a JSON array of name and version, so that no
+/// name is the beginning of another.
+fn checkpoints_of(name: &str) -> String {
+    let name = serde_json::to_string(name).expect("a string can be written as JSON");
+    format!("[{name},")
+}
+
 /// The name of a view's checkpoint. Its revision is the position up to which the view has come.
 pub(super) fn checkpoint_of(name: &str, version: u32) -> DocumentName {
-    let key = serde_json::to_string(&(name, version)).expect("a string can be written as JSON");
-    DocumentName { collection: CHECKPOINTS.into(), key: key.into() }
+    let key = format!("{}{version}]", checkpoints_of(name)).into();
+    DocumentName { collection: CHECKPOINTS.into(), key }
 }
 
 pub(super) const BUILT: &str = r#"{"built":true}"#;
@@ -204,8 +211,8 @@ impl Runner {
     pub(super) fn shown(&self, definition: &ProjectionDefinition) -> u32 {
         match self.stored() {
             Some(stored) if !stored.built => {
-                let newest = stored.older.iter().rev().find(|(_, built)| **built);
-                newest.map_or(0, |(version, _)| *version)
+                let built = stored.older.iter().filter(|(_, built)| *built);
+                built.map(|(version, _)| *version).max().unwrap_or(0)
             }
             _ => definition.version,
         }
@@ -300,10 +307,7 @@ impl Engine {
         match std::mem::replace(&mut runner.step, Step::Idle) {
             Step::Start => {
                 runner.step = Step::Starting;
-                let name = &self.definition(index).name;
-                // The keys of all its versions begin so.
-                let prefix = serde_json::to_string(&[&**name]).expect("a string is JSON");
-                let prefix = format!("{},", &prefix[..prefix.len() - 1]);
+                let prefix = checkpoints_of(&self.definition(index).name);
                 let scan = DocumentScan {
                     collection: CHECKPOINTS.into(),
                     index: None,
@@ -418,9 +422,11 @@ impl Engine {
         }
     }
 
+    #[inline(never)]
     fn started(&mut self, index: RunnerIndex, found: DocumentsRead) {
         let DocumentsRead { scans, head, .. } = found;
         let own = self.definition(index).version;
+        let prefix = checkpoints_of(&self.definition(index).name);
         let runner = self.runner_mut(index);
         let Place::Store(stored) = &mut runner.place else {
             unreachable!("a view in memory has no checkpoint")
@@ -433,7 +439,8 @@ impl Engine {
         for (place, StoredDocument { revision, value }) in
             scans.into_iter().flat_map(|page| page.documents)
         {
-            let Ok((_, version)) = serde_json::from_str::<(String, u32)>(&place.key) else {
+            let version = place.key.strip_prefix(&*prefix).and_then(|end| end.strip_suffix(']'));
+            let Some(version) = version.and_then(|digits| digits.parse::<u32>().ok()) else {
                 continue;
             };
             let built = *value == *BUILT;
@@ -442,7 +449,7 @@ impl Engine {
                 stored.built = built;
                 stored.clears |= built && is_first;
             } else if version < own {
-                stored.older.insert(version, built);
+                stored.older.push((version, built));
             }
         }
         if stored.saved.0 == 0 && before.0 > 0 {
@@ -462,6 +469,7 @@ impl Engine {
         self.moved(index, saved != before);
     }
 
+    #[inline(never)]
     fn page_read(&mut self, index: RunnerIndex, log: LogPage) {
         let LogPage { page, places, next, head } = log;
         let page = self.keep(page);
@@ -471,7 +479,7 @@ impl Engine {
             page,
             places,
             end: runner.end,
-            known: Known::new(),
+            known: Known::default(),
             reached: next,
             complete: next >= head,
             changes: false,
@@ -490,6 +498,7 @@ impl Engine {
     }
 
     /// Takes a page in, here or in the host.
+    #[inline(never)]
     fn project(&mut self, index: RunnerIndex, work: Box<Work>) {
         let projection = self.runner(index).projection;
         if let Some(native) = self.definition(index).native.clone() {
@@ -501,7 +510,7 @@ impl Engine {
         };
         let page = lease.page;
         let run = self.next_serial();
-        let known = work.known.iter().map(|(key, text)| (Arc::clone(key), text.clone())).collect();
+        let known = work.known.entries().to_vec();
         let project = Project { run, projection, page, end: work.end, known };
         self.runner_mut(index).step = Step::Projecting(run, work);
         self.outputs.push_back(Output::Project(project));
@@ -525,6 +534,7 @@ impl Engine {
         }
     }
 
+    #[inline(never)]
     fn projected(&mut self, index: RunnerIndex, mut work: Box<Work>, result: Projected) {
         match result {
             Projected::Missing(keys) => self.load_known(index, work, keys),
@@ -551,37 +561,34 @@ impl Engine {
         }
     }
 
+    #[inline(never)]
     fn load_known(&mut self, index: RunnerIndex, mut work: Box<Work>, keys: Vec<Arc<str>>) {
         let definition = self.definition(index);
         let collection = collection_of(&definition.name, definition.version);
         let checkpoint = checkpoint_of(&definition.name, definition.version);
-        let mut names = BTreeSet::new();
+        let mut are_new = false;
         for key in keys {
-            if !work.known.contains_key(&key) {
-                names.insert(DocumentName { collection: Arc::clone(&collection), key });
-            }
+            are_new |= work.known.insert(key, None);
         }
         let runner = self.runner_mut(index);
-        if names.is_empty() {
+        if !are_new {
             let reason = "it asks again and again for documents that it has been given".into();
             work.stop = Some(ViewStop { position: Position(runner.seen.0 + 1), reason });
             (work.reached, work.complete) = (runner.seen, false);
             return self.page_done(index, work, Vec::new());
         }
+        let name = |key: &Arc<str>| DocumentName {
+            collection: Arc::clone(&collection),
+            key: Arc::clone(key),
+        };
         if let Place::Memory(documents) = &runner.place {
-            for name in names {
-                let found = documents.get(&name).map(|found| Arc::clone(&found.value));
-                work.known.insert(name.key, found);
+            for (key, text) in work.known.missing() {
+                *text = documents.get(&name(key)).map(|found| Arc::clone(&found.value));
             }
             return self.project(index, work);
         }
-        // All that are known to be missing are asked again, which is simpler than to tell them apart.
-        for name in names {
-            work.known.insert(name.key, None);
-        }
-        let unknown = work.known.iter().filter(|(_, text)| text.is_none());
-        let name = |key| DocumentName { collection: Arc::clone(&collection), key: Arc::clone(key) };
-        let mut names: Vec<_> = unknown.map(|(key, _)| name(key)).collect();
+        // Those that were not there before are asked again, which is simpler than to tell them apart.
+        let mut names: Vec<_> = work.known.missing().map(|(key, _)| name(key)).collect();
         names.push(checkpoint);
         runner.step = Step::Loading(work);
         let serial = runner.serial;
@@ -589,21 +596,21 @@ impl Engine {
         self.send(StorageBody::ReadDocuments(Arc::new(read)), Purpose::Runner(index, serial));
     }
 
+    #[inline(never)]
     fn known_loaded(&mut self, index: RunnerIndex, mut work: Box<Work>, found: DocumentsRead) {
         let mut documents = found.documents;
         let checkpoint = documents.pop().flatten().map_or(0, |found| found.revision);
         if self.runner(index).stored().is_some_and(|stored| stored.saved.0 != checkpoint) {
             return self.was_slower(index);
         }
-        // Their keys were put there when they were asked for.
-        let asked = work.known.iter_mut().filter(|(_, text)| text.is_none());
-        for ((_, text), found) in asked.zip(documents) {
+        for ((_, text), found) in work.known.missing().zip(documents) {
             *text = found.map(|found| found.value);
         }
         self.project(index, work);
     }
 
     /// Another engine has taken the page in. Those who get in each other's way part.
+    #[inline(never)]
     fn was_slower(&mut self, index: RunnerIndex) {
         let runner = self.runner_mut(index);
         runner.failures += 1;
@@ -613,6 +620,7 @@ impl Engine {
     }
 
     /// The documents as they are stored.
+    #[inline(never)]
     fn written(
         &self,
         index: RunnerIndex,
@@ -623,12 +631,10 @@ impl Engine {
         let mut written = Vec::with_capacity(documents.len());
         for ProjectedDocument { key, value, postings } in documents {
             let mut entries = Vec::with_capacity(postings.len());
-            for (index, json) in postings {
+            for (index, value) in postings {
                 if !definition.indexes.contains(&index) {
                     return Err(format!("document {key:?}: it has no index {index:?}").into());
                 }
-                let value = index_value(&json)
-                    .map_err(|error| format!("document {key:?}, index {index:?}: {error}"))?;
                 entries.push(Posting { index, value });
             }
             written.push(Document {
@@ -643,13 +649,15 @@ impl Engine {
     }
 
     /// A page has been taken in: what came of it is kept.
+    #[inline(never)]
     fn page_done(&mut self, index: RunnerIndex, mut work: Box<Work>, mut documents: Vec<Document>) {
         let reached = work.reached;
         for document in &mut documents {
             document.revision = reached.0;
         }
         work.changes = !documents.is_empty();
-        let ProjectionDefinition { name, version, .. } = self.definition(index).clone();
+        let name = Arc::clone(&self.definition(index).name);
+        let version = self.definition(index).version;
         let saves_checkpoint_first = mutant!(self, CheckpointFirst);
         let runner = self.runner_mut(index);
         match &mut runner.place {
@@ -697,6 +705,7 @@ impl Engine {
         self.taken_in(index, *work);
     }
 
+    #[inline(never)]
     fn save(&mut self, index: RunnerIndex, work: Box<Work>, save: SaveDocuments) {
         let runner = self.runner_mut(index);
         runner.step = Step::Saving(work);
@@ -704,6 +713,7 @@ impl Engine {
         self.send(StorageBody::SaveDocuments(Arc::new(save)), Purpose::Runner(index, serial));
     }
 
+    #[inline(never)]
     fn page_saved(&mut self, index: RunnerIndex, mut work: Box<Work>, saved: Saved) {
         if let Saved::Conflict { .. } = saved {
             return self.was_slower(index);
@@ -721,6 +731,7 @@ impl Engine {
         self.taken_in(index, *work);
     }
 
+    #[inline(never)]
     fn taken_in(&mut self, index: RunnerIndex, work: Work) {
         let runner = self.runner_mut(index);
         runner.seen = runner.seen.max(work.reached);
@@ -741,6 +752,7 @@ impl Engine {
     }
 
     /// A runner has come to the end of something: it goes on, and so do those who wait for it.
+    #[inline(never)]
     fn moved(&mut self, index: RunnerIndex, changes: bool) {
         self.ready_runners.push_back(index);
         let runner = self.runner(index);
@@ -807,6 +819,7 @@ impl Engine {
     }
 }
 
+#[inline(never)]
 fn native_result(native: &dyn NativeProjection, work: &Work) -> Projected {
     match &work.page {
         KeptPage::Events(events) => {

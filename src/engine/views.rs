@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::documents::end_of_prefix;
 use crate::error::{ReadError, StorageError};
 use crate::event::TaskId;
-use crate::projection::{ProjectionDefinition, ViewKind, index_value};
+use crate::projection::{ProjectionDefinition, ViewKind};
 use crate::protocol::{
     DocumentName, DocumentScan, DocumentsRead, Notice, Outcome, ProjectionIndex, ReadDocuments,
     ReadView, ScanPlace, ScannedPage, StorageBody, StoredDocument, ViewAt, ViewQuery, ViewRange,
@@ -64,6 +64,7 @@ impl Engine {
     // Outcomes that wait for inline views
 
     /// Tells of an outcome, once the inline views have taken it in.
+    #[inline(never)]
     pub(super) fn tell_outcome(
         &mut self,
         task: TaskId,
@@ -81,6 +82,7 @@ impl Engine {
         }
     }
 
+    #[inline(never)]
     pub(super) fn let_go_of_outcomes(&mut self) {
         if self.held_back.is_empty() {
             return;
@@ -108,6 +110,7 @@ impl Engine {
         self.inline_lags(position).any(|(_, lag)| matches!(lag, Lag::Waits))
     }
 
+    #[inline(never)]
     pub(super) fn let_go(&mut self, held: HeldBack, reason: Option<Arc<str>>) {
         let HeldBack { position, pages: _kept, task, mut outcome } = held;
         let behind = self.inline_lags(position).filter_map(|(name, lag)| match (lag, &reason) {
@@ -126,11 +129,11 @@ impl Engine {
     pub(super) fn start_view_read(&mut self, read: ReadView) {
         let ReadView { task: id, projection, at, query } = read;
         let found = self.config.projections.iter().position(|d| d.name == projection);
-        let checked = found.ok_or(ReadError::UnknownProjection(projection)).and_then(|index| {
-            check_query(&self.config.projections[index], query).map(|query| (index, query))
-        });
-        let (index, query) = match checked {
-            Ok(checked) => checked,
+        let checked = found
+            .ok_or(ReadError::UnknownProjection(projection))
+            .and_then(|index| check_query(&self.config.projections[index], &query).map(|()| index));
+        let index = match checked {
+            Ok(index) => index,
             Err(error) => {
                 return self.notice(Notice::ViewRead { task: id, result: Err(error) });
             }
@@ -287,7 +290,7 @@ impl Engine {
             if !(built || nothing_was_saved) || position < task.at_least {
                 // Somebody has cleared it, or makes it anew. It is looked for again.
                 stored.built &= !is_own;
-                stored.older.remove(&asked);
+                stored.older.retain(|(version, _)| *version != asked);
                 if matches!(runner.step, Step::Idle) {
                     runner.step = Step::Start;
                 }
@@ -318,6 +321,7 @@ impl Engine {
         }
     }
 
+    #[inline(never)]
     pub(super) fn finish_view(&mut self, id: TaskId, result: Result<ViewRead, ReadError>) {
         let Some(Task::View(task)) = self.tasks.remove(&id) else {
             unreachable!("task {} is a question for a view", id.0)
@@ -332,6 +336,7 @@ impl Engine {
     }
 }
 
+#[inline(never)]
 fn view_read(
     names: &[DocumentName],
     document: Option<StoredDocument>,
@@ -347,34 +352,21 @@ fn view_read(
     ViewRead { position, documents, more, count, status }
 }
 
-/// The query with values as indexes have them.
-fn check_query(
-    definition: &ProjectionDefinition,
-    query: ViewQuery,
-) -> Result<ViewQuery, ReadError> {
-    let ViewQuery::Scan(scan) = query else {
-        return Ok(query);
-    };
-    let ViewScan { index, range, .. } = &scan;
-    let Some(index) = index else {
-        return Ok(ViewQuery::Scan(scan));
-    };
-    if !definition.indexes.contains(index) {
-        let (projection, index) = (Arc::clone(&definition.name), Arc::clone(index));
-        return Err(ReadError::UnknownIndex { projection, index });
+/// Whether the index that is asked is one of the projection's.
+#[inline(never)]
+fn check_query(definition: &ProjectionDefinition, query: &ViewQuery) -> Result<(), ReadError> {
+    match query {
+        ViewQuery::Scan(ViewScan { index: Some(index), .. })
+            if !definition.indexes.contains(index) =>
+        {
+            let (projection, index) = (Arc::clone(&definition.name), Arc::clone(index));
+            Err(ReadError::UnknownIndex { projection, index })
+        }
+        _ => Ok(()),
     }
-    let value = |json: &Arc<str>| index_value(json).map_err(ReadError::InvalidIndexValue);
-    let range = match range {
-        ViewRange::Equal(json) => ViewRange::Equal(value(json)?),
-        ViewRange::Prefix(json) => ViewRange::Prefix(value(json)?),
-        ViewRange::Between(from, to) => ViewRange::Between(
-            from.as_ref().map(value).transpose()?,
-            to.as_ref().map(value).transpose()?,
-        ),
-    };
-    Ok(ViewQuery::Scan(ViewScan { range, ..scan }))
 }
 
+#[inline(never)]
 fn scan_of(collection: Arc<str>, scan: &ViewScan) -> Option<DocumentScan> {
     let ViewScan { index, range, after, descending, limit } = scan.clone();
     let (from, to) = match range {

@@ -26,8 +26,6 @@ export type ErrorCode =
   | "state-not-json"
   | "unknown-projection"
   | "unknown-index"
-  /** A value can't be in an index. */
-  | "invalid-index-value"
   /** A view stopped before it came to what was asked; `details` has the reason and where. */
   | "projection-stopped"
   /** A document of a view is no JSON any more. */

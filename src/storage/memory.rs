@@ -92,7 +92,7 @@ impl MemoryStore {
     /// Damages snapshots as disks and other programs do: what they say, or the revision they say.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn damage_snapshots(&mut self, how: u64) {
-        for document in self.documents.of_mut(SNAPSHOTS) {
+        for (_, document) in self.documents.of(SNAPSHOTS) {
             match how % 3 {
                 0 => document.value = document.value[..document.value.len() / 2].into(),
                 1 => document.value = "[\"another form\"]".into(),

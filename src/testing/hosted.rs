@@ -10,7 +10,7 @@ use crate::domain::{
     AggregateDefinition, Command, Domain, EventText, NativeAggregate, NativeDecision, NativeState,
 };
 use crate::event::{NewEvent, Payload, RecordedEvent, TaskId};
-use crate::projection::{LogEvent, ProjectionDefinition};
+use crate::projection::{Known, LogEvent, ProjectionDefinition};
 use crate::protocol::{
     Append, Document, DocumentValue, DomainAnswer, DomainRequest, DomainResult, Handle, Load, Page,
     PageId, Project, ProjectAnswer, Release, SaveDocuments, StorageAnswer, StorageBody,
@@ -145,7 +145,10 @@ impl Hosted {
     ) -> ProjectAnswer {
         let native = definition.native.as_ref().expect("the host's own");
         let mut events = self.pages[&project.page].iter().map(LogEvent::of);
-        let known = project.known.iter().cloned().collect();
+        let mut known = Known::default();
+        for (key, text) in &project.known {
+            known.insert(Arc::clone(key), text.clone());
+        }
         let result = native.project(&mut events, &known, project.end);
         ProjectAnswer { run: project.run, result }
     }

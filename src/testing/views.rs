@@ -260,10 +260,14 @@ pub(super) fn check_store(
 ) -> Result<(), String> {
     let log = store.log();
     let collection = format!("view/{version}/{DESK}");
-    let found: Documents = store.documents().texts_of(&collection).collect();
+    let mut documents = store.documents().clone();
+    let found =
+        documents.of(&collection).map(|(key, found)| (key.to_owned(), found.value.to_string()));
+    let found: Documents = found.collect();
     let key = format!("[\"{DESK}\",{version}]");
-    let checkpoint = store.documents().revisions_of(CHECKPOINTS).find(|(found, _)| *found == key);
-    let at = Position(checkpoint.as_ref().map_or(0, |(_, position)| *position));
+    let checkpoint = documents.of(CHECKPOINTS).find(|(found, _)| *found == key);
+    let checkpoint = checkpoint.map(|(_, found)| found.revision);
+    let at = Position(checkpoint.unwrap_or(0));
     let (expected, _) = fold(version, prefix(log, at));
     if found != expected {
         return Err(format!(

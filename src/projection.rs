@@ -332,7 +332,7 @@ impl<D: DeserializeOwned> View<'_, D> {
             };
             let read = |text: &Arc<str>| {
                 serde_json::from_str(text).map_err(|error| {
-                    ProjectError::new(&format!("document {key:?} can't be read: {error}"))
+                    ProjectError::new(&format!("document {key} can't be read: {error}"))
                 })
             };
             let document = text.as_ref().map(read).transpose()?;
@@ -508,11 +508,11 @@ fn written_document<P: Projection>(
         return Ok(ProjectedDocument { key, value: None, postings: Vec::new() });
     };
     let value = serde_json::to_string(document)
-        .map_err(|error| format!("document {key:?} can't be written: {error}"))?;
+        .map_err(|error| format!("document {key} can't be written: {error}"))?;
     let mut postings = Vec::new();
     for IndexEntry { index, value } in P::index(document) {
         if !P::INDEXES.contains(&index) {
-            return Err(format!("document {key:?}: {index:?} is none of the indexes").into());
+            return Err(format!("document {key}: {index:?} is none of the indexes").into());
         }
         postings.push((index.into(), value.0));
     }

@@ -633,7 +633,7 @@ impl Engine {
             let mut entries = Vec::with_capacity(postings.len());
             for (index, value) in postings {
                 if !definition.indexes.contains(&index) {
-                    return Err(format!("document {key:?}: it has no index {index:?}").into());
+                    return Err(format!("document {key}: it has no index {index:?}").into());
                 }
                 entries.push(Posting { index, value });
             }

@@ -45,6 +45,7 @@ mod payload;
 pub mod projection;
 pub mod protocol;
 mod query;
+pub mod reaction;
 pub mod snapshot;
 pub mod storage;
 mod stream;
@@ -75,6 +76,7 @@ pub use projection::{
 };
 pub use protocol::{Input, Output};
 pub use query::{Query, QueryItem, Tag};
+pub use reaction::{ReactionDefinition, RetryPolicy, StartAt};
 pub use snapshot::SnapshotPolicy;
 pub use stream::{ExpectedRevision, MAX_NAME_BYTES, Position, Revision, StreamId};
 pub use time::{Timestamp, TimestampError};

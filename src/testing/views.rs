@@ -266,8 +266,8 @@ pub(super) fn check_store(
     let found: Documents = found.collect();
     let key = format!("[\"{DESK}\",{version}]");
     let checkpoint = documents.of(CHECKPOINTS).find(|(found, _)| *found == key);
-    let checkpoint = checkpoint.map(|(_, found)| found.revision);
-    let at = Position(checkpoint.unwrap_or(0));
+    let is_built = checkpoint.as_ref().is_some_and(|(_, found)| found.value.contains("true"));
+    let at = Position(checkpoint.map_or(0, |(_, found)| found.revision));
     let (expected, _) = fold(version, prefix(log, at));
     if found != expected {
         return Err(format!(
@@ -275,7 +275,7 @@ pub(super) fn check_store(
         ));
     }
     // A newer release clears an older one's away, which is made anew when it is next needed.
-    if version == 1 && checkpoint.is_none() {
+    if version == 1 && !is_built {
         return Ok(());
     }
     // What is beyond the checkpoint changes nothing.

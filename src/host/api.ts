@@ -9,6 +9,7 @@ export {
   type Message,
   type OtherEvent,
   type Projection,
+  type Reaction,
   type Refusal,
   type SnapshotPolicy,
   type ViewKind,

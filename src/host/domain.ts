@@ -1,5 +1,8 @@
 import { invalidArgument } from "./errors.js";
+import type { Driver } from "./driver.js";
+import type { AbortSignal } from "./platform.js";
 import type { Access, ViewReader } from "./projections/reader.js";
+import type { ReactionControl } from "./reactions/control.js";
 import type { Query, StoredEvent } from "./storage.js";
 import type { Reader, Writer } from "./wire.js";
 
@@ -185,6 +188,25 @@ export interface Projection<Document = unknown> {
   readonly project: (output: Reader, events: readonly StoredEvent[], epoch: string) => (message: Writer) => void;
   /** @internal */
   readonly reader: (access: Access) => ViewReader<Document>;
+}
+
+/** A durable handler of events. Its code comes with it, from `annals/reactions`. */
+export interface Reaction {
+  readonly name: string;
+  /** @internal Which events it wants. */
+  readonly types: readonly string[];
+  /** @internal */
+  readonly aggregateTypes: readonly string[];
+  /** @internal */
+  readonly tags: readonly string[];
+  /** @internal Whether it begins with what comes, and not with the first event. */
+  readonly startsNow: boolean;
+  /** @internal Attempts, first and longest pause in milliseconds, most events at once. */
+  readonly numbers: readonly number[];
+  /** @internal */
+  readonly react: (event: StoredEvent, epoch: string, attempt: number, signal: AbortSignal) => Promise<void>;
+  /** @internal */
+  readonly control: (driver: Driver) => ReactionControl;
 }
 
 /** Any projection. */

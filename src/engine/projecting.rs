@@ -44,7 +44,7 @@ pub(super) struct Runner {
     /// All up to here has been taken in.
     pub(super) seen: Position,
     /// Position of the store's last event, as far as it is known.
-    head: Position,
+    pub(super) head: Position,
     /// Whether somebody has appended since the log was last read, nobody knows how far.
     grown: bool,
     /// Number of times the log has been read.

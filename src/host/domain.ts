@@ -1,6 +1,8 @@
 import { invalidArgument } from "./errors.js";
+import { formOf, partsOf } from "./messages.js";
 import type { Access, ViewReader } from "./projections/reader.js";
 import type { Query, StoredEvent } from "./storage.js";
+import type { AnyStep, Forms, RetiredUpcasters, Upcasters } from "./upcast.js";
 import type { Reader, Writer } from "./wire.js";
 
 /** A command or an event: what kind, and what about it. */
@@ -73,7 +75,48 @@ export interface AggregateDefinition<
 > extends AggregateFunctions<State, Command, Event, Refused> {
   /** Whether snapshots shorten the replay of long streams. A state must then equal its JSON. */
   readonly snapshots?: SnapshotPolicy;
+  /**
+   * Every event type, with the upcasters of its earlier versions in order. New events are stored with
+   * the version after the last of them. A decision may then give events of these types only.
+   *
+   * ```ts
+   * events: {
+   *   AppointmentBooked: [
+   *     (data: { doctor: string }) => ({ ...data, room: "1" }), // version 1
+   *     (data: { doctor: string; room: string }) => ({ ...data, minutes: 30 }), // version 2
+   *   ],
+   *   AppointmentConfirmed: [],
+   * },
+   * ```
+   */
+  readonly events?: {
+    readonly [Type in NoInfer<Event>["type"]]: Upcasters<NoInfer<Event>, DataOf<NoInfer<Event>, Type>>;
+  };
+  /**
+   * Types that are no longer written, and what becomes of their events.
+   *
+   * ```ts
+   * retired: {
+   *   AppointmentMoved: [{ becomes: (data: Slot) => [{ type: "AppointmentRescheduled", data }] }],
+   *   AppointmentViewed: [{ becomes: () => [] }],
+   * },
+   * ```
+   */
+  readonly retired?: { readonly [type: string]: RetiredUpcasters<NoInfer<Event>> };
+  /**
+   * What happens where a stored event has a type that is neither among `events` nor `retired`. `fail`,
+   * the default: it can't be read. `skip`: it is passed by, counts as an event of its stream, and
+   * `onReport` is told.
+   */
+  readonly unknownEvents?: "fail" | "skip";
 }
+
+/** The data of the events of this type. */
+export type DataOf<Event extends Message, Type> = Event extends Message
+  ? Type extends Event["type"]
+    ? Event["data"]
+    : never
+  : never;
 
 /** What a decision may look at besides state and command. */
 export interface DecideContext<Event extends Message = Message> {
@@ -108,6 +151,8 @@ export interface Aggregate<
   readonly functions: ErasedFunctions | null;
   /** @internal `null`: none, or the module says it. */
   readonly snapshots: SnapshotPolicy | null;
+  /** @internal `null`: every type has version 1, whatever its name, or the module says it. */
+  readonly forms: Forms | null;
   /** Carries the types; there is no such property. */
   readonly [types]?: (state: State, command: Command, event: Event, refused: Refused) => void;
 }
@@ -154,7 +199,41 @@ export function aggregate<
   if (![version, every, afterReplayOf + 1].every((number) => Number.isSafeInteger(number) && number > 0)) {
     throw invalidArgument(`aggregate ${type}: expected whole numbers of events in snapshots, and a version`);
   }
-  return Object.freeze({ type, functions: definition as unknown as ErasedFunctions, snapshots });
+  const forms = formsOf(type, definition as AnyDefinition);
+  return Object.freeze({ type, functions: definition as unknown as ErasedFunctions, snapshots, forms });
+}
+
+type AnyDefinition = Pick<AggregateDefinition<unknown, Message, Message, Refusal>, "events" | "retired" | "unknownEvents">;
+
+function formsOf(aggregate: string, { events, retired = {}, unknownEvents }: AnyDefinition): Forms | null {
+  const skips = unknownEvents === "skip";
+  const mistake = (expected: string) => invalidArgument(`aggregate ${aggregate}: expected ${expected}`);
+  if (events === undefined) {
+    if (skips || Object.keys(retired).length > 0) throw mistake("events, which name every type");
+    return null;
+  }
+  const plans = new Map<string, string | AnyStep>();
+  const versions = new Map<string, number>();
+  for (const [type, steps] of [...Object.entries(retired), ...Object.entries(events)]) {
+    const isRetired = !Object.hasOwn(events, type);
+    const becomes = (step: AnyStep | undefined) => typeof (step as { becomes?: unknown } | undefined)?.becomes === "function";
+    if (
+      !Array.isArray(steps) ||
+      !steps.every((step) => typeof step === "function" || becomes(step)) ||
+      (isRetired && !becomes(steps.at(-1))) ||
+      plans.has(type)
+    ) {
+      throw mistake(`a list of upcasters of ${type}${isRetired ? ", the last of which says what it becomes" : ""}`);
+    }
+    steps.forEach((step: AnyStep, index) => plans.set(formOf(type, index + 1), step));
+    if (isRetired) continue;
+    versions.set(type, steps.length + 1);
+    plans.set(formOf(type, steps.length + 1), type);
+  }
+  // What new types mean is not in it, unless they were passed by before.
+  const rests = [...plans].flatMap(([form, plan]) => (skips || plan !== form ? form : []));
+  const becoming = [...plans].flatMap(([form, plan]) => (typeof plan === "object" ? partsOf(form).type : []));
+  return { plans, versions, becoming, fingerprint: rests.join("\n"), skips };
 }
 
 /** Names an aggregate that the module defines in Rust, with its types. */
@@ -164,7 +243,7 @@ export function nativeAggregate<
   Event extends Message,
   Refused extends Refusal = never,
 >(type: string): Aggregate<State, Command, Event, Refused> {
-  return Object.freeze({ type, functions: null, snapshots: null });
+  return Object.freeze({ type, functions: null, snapshots: null, forms: null });
 }
 
 /** When a projection's documents are made: when they are asked for, with each command, behind the log. */
@@ -182,7 +261,12 @@ export interface Projection<Document = unknown> {
   /** @internal Names of its indexes. */
   readonly indexes: readonly string[];
   /** @internal Takes a page in; returns what writes the answer. */
-  readonly project: (output: Reader, events: readonly StoredEvent[], epoch: string) => (message: Writer) => void;
+  readonly project: (
+    output: Reader,
+    events: readonly StoredEvent[],
+    epoch: string,
+    today: (event: StoredEvent) => readonly Message[],
+  ) => (message: Writer) => void;
   /** @internal */
   readonly reader: (access: Access) => ViewReader<Document>;
 }

@@ -6,14 +6,14 @@ use crate::error::{ApiMisuse, Error};
 use crate::event::TaskId;
 use crate::projection::Projection;
 use crate::protocol::{
-    Answer, Input, LogFilter, Output, ReadAt, SnapshotReport, ViewAt, ViewQuery, ViewRead,
-    ViewScan, ViewStatus,
+    Answer, Input, LogFilter, Output, ReadAt, ViewAt, ViewQuery, ViewRead, ViewScan, ViewStatus,
 };
 use crate::stream::{Position, Revision};
 
 use super::StorageAdapter;
 use super::driver::{
-    Clock, CommandOptions, Diff, Documents, Driver, Events, Executed, Read, compare, documents,
+    Clock, CommandOptions, Diff, Documents, Driver, Events, Executed, Read, Report, compare,
+    documents,
 };
 
 /// An engine with a blocking store.
@@ -253,9 +253,9 @@ impl<S: StorageAdapter, C: Clock> Annals<S, C> {
         Ok(self.run(|driver| driver.view_read(task))??)
     }
 
-    /// What there is to report about snapshots since this was called last: changes no answer, and an
-    /// operator may want to know. At most the newest 256.
-    pub fn take_reports(&mut self) -> Vec<SnapshotReport> {
+    /// What there is to report since this was called last: changes no answer, and an operator may want
+    /// to know. At most the newest 256.
+    pub fn take_reports(&mut self) -> Vec<Report> {
         self.driver.take_reports()
     }
 

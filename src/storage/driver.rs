@@ -13,8 +13,8 @@ use crate::ids::CommandId;
 use crate::projection::Projection;
 use crate::protocol::{
     ControlView, Durability, Execute, Input, LogFilter, Notice, Outcome, Output, Page, ReadAt,
-    ReadState, ReadView, ScanPlace, SnapshotReport, StateRead, StoredDocument, Subscribe,
-    TakeSnapshot, ViewAt, ViewQuery, ViewRead,
+    ReadState, ReadView, ScanPlace, SkippedEvents, SnapshotReport, StateRead, StoredDocument,
+    Subscribe, TakeSnapshot, ViewAt, ViewQuery, ViewRead,
 };
 use crate::stream::{ExpectedRevision, Position, Revision, StreamId};
 use crate::time::Timestamp;
@@ -120,6 +120,15 @@ pub struct StateAt<State> {
     pub revision: Revision,
 }
 
+/// What changes no answer, and what an operator may want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// A snapshot that could not be used or kept.
+    Snapshot(SnapshotReport),
+    /// Events of unknown types that a state was made without.
+    Skipped(SkippedEvents),
+}
+
 /// A page of the log.
 #[derive(Debug)]
 pub struct Events {
@@ -139,7 +148,7 @@ pub(super) struct Driver {
     done: BTreeMap<TaskId, Notice>,
     pages: BTreeMap<TaskId, Vec<Events>>,
     /// The newest, until somebody takes them.
-    reports: VecDeque<SnapshotReport>,
+    reports: VecDeque<Report>,
 }
 
 /// Most reports that are kept for who may take them.
@@ -219,7 +228,7 @@ impl Driver {
         Ok(task)
     }
 
-    pub(super) fn take_reports(&mut self) -> Vec<SnapshotReport> {
+    pub(super) fn take_reports(&mut self) -> Vec<Report> {
         self.reports.drain(..).collect()
     }
 
@@ -259,12 +268,8 @@ impl Driver {
                     | Notice::OpenFailed(_)
                     | Notice::Events { .. }
                     | Notice::ViewMoved(_) => {}
-                    Notice::Snapshot(report) => {
-                        if self.reports.len() == MAX_REPORTS {
-                            self.reports.pop_front();
-                        }
-                        self.reports.push_back(report);
-                    }
+                    Notice::Snapshot(report) => self.report(Report::Snapshot(report)),
+                    Notice::Skipped(skipped) => self.report(Report::Skipped(skipped)),
                 }
                 None
             }
@@ -272,6 +277,13 @@ impl Driver {
             Output::Release(_) => None,
             output => Some(output),
         }
+    }
+
+    fn report(&mut self, report: Report) {
+        if self.reports.len() == MAX_REPORTS {
+            self.reports.pop_front();
+        }
+        self.reports.push_back(report);
     }
 
     pub(super) fn executed<A: Aggregate>(

@@ -14,14 +14,14 @@ use crate::error::{ApiMisuse, Error, StorageError};
 use crate::event::TaskId;
 use crate::projection::Projection;
 use crate::protocol::{
-    Answer, Input, LogFilter, Output, ReadAt, RequestId, SnapshotReport, StorageAnswer, ViewAt,
-    ViewQuery, ViewRead, ViewScan, ViewStatus,
+    Answer, Input, LogFilter, Output, ReadAt, RequestId, StorageAnswer, ViewAt, ViewQuery,
+    ViewRead, ViewScan, ViewStatus,
 };
 use crate::stream::{Position, Revision};
 use crate::time::Timestamp;
 
 use super::driver::{
-    CommandOptions, Diff, Documents, Driver, Events, Executed, Read, compare, documents,
+    CommandOptions, Diff, Documents, Driver, Events, Executed, Read, Report, compare, documents,
 };
 use super::{AsyncStorageAdapter, LocalFuture};
 
@@ -228,9 +228,9 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
         Ok(self.finish(task, |driver| driver.view_read(task)).await??)
     }
 
-    /// What there is to report about snapshots since this was called last: changes no answer, and an
-    /// operator may want to know. At most the newest 256.
-    pub fn take_reports(&self) -> Vec<SnapshotReport> {
+    /// What there is to report since this was called last: changes no answer, and an operator may want
+    /// to know. At most the newest 256.
+    pub fn take_reports(&self) -> Vec<Report> {
         self.shared.inner.borrow_mut().driver.take_reports()
     }
 

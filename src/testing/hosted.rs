@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use crate::aggregate::{Context, OtherEvent};
 use crate::domain::{
-    AggregateDefinition, Command, Domain, EventText, NativeAggregate, NativeDecision, NativeState,
+    AggregateDefinition, Command, Domain, EventText, Folded, NativeAggregate, NativeDecision,
+    NativeState,
 };
 use crate::event::{NewEvent, Payload, RecordedEvent, TaskId};
 use crate::projection::{Known, LogEvent, ProjectionDefinition};
@@ -17,6 +18,7 @@ use crate::protocol::{
 };
 use crate::snapshot::{JsonCodec, StateCodec};
 use crate::stream::StreamId;
+use crate::upcast::Unreadable;
 
 use super::desk::Appointment;
 
@@ -149,7 +151,7 @@ impl Hosted {
         for (key, text) in &project.known {
             known.insert(Arc::clone(key), text.clone());
         }
-        let result = native.project(&mut events, &known, project.end);
+        let result = native.project(&mut events, &[], &known, project.end);
         ProjectAnswer { run: project.run, result }
     }
 
@@ -194,9 +196,11 @@ impl Hosted {
         match request {
             DomainRequest::Fold { task, from, into, page, .. } => {
                 let events = &self.pages[&page];
-                let mut texts = events
-                    .iter()
-                    .map(|event| EventText { event_type: &event.event_type, data: &event.data });
+                let mut texts = events.iter().map(|event| EventText {
+                    event_type: &event.event_type,
+                    schema_version: event.schema_version,
+                    data: &event.data,
+                });
                 let start = match from {
                     Handle::SNAPSHOT => match self.codec.read(&self.snapshots[&page]) {
                         Ok(state) => state,
@@ -208,12 +212,13 @@ impl Hosted {
                     from => self.state(from),
                 };
                 let result = match self.domain.fold(start, &mut texts) {
-                    Ok(state) => {
+                    Ok(Folded { state, skipped }) => {
                         self.states.insert(into, state);
-                        DomainResult::Folded
+                        DomainResult::Folded(skipped)
                     }
-                    Err((index, reason)) => DomainResult::Unreadable {
+                    Err((index, Unreadable { problem, reason })) => DomainResult::Unreadable {
                         index: u32::try_from(index).expect("pages are short"),
+                        problem,
                         reason,
                     },
                 };

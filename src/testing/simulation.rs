@@ -761,6 +761,7 @@ impl<'a> World<'a> {
                 SnapshotProblem::Storage(_) => Ok(()),
                 SnapshotProblem::NotJson(reason) => Err(reason.to_string()),
             },
+            Notice::Skipped(skipped) => Err(format!("nothing is unknown here: {skipped:?}")),
             Notice::CommandDone { task, result } => {
                 let host = &mut self.hosts[index];
                 let operation = host.open.remove(&task).ok_or("an answer nobody waits for")?;

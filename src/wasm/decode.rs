@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::domain::AggregateDefinition;
 use crate::engine::Config;
-use crate::error::{Applied, StorageError, StorageErrorCode};
+use crate::error::{Applied, EventProblem, StorageError, StorageErrorCode};
 use crate::event::{CommitSummary, FirstOutcome, Metadata, NewEvent, Payload, TaskId};
 use crate::judge::{CommitFacts, Facts};
 use crate::projection::{ProjectionDefinition, ViewKind};
@@ -12,8 +12,8 @@ use crate::protocol::{
     Answer, Conflict, ControlView, DocumentsRead, DomainAnswer, DomainResult, Durability, Epoch,
     EventPlace, EventRow, Execute, Handle, Info, Input, Loaded, LogEnd, LogFilter, LogPage, Page,
     PageId, ProjectAnswer, Projected, ProjectedDocument, ReadAt, ReadState, ReadView, RequestId,
-    Saved, ScanPlace, ScannedPage, StorageAnswer, StoredDocument, StoredSnapshot, StreamSlice,
-    Subscribe, TakeSnapshot, Verdict, ViewAt, ViewQuery, ViewRange, ViewScan,
+    Saved, ScanPlace, ScannedPage, Skipped, StorageAnswer, StoredDocument, StoredSnapshot,
+    StreamSlice, Subscribe, TakeSnapshot, Verdict, ViewAt, ViewQuery, ViewRange, ViewScan,
 };
 use crate::query::{Query, QueryItem};
 use crate::snapshot::SnapshotPolicy;
@@ -117,10 +117,11 @@ pub(super) fn config(reader: &mut Reader<'_>) -> Result<Config> {
     let limits = [reader.word()?, reader.word()?, reader.word()?, reader.word()?];
     let aggregates = reader.list(|reader| {
         let name = reader.str()?;
-        Ok(match reader.option(snapshot_policy)? {
+        let definition = match reader.option(snapshot_policy)? {
             Some(policy) => AggregateDefinition::hosted_with_snapshots(name, policy),
             None => AggregateDefinition::hosted(name),
-        })
+        };
+        Ok(definition.with_upcasters(reader.str()?, reader.list(Reader::string)?))
     })?;
     let projections = reader.list(|reader| {
         let (name, version) = (reader.str()?, reader.word()?);
@@ -165,6 +166,11 @@ pub(super) fn facts(reader: &mut Reader<'_>) -> Result<Facts> {
             })
         })?,
     })
+}
+
+/// An event to be upcast: its aggregate type, its type, its schema version and its data.
+pub(super) fn event<'a>(reader: &mut Reader<'a>) -> Result<(&'a str, &'a str, u32, &'a str)> {
+    Ok((reader.str()?, reader.str()?, reader.word()?, reader.str()?))
 }
 
 fn task(reader: &mut Reader<'_>) -> Result<TaskId> {
@@ -397,6 +403,7 @@ fn page(reader: &mut Reader<'_>, owner: Option<&StreamId>) -> Result<Page> {
                     },
                     revision: revision(reader)?,
                     event_type: reader.string()?,
+                    schema_version: reader.word()?,
                     data: reader.string()?,
                 })
             })?,
@@ -404,13 +411,13 @@ fn page(reader: &mut Reader<'_>, owner: Option<&StreamId>) -> Result<Page> {
         2 => {
             // What comes again and again is told once.
             let mut last: Arc<str> = "".into();
-            let types = reader.list(|reader| {
+            let forms = reader.list(|reader| {
                 if reader.flag()? {
                     last = reader.string()?;
                 }
                 Ok(Arc::clone(&last))
             })?;
-            Page::Messages { types: types.into(), data: reader.string()? }
+            Page::Messages { forms: forms.into(), data: reader.string()? }
         }
         tag => return Err(Malformed::Tag(tag)),
     })
@@ -421,8 +428,22 @@ fn domain_answer(reader: &mut Reader<'_>) -> Result<DomainAnswer> {
     let task = task(reader)?;
     let into = Handle(reader.number()?);
     let result = match reader.word()? {
-        0 => DomainResult::Folded,
-        1 => DomainResult::Unreadable { index: reader.word()?, reason: reader.string()? },
+        0 => DomainResult::Folded(reader.option(|reader| {
+            Ok(Skipped {
+                count: reader.word()?,
+                last: reader.word()?,
+                event_type: reader.string()?,
+            })
+        })?),
+        1 => DomainResult::Unreadable {
+            index: reader.word()?,
+            problem: {
+                let number = reader.word()?;
+                let problem = EventProblem::ALL.get(number as usize).copied();
+                problem.ok_or(Malformed::Tag(number))?
+            },
+            reason: reader.string()?,
+        },
         2 => DomainResult::Reads(query(reader)?),
         3 => {
             let mut index = 0;

@@ -11,7 +11,8 @@ export interface Trace<Event extends Message = Message> {
 
 /**
  * Walks the chain that an event is in, both ways: `causationId` names the event or the command that
- * is the cause, and all of a chain have one `correlationId`.
+ * is the cause, and all of a chain have one `correlationId`. Events are as they are stored, so that
+ * the chain has no gaps.
  *
  * ```ts
  * const { causes, effects } = await trace(engine, event);
@@ -23,8 +24,8 @@ export async function trace<Event extends Message = Message>(
 ): Promise<Trace<Event>> {
   const events: RecordedEvent<Event>[] = [];
   const { correlationId } = event;
-  for await (const found of engine.events({ correlationId, follow: false })) {
-    events.push(found as unknown as RecordedEvent<Event>);
+  for await (const found of engine.events({ correlationId, follow: false, stored: true })) {
+    events.push(found as RecordedEvent<Event>);
   }
   const causes: RecordedEvent<Event>[] = [];
   for (let cause = event.causationId; cause !== null;) {

@@ -353,9 +353,12 @@ impl Forms {
             if (1..=newest).contains(&version) {
                 return Ok(steps);
             }
-            let reason = format!("version {version}, and this release knows it up to {newest}");
-            let is_newer = version > newest;
-            (if is_newer { EventProblem::NewerVersion } else { EventProblem::Failed }, reason)
+            if version == 0 {
+                (EventProblem::Failed, "versions begin with 1".into())
+            } else {
+                let reason = format!("version {version} is later than this release knows");
+                (EventProblem::NewerVersion, reason)
+            }
         };
         Err(Unreadable { problem, reason: format!("{event_type}: {reason}").into() })
     }

@@ -427,10 +427,10 @@ fn an_event_of_a_later_version_is_never_guessed() {
     let confirmed = ("Confirmed", 1, "{}");
     let booked = ("Booked", 4, r#"{"doctor":"7","room":null,"minutes":5}"#);
     let reason = newer(problem::<Appointment>(&[confirmed, booked]));
-    assert_eq!(reason, "Booked: version 4, and this release knows it up to 3");
+    assert_eq!(reason, "Booked: version 4 is later than this release knows");
     // Nobody had thought of versions.
     let reason = newer(problem::<First>(&[confirmed, ("Confirmed", 2, "{}")]));
-    assert_eq!(reason, "Confirmed: version 2, and this release knows it up to 1");
+    assert_eq!(reason, "Confirmed: version 2 is later than this release knows");
     // A type that is no longer written has had two versions.
     newer(problem::<Appointment>(&[confirmed, ("Moved", 3, r#"{"to":12}"#)]));
     newer(problem::<Skipping>(&[confirmed, booked]));
@@ -450,7 +450,7 @@ fn what_an_upcaster_can_not_read_is_an_error_with_type_and_version() {
     for (event, reason) in [
         (("Booked", 1, "{}"), "Booked: version 1: missing field `doctor`"),
         (("Moved", 1, r#"{"to":3}"#), "Moved: version 1: invalid type: integer `3`"),
-        (("Booked", 0, "{}"), "Booked: version 0, and this release knows it up to 3"),
+        (("Booked", 0, "{}"), "Booked: versions begin with 1"),
     ] {
         let (problem, revision, found) = problem::<Appointment>(&[("Viewed", 1, "{}"), event]);
         assert_eq!((problem, revision), (EventProblem::Failed, 2));

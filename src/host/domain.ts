@@ -1,5 +1,5 @@
 import { invalidArgument } from "./errors.js";
-import { formOf, partsOf } from "./messages.js";
+import { formOf } from "./messages.js";
 import type { Access, ViewReader } from "./projections/reader.js";
 import type { Query, StoredEvent } from "./storage.js";
 import type { AnyStep, Forms, RetiredUpcasters, Upcasters } from "./upcast.js";
@@ -205,35 +205,36 @@ export function aggregate<
 
 type AnyDefinition = Pick<AggregateDefinition<unknown, Message, Message, Refusal>, "events" | "retired" | "unknownEvents">;
 
-function formsOf(aggregate: string, { events, retired = {}, unknownEvents }: AnyDefinition): Forms | null {
+function formsOf(aggregate: string, { events, retired, unknownEvents }: AnyDefinition): Forms | null {
   const skips = unknownEvents === "skip";
   const mistake = (expected: string) => invalidArgument(`aggregate ${aggregate}: expected ${expected}`);
   if (events === undefined) {
-    if (skips || Object.keys(retired).length > 0) throw mistake("events, which name every type");
+    if (skips || retired !== undefined) throw mistake("events, which name every type");
     return null;
   }
   const plans = new Map<string, string | AnyStep>();
   const versions = new Map<string, number>();
-  for (const [type, steps] of [...Object.entries(retired), ...Object.entries(events)]) {
+  const becoming: string[] = [];
+  let fingerprint = "";
+  for (const [type, steps] of [...Object.entries(retired ?? {}), ...Object.entries(events)]) {
     const isRetired = !Object.hasOwn(events, type);
-    const becomes = (step: AnyStep | undefined) => typeof (step as { becomes?: unknown } | undefined)?.becomes === "function";
-    if (
-      !Array.isArray(steps) ||
-      !steps.every((step) => typeof step === "function" || becomes(step)) ||
-      (isRetired && !becomes(steps.at(-1))) ||
-      plans.has(type)
-    ) {
-      throw mistake(`a list of upcasters of ${type}${isRetired ? ", the last of which says what it becomes" : ""}`);
-    }
-    steps.forEach((step: AnyStep, index) => plans.set(formOf(type, index + 1), step));
-    if (isRetired) continue;
-    versions.set(type, steps.length + 1);
-    plans.set(formOf(type, steps.length + 1), type);
+    let ends = !isRetired;
+    if (!Array.isArray(steps) || plans.has(type)) throw mistake(`one list of upcasters of ${type}`);
+    steps.forEach((step: AnyStep, index) => {
+      ends = typeof step !== "function";
+      if (ends && typeof (step as { becomes?: unknown } | null)?.becomes !== "function") throw mistake(`upcasters of ${type}`);
+      if (ends) becoming.push(type);
+      plans.set(formOf(type, index + 1), step);
+    });
+    const version = steps.length + 1;
+    if (!isRetired) {
+      versions.set(type, version);
+      plans.set(formOf(type, version), type);
+    } else if (!ends) throw mistake(`the last upcaster of ${type} to say what it becomes`);
+    // What new types mean is not in it, unless they were passed by before.
+    if (version > 1 || skips) fingerprint += `${type}\n${version}\n`;
   }
-  // What new types mean is not in it, unless they were passed by before.
-  const rests = [...plans].flatMap(([form, plan]) => (skips || plan !== form ? form : []));
-  const becoming = [...plans].flatMap(([form, plan]) => (typeof plan === "object" ? partsOf(form).type : []));
-  return { plans, versions, becoming, fingerprint: rests.join("\n"), skips };
+  return { plans, versions, becoming, fingerprint, skips };
 }
 
 /** Names an aggregate that the module defines in Rust, with its types. */

@@ -792,21 +792,14 @@ export class Driver {
     return this.#core.native[index] ?? this.#aggregates[index]!.forms;
   }
 
-  /** What a stored event is today. If it is passed by, that is reported. */
-  read(event: StoredEvent): readonly OlderEvent[] {
-    const today = this.today(event);
-    if (today !== null) return today;
-    const { revision, type } = event;
-    const stream = { type: event.aggregateType, id: event.aggregateId };
-    this.report({ kind: "events-skipped", stream, revision, type, count: 1 });
-    return [];
-  }
-
-  /** What a stored event is today; `null` if it is passed by. Of other aggregates: as it is stored. */
-  today(event: StoredEvent): readonly OlderEvent[] | null {
+  /**
+   * What an event is today, or as it is stored; `null` if it is passed by. Events of other aggregates are
+   * as they are stored.
+   */
+  today(event: StoredEvent, asStored?: boolean): readonly OlderEvent[] | null {
     const { aggregateType, type, schemaVersion: version } = event;
     try {
-      const index = this.#aggregates.findIndex((known) => known.type === aggregateType);
+      const index = asStored === true ? -1 : this.#aggregates.findIndex((known) => known.type === aggregateType);
       const forms = index < 0 ? null : this.#formsOf(index);
       const isToday = index < 0 || typeof planOf(forms, formOf(type, version)) === "string";
       if (!isToday && forms?.versions === null) return this.#core.upcast(event);
@@ -815,6 +808,16 @@ export class Driver {
     } catch (error) {
       throw unreadable(event, error);
     }
+  }
+
+  /** The same; if it is passed by, that is reported. */
+  read(event: StoredEvent, asStored?: boolean): readonly OlderEvent[] {
+    const today = this.today(event, asStored);
+    if (today !== null) return today;
+    const { revision, type } = event;
+    const stream = { type: event.aggregateType, id: event.aggregateId };
+    this.report({ kind: "events-skipped", stream, revision, type, count: 1 });
+    return [];
   }
 
   #decide(output: Reader): void {

@@ -348,7 +348,7 @@ export class Engine {
     return new Promise<StateResult>((resolve, reject) => {
       this.#driver.state(this.#stateInput(aggregate, id, options, true), options.signal, resolve, reject);
     }).then(({ state, revision, events }) => {
-      const read = events.map((event) => (options.stored === true ? [asStored(event)] : this.#driver.today(event)));
+      const read = events.map((event) => this.#driver.today(event, options.stored));
       return {
         state,
         revision,
@@ -399,12 +399,12 @@ export class Engine {
     const after = (options.after ?? null) === null ? 0 : this.#numberOf(options.after!);
     const pageSize = options.pageSize ?? 500;
     if (!Number.isSafeInteger(pageSize) || pageSize < 1) throw invalidArgument("expected a pageSize of at least 1");
-    const { types: asked = [], stored = false } = options;
-    const any = stored || asked.length === 0;
+    const { types: asked = [], stored } = options;
+    const any = stored === true || asked.length === 0;
     // What was called otherwise may be of one of these types today.
     const types = any ? asked : [...asked, ...this.#driver.becoming];
     const read = (event: StoredEvent, epoch: string) => {
-      const today = stored ? [asStored(event)] : this.#driver.read(event);
+      const today = this.#driver.read(event, stored);
       return this.#recorded(event, any ? today : today.filter(({ type }) => asked.includes(type)), epoch);
     };
     return new Events(this.#driver, { ...options, types, pageSize, after }, read) as never;
@@ -487,14 +487,6 @@ export class Engine {
       });
     }
     return number;
-  }
-}
-
-function asStored(event: StoredEvent): OlderEvent {
-  try {
-    return { type: event.type, version: event.schemaVersion, data: JSON.parse(event.data) };
-  } catch (error) {
-    throw unreadable(event, error);
   }
 }
 

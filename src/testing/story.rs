@@ -169,10 +169,13 @@ impl Story {
     #[track_caller]
     pub(super) fn upcast<A: Aggregate>(&self) -> Outcome {
         let stream = self.stream();
-        let old = self.log.iter().filter(|event| event.is_old && event.stream == stream);
-        let messages = old.flat_map(|event| self.messages_of::<A>(event));
-        let found = messages.map(|message| (message.event_type, self.value_of(&message.data)));
-        Outcome::Events(found.collect())
+        let mut found = Vec::new();
+        for event in self.log.iter().filter(|event| event.is_old && event.stream == stream) {
+            for Message { event_type, data, .. } in self.messages_of::<A>(event) {
+                found.push((event_type, self.value_of(&data)));
+            }
+        }
+        Outcome::Events(found)
     }
 
     /// What an event of the log is today.
@@ -180,17 +183,15 @@ impl Story {
     fn messages_of<A: Aggregate>(&self, event: &LoggedEvent) -> Vec<Message> {
         let LoggedEvent { event_type, schema_version, data, .. } = event;
         let native = native::<A>();
-        let upcast = || {
-            let messages = native.upcast(event_type, *schema_version, data);
-            match messages {
-                Ok(messages) => messages.unwrap_or_default(),
-                Err(why) => self.fail(&why.reason),
-            }
+        let once = native.upcast(event_type, *schema_version, data);
+        let again = native.upcast(event_type, *schema_version, data);
+        let messages = match once.clone() {
+            Ok(messages) => messages.unwrap_or_default(),
+            Err(why) => self.fail(&why.reason),
         };
-        let (messages, again) = (upcast(), upcast());
-        if messages != again {
+        if once != again {
             self.fail(&format!(
-                "two runs of the upcasters of {event_type} on the same data differ: {messages:?} and {again:?}"
+                "two runs of the upcasters of {event_type} on the same data differ: {once:?} and {again:?}"
             ));
         }
         messages
@@ -386,9 +387,11 @@ impl Story {
                 "two calls of initial with the same arguments differ: {once} and {again}"
             ));
         }
-        let events = self.log.iter().filter(|event| event.stream == *stream);
-        for message in events.flat_map(|event| self.messages_of::<A>(event)) {
-            let Message { event_type, data, .. } = &message;
+        let mut messages = Vec::new();
+        for event in self.log.iter().filter(|event| event.stream == *stream) {
+            messages.append(&mut self.messages_of::<A>(event));
+        }
+        for Message { event_type, data, .. } in &messages {
             let read: A::Event = self.check(event_type, from_variant(event_type, data));
             let written = self.check(event_type, to_variant(&read));
             if *written.0 != **event_type || self.value_of(&written.1) != self.value_of(data) {

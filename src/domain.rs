@@ -166,10 +166,11 @@ pub(crate) trait NativeAggregate {
     /// What is wrong with its upcasters: of which type, and what.
     fn mistake(&self) -> Option<(&'static str, &'static str)>;
 
-    /// Whether an event of this form is read as it is.
-    fn is_current(&self, event_type: &str, version: u32) -> bool;
+    /// Whether this is a form of today, and an event of it is read as it is.
+    fn is_today(&self, event_type: &str, version: u32) -> bool;
 
     /// The version that events of the type are stored with.
+    #[cfg(any(test, feature = "testing"))]
     fn version(&self, event_type: &str) -> u32;
 
     /// What a stored event is today; `None` if its type is unknown, and such events are passed by.
@@ -331,7 +332,7 @@ pub(crate) fn upcasts<'a>(
 ) -> Option<&'a dyn NativeAggregate> {
     let known = aggregates.iter().find(|known| known.name == stream.aggregate_type)?;
     match &known.domain {
-        Domain::Native(native) if !native.is_current(event.event_type, event.schema_version) => {
+        Domain::Native(native) if !native.is_today(event.event_type, event.schema_version) => {
             Some(&**native)
         }
         _ => None,
@@ -461,10 +462,11 @@ impl<A: Aggregate> NativeAggregate for Typed<A> {
         self.forms.mistake()
     }
 
-    fn is_current(&self, event_type: &str, version: u32) -> bool {
-        self.forms.is_current(event_type, version)
+    fn is_today(&self, event_type: &str, version: u32) -> bool {
+        self.forms.is_today(event_type) && self.forms.is_current(event_type, version)
     }
 
+    #[cfg(any(test, feature = "testing"))]
     fn version(&self, event_type: &str) -> u32 {
         self.forms.version(event_type)
     }

@@ -264,7 +264,8 @@ impl Forms {
         self.chains.iter().find(|chain| chain.event_type == event_type)
     }
 
-    fn is_today(&self, event_type: &str) -> bool {
+    /// Whether events of this type are written today.
+    pub(crate) fn is_today(&self, event_type: &str) -> bool {
         self.variants.contains(&event_type)
     }
 

@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use annals::protocol::{
-    Append, Commit, CommitEvent, CommitExpectation, Page, ReadAt, RequestId, StorageAnswer,
-    StorageBody, StorageRequest, StreamSlice, Verdict,
+    Answer, Append, Commit, CommitEvent, CommitExpectation, DomainAnswer, DomainRequest,
+    DomainResult, Execute, Notice, Page, PageId, ReadAt, ReadState, RequestId, Skipped,
+    SkippedEvents, StorageAnswer, StorageBody, StorageRequest, StreamSlice, Verdict, ViewAt,
+    ViewScan,
 };
 use annals::storage::{Annals, Clock, CommandOptions, MemoryStore, Report, StorageAdapter};
 use annals::{
     Aggregate, AggregateDefinition, ApiMisuse, CommandError, CommandId, Config, Context, Engine,
-    Error, EventId, EventProblem, Metadata, NewEvent, Payload, Query, QueryItem, ReadError,
+    Error, EventContext, EventId, EventProblem, ExpectedRevision, Input, Metadata, NewEvent,
+    Output, Payload, ProjectError, Projection, ProjectionDefinition, Query, QueryItem, ReadError,
     RecordedEvent, Revision, SnapshotPolicy, StorageError, StreamId, Tag, TaskId, Timestamp,
-    UnreadableEvent, Upcast, Upcasters,
+    UnreadableEvent, Upcast, Upcasters, View, ViewKind,
 };
 use serde::{Deserialize, Serialize};
 
@@ -534,29 +537,14 @@ fn snapshot_keys(store: &mut MemoryStore) -> Vec<Arc<str>> {
             .with_upcasters("Booked\n2\n", Vec::new()),
     ] {
         let mut engine = Engine::new(Config::new([5; 32], vec![definition])).expect("fine");
-        let now = Timestamp::from_millis(0);
         let stream = StreamId::new("Appointment", "a-1");
-        let read =
-            annals::protocol::ReadState { task: TaskId(1), stream, at: ReadAt::Now, events: false };
-        engine.handle_input(now, annals::Input::ReadState(read)).expect("a read");
-        loop {
-            match engine.poll_output() {
-                annals::Output::Storage(request) => {
-                    if let StorageBody::Load(load) = &request.body {
-                        keys.extend(load.streams[0].snapshot.clone());
-                        break;
-                    }
-                    let answer = annals::protocol::Answer {
-                        request: request.id,
-                        attempt: request.attempt,
-                        result: store.call(&request),
-                    };
-                    engine.handle_input(now, annals::Input::Answer(answer)).expect("an answer");
-                }
-                annals::Output::Idle { .. } => panic!("no load"),
-                _ => {}
-            }
-        }
+        let read = ReadState { task: TaskId(1), stream, at: ReadAt::Now, events: false };
+        engine.handle_input(Timestamp::from_millis(0), Input::ReadState(read)).expect("a read");
+        let (requests, _) = drive(&mut engine, store, |_| unreachable!("there are no events"));
+        keys.extend(requests.iter().find_map(|body| match body {
+            StorageBody::Load(load) => load.streams[0].snapshot.clone(),
+            _ => None,
+        }));
     }
     keys
 }
@@ -641,6 +629,7 @@ fn a_query_that_names_types_finds_those_that_were_called_otherwise() {
 fn a_decision_does_not_rest_on_what_can_not_be_read() {
     for (event, problem) in [
         (("Booked", 4, "{}"), EventProblem::NewerVersion),
+        (("Tagged", 1, "{}"), EventProblem::UnknownType),
         (("Tagged", 2, "{}"), EventProblem::UnknownType),
         (("Booked", 1, "{}"), EventProblem::Failed),
     ] {
@@ -671,5 +660,229 @@ fn events_of_aggregates_that_the_engine_does_not_know_are_as_they_are_stored() {
     match result.expect_err("refused") {
         Error::Command(CommandError::Refused { details, .. }) => assert_eq!(&*details, told),
         other => panic!("{other}"),
+    }
+}
+
+// ---------------------------------------------------------------------------------------------
+// Views
+
+macro_rules! slots {
+    ($name:ident, $kind:ident) => {
+        struct $name;
+
+        impl Projection for $name {
+            const NAME: &'static str = stringify!($name);
+            const VERSION: u32 = 1;
+            const KIND: ViewKind = ViewKind::$kind;
+            type Event = Slot;
+            type Document = u32;
+
+            fn project(
+                view: &mut View<'_, u32>,
+                event: Slot,
+                context: &EventContext<'_>,
+            ) -> Result<(), ProjectError> {
+                match event {
+                    Slot::Rescheduled { start } => view.set(&context.revision.to_string(), start),
+                    Slot::Confirmed => view.set(&format!("{} confirmed", context.revision), 0),
+                }
+                Ok(())
+            }
+        }
+    };
+}
+
+#[derive(Deserialize)]
+enum Slot {
+    Rescheduled { start: u32 },
+    Confirmed,
+}
+
+slots!(Live, Live);
+slots!(Inline, Inline);
+slots!(Async, Async);
+
+fn view<P: Projection<Document = u32>>(store: MemoryStore) -> Result<Vec<(String, u32)>, Error> {
+    let config = Config {
+        projections: vec![ProjectionDefinition::native::<P>()],
+        page_limit: 2,
+        ..config::<Appointment>()
+    };
+    let mut annals = Annals::new(config, store, Noon).expect("the configuration is fine");
+    let found = annals.documents::<P>(ViewScan::by_key(), ViewAt::Now)?.documents;
+    Ok(found.into_iter().map(|listed| (listed.place.key.to_string(), listed.document)).collect())
+}
+
+#[test]
+fn views_are_made_of_the_events_of_today() {
+    let expected: Vec<_> = [("4 confirmed", 0), ("5", 9), ("6", 4), ("7", 12), ("8 confirmed", 0)]
+        .map(|(key, start)| (key.to_owned(), start))
+        .into();
+    assert_eq!(view::<Live>(filled(&stored())), Ok(expected.clone()));
+    assert_eq!(view::<Inline>(filled(&stored())), Ok(expected.clone()));
+    assert_eq!(view::<Async>(filled(&stored())), Ok(expected));
+}
+
+#[test]
+fn a_view_stops_at_an_event_that_can_not_be_read() {
+    let events = [("Confirmed", 1, "{}"), ("Moved", 3, "{}"), ("Confirmed", 1, "{}")];
+    let Err(Error::Read(ReadError::ProjectionStopped { position, reason, .. })) =
+        view::<Async>(filled(&events))
+    else {
+        panic!("it has stopped")
+    };
+    assert_eq!((position.0, &*reason), (2, "Moved: version 3 is later than this release knows"));
+}
+
+// ---------------------------------------------------------------------------------------------
+// Domains whose functions live in the host
+
+/// Drives an engine with a domain of the host's until it is idle. Its domain requests are answered by
+/// `answer`; the events stay in the host.
+fn drive(
+    engine: &mut Engine,
+    store: &mut MemoryStore,
+    mut answer: impl FnMut(&DomainRequest) -> DomainResult,
+) -> (Vec<StorageBody>, Vec<Notice>) {
+    let now = Timestamp::from_millis(0);
+    let (mut requests, mut notices) = (Vec::new(), Vec::new());
+    loop {
+        match engine.poll_output() {
+            Output::Storage(mut request) => {
+                requests.push(request.body.clone());
+                if let StorageBody::Append(append) = &mut request.body {
+                    for commit in &mut Arc::make_mut(append).commits {
+                        commit
+                            .events
+                            .iter_mut()
+                            .for_each(|e| e.event.data = Payload::Text("{}".into()));
+                    }
+                }
+                let mut result = store.call(&request);
+                if let Ok(StorageAnswer::Loaded(loaded)) = &mut result {
+                    let slices = loaded.streams.iter_mut().map(|slice| &mut slice.page);
+                    for page in slices.chain(&mut loaded.queries) {
+                        *page = Page::Held { page: PageId(1), count: page.len() as u32 };
+                    }
+                }
+                let answer = Answer { request: request.id, attempt: request.attempt, result };
+                engine.handle_input(now, Input::Answer(answer)).expect("an answer");
+            }
+            Output::Domain(request) => {
+                let (task, into) = (request.task(), request.handle());
+                let result = answer(&request);
+                let answer = DomainAnswer { task, into, result };
+                engine.handle_input(now, Input::Domain(answer)).expect("an answer");
+            }
+            Output::Notice(notice) => notices.push(notice),
+            Output::Idle { .. } => return (requests, notices),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn what_the_host_names_is_read_with_what_may_have_become_it() {
+    let hosted = AggregateDefinition::hosted("Appointment")
+        .with_upcasters("Moved\n2\n", vec!["Moved".into(), "Taken".into()]);
+    let mut engine = Engine::new(Config::new([5; 32], vec![hosted])).expect("fine");
+    let mut store = MemoryStore::new("store-1");
+    append(&mut store, "a-1", &[("Moved", 1, "{}")], &["7"]);
+    let query = |types: &[&str]| Query {
+        items: vec![
+            QueryItem {
+                types: types.iter().map(|name| (*name).into()).collect(),
+                tags: vec!["7".into()],
+            },
+            QueryItem { types: Vec::new(), tags: vec!["8".into()] },
+        ],
+    };
+    let named = query(&["Rescheduled"]);
+    let execute = Execute {
+        task: TaskId(1),
+        stream: StreamId::new("Appointment", "b-1"),
+        command_type: "Confirm".into(),
+        data: "{}".into(),
+        command_id: None,
+        expected: ExpectedRevision::Any,
+        issued_at: None,
+        metadata: Metadata::default(),
+    };
+    engine.handle_input(Timestamp::from_millis(0), Input::Execute(execute)).expect("a command");
+    let (requests, notices) = drive(&mut engine, &mut store, |request| match request {
+        DomainRequest::Decide { others: None, .. } => DomainResult::Reads(named.clone()),
+        DomainRequest::Decide { others: Some(others), task, .. } => {
+            assert_eq!(others.query, named, "the host is told what it has named");
+            let data = Payload::Held { task: *task, index: 0, bytes: 2 };
+            let (event_type, tags) = ("Confirmed".into(), Vec::new());
+            DomainResult::Decided(vec![NewEvent { event_type, schema_version: 4, tags, data }])
+        }
+        DomainRequest::Fold { .. } => unreachable!("the stream is empty"),
+    });
+    assert!(matches!(&notices[..], [.., Notice::CommandDone { result: Ok(_), .. }]), "{notices:?}");
+    let widened = query(&["Rescheduled", "Moved", "Taken"]);
+    let read = requests.iter().find_map(|body| match body {
+        StorageBody::Load(load) => load.queries.first().map(|load| load.query.clone()),
+        _ => None,
+    });
+    assert_eq!(read, Some(widened.clone()));
+    let proved = requests.iter().find_map(|body| match body {
+        StorageBody::Append(append) => append.commits[0].condition.clone(),
+        _ => None,
+    });
+    assert_eq!(proved.expect("a condition").query, widened);
+    assert_eq!(store.log()[1].schema_version, 4, "the host says the version");
+}
+
+#[test]
+fn what_the_host_has_passed_by_is_told_with_its_place() {
+    let hosted = AggregateDefinition::hosted("Appointment");
+    let config = Config { page_limit: 4, ..Config::new([5; 32], vec![hosted]) };
+    let mut engine = Engine::new(config).expect("fine");
+    let mut store = filled(&[("Tagged", 1, "{}"); 6]);
+    let stream = StreamId::new("Appointment", "a-1");
+    let read =
+        ReadState { task: TaskId(1), stream: stream.clone(), at: ReadAt::Now, events: false };
+    engine.handle_input(Timestamp::from_millis(0), Input::ReadState(read)).expect("a read");
+    let (_, notices) = drive(&mut engine, &mut store, |_| {
+        let event_type = "Tagged".into();
+        DomainResult::Folded(Some(Skipped { count: 2, last: 1, event_type }))
+    });
+    let skipped = |revision| SkippedEvents {
+        stream: stream.clone(),
+        revision: Revision(revision),
+        event_type: "Tagged".into(),
+        count: 2,
+    };
+    let told: Vec<_> = notices
+        .iter()
+        .filter_map(|notice| match notice {
+            Notice::Skipped(skipped) => Some(skipped.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, [skipped(2), skipped(6)]);
+}
+
+#[test]
+fn what_the_host_can_not_read_is_told_as_it_says() {
+    for problem in EventProblem::ALL {
+        let hosted = AggregateDefinition::hosted("Appointment");
+        let mut engine = Engine::new(Config::new([5; 32], vec![hosted])).expect("fine");
+        let mut store = filled(&[("Tagged", 1, "{}"); 2]);
+        let stream = StreamId::new("Appointment", "a-1");
+        let read = ReadState { task: TaskId(1), stream, at: ReadAt::Now, events: false };
+        engine.handle_input(Timestamp::from_millis(0), Input::ReadState(read)).expect("a read");
+        let (_, notices) = drive(&mut engine, &mut store, |_| DomainResult::Unreadable {
+            index: 1,
+            problem,
+            reason: "why".into(),
+        });
+        let Some(Notice::StateRead { result: Err(ReadError::Unreadable(error)), .. }) =
+            notices.last()
+        else {
+            panic!("{notices:?}")
+        };
+        assert_eq!((error.problem, error.revision, &*error.reason), (problem, Revision(2), "why"));
     }
 }

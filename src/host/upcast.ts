@@ -35,10 +35,10 @@ export type RetiredUpcasters<Event extends Message> = readonly [
   Exclude<UpcastStep<Event, unknown>, Upcaster<unknown>>,
 ];
 
-/** @internal */
+/** Of any events. */
 export type AnyStep = UpcastStep<Message, unknown>;
 
-/** @internal The forms that an aggregate's events have had. */
+/** The forms that an aggregate's events have had. */
 export interface Forms {
   /**
    * What is made of the events of each form: of those of today nothing, which is said by their type. Of a

@@ -96,6 +96,8 @@ pub enum Mutation {
     SnapshotDefaulting,
     /// A view's checkpoint is saved before its documents.
     CheckpointFirst,
+    /// Decisions get events of others as they are stored.
+    OthersAsStored,
 }
 
 impl Config {

@@ -730,6 +730,9 @@ impl Engine {
         let Domain::Native(native) = self.domain(task.aggregate) else {
             return Ok(page);
         };
+        if mutant!(self, OthersAsStored) {
+            return Ok(page);
+        }
         let named = task.named.as_ref();
         let Some(read) = native.read_others(&self.config.aggregates, named, &page)? else {
             return Ok(page);

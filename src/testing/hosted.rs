@@ -20,7 +20,13 @@ use crate::snapshot::{JsonCodec, StateCodec};
 use crate::stream::StreamId;
 use crate::upcast::Unreadable;
 
-use super::desk::Appointment;
+use super::desk::{Appointment, as_today};
+
+/// The aggregate with what the engine is told of the desk's upcasters.
+pub(super) fn with_upcasters(definition: AggregateDefinition) -> AggregateDefinition {
+    let native = AggregateDefinition::native::<Appointment>();
+    definition.with_upcasters("Noted\n2\nTaken\n2\n", native.becoming.to_vec())
+}
 
 /// What a host keeps for an engine.
 pub(super) struct Hosted {
@@ -151,7 +157,8 @@ impl Hosted {
         for (key, text) in &project.known {
             known.insert(Arc::clone(key), text.clone());
         }
-        let result = native.project(&mut events, &[], &known, project.end);
+        let aggregates = [AggregateDefinition::native::<Appointment>()];
+        let result = native.project(&mut events, &aggregates, &known, project.end);
         ProjectAnswer { run: project.run, result }
     }
 
@@ -232,15 +239,17 @@ impl Hosted {
                 if wanted != loaded {
                     return DomainAnswer { task, into, result: DomainResult::Reads(wanted) };
                 }
-                let mut seen = Vec::new();
-                for page in others.iter().flat_map(|others| &others.pages) {
-                    seen.extend(self.pages[page].iter().map(|event| OtherEvent {
+                let pages = others.iter().flat_map(|others| &others.pages);
+                let read: Vec<_> = pages.flat_map(|page| &self.pages[page]).map(as_today).collect();
+                let mut seen: Vec<_> = read
+                    .iter()
+                    .map(|event| OtherEvent {
                         stream: &event.stream,
                         revision: event.revision,
                         event_type: &event.event_type,
                         data: &event.data,
-                    }));
-                }
+                    })
+                    .collect();
                 seen.retain(|other| other.stream != stream);
                 for (neighbour, index) in others.iter().flat_map(|others| &others.neighbours) {
                     seen.push(OtherEvent {

@@ -36,7 +36,7 @@ pub enum ViewKind {
 /// A read model: what documents are made of events.
 ///
 /// Events are an enum with serde's ordinary derive; its variants are the types of events that the
-/// projection wants, of whatever aggregates. All functions are pure.
+/// projection wants, of whatever aggregates, as their upcasters read them. All functions are pure.
 ///
 /// # How many appointments each doctor has
 ///
@@ -76,8 +76,8 @@ pub enum ViewKind {
 pub trait Projection: 'static {
     /// Its name, part of the stored form.
     const NAME: &'static str;
-    /// Version of the documents, from 1. Raise it whenever the functions or the documents' type
-    /// change: the view is then built anew beside the old one.
+    /// Version of the documents, from 1. Raise it whenever the functions, the documents' type or
+    /// upcasters of the events change: the view is then built anew beside the old one.
     const VERSION: u32;
     /// When the documents are made.
     const KIND: ViewKind;

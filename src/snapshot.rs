@@ -31,8 +31,9 @@ pub const SNAPSHOTS: &str = "snapshots";
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotPolicy {
-    /// Version of the state's form, from 1. Raise it whenever `evolve` or the state's type changes:
-    /// snapshots of other versions are not used.
+    /// Version of the state's form, from 1. Raise it whenever `evolve`, the state's type or what an
+    /// upcaster does changes: snapshots of other versions are not used. New upcasters are told apart
+    /// by themselves.
     pub version: u32,
     /// One whenever the newest is so many events old or older, at least 1.
     pub every: Option<u64>,

@@ -30,8 +30,8 @@ export function refuse(code: string, details: unknown = {}): Refusal {
 /** When the engine keeps snapshots of an aggregate's states. With neither rule: when they are asked for. */
 export interface SnapshotPolicy {
   /**
-   * Version of the state's form, from 1. Raise it whenever `evolve` or the state's type changes:
-   * snapshots of other versions are not used.
+   * Version of the state's form, from 1. Raise it whenever `evolve`, the state's type or what an upcaster
+   * does changes: snapshots of other versions are not used. New upcasters are told apart by themselves.
    */
   readonly version: number;
   /** One whenever the newest is so many events old or older. */
@@ -124,7 +124,10 @@ export interface DecideContext<Event extends Message = Message> {
   readonly id: string;
   /** When the command was given. */
   readonly issuedAt: Date;
-  /** Events of other streams that match what `reads` returned, in order. */
+  /**
+   * Events of other streams that match what `reads` returned, in order, as the upcasters of their
+   * aggregates read them.
+   */
   readonly others: readonly OtherEvent<Event>[];
 }
 

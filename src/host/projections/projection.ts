@@ -55,8 +55,8 @@ export type LoggedEvent<Event extends Message = Message> = InlineEvent<Event> & 
 
 interface Common<Document> {
   /**
-   * Version of the documents, from 1. Raise it whenever the functions or the documents' form change:
-   * the view is then built anew beside the old one, which is shown until then.
+   * Version of the documents, from 1. Raise it whenever the functions, the documents' form or upcasters
+   * of the events change: the view is then built anew beside the old one, which is shown until then.
    */
   readonly version: number;
   /** What documents are found under besides their keys. */

@@ -11,6 +11,7 @@ mod command;
 pub(crate) mod map;
 pub(crate) mod others;
 mod projecting;
+mod reacting;
 mod read;
 mod requests;
 mod snapshotting;
@@ -33,12 +34,14 @@ use crate::protocol::{
     AggregateIndex, Append, DomainAnswer, EventRow, Handle, Info, Input, Notice, Output, Page,
     ReadView, RequestId, StorageAnswer, StorageBody, ViewQuery, ViewScan,
 };
+use crate::reaction::ReactionDefinition;
 use crate::time::Timestamp;
 
 use batch::{InFlight, Staged};
 use command::CommandTask;
 use map::{Map, map};
 use projecting::{Runner, RunnerIndex};
+use reacting::{ReactionTask, Reactor, ReactorIndex};
 use read::ReadTask;
 use requests::{LoadWish, Pending, Purpose};
 use snapshotting::Keep;
@@ -56,6 +59,11 @@ pub struct Config {
     pub aggregates: Vec<AggregateDefinition>,
     /// The projections.
     pub projections: Vec<ProjectionDefinition>,
+    /// The reactions.
+    pub reactions: Vec<ReactionDefinition>,
+    /// Milliseconds after which a reaction whose engine says nothing more is taken over by another.
+    /// Default: 10,000.
+    pub lease: u64,
     /// Milliseconds after which an attempt at a storage request is given up. Default: 10,000.
     pub request_timeout: u64,
     /// Attempts at a storage request. Default: 5.
@@ -98,6 +106,10 @@ pub enum Mutation {
     CheckpointFirst,
     /// Decisions get events of others as they are stored.
     OthersAsStored,
+    /// A reaction's progress is saved, whoever has it by then.
+    LeaseWithoutFencing,
+    /// A reaction's progress passes streams that are parked, and forgets them.
+    ProgressPastParked,
 }
 
 impl Config {
@@ -108,6 +120,8 @@ impl Config {
             seed,
             aggregates,
             projections: Vec::new(),
+            reactions: Vec::new(),
+            lease: 10_000,
             request_timeout: 10_000,
             max_attempts: 5,
             max_conflicts: 20,
@@ -121,10 +135,12 @@ impl Config {
         }
     }
 
-    /// Lets projections have the events that upcasters may make events of their types of.
-    fn widen_projections(&mut self) {
+    /// Lets projections and reactions have the events that upcasters may make events of their types of.
+    fn widen_types(&mut self) {
         let becoming = self.aggregates.iter().flat_map(|known| known.becoming.iter());
-        for ProjectionDefinition { types, .. } in &mut self.projections {
+        let reactions = self.reactions.iter_mut().filter(|reaction| reaction.upcasts);
+        let types = self.projections.iter_mut().map(|projection| &mut projection.types);
+        for types in types.chain(reactions.map(|reaction| &mut reaction.filter.types)) {
             if !types.is_empty() {
                 types.extend(becoming.clone().cloned());
             }
@@ -148,12 +164,23 @@ impl Config {
                 return Err(ApiMisuse::ProjectionDefinedTwice(Arc::clone(name)));
             }
         }
+        for (index, ReactionDefinition { name, .. }) in self.reactions.iter().enumerate() {
+            if self.reactions[..index].iter().any(|other| other.name == *name) {
+                return Err(ApiMisuse::ReactionDefinedTwice(Arc::clone(name)));
+            }
+        }
+        for reaction in &self.reactions {
+            if reaction.concurrency == 0 || reaction.retries.max_attempts == 0 {
+                return Err(ApiMisuse::ZeroLimit("a reaction's concurrency and max_attempts"));
+            }
+        }
         for (what, value) in [
             ("request_timeout", self.request_timeout),
             ("max_attempts", self.max_attempts.into()),
             ("max_commits", self.max_commits as u64),
             ("page_limit", self.page_limit.into()),
             ("poll_interval", self.poll_interval),
+            ("lease", self.lease),
         ] {
             if value == 0 {
                 return Err(ApiMisuse::ZeroLimit(what));
@@ -190,6 +217,10 @@ pub struct Engine {
     runners: Vec<Option<Runner>>,
     ready_runners: VecDeque<RunnerIndex>,
     view_wishes: Vec<ViewWish>,
+    reactors: Vec<Reactor>,
+    ready_reactors: VecDeque<ReactorIndex>,
+    /// What this engine calls itself in documents that say whose something is.
+    identity: String,
     /// Outcomes that wait for inline views.
     held_back: Vec<HeldBack>,
     /// States that are to be kept as snapshots.
@@ -234,6 +265,7 @@ enum Task {
     Read(Box<ReadTask>),
     Subscription(Box<Subscription>),
     View(Box<ViewTask>),
+    Reaction(Box<ReactionTask>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -246,6 +278,8 @@ enum Timer {
     Subscription(TaskId),
     /// A look at the log for a view, or the end of a pause.
     Runner(RunnerIndex),
+    /// A look at a reaction's document, the next attempt at an event, or the next sign of life.
+    Reactor(ReactorIndex),
 }
 
 /// A page as the engine keeps it.
@@ -299,7 +333,7 @@ impl Engine {
     /// If two aggregates have one name or a limit is 0.
     pub fn new(mut config: Config) -> Result<Self, ApiMisuse> {
         config.check()?;
-        config.widen_projections();
+        config.widen_types();
         let [.., a, b, c, d, e, f, g, h] = config.seed;
         let seed = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
         let mut engine = Self {
@@ -321,6 +355,9 @@ impl Engine {
             runners: Vec::new(),
             ready_runners: VecDeque::new(),
             view_wishes: Vec::new(),
+            reactors: Vec::new(),
+            ready_reactors: VecDeque::new(),
+            identity: String::new(),
             held_back: Vec::new(),
             to_keep: Vec::new(),
             keeping: false,
@@ -335,6 +372,7 @@ impl Engine {
             config,
         };
         engine.start_runners();
+        engine.start_reactors();
         Ok(engine)
     }
 
@@ -375,6 +413,8 @@ impl Engine {
             Input::ReadView(read) => self.start_view_read(read),
             Input::ControlView(control) => self.control_view(control),
             Input::Projected(answer) => self.host_projected(answer),
+            Input::AskReaction(ask) => self.ask_reaction(ask),
+            Input::Reacted(answer) => self.host_reacted(answer),
             Input::Next(task) => self.next_page(task),
             Input::Cancel(task) => self.cancel(task),
             Input::Answer(answer) => self.handle_answer(answer),
@@ -400,6 +440,7 @@ impl Engine {
                 ..
             }) => return Err(ApiMisuse::ZeroLimit("limit")),
             Input::ReadView(read) => Some(read.task),
+            Input::AskReaction(ask) => Some(ask.task),
             Input::Tick if !self.idle => return Err(ApiMisuse::NotDrained),
             Input::Answer(answer)
                 if answer.request.0 > self.last_request || answer.request.0 == 0 =>
@@ -459,6 +500,10 @@ impl Engine {
                     self.step_runner(runner);
                     continue;
                 }
+                if let Some(reactor) = self.ready_reactors.pop_front() {
+                    self.step_reactor(reactor);
+                    continue;
+                }
                 if !self.keeping && !self.to_keep.is_empty() {
                     self.send_snapshots();
                     continue;
@@ -475,6 +520,7 @@ impl Engine {
             Some(Task::Read(_)) => self.step_read(task),
             Some(Task::Subscription(_)) => self.step_subscription(task),
             Some(Task::View(_)) => self.step_view(task),
+            Some(Task::Reaction(_)) => self.step_reaction_read(task),
             None => {}
         }
     }
@@ -486,6 +532,7 @@ impl Engine {
             Some(Task::Read(_)) => self.cancel_read(task),
             Some(Task::Subscription(_)) => self.cancel_subscription(task),
             Some(Task::View(_)) => self.finish_view(task, Err(ReadError::Cancelled)),
+            Some(Task::Reaction(_)) => self.finish_reaction_read(task, Err(ReadError::Cancelled)),
             // The task has ended while the host was asking.
             None => {}
         }
@@ -497,7 +544,7 @@ impl Engine {
         match self.tasks.get(&answer.task)? {
             Task::Command(task) => task.accepts(answer),
             Task::Read(task) => task.accepts(answer),
-            Task::Subscription(_) | Task::View(_) => None,
+            Task::Subscription(_) | Task::View(_) | Task::Reaction(_) => None,
         }
     }
 
@@ -537,6 +584,7 @@ impl Engine {
         let tasks = self.tasks_by_age();
         self.ready.extend(tasks);
         self.wake_runners();
+        self.wake_reactors();
     }
 
     fn tasks_by_age(&self) -> Vec<TaskId> {
@@ -578,6 +626,7 @@ impl Engine {
         );
         self.asked.clear();
         self.restart_runners();
+        self.restart_reactors();
         for id in self.tasks_by_age() {
             match self.tasks.get_mut(&id) {
                 Some(Task::Command(task)) => task.forget_reads(),
@@ -594,6 +643,7 @@ impl Engine {
             Some(Task::Read(_)) => self.finish_read(task, Err(error.into())),
             Some(Task::Subscription(_)) => self.end_subscription(task, Err(error.into())),
             Some(Task::View(_)) => self.finish_view(task, Err(error.into())),
+            Some(Task::Reaction(_)) => self.finish_reaction_read(task, Err(error.into())),
             None => {}
         }
     }
@@ -664,6 +714,7 @@ impl Engine {
                 Timer::Command(task) => self.back_off_over(task),
                 Timer::Subscription(task) => self.look_again(task, at),
                 Timer::Runner(runner) => self.runner_timer(runner, at),
+                Timer::Reactor(reactor) => self.reactor_timer(reactor, at),
             }
         }
     }

@@ -278,6 +278,9 @@ pub enum ReadError {
     /// The engine knows no such projection.
     #[error("unknown projection {0:?}")]
     UnknownProjection(Arc<str>),
+    /// The engine knows no such reaction.
+    #[error("unknown reaction {0:?}")]
+    UnknownReaction(Arc<str>),
     /// The projection has no such index.
     #[error("projection {projection:?} has no index {index:?}")]
     UnknownIndex {
@@ -340,6 +343,12 @@ pub enum ApiMisuse {
     /// Two aggregates have one name.
     #[error("aggregate {0:?} is defined twice")]
     AggregateDefinedTwice(Arc<str>),
+    /// A reaction was given without the function that handles its events.
+    #[error("reaction {0:?} has no function")]
+    NoHandler(Arc<str>),
+    /// Two reactions have one name.
+    #[error("reaction {0:?} is defined twice")]
+    ReactionDefinedTwice(Arc<str>),
     /// Two projections have one name.
     #[error("projection {0:?} is defined twice")]
     ProjectionDefinedTwice(Arc<str>),
@@ -463,6 +472,7 @@ impl ReadError {
             Self::StateNotJson { .. } => "state-not-json",
             Self::Unreadable(_) => "unreadable-event",
             Self::UnknownProjection(_) => "unknown-projection",
+            Self::UnknownReaction(_) => "unknown-reaction",
             Self::UnknownIndex { .. } => "unknown-index",
             Self::UnreadableDocument { .. } => "unreadable-document",
             Self::ProjectionStopped { .. } => "projection-stopped",

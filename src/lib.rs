@@ -46,6 +46,7 @@ mod payload;
 pub mod projection;
 pub mod protocol;
 mod query;
+pub mod reaction;
 pub mod snapshot;
 pub mod storage;
 mod stream;
@@ -77,6 +78,7 @@ pub use projection::{
 };
 pub use protocol::{Input, Output};
 pub use query::{Query, QueryItem, Tag};
+pub use reaction::{ReactionDefinition, RetryPolicy, StartAt};
 pub use snapshot::SnapshotPolicy;
 pub use stream::{ExpectedRevision, MAX_NAME_BYTES, Position, Revision, StreamId};
 pub use time::{Timestamp, TimestampError};

@@ -130,6 +130,7 @@ impl Engine {
     /// Somebody has appended: those who wait at the head look again.
     pub(super) fn advanced(&mut self, position: Option<Position>) {
         self.advance_runners(position);
+        self.advance_reactors(position);
         for id in &self.subscriptions {
             let Some(Task::Subscription(task)) = self.tasks.get_mut(id) else {
                 continue;

@@ -224,10 +224,13 @@ impl Engine {
             return self.finish_view(id, Ok(read));
         }
         let checkpoint = checkpoint_of(&definition.name, shown);
-        let seen = runner.seen;
+        // Whoever has had a command's outcome finds its events in an inline view.
+        let (seen, is_inline) = (runner.seen, definition.kind == ViewKind::Inline);
+        let is_own = shown == definition.version;
         if let Some(Task::View(task)) = self.tasks.get_mut(&id) {
             task.asked = shown;
-            task.at_least = if task.at == ViewAt::Reached { Position(0) } else { seen };
+            let from_here_on = is_own && (is_inline || task.at != ViewAt::Reached);
+            task.at_least = if from_here_on { seen } else { Position(0) };
         }
         self.view_wishes.push(ViewWish { task: id, checkpoint, get, scan });
     }

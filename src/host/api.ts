@@ -10,6 +10,7 @@ export {
   type Message,
   type OtherEvent,
   type Projection,
+  type Reaction,
   type Refusal,
   type SnapshotPolicy,
   type ViewKind,

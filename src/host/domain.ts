@@ -1,8 +1,11 @@
 import { invalidArgument } from "./errors.js";
+import type { Driver } from "./driver.js";
 import { formOf } from "./messages.js";
+import type { AbortSignal } from "./platform.js";
 import type { Access, ViewReader } from "./projections/reader.js";
+import type { ReactionControl } from "./reactions/control.js";
 import type { Query, StoredEvent } from "./storage.js";
-import type { AnyStep, Forms, RetiredUpcasters, Upcasters } from "./upcast.js";
+import type { AnyStep, Forms, OlderEvent, RetiredUpcasters, Upcasters } from "./upcast.js";
 import type { Reader, Writer } from "./wire.js";
 
 /** A command or an event: what kind, and what about it. */
@@ -273,6 +276,31 @@ export interface Projection<Document = unknown> {
   ) => (message: Writer) => void;
   /** @internal */
   readonly reader: (access: Access) => ViewReader<Document>;
+}
+
+/** A durable handler of events. Its code comes with it, from `annals/reactions`. */
+export interface Reaction {
+  readonly name: string;
+  /** @internal Which events it wants. */
+  readonly types: readonly string[];
+  /** @internal */
+  readonly aggregateTypes: readonly string[];
+  /** @internal */
+  readonly tags: readonly string[];
+  /** @internal Whether it begins with what comes, and not with the first event. */
+  readonly startsNow: boolean;
+  /** @internal Attempts, first and longest pause in milliseconds, most events at once. */
+  readonly numbers: readonly number[];
+  /** @internal An event as it is stored, and what it is today. */
+  readonly react: (
+    event: StoredEvent,
+    today: readonly OlderEvent[],
+    epoch: string,
+    attempt: number,
+    signal: AbortSignal,
+  ) => Promise<void>;
+  /** @internal */
+  readonly control: (driver: Driver) => ReactionControl;
 }
 
 /** Any projection. */

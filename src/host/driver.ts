@@ -3,7 +3,7 @@
  * answers back; keeps the states and pages that never enter the module.
  */
 import { evolve, readsOf, tagsOf, toMessage, toRefusal } from "./calls.js";
-import type { AnyAggregate, AnyProjection, ErasedFunctions, Message, Refusal } from "./domain.js";
+import type { AnyAggregate, AnyProjection, ErasedFunctions, Message, Reaction, Refusal } from "./domain.js";
 import { AnnalsError, closed, type ErrorCode, type EventProblem, RefusedError } from "./errors.js";
 import type { Report } from "./engine.js";
 import type { AbortSignal } from "./platform.js";
@@ -52,8 +52,10 @@ import {
   INPUT_READ_STATE,
   INPUT_SUBSCRIBE,
   INPUT_TAKE_SNAPSHOT,
+  INPUT_ASK_REACTION,
   INPUT_CONTROL_VIEW,
   INPUT_PROJECTED,
+  INPUT_REACTED,
   INPUT_READ_VIEW,
   INPUT_TICK,
   OUTPUT_COMMAND_DONE,
@@ -70,6 +72,10 @@ import {
   OUTPUT_STORAGE,
   OUTPUT_SUBSCRIPTION_ENDED,
   OUTPUT_PROJECT,
+  OUTPUT_REACT,
+  OUTPUT_REACTION_LOST,
+  OUTPUT_REACTION_MOVED,
+  OUTPUT_REACTION_READ,
   OUTPUT_VIEW_MOVED,
   OUTPUT_VIEW_READ,
   type Reader,
@@ -234,6 +240,9 @@ type DecidedEvent = { -readonly [Key in keyof CommitEvent]: CommitEvent[Key] };
 const INITIAL = 0;
 const SNAPSHOT = Number.MAX_SAFE_INTEGER;
 
+/** Milliseconds that closing waits for what is being reacted to. */
+const LONGEST_RELEASE = 5_000;
+
 const REPORTS = ["snapshot-ignored", "snapshot-not-json", "snapshot-not-stored"] as const;
 
 export interface DriverOptions {
@@ -241,6 +250,7 @@ export interface DriverOptions {
   readonly storage: StorageAdapter;
   readonly aggregates: readonly AnyAggregate[];
   readonly projections: readonly AnyProjection[];
+  readonly reactions: readonly Reaction[];
   readonly limits: readonly number[];
   readonly onReport: ((report: Report) => void) | undefined;
 }
@@ -249,8 +259,11 @@ export class Driver {
   readonly #storage: StorageAdapter;
   readonly #aggregates: readonly AnyAggregate[];
   readonly #projections: readonly AnyProjection[];
-  /** Those who wait for a view to move, by its projection's name. */
-  readonly #watchers = new Map<string, Set<() => void>>();
+  readonly #reactions: readonly Reaction[];
+  /** What gives up the events that are being reacted to, by their runs. */
+  readonly #reacting = new Map<number, { readonly reaction: Reaction; readonly aborting: AbortController }>();
+  /** Those who wait for a view or a reaction to move. */
+  readonly #watchers = new Map<AnyProjection | Reaction, Set<() => void>>();
   readonly #onReport: ((report: Report) => void) | undefined;
   #core!: Core;
   /**
@@ -286,14 +299,16 @@ export class Driver {
     this.#storage = options.storage;
     this.#aggregates = options.aggregates;
     this.#projections = options.projections;
+    this.#reactions = options.reactions;
     this.#onReport = options.onReport;
   }
 
   /** Starts the module and opens the store. */
   static async open(options: DriverOptions): Promise<Driver> {
     const driver = new Driver(options);
-    const { module, aggregates, projections, limits } = options;
-    driver.#core = await Core.create(module, aggregates, projections, limits, (error) => driver.#end(error));
+    const { module, aggregates, projections, reactions, limits } = options;
+    const onPoison = (error: AnnalsError) => driver.#end(error);
+    driver.#core = await Core.create(module, aggregates, projections, reactions, limits, onPoison);
     try {
       const { native } = driver.#core;
       projections.forEach(({ name, isNative }, index) => {
@@ -386,11 +401,29 @@ export class Driver {
     write: (message: Writer) => void,
     read: (output: Reader) => Result,
   ): Promise<Result> {
+    return this.#question(INPUT_READ_VIEW, projection, signal, write, read);
+  }
+
+  /** Asks a reaction, after something has been done with it. */
+  askReaction<Result>(
+    reaction: string,
+    signal: AbortSignal | undefined,
+    write: (message: Writer) => void,
+    read: (output: Reader) => Result,
+  ): Promise<Result> {
+    return this.#question(INPUT_ASK_REACTION, reaction, signal, write, read);
+  }
+
+  #question<Result>(
+    input: number,
+    name: string,
+    signal: AbortSignal | undefined,
+    write: (message: Writer) => void,
+    read: (output: Reader) => Result,
+  ): Promise<Result> {
     return new Promise((resolve, reject) => {
       const task: ViewTask = { kind: "view", resolve: resolve as ViewTask["resolve"], reject, failure: undefined, read };
-      this.#start(task, signal, (message, number) => {
-        write(message.word(INPUT_READ_VIEW).word(number).str(projection));
-      });
+      this.#start(task, signal, (message, number) => write(message.word(input).word(number).str(name)));
     });
   }
 
@@ -401,11 +434,15 @@ export class Driver {
     this.#schedule();
   }
 
-  /** Resolves when the view next moves, when the engine ends, or at the signal. */
-  moved(projection: string, signal: AbortSignal | undefined): Promise<void> {
+  /** Resolves when the view or the reaction next moves, when the engine ends, or at the signal. */
+  moved(name: string, signal: AbortSignal | undefined): Promise<void> {
+    return this.#moved(this.#projections.find((projection) => projection.name === name)!, signal);
+  }
+
+  #moved(what: AnyProjection | Reaction, signal: AbortSignal | undefined): Promise<void> {
     return new Promise((resolve) => {
-      let watchers = this.#watchers.get(projection);
-      if (watchers === undefined) this.#watchers.set(projection, (watchers = new Set()));
+      let watchers = this.#watchers.get(what);
+      if (watchers === undefined) this.#watchers.set(what, (watchers = new Set()));
       watchers.add(resolve);
       signal?.addEventListener("abort", () => resolve(), { once: true });
     });
@@ -435,6 +472,7 @@ export class Driver {
   }
 
   async #close(): Promise<void> {
+    if (this.#closed === null && this.#reactions.length > 0) await this.#releaseReactions();
     if (this.#closed === null) {
       this.#closed = closed();
       for (const [number, task] of this.#tasks.entries()) {
@@ -469,7 +507,9 @@ export class Driver {
     }
     this.#opening?.reject(error);
     this.#opening = null;
-    for (const name of this.#watchers.keys()) this.#tellWatchers(name);
+    for (const what of this.#watchers.keys()) this.#tellWatchers(what);
+    for (const { aborting } of this.#reacting.values()) aborting.abort(error);
+    this.#reacting.clear();
     this.#onIdle?.();
     this.#core.free();
   }
@@ -609,6 +649,7 @@ export class Driver {
         const answer = projection.project(output, this.#events(page), this.#besides[page]!, today);
         return answer(this.#core.outbox.word(INPUT_PROJECTED).number(run));
       }
+      case OUTPUT_REACTION_READ:
       case OUTPUT_VIEW_READ: {
         const number = output.word();
         const task = this.#tasks[number] as ViewTask;
@@ -617,7 +658,20 @@ export class Driver {
         return task.resolve(task.read(output));
       }
       case OUTPUT_VIEW_MOVED:
-        return this.#tellWatchers(this.#projections[output.word()]!.name);
+        return this.#tellWatchers(this.#projections[output.word()]!);
+      case OUTPUT_REACT:
+        return this.#react(output);
+      case OUTPUT_REACTION_MOVED:
+        return this.#tellWatchers(this.#reactions[output.word()]!);
+      case OUTPUT_REACTION_LOST: {
+        const lost = this.#reactions[output.word()]!;
+        for (const [run, { reaction, aborting }] of this.#reacting) {
+          if (reaction !== lost) continue;
+          this.#reacting.delete(run);
+          aborting.abort(new Error("another engine runs the reaction now"));
+        }
+        return this.#tellWatchers(lost);
+      }
       case OUTPUT_SNAPSHOT: {
         const stream = { type: output.str(), id: output.str() };
         const revision = output.number();
@@ -645,9 +699,56 @@ export class Driver {
     }
   }
 
-  #tellWatchers(projection: string): void {
-    const watchers = this.#watchers.get(projection);
-    this.#watchers.delete(projection);
+  /** Has an event handled, which takes its time. */
+  #react(output: Reader): void {
+    const run = output.number();
+    const reaction = this.#reactions[output.word()]!;
+    const attempt = output.word();
+    const page = output.word();
+    const event = this.#events(page)[output.word()]!;
+    const aborting = new AbortController();
+    this.#reacting.set(run, { reaction, aborting });
+    const done = (error: string | null) => {
+      if (!this.#reacting.delete(run) || this.#core.freed) return;
+      const { outbox } = this.#core;
+      outbox.add(() => {
+        outbox.word(INPUT_REACTED).number(run).flag(error === null);
+        if (error === null) outbox.word(0);
+        else outbox.str(error);
+      });
+      this.#schedule();
+    };
+    // Not now: what it does may call the engine.
+    const handling = Promise.resolve().then(() =>
+      reaction.react(event, this.read(event), this.#besides[page]!, attempt, aborting.signal),
+    );
+    handling.then(
+      () => done(null),
+      (error: unknown) => done(reasonOf(error)),
+    );
+  }
+
+  /** Gives the reactions to other engines, once what is being handled has come to an end, or soon after. */
+  async #releaseReactions(): Promise<void> {
+    for (const { aborting } of this.#reacting.values()) aborting.abort(closed());
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const patience = new Promise<void>((resolve) => (timer = setTimeout(resolve, LONGEST_RELEASE)));
+    const release = async (reaction: Reaction) => {
+      for (;;) {
+        const moved = this.#moved(reaction, undefined);
+        if (!(await reaction.control(this).pause()).runsHere) return;
+        await moved;
+      }
+    };
+    // Where the store fails, others take over after the time of a lease.
+    const released = Promise.all(this.#reactions.map(release)).catch(() => undefined);
+    await Promise.race([released, patience]);
+    clearTimeout(timer);
+  }
+
+  #tellWatchers(what: AnyProjection | Reaction): void {
+    const watchers = this.#watchers.get(what);
+    this.#watchers.delete(what);
     for (const tell of watchers ?? []) tell();
   }
 

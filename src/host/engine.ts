@@ -1,6 +1,7 @@
 /// <reference lib="esnext.disposable" preserve="true" />
-import type { Aggregate, AnyAggregate, AnyProjection, Message, Projection, Refusal } from "./domain.js";
+import type { Aggregate, AnyAggregate, AnyProjection, Message, Projection, Reaction, Refusal } from "./domain.js";
 import type { ViewReader } from "./projections/reader.js";
+import type { ReactionControl } from "./reactions/control.js";
 import {
   type Appended,
   type Behind,
@@ -38,6 +39,8 @@ export interface OpenOptions {
   readonly aggregates: readonly AnyAggregate[];
   /** The read models that it keeps: see `annals/projections`. */
   readonly projections?: readonly AnyProjection[];
+  /** What it does when something has happened: see `annals/reactions`. */
+  readonly reactions?: readonly Reaction[];
   /** How patient and how large it is. */
   readonly limits?: Limits;
   /** Is told what changes no answer, and what an operator may want to know. */
@@ -81,6 +84,11 @@ export interface Limits {
   readonly pageLimit?: number;
   /** Milliseconds between looks at the log, where the store does not notify. Default: 1,000. */
   readonly pollInterval?: number;
+  /**
+   * Milliseconds after which a reaction whose engine says nothing more is taken over by another.
+   * Default: 10,000.
+   */
+  readonly lease?: number;
 }
 
 /** What may be said about a command besides what it asks. */
@@ -234,12 +242,12 @@ export class Engine {
 
   /** Opens an engine over a store, in a module the application brings. */
   static async open(options: OpenOptions & { readonly module: EngineModule }): Promise<Engine> {
-    const { module, storage, aggregates, projections = [], limits = {}, onReport } = options;
+    const { module, storage, aggregates, projections = [], reactions = [], limits = {}, onReport } = options;
     if (typeof storage?.append !== "function") throw invalidArgument("expected a storage adapter");
     if (!Array.isArray(aggregates)) throw invalidArgument("expected an array of aggregates");
-    const values = [limits.requestTimeout, limits.cachedStates, limits.pageLimit, limits.pollInterval];
+    const values = [limits.requestTimeout, limits.cachedStates, limits.pageLimit, limits.pollInterval, limits.lease];
     return new this(
-      await Driver.open({ module, storage, aggregates, projections, limits: values.map((value) => limit(value)), onReport }),
+      await Driver.open({ module, storage, aggregates, projections, reactions, limits: values.map((value) => limit(value)), onReport }),
     );
   }
 
@@ -380,6 +388,12 @@ export class Engine {
     });
   }
 
+  /** Looks after a reaction: `await engine.reaction(confirmation).status()`. */
+  reaction(reaction: Reaction): ReactionControl {
+    if (typeof reaction?.control !== "function") throw invalidArgument("expected a reaction");
+    return reaction.control(this.#driver);
+  }
+
   /**
    * The events of the log in order: those stored, then, unless `follow` is false, those to come.
    * Leaving the loop ends it. The next page is read when the last is used up.
@@ -490,7 +504,8 @@ export class Engine {
   }
 }
 
-function recordedEvent<Event extends Message>(
+/** An event as it is given out. */
+export function recordedEvent<Event extends Message>(
   source: Pick<StoredEvent, "aggregateType" | "aggregateId" | "issuedAt" | "commandId" | "correlationId" | "causationId" | "actor" | "extra">,
   { type, eventId, schemaVersion }: Pick<StoredEvent, "type" | "eventId" | "schemaVersion">,
   { position, revision, recordedAt }: Pick<StoredEvent, "position" | "revision" | "recordedAt">,

@@ -25,6 +25,7 @@ export type ErrorCode =
   /** The state is not what its JSON says, so that it can't be kept as a snapshot. */
   | "state-not-json"
   | "unknown-projection"
+  | "unknown-reaction"
   | "unknown-index"
   /** A view stopped before it came to what was asked; `details` has the reason and where. */
   | "projection-stopped"
@@ -80,6 +81,7 @@ export interface ErrorDetails {
   readonly "no-snapshots": { readonly type: string };
   readonly "state-not-json": OfStream;
   readonly "unknown-projection": { readonly projection: string };
+  readonly "unknown-reaction": { readonly reaction: string };
   readonly "unknown-index": { readonly projection: string; readonly index: string };
   readonly "projection-stopped": {
     readonly projection: string;

@@ -1,4 +1,4 @@
-import type { AnyAggregate, AnyProjection } from "./domain.js";
+import type { AnyAggregate, AnyProjection, Reaction } from "./domain.js";
 import { AnnalsError, closed } from "./errors.js";
 import { encoder } from "./payload.js";
 import { checkNames, EVENT_PROBLEMS, Reader, readForms, readVerdicts, Writer, writeFacts } from "./wire.js";
@@ -195,12 +195,15 @@ export class Core {
     module: EngineModule,
     aggregates: readonly AnyAggregate[],
     projections: readonly AnyProjection[],
+    reactions: readonly Reaction[],
     limits: readonly number[],
     onPoison: (error: AnnalsError) => void,
   ): Promise<Core> {
-    const texts = projections.flatMap(({ name, types, indexes }) => [name, ...types, ...indexes]);
-    const forms = aggregates.flatMap(({ type, forms }) => [type, ...(forms?.plans.keys() ?? [])]);
-    checkNames([...forms, ...texts]);
+    checkNames([
+      ...aggregates.flatMap(({ type, forms }) => [type, ...(forms?.plans.keys() ?? [])]),
+      ...projections.flatMap(({ name, types, indexes }) => [name, ...types, ...indexes]),
+      ...reactions.flatMap(({ name, types, tags }) => [name, ...types, ...tags]),
+    ]);
     const starting = instantiate(module);
     // While the code is being compiled: Node loads its cryptography when it is first asked for it.
     const message = new Writer();
@@ -215,6 +218,10 @@ export class Core {
     });
     message.list(projections, ({ name, version, kind, types, indexes }) => {
       message.str(name).word(version).word(KINDS.indexOf(kind)).strings(types).strings(indexes);
+    });
+    message.list(reactions, ({ name, types, aggregateTypes, tags, startsNow, numbers }) => {
+      message.str(name).strings(types).strings(aggregateTypes).strings(tags).flag(startsNow);
+      for (const number of numbers) message.word(number);
     });
     return new Core(await starting, onPoison, message);
   }

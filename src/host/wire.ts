@@ -195,6 +195,8 @@ export const INPUT_TAKE_SNAPSHOT = 10;
 export const INPUT_READ_VIEW = 11;
 export const INPUT_CONTROL_VIEW = 12;
 export const INPUT_PROJECTED = 13;
+export const INPUT_ASK_REACTION = 14;
+export const INPUT_REACTED = 15;
 
 /** What comes from it. */
 export const OUTPUT_STORAGE = 1;
@@ -213,7 +215,11 @@ export const OUTPUT_SNAPSHOT = 13;
 export const OUTPUT_PROJECT = 14;
 export const OUTPUT_VIEW_READ = 15;
 export const OUTPUT_VIEW_MOVED = 16;
-export const OUTPUT_SKIPPED = 17;
+export const OUTPUT_REACT = 17;
+export const OUTPUT_REACTION_READ = 18;
+export const OUTPUT_REACTION_MOVED = 19;
+export const OUTPUT_REACTION_LOST = 20;
+export const OUTPUT_SKIPPED = 21;
 
 /** What a domain function gave. */
 export const DECISION_FOLDED = 0;

@@ -12,9 +12,10 @@ use crate::ids::{CommandId, IdSource};
 use crate::projection::ViewKind;
 use crate::protocol::{
     Answer, Conflict, DomainAnswer, DomainRequest, Execute, Input, LogFilter, Notice, Output,
-    ReadState, ReadView, SnapshotProblem, SnapshotReport, StorageAnswer, StorageBody,
-    StorageRequest, Subscribe, TakeSnapshot, Verdict,
+    React, Reacted, Reacting, ReadState, ReadView, Saved, SnapshotProblem, SnapshotReport,
+    StorageAnswer, StorageBody, StorageRequest, Subscribe, TakeSnapshot, Verdict,
 };
+use crate::reaction::StartAt;
 use crate::snapshot::SnapshotPolicy;
 use crate::storage::{MemoryStore, StorageAdapter};
 use crate::stream::{ExpectedRevision, Position, StreamId};
@@ -24,6 +25,7 @@ use crate::variant::to_variant;
 use super::check::{Asked, Checker, Heard};
 use super::desk::{Appointment, Command, as_older, as_today};
 use super::hosted::{self, Hosted};
+use super::reactions::{self, Mailer};
 use super::views;
 
 /// How often, out of 1,000 requests, something goes wrong.
@@ -67,6 +69,8 @@ pub struct Scenario {
     pub views: Option<ViewKind>,
     /// Whether some of the events are stored as an earlier release would have stored them.
     pub older_forms: bool,
+    /// Where the engines' reaction begins, if they have one.
+    pub reactions: Option<StartAt>,
     /// Commands and reads.
     pub operations: usize,
     /// Commands that come one after the other, each as soon as an append is under way, while an older
@@ -93,6 +97,8 @@ impl Scenario {
         let damaged = snapshots.map_or(0, |_| rate(&mut apart));
         let kinds = [ViewKind::Live, ViewKind::Inline, ViewKind::Async];
         let views = kinds.get(apart.below(6) as usize).copied();
+        let starts = [StartAt::Beginning, StartAt::Beginning, StartAt::Now];
+        let reactions = starts.get(apart.below(6) as usize).copied();
         let older_forms = apart.below(2) == 0;
         let faults = match random.below(4) {
             0 => Faults::default(),
@@ -116,6 +122,7 @@ impl Scenario {
             snapshots,
             views,
             older_forms,
+            reactions,
             operations: 10 + random.below(50) as usize,
             overtakers: if seed % 16 == 15 { 40 } else { 0 },
             faults,
@@ -147,6 +154,8 @@ pub struct Report {
     pub views: u64,
     /// Views that have come to an event they can't take in.
     pub stopped: u64,
+    /// Events that a reaction has handled.
+    pub reacted: u64,
     /// Faults of all kinds.
     pub faults: u64,
     /// Digest of everything the engines have put out.
@@ -168,6 +177,7 @@ impl Report {
             older: self.older + other.older,
             views: self.views + other.views,
             stopped: self.stopped + other.stopped,
+            reacted: self.reacted + other.reacted,
             faults: self.faults + other.faults,
             digest: self.digest.rotate_left(5) ^ other.digest,
         }
@@ -220,6 +230,8 @@ enum Happening {
     Wake { host: usize, life: u32 },
     /// An engine hears of another's append.
     Advanced { host: usize, life: u32 },
+    /// An event has been handled, or could not be.
+    Reacted { host: usize, life: u32, run: u64, event: Box<RecordedEvent> },
 }
 
 struct Host {
@@ -253,6 +265,7 @@ struct World<'a> {
     /// Operations that have not ended.
     unfinished: usize,
     checker: Checker,
+    mailer: Mailer,
     report: Report,
 }
 
@@ -283,6 +296,7 @@ impl<'a> World<'a> {
             unfinished: drawn,
             operations,
             checker: Checker::default(),
+            mailer: Mailer::default(),
             report: Report { digest: 0xcbf2_9ce4_8422_2325, ..Report::default() },
         };
         for index in 0..scenario.engines {
@@ -325,6 +339,11 @@ impl<'a> World<'a> {
             }
             config.projections.push(definition);
         }
+        if let Some(start_at) = self.scenario.reactions {
+            config.lease = 300;
+            let concurrency = 1 + self.scenario.seed as u32 % 3;
+            config.reactions.push(reactions::definition(start_at, concurrency));
+        }
         let engine = Engine::new(config).expect("the configuration is fine");
         let mut host = Host {
             life,
@@ -347,12 +366,21 @@ impl<'a> World<'a> {
         self.hosts.iter().all(|host| host.engine.views_are_at(head))
     }
 
+    /// Whether nothing is left to be reacted to.
+    fn all_reacted(&self) -> bool {
+        let head = Position(self.store.log().len() as u64);
+        let mut hosts = self.hosts.iter();
+        self.scenario.reactions.is_none()
+            || (hosts.clone().all(|host| host.engine.reactions_are_at(head))
+                && hosts.any(|host| host.engine.runs_reactions()))
+    }
+
     fn check_views(&self) -> Result<(), String> {
         let head = Position(self.store.log().len() as u64);
         let is_stored = self.scenario.views.is_some_and(|kind| kind != ViewKind::Live);
-        // The older one is cleared away when all engines are of the newer release.
         for version in (0..self.hosts.len()).filter(|_| is_stored).map(version_of) {
-            views::check_store(version, &self.store, &self.log, Some(head))?;
+            let stays = version > 1 || self.hosts.len() == 1;
+            views::check_store(version, &self.store, &self.log, stays.then_some(head))?;
         }
         Ok(())
     }
@@ -381,7 +409,8 @@ impl<'a> World<'a> {
                 return Err(format!("{} operations never end", self.unfinished));
             }
             self.happen(happening)?;
-            let at_rest = self.all_followed() && self.all_kept() && self.all_viewed();
+            let at_rest =
+                self.all_followed() && self.all_kept() && self.all_viewed() && self.all_reacted();
             if self.unfinished == 0 && at_rest {
                 break;
             }
@@ -394,6 +423,9 @@ impl<'a> World<'a> {
         }
         if !self.all_viewed() {
             return Err("a view has not taken in the last events".to_owned());
+        }
+        if !self.all_reacted() {
+            return Err("a reaction has not come to the last events".to_owned());
         }
         self.end()
     }
@@ -411,6 +443,10 @@ impl<'a> World<'a> {
     fn end(mut self) -> Result<Report, String> {
         self.checker.check_log(&self.operations, &self.log)?;
         self.check_views()?;
+        if self.scenario.reactions.is_some() {
+            self.mailer.end(&self.store)?;
+        }
+        self.report.reacted = self.mailer.count();
         for (index, host) in self.hosts.iter().enumerate() {
             if !host.hosted.is_empty_but_for(self.scenario.cached_states) {
                 return Err(format!("host {index} was left with states or pages"));
@@ -423,8 +459,22 @@ impl<'a> World<'a> {
     fn happen(&mut self, happening: Happening) -> Result<(), String> {
         match happening {
             Happening::Operation(index) => self.give(index),
-            Happening::Request { host, life, request } => {
-                self.reach_store(host, life, &request);
+            Happening::Request { host, life, request } => self.reach_store(host, life, &request),
+            Happening::Reacted { host, life, run, event } => {
+                // Even a process that has ended may have done it before.
+                let is_there = self.hosts[host].life == life;
+                let fails = reactions::is_poison(&event)
+                    || (self.unfinished > 0 && self.random.below(8) == 0)
+                    || (!is_there && self.random.below(2) == 0);
+                let result = if fails {
+                    Err(reactions::failure(&event))
+                } else {
+                    self.mailer.handle(&event, self.store.log())?;
+                    Ok(vec![reactions::handled_document(&self.store, &event)])
+                };
+                if is_there {
+                    self.input(host, Input::Reacted(Reacted { run, result }))?;
+                }
                 Ok(())
             }
             Happening::Answer { host, life, body, answer } => {
@@ -590,6 +640,19 @@ impl<'a> World<'a> {
                         self.give_domain_answers(index)?;
                     }
                 }
+                Output::React(React { run, event, .. }) => {
+                    let event = match event {
+                        Reacting::Event(event) => event,
+                        Reacting::Held { .. } => return Err("an event of a held page".to_owned()),
+                    };
+                    let life = host.life;
+                    // Now and then it takes longer than a lease.
+                    let after = match self.random.below(20) {
+                        0 => self.random.below(500),
+                        _ => self.random.below(30),
+                    };
+                    self.later(after, Happening::Reacted { host: index, life, run, event });
+                }
                 Output::Project(project) => {
                     let kind = self.scenario.views.ok_or("there are no views")?;
                     let definition = views::definition(kind, version_of(index));
@@ -671,7 +734,12 @@ impl<'a> World<'a> {
         self.later(after, Happening::Request { host, life, request });
     }
 
-    fn reach_store(&mut self, host: usize, life: u32, request: &StorageRequest) {
+    fn reach_store(
+        &mut self,
+        host: usize,
+        life: u32,
+        request: &StorageRequest,
+    ) -> Result<(), String> {
         if self.fault(self.scenario.faults.restored) {
             self.store.set_epoch(&format!("restored-{}", self.report.steps));
         }
@@ -690,6 +758,11 @@ impl<'a> World<'a> {
         };
         self.report.older += appended.iter().filter(is_older).count() as u64;
         self.log.extend(appended.iter().map(as_today));
+        if let (Ok(StorageAnswer::Saved(Saved::Kept(_))), StorageBody::SaveDocuments(save)) =
+            (&result, &request.body)
+        {
+            self.mailer.hear_save(save, &self.log)?;
+        }
         if let Ok(StorageAnswer::Appended(verdicts)) = &result {
             let lost = |verdict: &&Verdict| match verdict {
                 // A commit that rests on a duplicate or a conflict has not met a conflict itself.
@@ -712,7 +785,7 @@ impl<'a> World<'a> {
             }
         }
         if self.fault(self.scenario.faults.lost_after) {
-            return;
+            return Ok(());
         }
         let answer = Answer { request: request.id, attempt: request.attempt, result };
         if self.fault(self.scenario.faults.answered_twice) {
@@ -723,6 +796,7 @@ impl<'a> World<'a> {
         let after = self.latency();
         let body = request.body.clone();
         self.later(after, Happening::Answer { host, life, body, answer });
+        Ok(())
     }
 
     fn refuse(&mut self, request: &StorageRequest) -> Result<StorageAnswer, StorageError> {
@@ -730,7 +804,14 @@ impl<'a> World<'a> {
             0 => Err(StorageError::permanent(StorageErrorCode::Full, "the disk is full")),
             1 => {
                 // Nobody knows whether it was done; here it was.
-                drop(self.store.call(request));
+                if let (
+                    Ok(StorageAnswer::Saved(Saved::Kept(_))),
+                    StorageBody::SaveDocuments(save),
+                ) = (self.store.call(request), &request.body)
+                {
+                    // What is wrong with it is found when it is next written.
+                    drop(self.mailer.hear_save(save, self.store.log()));
+                }
                 let message = "the connection was lost";
                 let error = StorageError::permanent(StorageErrorCode::Failed, message);
                 Err(StorageError { applied: Applied::Unknown, ..error })
@@ -768,6 +849,8 @@ impl<'a> World<'a> {
         let head = Position(self.store.log().len() as u64);
         match notice {
             Notice::Opened(_) | Notice::OpenFailed(_) | Notice::ViewMoved(_) => Ok(()),
+            Notice::ReactionMoved(_) | Notice::ReactionLost(_) => Ok(()),
+            Notice::ReactionRead { .. } => Err("nobody has asked a reaction".to_owned()),
             Notice::ViewRead { task, result } => {
                 let host = &mut self.hosts[index];
                 let operation = host.open.remove(&task).ok_or("an answer nobody waits for")?;
@@ -823,8 +906,11 @@ impl<'a> World<'a> {
                 if let (Some(ViewKind::Inline), true, Ok(Heard { commit: Some(commit), .. })) =
                     (self.scenario.views, taken_in, &result)
                 {
-                    let position = Some(commit.last_position());
-                    views::check_store(version_of(index), &self.store, &self.log, position)?;
+                    // A newer release clears an older one's view away, which is made anew.
+                    let version = version_of(index);
+                    let stays = version > 1 || self.hosts.len() == 1;
+                    let position = stays.then(|| commit.last_position());
+                    views::check_store(version, &self.store, &self.log, position)?;
                 }
                 self.checker.hear_command(asked, operation, head, &result, &self.log)
             }

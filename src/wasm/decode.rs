@@ -9,13 +9,15 @@ use crate::event::{CommitSummary, FirstOutcome, Metadata, NewEvent, Payload, Tas
 use crate::judge::{CommitFacts, Facts};
 use crate::projection::{ProjectionDefinition, ViewKind};
 use crate::protocol::{
-    Answer, Conflict, ControlView, DocumentsRead, DomainAnswer, DomainResult, Durability, Epoch,
-    EventPlace, EventRow, Execute, Handle, Info, Input, Loaded, LogEnd, LogFilter, LogPage, Page,
-    PageId, ProjectAnswer, Projected, ProjectedDocument, ReadAt, ReadState, ReadView, RequestId,
+    Answer, AskReaction, Conflict, ControlView, Document, DocumentName, DocumentValue,
+    DocumentsRead, DomainAnswer, DomainResult, Durability, Epoch, EventPlace, EventRow, Execute,
+    Handle, Info, Input, Loaded, LogEnd, LogFilter, LogPage, Page, PageId, Posting, ProjectAnswer,
+    Projected, ProjectedDocument, Reacted, ReactionAction, ReadAt, ReadState, ReadView, RequestId,
     Saved, ScanPlace, ScannedPage, Skipped, StorageAnswer, StoredDocument, StoredSnapshot,
     StreamSlice, Subscribe, TakeSnapshot, Verdict, ViewAt, ViewQuery, ViewRange, ViewScan,
 };
 use crate::query::{Query, QueryItem};
+use crate::reaction::{ReactionDefinition, RetryPolicy, StartAt};
 use crate::snapshot::SnapshotPolicy;
 use crate::stream::{ExpectedRevision, Position, Revision, StreamId};
 use crate::time::Timestamp;
@@ -45,6 +47,8 @@ pub(super) fn input(reader: &mut Reader<'_>, names: &[Arc<str>]) -> Result<Input
             Input::ControlView(ControlView { projection: reader.string()?, runs: reader.flag()? })
         }
         13 => Input::Projected(projected(reader)?),
+        14 => Input::AskReaction(ask_reaction(reader)?),
+        15 => Input::Reacted(reacted(reader)?),
         tag => return Err(Malformed::Tag(tag)),
     })
 }
@@ -88,6 +92,41 @@ fn read_view(reader: &mut Reader<'_>) -> Result<ReadView> {
 }
 
 #[inline(never)]
+fn ask_reaction(reader: &mut Reader<'_>) -> Result<AskReaction> {
+    Ok(AskReaction {
+        task: task(reader)?,
+        reaction: reader.string()?,
+        action: match reader.word()? {
+            0 => None,
+            1 => Some(ReactionAction::Pause),
+            2 => Some(ReactionAction::Resume),
+            3 => Some(ReactionAction::Retry(reader.string()?)),
+            4 => Some(ReactionAction::Drop(reader.string()?)),
+            tag => return Err(Malformed::Tag(tag)),
+        },
+    })
+}
+
+#[inline(never)]
+fn reacted(reader: &mut Reader<'_>) -> Result<Reacted> {
+    let run = reader.number()?;
+    let handled = reader.flag()?;
+    let result = if handled { Ok(reader.list(document)?) } else { Err(reader.string()?) };
+    Ok(Reacted { run, result })
+}
+
+/// A document that is saved with a reaction's progress.
+fn document(reader: &mut Reader<'_>) -> Result<Document> {
+    Ok(Document {
+        name: DocumentName { collection: reader.string()?, key: reader.string()? },
+        revision: reader.number()?,
+        value: reader.option(Reader::string)?.map_or(DocumentValue::Removed, DocumentValue::Text),
+        postings: reader
+            .list(|reader| Ok(Posting { index: reader.string()?, value: reader.string()? }))?,
+    })
+}
+
+#[inline(never)]
 fn projected(reader: &mut Reader<'_>) -> Result<ProjectAnswer> {
     let run = reader.number()?;
     let result = match reader.word()? {
@@ -114,7 +153,10 @@ pub(super) fn config(reader: &mut Reader<'_>) -> Result<Config> {
     for bytes in seed.chunks_exact_mut(4) {
         bytes.copy_from_slice(&reader.word()?.to_le_bytes());
     }
-    let limits = [reader.word()?, reader.word()?, reader.word()?, reader.word()?];
+    let mut limits = [0; 5];
+    for limit in &mut limits {
+        *limit = reader.word()?;
+    }
     let aggregates = reader.list(|reader| {
         let name = reader.str()?;
         let definition = match reader.option(snapshot_policy)? {
@@ -134,13 +176,34 @@ pub(super) fn config(reader: &mut Reader<'_>) -> Result<Config> {
         let (types, indexes) = (reader.list(Reader::string)?, reader.list(Reader::string)?);
         Ok(ProjectionDefinition::hosted(name, version, kind, types, indexes))
     })?;
+    let reactions = reader.list(|reader| {
+        Ok(ReactionDefinition {
+            name: reader.string()?,
+            filter: LogFilter {
+                types: reader.list(Reader::string)?,
+                aggregate_types: reader.list(Reader::string)?,
+                tags: reader.list(Reader::string)?,
+                correlation_id: None,
+            },
+            upcasts: true,
+            start_at: if reader.flag()? { StartAt::Now } else { StartAt::Beginning },
+            retries: RetryPolicy {
+                max_attempts: reader.word()?,
+                first_pause: reader.word()?.into(),
+                max_pause: reader.word()?.into(),
+            },
+            concurrency: reader.word()?,
+        })
+    })?;
     let mut config = Config::new(seed, aggregates);
     config.projections = projections;
-    let [request_timeout, cached_states, page_limit, poll_interval] =
+    config.reactions = reactions;
+    let [request_timeout, cached_states, page_limit, poll_interval, lease] =
         limits.map(|limit| (limit > 0).then_some(limit));
     config.request_timeout = request_timeout.map_or(config.request_timeout, u64::from);
     config.cached_states = cached_states.map_or(config.cached_states, |limit| limit as usize);
     config.page_limit = page_limit.unwrap_or(config.page_limit);
+    config.lease = lease.map_or(config.lease, u64::from);
     config.poll_interval = poll_interval.map_or(config.poll_interval, u64::from);
     Ok(config)
 }

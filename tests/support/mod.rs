@@ -241,7 +241,10 @@ impl Host {
                     self.read.insert(task, result);
                 }
                 Output::Notice(notice) => self.notices.push(notice),
-                output @ (Output::Domain(_) | Output::AwaitDomain | Output::Project(_)) => {
+                output @ (Output::Domain(_)
+                | Output::AwaitDomain
+                | Output::Project(_)
+                | Output::React(_)) => {
                     unreachable!("{output:?}: the domain is native")
                 }
                 Output::Release(_) => {}
@@ -327,7 +330,7 @@ impl Host {
                 }
                 Output::Idle { .. } => return,
                 Output::Notice(notice) => self.notices.push(notice),
-                Output::Project(project) => unreachable!("{project:?}: no view is kept"),
+                output @ (Output::Project(_) | Output::React(_)) => unreachable!("{output:?}"),
                 Output::Release(_) => {}
             }
         }

@@ -1,7 +1,7 @@
 import type { Message, Projection, ViewKind } from "../domain.js";
 import { invalidArgument } from "../errors.js";
 import type { Position } from "../engine.js";
-import { deepFreeze, reasonOf, toPayload } from "../payload.js";
+import { deepFreeze, isWellFormed, reasonOf, toPayload } from "../payload.js";
 import type { StoredEvent } from "../storage.js";
 import {
   PROJECTED_DONE,
@@ -166,10 +166,11 @@ class Drafts implements View<unknown> {
   }
 
   get(key: string): unknown {
+    checkKey(key);
     if (!this.#documents.has(key)) {
       const text = this.#known.get(key);
       if (text === undefined) {
-        this.missing.add(String(key));
+        this.missing.add(key);
         throw MISSING;
       }
       this.#documents.set(key, text === null ? undefined : deepFreeze(JSON.parse(text)));
@@ -178,7 +179,7 @@ class Drafts implements View<unknown> {
   }
 
   set(key: string, document: unknown): void {
-    if (typeof key !== "string") throw invalidArgument(`expected a string as key, found ${typeof key}`);
+    checkKey(key);
     const { value, text } = toPayload(document, `document ${key}`);
     this.#documents.set(key, deepFreeze(value));
     this.written.set(key, text);
@@ -189,14 +190,20 @@ class Drafts implements View<unknown> {
   }
 
   delete(key: string): void {
+    checkKey(key);
     this.#documents.set(key, undefined);
-    this.written.set(String(key), null);
+    this.written.set(key, null);
   }
 
   /** The document as it is now. */
   at(key: string): unknown {
     return this.#documents.get(key);
   }
+}
+
+function checkKey(key: string): void {
+  if (typeof key === "string" && isWellFormed(key)) return;
+  throw invalidArgument(`expected a string of whole characters as key, found ${typeof key}`);
 }
 
 /** Takes a page in. Returns what writes the answer: the functions may have given the engine commands. */
@@ -225,7 +232,8 @@ function project(
     try {
       for (const message of today(event)) {
         // What may become one of its types comes too.
-        const result: unknown = on[message.type]?.(drafts, given(event, message, kind, epoch) as never);
+        if (!Object.hasOwn(on, message.type)) continue;
+        const result: unknown = on[message.type]!(drafts, given(event, message, kind, epoch) as never);
         if (typeof (result as PromiseLike<unknown> | undefined)?.then === "function") {
           throw new Error("expected a function that is done when it returns, found a promise");
         }
@@ -269,13 +277,25 @@ function postingsOf(indexes: Indexes<unknown>, document: unknown): [string, stri
   return Object.entries(indexes).flatMap(([name, valueOf]) => {
     const found = valueOf(document);
     const values = Array.isArray(found) ? (found as readonly IndexValue[]) : found === undefined ? [] : [found];
-    return values.map((value): [string, string] => [name, indexValue(name, value as IndexValue)]);
+    return values.map((value): [string, string] => [name, indexValue(name, value)]);
   });
 }
 
-/** A value of an index as JSON. */
-export function indexValue(index: string, value: IndexValue): string {
-  const text = toPayload(value, `index ${index}`).text;
-  if (typeof value === "object") throw invalidArgument(`index ${index}: expected text, a number or a boolean, found ${text}`);
-  return text;
+/**
+ * The text by which an index is ordered: text by code points, numbers by size, and all numbers before all
+ * texts. `src/projection.rs` writes the same.
+ */
+export function indexValue(index: string, value: unknown): string {
+  if (typeof value === "string" && isWellFormed(value)) return `s${value}`;
+  if (typeof value === "boolean") return value ? "b1" : "b0";
+  if (typeof value === "number" && Number.isFinite(value)) {
+    const view = new DataView(new ArrayBuffer(8));
+    // There is one zero.
+    view.setFloat64(0, value + 0);
+    const [high, low] = [view.getUint32(0), view.getUint32(4)];
+    const isNegative = high >>> 31 === 1;
+    const hex = (word: number) => (word >>> 0).toString(16).padStart(8, "0");
+    return `n${hex(isNegative ? ~high : high | 0x8000_0000)}${hex(isNegative ? ~low : low)}`;
+  }
+  throw invalidArgument(`index ${index}: expected text, a finite number or a boolean, found ${typeof value}`);
 }

@@ -2,7 +2,7 @@ import type { Driver } from "../driver.js";
 import type { Position } from "../engine.js";
 import { cancelled } from "../driver.js";
 import { AnnalsError, invalidArgument } from "../errors.js";
-import { deepFreeze, reasonOf } from "../payload.js";
+import { deepFreeze, isWellFormed, reasonOf } from "../payload.js";
 import type { AbortSignal } from "../platform.js";
 import type { Reader as WireReader, Writer } from "../wire.js";
 import { type IndexValue, indexValue } from "./projection.js";
@@ -126,7 +126,8 @@ export class Reader implements ViewReader<unknown> {
   }
 
   async get(key: string, options?: ViewOptions): Promise<unknown> {
-    const read = await this.#ask(options, (message) => void message.word(0).str(text("key", key)));
+    const wanted = text("key", key);
+    const read = await this.#ask(options, (message) => void message.word(0).str(wanted));
     return this.#documents(read)[0]?.document;
   }
 
@@ -161,20 +162,14 @@ export class Reader implements ViewReader<unknown> {
     { signal }: { readonly signal?: AbortSignal } = {},
   ): AsyncGenerator<Result, void, undefined> {
     let last: string | undefined | null = null;
-    // Node ends a process that has nothing to do. Waiting for a change is something.
-    const hold = setInterval(() => undefined, 0x7fff_ffff);
-    try {
-      for (;;) {
-        const moved = this.#access.driver.moved(this.#name, signal);
-        const found = await query(this);
-        const shown = JSON.stringify(found);
-        if (shown !== last) yield found;
-        last = shown;
-        await moved;
-        if (signal?.aborted === true) throw cancelled(signal);
-      }
-    } finally {
-      clearInterval(hold);
+    for (;;) {
+      const moved = this.#access.driver.moved(this.#name, signal);
+      const found = await query(this);
+      const shown = JSON.stringify(found);
+      if (shown !== last) yield found;
+      last = shown;
+      await holding(moved);
+      if (signal?.aborted === true) throw cancelled(signal);
     }
   }
 
@@ -195,12 +190,13 @@ export class Reader implements ViewReader<unknown> {
       : past !== undefined ? [4, millis(past.time)]
       : after !== undefined ? [1, numberOf(after)]
       : [latest === true ? 2 : 0];
-    return driver.ask(
+    const asked = driver.ask(
       this.#name,
       signal,
       (message) => write(message.choice(which)),
       (output) => readView(output, driver.epoch),
     );
+    return after === undefined ? asked : holding(asked);
   }
 
   #documents({ documents }: ViewRead): Listed<unknown>[] {
@@ -216,20 +212,36 @@ export class Reader implements ViewReader<unknown> {
   }
 }
 
-/** A range. Without a limit only its documents' number is asked. */
+/** Node ends a process that has nothing to do. Waiting for an event is something. */
+async function holding<Result>(waiting: Promise<Result>): Promise<Result> {
+  const hold = setInterval(() => undefined, 0x7fff_ffff);
+  try {
+    return await waiting;
+  } finally {
+    clearInterval(hold);
+  }
+}
+
+/** A range. Without a limit only its documents' number is asked. What is wrong with it is found before it is written. */
 function scan(options: RangeOptions & ListOptions, limit: number | null): (message: Writer) => void {
   const { index, equals, prefix, from, to, cursor, descending } = options;
-  const value = (found: IndexValue) => (index === undefined ? text("key", found) : indexValue(index, found));
-  const bound = (message: Writer) => (found: IndexValue) => void message.str(value(found));
-  const place = cursor === undefined || cursor === null ? null : placeOf(cursor);
+  const name = optional(index, (given) => text("index", given));
+  const value = (given: IndexValue) => (index === undefined ? text("key", given) : indexValue(index, given));
+  const only = optional(equals ?? prefix, value);
+  const [low, high] = [optional(from, value), optional(to, value)];
+  const place = optional(cursor, placeOf);
   return (message) => {
-    message.word(1).option(index, (name) => message.str(text("index", name)));
-    if (equals !== undefined) bound(message.word(1))(equals);
-    else if (prefix !== undefined) bound(message.word(2))(prefix);
-    else message.word(0).option(from, bound(message)).option(to, bound(message));
+    const write = (written: string) => void message.str(written);
+    message.word(1).option(name, write);
+    if (only === null) message.word(0).option(low, write).option(high, write);
+    else message.word(equals === undefined ? 2 : 1).str(only);
     message.option(place, ([at, key]) => message.str(at).str(key)).flag(descending === true);
     message.option(limit, (most) => message.word(most));
   };
+}
+
+function optional<Given, Made>(given: Given | null | undefined, make: (given: Given) => Made): Made | null {
+  return given === undefined || given === null ? null : make(given);
 }
 
 function placeOf(cursor: string): readonly [string, string] {
@@ -243,8 +255,8 @@ function placeOf(cursor: string): readonly [string, string] {
 }
 
 function text(what: string, value: unknown): string {
-  if (typeof value === "string") return value;
-  throw invalidArgument(`expected a string as ${what}, found ${typeof value}`);
+  if (typeof value === "string" && isWellFormed(value)) return value;
+  throw invalidArgument(`expected a string of whole characters as ${what}, found ${typeof value}`);
 }
 
 function readView(output: WireReader, epoch: string): ViewRead {

@@ -249,6 +249,8 @@ pub struct Subscribe {
     pub after: Position,
     /// Which of them.
     pub filter: LogFilter,
+    /// Whether types are those of today: events that upcasters may make such events of come too.
+    pub upcasts: bool,
     /// Most events in a page, at least 1.
     pub limit: u32,
     /// Whether it goes on with events to come; if not, it ends at the head.

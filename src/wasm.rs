@@ -224,10 +224,8 @@ impl Core {
             let mut native = self.native.iter();
             let found = native.find(|native| native.name() == definition.name());
             self.output.flag(found.is_some());
-            if let Some(AggregateDefinition { domain: Domain::Native(native), becoming, .. }) =
-                found
-            {
-                encode::forms(&mut self.output, &native.forms(), becoming);
+            if let Some(AggregateDefinition { domain: Domain::Native(native), .. }) = found {
+                encode::forms(&mut self.output, &native.forms());
             }
             *definition = found.unwrap_or(definition).clone();
             self.names.push(definition.name().into());
@@ -237,7 +235,7 @@ impl Core {
             let found = native.find(|native| native.name() == definition.name());
             self.output.flag(found.is_some());
             if found.is_some() {
-                encode::forms(&mut self.output, &[], &[]);
+                encode::forms(&mut self.output, &[]);
             }
             *definition = found.unwrap_or(definition).clone();
         }

@@ -223,20 +223,21 @@ function formsOf(aggregate: string, { events, retired, unknownEvents }: AnyDefin
   const becoming: string[] = [];
   let fingerprint = "";
   for (const [type, steps] of [...Object.entries(retired ?? {}), ...Object.entries(events)]) {
-    const isRetired = !Object.hasOwn(events, type);
-    let ends = !isRetired;
-    if (!Array.isArray(steps) || plans.has(type)) throw mistake(`one list of upcasters of ${type}`);
-    steps.forEach((step: AnyStep, index) => {
-      ends = typeof step !== "function";
-      if (ends && typeof (step as { becomes?: unknown } | null)?.becomes !== "function") throw mistake(`upcasters of ${type}`);
-      if (ends) becoming.push(type);
-      plans.set(formOf(type, index + 1), step);
-    });
-    const version = steps.length + 1;
-    if (!isRetired) {
+    const isToday = Object.hasOwn(events, type);
+    let version = 1;
+    let isRight = Array.isArray(steps) && !plans.has(type) && (isToday || typeof steps.at(-1) === "object");
+    for (const step of isRight ? (steps as readonly AnyStep[]) : []) {
+      if (typeof step !== "function") {
+        isRight &&= typeof (step as { becomes?: unknown } | null)?.becomes === "function";
+        becoming.push(type);
+      }
+      plans.set(formOf(type, version++), step);
+    }
+    if (!isRight) throw mistake(`a list of upcasters of ${type}${isToday ? "" : ", the last of which says what it becomes"}`);
+    if (isToday) {
       versions.set(type, version);
       plans.set(formOf(type, version), type);
-    } else if (!ends) throw mistake(`the last upcaster of ${type} to say what it becomes`);
+    }
     // What new types mean is not in it, unless they were passed by before.
     if (version > 1 || skips) fingerprint += `${type}\n${version}\n`;
   }

@@ -173,6 +173,8 @@ export interface SubscriptionInput {
   readonly aggregateTypes: readonly string[];
   readonly tags: readonly string[];
   readonly correlationId: string | null;
+  /** Whether types are those of stored events. */
+  readonly stored: boolean | undefined;
   readonly limit: number;
   readonly follow: boolean;
   /** `epoch` is the store's when they were read. */
@@ -456,7 +458,7 @@ export class Driver {
       message.word(INPUT_SUBSCRIBE).word(number).number(input.after);
       message.strings(input.types).strings(input.aggregateTypes).strings(input.tags);
       message.option(input.correlationId, (id) => message.str(id));
-      message.word(input.limit).flag(input.follow);
+      message.flag(input.stored !== true).word(input.limit).flag(input.follow);
     });
     return {
       next: () => this.#tell(INPUT_NEXT, number, task),
@@ -884,11 +886,6 @@ export class Driver {
     }
   }
 
-  /** Types whose events may become events of others. */
-  get becoming(): string[] {
-    return this.#aggregates.flatMap((_, index) => this.#formsOf(index)?.becoming ?? []);
-  }
-
   #formsOf(index: number): Forms | null {
     return this.#core.native[index] ?? this.#aggregates[index]!.forms;
   }
@@ -916,8 +913,7 @@ export class Driver {
     const today = this.today(event, asStored);
     if (today !== null) return today;
     const { revision, type } = event;
-    const stream = { type: event.aggregateType, id: event.aggregateId };
-    this.report({ kind: "events-skipped", stream, revision, type, count: 1 });
+    this.report({ kind: "events-skipped", stream: streamOf(event), revision, type, count: 1 });
     return [];
   }
 
@@ -989,7 +985,7 @@ export class Driver {
     for (const page of others.pages) {
       for (const event of this.#events(page)) {
         if (event.aggregateType === aggregate.type && event.aggregateId === id) continue;
-        const stream = { type: event.aggregateType, id: event.aggregateId };
+        const stream = streamOf(event);
         for (const { type, data } of this.read(event)) {
           // A query that names types finds those that may become events of these, too.
           if (query.some(({ types }) => types.length === 0 || types.includes(type))) found.push({ type, data, stream });
@@ -1214,16 +1210,18 @@ export class Driver {
   }
 }
 
+const streamOf = ({ aggregateType: type, aggregateId: id }: StoredEvent) => ({ type, id });
+
 /** What is wrong with an event of this type, and how that is told. */
 function problemOf(error: unknown, type: string): [problem: EventProblem, reason: string] {
   return error instanceof EventError ? [error.problem, error.message] : ["failed", `${type}: ${reasonOf(error)}`];
 }
 
 export function unreadable(event: StoredEvent, error: unknown): AnnalsError {
-  const { type, revision, aggregateType, aggregateId } = event;
+  const { type, revision } = event;
+  const stream = streamOf(event);
   const [problem, why] = problemOf(error, type);
-  const reason = `event ${revision} of ${aggregateType}/${aggregateId} can't be read: ${why}`;
-  const stream = { type: aggregateType, id: aggregateId };
+  const reason = `event ${revision} of ${stream.type}/${stream.id} can't be read: ${why}`;
   return new AnnalsError("unreadable-event", reason, { stream, revision, problem }, error);
 }
 

@@ -356,13 +356,13 @@ export class Engine {
     return new Promise<StateResult>((resolve, reject) => {
       this.#driver.state(this.#stateInput(aggregate, id, options, true), options.signal, resolve, reject);
     }).then(({ state, revision, events }) => {
-      const read = events.map((event) => this.#driver.today(event, options.stored));
-      return {
-        state,
-        revision,
-        events: events.flatMap((event, index) => this.#recorded(event, read[index] ?? [])),
-        skipped: read.filter((today) => today === null).length,
-      };
+      let skipped = 0;
+      const recorded = events.flatMap((event) => {
+        const today = this.#driver.today(event, options.stored);
+        if (today === null) skipped += 1;
+        return this.#recorded(event, today ?? []);
+      });
+      return { state, revision, events: recorded, skipped };
     });
   }
 
@@ -413,15 +413,13 @@ export class Engine {
     const after = (options.after ?? null) === null ? 0 : this.#numberOf(options.after!);
     const pageSize = options.pageSize ?? 500;
     if (!Number.isSafeInteger(pageSize) || pageSize < 1) throw invalidArgument("expected a pageSize of at least 1");
-    const { types: asked = [], stored } = options;
-    const any = stored === true || asked.length === 0;
-    // What was called otherwise may be of one of these types today.
-    const types = any ? asked : [...asked, ...this.#driver.becoming];
+    const { types = [], stored } = options;
     const read = (event: StoredEvent, epoch: string) => {
-      const today = this.#driver.read(event, stored);
-      return this.#recorded(event, any ? today : today.filter(({ type }) => asked.includes(type)), epoch);
+      // What may become one of these types comes too.
+      const today = this.#driver.read(event, stored).filter(({ type }) => types.length === 0 || types.includes(type));
+      return this.#recorded(event, today, epoch);
     };
-    return new Events(this.#driver, { ...options, types, pageSize, after }, read) as never;
+    return new Events(this.#driver, { ...options, pageSize, after }, read) as never;
   }
 
   /**
@@ -568,6 +566,7 @@ class Events implements AsyncIterableIterator<unknown, undefined> {
       aggregateTypes: (options.aggregates ?? []).map((aggregate) => aggregate.type),
       correlationId: options.correlationId ?? null,
       tags: options.tags ?? [],
+      stored: options.stored,
       limit: options.pageSize,
       follow: options.follow ?? true,
       onEvents: (events, epoch) => {

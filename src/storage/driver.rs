@@ -258,7 +258,7 @@ impl Driver {
         limit: u32,
     ) -> Result<TaskId, ApiMisuse> {
         let task = self.next_task();
-        let subscribe = Subscribe { task, after, filter, limit, follow: false };
+        let subscribe = Subscribe { task, after, filter, upcasts: false, limit, follow: false };
         self.engine.handle_input(now, Input::Subscribe(subscribe))?;
         Ok(task)
     }

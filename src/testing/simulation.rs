@@ -963,7 +963,7 @@ fn version_of(host: usize) -> u32 {
 
 /// A subscription that goes on where a host has come to.
 fn follow(task: TaskId, after: Position) -> Subscribe {
-    Subscribe { task, after, filter: LogFilter::default(), limit: 3, follow: true }
+    Subscribe { task, after, filter: LogFilter::default(), upcasts: false, limit: 3, follow: true }
 }
 
 fn state_json(hosted: &Hosted, state: &crate::domain::State) -> String {

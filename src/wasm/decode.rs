@@ -313,6 +313,7 @@ fn subscribe(reader: &mut Reader<'_>) -> Result<Subscribe> {
             tags: reader.list(Reader::string)?,
             correlation_id: reader.option(Reader::string)?,
         },
+        upcasts: reader.flag()?,
         limit: reader.word()?,
         follow: reader.flag()?,
     })

@@ -1,7 +1,6 @@
 //! Messages to JavaScript. `src/host/wire.ts` is the other side.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use crate::domain::State;
 use crate::error::{CommandError, ReadError, StorageError, UnreadableEvent};
@@ -628,11 +627,9 @@ fn unreadable(details: Details, event: &UnreadableEvent) -> Details {
     details.text("problem", event.problem.name())
 }
 
-/// What JavaScript is told of the forms of an aggregate's events: those of today, and the types whose
-/// events may become others.
-pub(super) fn forms(writer: &mut Writer, today: &[String], becoming: &[Arc<str>]) {
+/// What JavaScript is told of the forms of an aggregate's events: those of today.
+pub(super) fn forms(writer: &mut Writer, today: &[String]) {
     writer.list(today, |writer, form| writer.str(form));
-    writer.list(becoming, |writer, event_type| writer.str(event_type));
 }
 
 /// What an event is today: 0 and events, 1 if it is passed by, or 2, the number of its problem, and why.

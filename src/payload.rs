@@ -88,6 +88,22 @@ impl<'a> Iterator for Elements<'a> {
     }
 }
 
+/// The strings of a JSON array of strings; `None` if the text is something else. To read it with serde_json
+/// would bring all its numbers along, a third of the module.
+pub(crate) fn strings_of(text: &str) -> Option<Vec<String>> {
+    let canonical = Canonical { bytes: Vec::with_capacity(text.len()), members: Vec::new() };
+    let canonical = Scanner::new(text, Some(canonical)).ok()?.document().ok()??.bytes;
+    let mut rest = canonical.strip_prefix(b"[")?.strip_suffix(b"]")?;
+    let mut strings = Vec::new();
+    while let Some(string) = rest.strip_prefix(b"s") {
+        let (length, string) = string.split_first_chunk::<4>()?;
+        let (string, after) = string.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        strings.push(String::from_utf8(string.to_vec()).ok()?);
+        rest = after;
+    }
+    rest.is_empty().then_some(strings)
+}
+
 /// The digest of what a command asks. White space, the order of keys and the spelling of numbers
 /// and strings don't matter, so hosts of different languages agree.
 ///
@@ -568,6 +584,19 @@ mod tests {
         assert_eq!(broken.next(), Some(Ok("1")));
         assert_eq!(broken.next(), Some(Err(InvalidPayload::NotJson { at: 4 })));
         assert_eq!(broken.next(), None);
+    }
+
+    #[test]
+    fn strings_of_an_array_are_read_as_they_were() {
+        let strings = ["", "s", "a\"b\\c\n", "é😀\u{0}", "]"].map(String::from).to_vec();
+        let text = serde_json::to_string(&strings).expect("it is JSON");
+        assert_eq!(strings_of(&text), Some(strings));
+        assert_eq!(strings_of(" [ \"a\" , \"\\u0041\" ] "), Some(vec!["a".into(), "A".into()]));
+        assert_eq!(strings_of("[]"), Some(Vec::new()));
+        for other in ["", "{}", "\"a\"", "[1]", "[\"a\",[\"b\"]]", "[\"a\"", "[null]", "[\"a\",{}]"]
+        {
+            assert_eq!(strings_of(other), None, "{other}");
+        }
     }
 
     #[test]

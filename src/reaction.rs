@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use crate::payload::strings_of;
 use crate::protocol::{LogFilter, ParkedLane};
 use crate::stream::Position;
 use crate::time::Timestamp;
@@ -97,8 +98,7 @@ impl Progress {
     }
 
     pub(crate) fn from_json(text: &str) -> Option<Self> {
-        let texts: Vec<String> = serde_json::from_str(text).ok()?;
-        let mut texts = texts.into_iter();
+        let mut texts = strings_of(text)?.into_iter();
         let owner = texts.next()?;
         let position = Position(texts.next()?.parse().ok()?);
         let mut lanes = Vec::new();

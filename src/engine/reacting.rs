@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use crate::error::{ReadError, StorageError};
 use crate::event::TaskId;
+use crate::payload::strings_of;
 use crate::protocol::{
     AskReaction, Document, DocumentExpectation, DocumentName, DocumentScan, DocumentValue,
     DocumentsRead, LogPage, Notice, Output, ParkedLane, React, Reacted, Reacting, ReactionAction,
@@ -32,6 +33,9 @@ pub(super) type ReactorIndex = usize;
 /// Most lanes that are left behind. With more, something else is wrong than with these events, and
 /// the reaction waits.
 const MAX_LANES: usize = 1_000;
+
+/// Most characters of a reason that are kept.
+const MAX_ERROR: usize = 200;
 
 /// Runs a reaction, or waits for its turn.
 pub(super) struct Reactor {
@@ -824,6 +828,7 @@ impl Engine {
                 }
             }
             (Err(error), known) => {
+                let error = shortened(error);
                 let attempts = known.as_ref().map_or(0, |known| known.parked.attempts) + 1;
                 let retry_at = retries.pause(attempts).map(|pause| now.plus(pause));
                 parks = retry_at.is_none();
@@ -933,7 +938,7 @@ impl Engine {
             return;
         }
         for (place, request) in found.scans.into_iter().flat_map(|scan| scan.documents) {
-            if let Ok([_, lane]) = serde_json::from_str::<Vec<String>>(&place.key).as_deref() {
+            if let Some([_, lane]) = strings_of(&place.key).as_deref() {
                 self.fulfil(index, lane, request.value.trim_matches('"'));
             }
             let reactor = &mut self.reactors[index];
@@ -1027,6 +1032,14 @@ impl Engine {
             }
             _ => false,
         })
+    }
+}
+
+/// What is kept of a reason. All lanes that are left behind are in one document.
+fn shortened(error: Arc<str>) -> Arc<str> {
+    match error.char_indices().nth(MAX_ERROR) {
+        Some((end, _)) => format!("{}…", &error[..end]).into(),
+        None => error,
     }
 }
 

@@ -9,6 +9,7 @@
 mod batch;
 mod command;
 pub(crate) mod map;
+pub(crate) mod others;
 mod projecting;
 mod reacting;
 mod read;
@@ -103,6 +104,8 @@ pub enum Mutation {
     SnapshotDefaulting,
     /// A view's checkpoint is saved before its documents.
     CheckpointFirst,
+    /// Decisions get events of others as they are stored.
+    OthersAsStored,
     /// A reaction's progress is saved, whoever has it by then.
     LeaseWithoutFencing,
     /// A reaction's progress passes streams that are parked, and forgets them.
@@ -132,10 +135,28 @@ impl Config {
         }
     }
 
+    /// Lets projections and reactions have the events that upcasters may make events of their types of.
+    fn widen_types(&mut self) {
+        let becoming = self.aggregates.iter().flat_map(|known| known.becoming.iter());
+        let reactions = self.reactions.iter_mut().filter(|reaction| reaction.upcasts);
+        let types = self.projections.iter_mut().map(|projection| &mut projection.types);
+        for types in types.chain(reactions.map(|reaction| &mut reaction.filter.types)) {
+            if !types.is_empty() {
+                types.extend(becoming.clone().cloned());
+            }
+        }
+    }
+
     fn check(&self) -> Result<(), ApiMisuse> {
-        for (index, AggregateDefinition { name, .. }) in self.aggregates.iter().enumerate() {
+        for (index, definition) in self.aggregates.iter().enumerate() {
+            let AggregateDefinition { name, domain, .. } = definition;
             if self.aggregates[..index].iter().any(|other| other.name == *name) {
                 return Err(ApiMisuse::AggregateDefinedTwice(Arc::clone(name)));
+            }
+            if let Domain::Native(native) = domain
+                && let Some((event_type, rule)) = native.mistake()
+            {
+                return Err(ApiMisuse::Upcasters { event_type, rule });
             }
         }
         for (index, ProjectionDefinition { name, .. }) in self.projections.iter().enumerate() {
@@ -267,6 +288,8 @@ pub(crate) enum KeptPage {
     Events(Rc<Vec<RecordedEvent>>),
     Rows(Rc<(Rc<PageLease>, Vec<EventRow>)>),
     Messages(Arc<[Arc<str>]>, Arc<str>),
+    /// Events of others, as they are read today.
+    Upcast(Rc<Vec<EventRow>>),
     Held(Rc<PageLease>),
 }
 
@@ -279,7 +302,8 @@ impl KeptPage {
         match self {
             Self::Events(events) => events.len() as u64,
             Self::Rows(rows) => rows.1.len() as u64,
-            Self::Messages(types, _) => types.len() as u64,
+            Self::Messages(forms, _) => forms.len() as u64,
+            Self::Upcast(rows) => rows.len() as u64,
             Self::Held(lease) => u64::from(lease.count),
         }
     }
@@ -293,10 +317,11 @@ impl KeptPage {
                 let (lease, rows) = rows.as_ref();
                 Page::Rows { page: lease.page, rows: rows.clone() }
             }
-            Self::Messages(types, data) => {
-                Page::Messages { types: Arc::clone(types), data: Arc::clone(data) }
+            Self::Messages(forms, data) => {
+                Page::Messages { forms: Arc::clone(forms), data: Arc::clone(data) }
             }
             Self::Held(lease) => Page::Held { page: lease.page, count: lease.count },
+            Self::Upcast(_) => unreachable!("only decisions read it"),
         }
     }
 }
@@ -306,8 +331,9 @@ impl Engine {
     ///
     /// # Errors
     /// If two aggregates have one name or a limit is 0.
-    pub fn new(config: Config) -> Result<Self, ApiMisuse> {
+    pub fn new(mut config: Config) -> Result<Self, ApiMisuse> {
         config.check()?;
+        config.widen_types();
         let [.., a, b, c, d, e, f, g, h] = config.seed;
         let seed = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
         let mut engine = Self {
@@ -665,7 +691,7 @@ impl Engine {
                 let lease = PageLease::new(page, rows.len() as u32, &self.released);
                 KeptPage::Rows(Rc::new((lease, rows)))
             }
-            Page::Messages { types, data } => KeptPage::Messages(types, data),
+            Page::Messages { forms, data } => KeptPage::Messages(forms, data),
             Page::Held { page, count } => {
                 KeptPage::Held(PageLease::new(page, count, &self.released))
             }

@@ -29,6 +29,65 @@ pub fn check_payload(text: &str) -> Result<(), InvalidPayload> {
     Scanner::new(text, None)?.document().map(|_| ())
 }
 
+/// The elements of a JSON array, each as it is written there. What is no such array ends with an
+/// error.
+pub(crate) struct Elements<'a> {
+    scanner: Scanner<'a>,
+    text: &'a str,
+    state: ElementsState,
+}
+
+enum ElementsState {
+    Begun,
+    Within,
+    Ended,
+}
+
+impl<'a> Elements<'a> {
+    pub(crate) fn of(text: &'a str) -> Self {
+        let scanner = Scanner { text: text.as_bytes(), at: 0, out: None };
+        Self { scanner, text, state: ElementsState::Begun }
+    }
+
+    fn element(&mut self) -> Result<Option<&'a str>, InvalidPayload> {
+        let scanner = &mut self.scanner;
+        scanner.space();
+        let more = match self.state {
+            ElementsState::Ended => return Ok(None),
+            ElementsState::Begun => {
+                scanner.take(b'[')?;
+                scanner.space();
+                scanner.peek() != Some(b']')
+            }
+            ElementsState::Within => scanner.has_more(),
+        };
+        self.state = ElementsState::Within;
+        if !more {
+            scanner.take(b']')?;
+            scanner.space();
+            self.state = ElementsState::Ended;
+            let ends = scanner.at == scanner.text.len();
+            return if ends { Ok(None) } else { Err(scanner.not_json()) };
+        }
+        scanner.space();
+        let start = scanner.at;
+        scanner.value(0)?;
+        Ok(Some(&self.text[start..scanner.at]))
+    }
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = Result<&'a str, InvalidPayload>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let element = self.element().transpose();
+        if matches!(element, Some(Err(_))) {
+            self.state = ElementsState::Ended;
+        }
+        element
+    }
+}
+
 /// The strings of a JSON array of strings; `None` if the text is something else. To read it with serde_json
 /// would bring all its numbers along, a third of the module.
 pub(crate) fn strings_of(text: &str) -> Option<Vec<String>> {
@@ -509,6 +568,22 @@ mod tests {
         assert_ne!(base, hash_command(&stream, "CancelAppointment", "[1,2]").unwrap());
         let other = StreamId::new("Appointment", "a-2");
         assert_ne!(base, hash_command(&other, "BookAppointment", "[1,2]").unwrap());
+    }
+
+    #[test]
+    fn an_array_is_taken_apart_into_its_elements_as_they_are_written() {
+        let elements = |text| Elements::of(text).collect::<Result<Vec<_>, _>>();
+        let none: [&str; 0] = [];
+        assert_eq!(elements(" [ ] ").unwrap(), none);
+        let text = "[{\"a\": [1,\n2]},\n\"],[\" , 1.50,\n\n[]]\n";
+        assert_eq!(elements(text).unwrap(), ["{\"a\": [1,\n2]}", "\"],[\"", "1.50", "[]"]);
+        for broken in ["", "{}", "[1", "[1,]", "[1 2]", "[1]2", "[tru]"] {
+            assert!(elements(broken).is_err(), "{broken}");
+        }
+        let mut broken = Elements::of("[1,{,2]");
+        assert_eq!(broken.next(), Some(Ok("1")));
+        assert_eq!(broken.next(), Some(Err(InvalidPayload::NotJson { at: 4 })));
+        assert_eq!(broken.next(), None);
     }
 
     #[test]

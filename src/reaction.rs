@@ -61,6 +61,10 @@ pub struct ReactionDefinition {
     pub name: Arc<str>,
     /// Which events it wants.
     pub filter: LogFilter,
+    /// Whether its types are those of today: events that upcasters may make such events of come too.
+    /// Whoever handles them reads them so ([`RecordedEvent::read`](crate::RecordedEvent::read)), and
+    /// passes by what has become something else.
+    pub upcasts: bool,
     /// Where it begins.
     pub start_at: StartAt,
     /// What happens to events that can't be handled.

@@ -26,7 +26,7 @@ function driver() {
   throw new Error("neither better-sqlite3 nor libsql can be loaded");
 }
 
-const [[, example], [, reacting], [, testing], ...others] = readme.matchAll(/```(?:ts|js)\n([\s\S]*?)```/g);
+const [[, example], [, reacting], [, testing], [, changing], ...others] = readme.matchAll(/```(?:ts|js)\n([\s\S]*?)```/g);
 
 test("no example of the README is left out", () => assert.deepEqual(others, []));
 
@@ -64,6 +64,18 @@ test("the README's tests of that domain pass, and fail if a rule is left out", a
     assert.notEqual(status, 0);
     assert.match(stdout, /expected the refusal/);
     assert.match(stdout, /^(?:#|ℹ) fail 1$/m);
+  }
+});
+
+test("the README's upcasters are as it says, and its test fails without one of them", async () => {
+  const { stderr, status } = await runs(changing);
+  assert.equal(status, 0, stderr);
+  for (const upcaster of [/room: "1" \}\)\]/, /\[\{ becomes: .*\}\],/]) {
+    const without = changing.replace(upcaster, (found) => (found.includes("becomes") ? "[{ becomes: () => [] }]," : 'room: "2" })]'));
+    assert.notEqual(without, changing);
+    const { stderr, status } = await runs(without);
+    assert.notEqual(status, 0);
+    assert.match(stderr, /expected AppointmentBooked, found nothing|expected other data of AppointmentBooked/);
   }
 });
 

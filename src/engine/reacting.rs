@@ -783,7 +783,7 @@ impl Engine {
                 let rows = rows.1.iter().zip(&places);
                 rows.map(|(row, place)| event(&row.stream, place.position)).collect()
             }
-            KeptPage::Messages(..) | KeptPage::Held(_) => Vec::new(),
+            KeptPage::Messages(..) | KeptPage::Upcast(_) | KeptPage::Held(_) => Vec::new(),
         };
         let page = Page { kept, events, next };
         if asked == Asked::Lane {
@@ -1051,7 +1051,7 @@ fn reacting(page: &KeptPage, at: usize) -> Reacting {
             let index = u32::try_from(at).expect("pages are short");
             Reacting::Held { page: rows.0.page, index }
         }
-        KeptPage::Messages(..) | KeptPage::Held(_) => {
+        KeptPage::Messages(..) | KeptPage::Upcast(_) | KeptPage::Held(_) => {
             unreachable!("the log is asked for events whose streams are told")
         }
     }

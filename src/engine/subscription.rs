@@ -31,7 +31,11 @@ pub(super) struct Subscription {
 impl Engine {
     #[inline(never)]
     pub(super) fn start_subscription(&mut self, subscribe: Subscribe) {
-        let Subscribe { task: id, after, filter, limit, follow } = subscribe;
+        let Subscribe { task: id, after, mut filter, upcasts, limit, follow } = subscribe;
+        if upcasts && !filter.types.is_empty() {
+            let becoming = self.config.aggregates.iter().flat_map(|known| known.becoming.iter());
+            filter.types.extend(becoming.cloned());
+        }
         let task = Subscription {
             serial: self.next_serial(),
             after,

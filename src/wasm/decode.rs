@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::domain::AggregateDefinition;
 use crate::engine::Config;
-use crate::error::{Applied, StorageError, StorageErrorCode};
+use crate::error::{Applied, EventProblem, StorageError, StorageErrorCode};
 use crate::event::{CommitSummary, FirstOutcome, Metadata, NewEvent, Payload, TaskId};
 use crate::judge::{CommitFacts, Facts};
 use crate::projection::{ProjectionDefinition, ViewKind};
@@ -13,8 +13,8 @@ use crate::protocol::{
     DocumentsRead, DomainAnswer, DomainResult, Durability, Epoch, EventPlace, EventRow, Execute,
     Handle, Info, Input, Loaded, LogEnd, LogFilter, LogPage, Page, PageId, Posting, ProjectAnswer,
     Projected, ProjectedDocument, Reacted, ReactionAction, ReadAt, ReadState, ReadView, RequestId,
-    Saved, ScanPlace, ScannedPage, StorageAnswer, StoredDocument, StoredSnapshot, StreamSlice,
-    Subscribe, TakeSnapshot, Verdict, ViewAt, ViewQuery, ViewRange, ViewScan,
+    Saved, ScanPlace, ScannedPage, Skipped, StorageAnswer, StoredDocument, StoredSnapshot,
+    StreamSlice, Subscribe, TakeSnapshot, Verdict, ViewAt, ViewQuery, ViewRange, ViewScan,
 };
 use crate::query::{Query, QueryItem};
 use crate::reaction::{ReactionDefinition, RetryPolicy, StartAt};
@@ -159,10 +159,11 @@ pub(super) fn config(reader: &mut Reader<'_>) -> Result<Config> {
     }
     let aggregates = reader.list(|reader| {
         let name = reader.str()?;
-        Ok(match reader.option(snapshot_policy)? {
+        let definition = match reader.option(snapshot_policy)? {
             Some(policy) => AggregateDefinition::hosted_with_snapshots(name, policy),
             None => AggregateDefinition::hosted(name),
-        })
+        };
+        Ok(definition.with_upcasters(reader.str()?, reader.list(Reader::string)?))
     })?;
     let projections = reader.list(|reader| {
         let (name, version) = (reader.str()?, reader.word()?);
@@ -184,6 +185,7 @@ pub(super) fn config(reader: &mut Reader<'_>) -> Result<Config> {
                 tags: reader.list(Reader::string)?,
                 correlation_id: None,
             },
+            upcasts: true,
             start_at: if reader.flag()? { StartAt::Now } else { StartAt::Beginning },
             retries: RetryPolicy {
                 max_attempts: reader.word()?,
@@ -227,6 +229,11 @@ pub(super) fn facts(reader: &mut Reader<'_>) -> Result<Facts> {
             })
         })?,
     })
+}
+
+/// An event to be upcast: its aggregate type, its type, its schema version and its data.
+pub(super) fn event<'a>(reader: &mut Reader<'a>) -> Result<(&'a str, &'a str, u32, &'a str)> {
+    Ok((reader.str()?, reader.str()?, reader.word()?, reader.str()?))
 }
 
 fn task(reader: &mut Reader<'_>) -> Result<TaskId> {
@@ -306,6 +313,7 @@ fn subscribe(reader: &mut Reader<'_>) -> Result<Subscribe> {
             tags: reader.list(Reader::string)?,
             correlation_id: reader.option(Reader::string)?,
         },
+        upcasts: reader.flag()?,
         limit: reader.word()?,
         follow: reader.flag()?,
     })
@@ -459,6 +467,7 @@ fn page(reader: &mut Reader<'_>, owner: Option<&StreamId>) -> Result<Page> {
                     },
                     revision: revision(reader)?,
                     event_type: reader.string()?,
+                    schema_version: reader.word()?,
                     data: reader.string()?,
                 })
             })?,
@@ -466,13 +475,13 @@ fn page(reader: &mut Reader<'_>, owner: Option<&StreamId>) -> Result<Page> {
         2 => {
             // What comes again and again is told once.
             let mut last: Arc<str> = "".into();
-            let types = reader.list(|reader| {
+            let forms = reader.list(|reader| {
                 if reader.flag()? {
                     last = reader.string()?;
                 }
                 Ok(Arc::clone(&last))
             })?;
-            Page::Messages { types: types.into(), data: reader.string()? }
+            Page::Messages { forms: forms.into(), data: reader.string()? }
         }
         tag => return Err(Malformed::Tag(tag)),
     })
@@ -483,8 +492,22 @@ fn domain_answer(reader: &mut Reader<'_>) -> Result<DomainAnswer> {
     let task = task(reader)?;
     let into = Handle(reader.number()?);
     let result = match reader.word()? {
-        0 => DomainResult::Folded,
-        1 => DomainResult::Unreadable { index: reader.word()?, reason: reader.string()? },
+        0 => DomainResult::Folded(reader.option(|reader| {
+            Ok(Skipped {
+                count: reader.word()?,
+                last: reader.word()?,
+                event_type: reader.string()?,
+            })
+        })?),
+        1 => DomainResult::Unreadable {
+            index: reader.word()?,
+            problem: {
+                let number = reader.word()?;
+                let problem = EventProblem::ALL.get(number as usize).copied();
+                problem.ok_or(Malformed::Tag(number))?
+            },
+            reason: reader.string()?,
+        },
         2 => DomainResult::Reads(query(reader)?),
         3 => {
             let mut index = 0;

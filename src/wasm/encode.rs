@@ -8,12 +8,13 @@ use crate::event::{CommitSummary, FirstOutcome, Payload};
 use crate::protocol::{
     Append, Commit, Conflict, DocumentName, DocumentValue, DomainRequest, Durability, Load, LogEnd,
     Notice, Outcome, Output, Page, Project, React, Reacting, ReactionRead, ReadDocuments, ReadLog,
-    SaveDocuments, SnapshotProblem, SnapshotReport, StorageBody, StorageRequest, Until, Verdict,
-    ViewRead,
+    SaveDocuments, SkippedEvents, SnapshotProblem, SnapshotReport, StorageBody, StorageRequest,
+    Until, Verdict, ViewRead,
 };
 use crate::query::Query;
 use crate::stream::{Revision, StreamId};
 use crate::time::Timestamp;
+use crate::upcast::{Message, Unreadable};
 
 use super::words::Writer;
 
@@ -444,6 +445,13 @@ fn notice(writer: &mut Writer, notice: &Notice) {
             writer.word(16);
             writer.word(projection.0);
         }
+        Notice::Skipped(SkippedEvents { stream: of, revision, event_type, count }) => {
+            writer.word(21);
+            stream(writer, of);
+            writer.number(revision.0);
+            writer.str(event_type);
+            writer.word(*count);
+        }
         Notice::SubscriptionEnded { task, result } => {
             writer.word(10);
             writer.word(task.0);
@@ -615,5 +623,31 @@ fn read_error(writer: &mut Writer, failure: &ReadError) {
 }
 
 fn unreadable(details: Details, event: &UnreadableEvent) -> Details {
-    details.stream(&event.stream).number("revision", event.revision.0)
+    let details = details.stream(&event.stream).number("revision", event.revision.0);
+    details.text("problem", event.problem.name())
+}
+
+/// What JavaScript is told of the forms of an aggregate's events: those of today.
+pub(super) fn forms(writer: &mut Writer, today: &[String]) {
+    writer.list(today, |writer, form| writer.str(form));
+}
+
+/// What an event is today: 0 and events, 1 if it is passed by, or 2, the number of its problem, and why.
+pub(super) fn upcast(writer: &mut Writer, upcast: &Result<Option<Vec<Message>>, Unreadable>) {
+    match upcast {
+        Ok(Some(messages)) => {
+            writer.word(0);
+            writer.list(messages, |writer, message| {
+                writer.str(&message.event_type);
+                writer.word(message.schema_version);
+                writer.str(&message.data);
+            });
+        }
+        Ok(None) => writer.word(1),
+        Err(Unreadable { problem, reason }) => {
+            writer.word(2);
+            writer.word(*problem as u32);
+            writer.str(reason);
+        }
+    }
 }

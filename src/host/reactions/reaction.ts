@@ -3,6 +3,7 @@ import { type RecordedEvent, recordedEvent } from "../engine.js";
 import { invalidArgument } from "../errors.js";
 import type { AbortSignal } from "../platform.js";
 import type { StoredEvent } from "../storage.js";
+import type { OlderEvent } from "../upcast.js";
 import { Control } from "./control.js";
 
 /** How often, and after what pauses, an event is tried that could not be handled. */
@@ -19,7 +20,7 @@ export interface RetryPolicy {
 export interface Occasion {
   /**
    * The same for every attempt at this event by this reaction, also after a crash: for others to tell
-   * whether they have seen it.
+   * whether they have seen it. Events that upcasters have made of one have keys of their own.
    */
   readonly key: string;
   /** Which attempt this is, from 1, as far as is known. */
@@ -96,10 +97,22 @@ export function reaction<Event extends Message>(name: string, definition: Reacti
     tags,
     startsNow: startAt === "now",
     numbers: [attempts, firstPause, maxPause, concurrency],
-    react: async (stored: StoredEvent, epoch: string, attempt: number, signal: AbortSignal) => {
-      const [data, tags] = [JSON.parse(stored.data), JSON.parse(stored.tags)] as unknown[];
-      const event = recordedEvent(stored, stored, stored, epoch, data, tags, JSON.parse);
-      await handlers[stored.type]!(event, { key: `${name}/${stored.eventId}`, attempt, signal });
+    react: async (
+      stored: StoredEvent,
+      today: readonly OlderEvent[],
+      epoch: string,
+      attempt: number,
+      signal: AbortSignal,
+    ) => {
+      const { eventId } = stored;
+      const tags: unknown = JSON.parse(stored.tags);
+      for (const [index, { type, version, data }] of today.entries()) {
+        // What may become one of its types comes too.
+        if (!Object.hasOwn(handlers, type)) continue;
+        const event = recordedEvent(stored, { type, eventId, schemaVersion: version }, stored, epoch, data, tags, JSON.parse);
+        const key = `${name}/${eventId}${index === 0 ? "" : `/${index}`}`;
+        await handlers[type]!(event, { key, attempt, signal });
+      }
     },
     control: (driver: ConstructorParameters<typeof Control>[0]) => new Control(driver, name),
   });

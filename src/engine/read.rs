@@ -65,6 +65,11 @@ impl ReadTask {
         }
     }
 
+    /// Whether it waits for the host.
+    pub(super) fn has_asked(&self) -> bool {
+        matches!(self.phase, Phase::Folding { .. })
+    }
+
     /// Where the next read ends. A first outcome is read in two parts, so that only the events of
     /// its commit are kept.
     fn until(&self) -> Until {
@@ -289,11 +294,7 @@ impl Engine {
             return self.unreadable(id, from_revision, 0, reason);
         }
         match self.fold(id, aggregate, from, &page) {
-            Folding::Done(to) => {
-                self.read_mut(id).phase =
-                    Phase::Folding { from: from_revision, to, more, revision };
-                self.read_folded(id);
-            }
+            Folding::Done(to) => self.read_folded(id, to, more, revision),
             Folding::Asked(to) => {
                 self.read_mut(id).phase =
                     Phase::Folding { from: from_revision, to, more, revision };
@@ -304,14 +305,18 @@ impl Engine {
 
     #[inline(never)]
     pub(super) fn read_answered(&mut self, id: TaskId, result: DomainResult) {
-        self.asked.remove(&id);
+        self.asked -= 1;
+        let task = self.read_mut(id);
+        let Phase::Folding { from, to, more, revision } =
+            std::mem::replace(&mut task.phase, Phase::Queued)
+        else {
+            unreachable!("ReadTask::accepts was asked")
+        };
         match result {
             DomainResult::Unreadable { index, reason } => {
-                self.unreadable(id, self.folded_from(id), index as usize, reason);
+                self.unreadable(id, from, index as usize, reason);
             }
             DomainResult::UnreadableSnapshot { reason } => {
-                let from = self.folded_from(id);
-                let task = self.read(id);
                 if task.snapshot.ignores {
                     return self.unreadable(id, from, 0, reason);
                 }
@@ -319,15 +324,7 @@ impl Engine {
                 self.ignore_snapshot(&stream, from, reason);
                 self.read_without_snapshot(id);
             }
-            _ => self.read_folded(id),
-        }
-    }
-
-    /// Where the fold that was asked of the host has started.
-    fn folded_from(&self, id: TaskId) -> Revision {
-        match &self.read(id).phase {
-            Phase::Folding { from, .. } => *from,
-            _ => unreachable!("ReadTask::accepts was asked"),
+            _ => self.read_folded(id, to, more, revision),
         }
     }
 
@@ -339,13 +336,9 @@ impl Engine {
     }
 
     #[inline(never)]
-    fn read_folded(&mut self, id: TaskId) {
+    fn read_folded(&mut self, id: TaskId, to: At, more: bool, revision: Revision) {
         let task = self.read_mut(id);
-        let Phase::Folding { to, more, revision, .. } =
-            std::mem::replace(&mut task.phase, Phase::Queued)
-        else {
-            unreachable!("the caller looked at the phase")
-        };
+        task.phase = Phase::Queued;
         let reached = to.revision;
         task.at = Some(to);
         let goes_on = match &task.goal {
@@ -432,7 +425,7 @@ impl Engine {
         let Some(Task::Read(task)) = self.tasks.remove(&id) else {
             unreachable!("task {} is a read", id.0)
         };
-        self.asked.remove(&id);
+        self.asked -= usize::from(task.has_asked());
         let notice = match task.goal {
             Goal::State(_) => Notice::StateRead { task: id, result },
             Goal::Snapshot => {

@@ -284,12 +284,12 @@ test("a definition that can't be applied is refused, and says of which type", ()
   const step = (data) => data;
   const events = { Booked: [], Confirmed: [] };
   for (const [changed, message] of [
-    [{ events: { Booked: step } }, /Appointment: expected one list of upcasters of Booked/],
-    [{ events: { Booked: [{}] } }, /Appointment: expected upcasters of Booked/],
-    [{ events: { Booked: [null] } }, /Appointment: expected upcasters of Booked/],
-    [{ events, retired: { Booked: [{ becomes: step }] } }, /one list of upcasters of Booked/],
-    [{ events, retired: { Moved: [] } }, /the last upcaster of Moved to say what it becomes/],
-    [{ events, retired: { Moved: [{ becomes: step }, step] } }, /the last upcaster of Moved to say what it becomes/],
+    [{ events: { Booked: step } }, /Appointment: expected a list of upcasters of Booked/],
+    [{ events: { Booked: [{}] } }, /Appointment: expected a list of upcasters of Booked/],
+    [{ events: { Booked: [null] } }, /Appointment: expected a list of upcasters of Booked/],
+    [{ events, retired: { Booked: [{ becomes: step }] } }, /a list of upcasters of Booked/],
+    [{ events, retired: { Moved: [] } }, /a list of upcasters of Moved, the last of which says what it becomes/],
+    [{ events, retired: { Moved: [{ becomes: step }, step] } }, /a list of upcasters of Moved, the last of which says what it becomes/],
     [{ events: undefined, retired: { Moved: [{ becomes: step }] } }, /expected events, which name every type/],
     [{ events: undefined, retired: undefined, unknownEvents: "skip" }, /expected events, which name every type/],
   ]) {

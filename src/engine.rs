@@ -15,11 +15,12 @@ mod reacting;
 mod read;
 mod requests;
 mod snapshotting;
+mod sorted;
 mod streams;
 mod subscription;
 mod views;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -45,6 +46,7 @@ use reacting::{ReactionTask, Reactor, ReactorIndex};
 use read::ReadTask;
 use requests::{LoadWish, Pending, Purpose};
 use snapshotting::Keep;
+use sorted::{ByAge, Sorted};
 use streams::Streams;
 use subscription::Subscription;
 use views::{HeldBack, ViewTask, ViewWish};
@@ -197,16 +199,16 @@ pub struct Engine {
     ids: IdSource,
     store: Store,
     tasks: Map<TaskId, Task>,
-    /// Tasks that have asked the host for a domain function and have no answer.
-    asked: BTreeSet<TaskId>,
+    /// Number of tasks that have asked the host for a domain function and have no answer.
+    asked: usize,
     /// Commands that read beyond their stream.
-    readers: BTreeSet<TaskId>,
-    subscriptions: BTreeSet<TaskId>,
+    readers: ByAge,
+    subscriptions: ByAge,
     ready: VecDeque<TaskId>,
     /// Commands that go on after the append under way, or the one to come, has settled.
-    parked: BTreeSet<TaskId>,
-    /// Commands that others have overtaken too often, by age: the younger wait for them.
-    starving: BTreeMap<u64, TaskId>,
+    parked: ByAge,
+    /// Commands that others have overtaken too often: the younger wait for them.
+    starving: ByAge,
     streams: Streams,
     staged: Vec<Staged>,
     /// Bytes of payload in what is staged.
@@ -227,11 +229,12 @@ pub struct Engine {
     to_keep: Vec<Keep>,
     /// Whether some are on their way to the store.
     keeping: bool,
-    pending: BTreeMap<RequestId, Pending>,
+    /// In the order they were first sent.
+    pending: Vec<Pending>,
     last_request: u64,
     last_handle: u64,
     last_serial: u64,
-    timers: BTreeSet<(Timestamp, Timer)>,
+    timers: Sorted<(Timestamp, Timer)>,
     released: Released,
     outputs: VecDeque<Output>,
     idle: bool,
@@ -341,12 +344,12 @@ impl Engine {
             ids: IdSource::new(config.seed),
             store: Store::Unknown,
             tasks: map(seed),
-            asked: BTreeSet::new(),
-            readers: BTreeSet::new(),
-            subscriptions: BTreeSet::new(),
+            asked: 0,
+            readers: ByAge::default(),
+            subscriptions: ByAge::default(),
             ready: VecDeque::new(),
-            parked: BTreeSet::new(),
-            starving: BTreeMap::new(),
+            parked: ByAge::default(),
+            starving: ByAge::default(),
             streams: Streams::new(config.cached_states, seed),
             staged: Vec::new(),
             staged_bytes: 0,
@@ -361,11 +364,11 @@ impl Engine {
             held_back: Vec::new(),
             to_keep: Vec::new(),
             keeping: false,
-            pending: BTreeMap::new(),
+            pending: Vec::new(),
             last_request: 0,
             last_handle: 0,
             last_serial: 0,
-            timers: BTreeSet::new(),
+            timers: Sorted::default(),
             released: Released::default(),
             outputs: VecDeque::new(),
             idle: true,
@@ -391,7 +394,7 @@ impl Engine {
     /// The append with this number, while it is under way: what an adapter's judge is asked about.
     #[must_use]
     pub fn append_in_flight(&self, request: RequestId) -> Option<&Append> {
-        match &self.pending.get(&request)?.body {
+        match &self.pending(request)?.body {
             StorageBody::Append(append) => Some(append),
             _ => None,
         }
@@ -472,8 +475,12 @@ impl Engine {
             if release != crate::protocol::Release::default() {
                 return Output::Release(release);
             }
+            debug_assert_eq!(
+                self.asked,
+                self.tasks.values().filter(|task| task.has_asked()).count()
+            );
             // What comes of the answers may go into the same load and the same append.
-            if !self.asked.is_empty() {
+            if self.asked > 0 {
                 return Output::AwaitDomain;
             }
             if matches!(self.store, Store::Unknown)
@@ -582,26 +589,26 @@ impl Engine {
         self.store = Store::Open(info.clone());
         self.notice(Notice::Opened(info));
         let tasks = self.tasks_by_age();
-        self.ready.extend(tasks);
+        self.ready.extend(tasks.iter().map(|(_, task)| *task));
         self.wake_runners();
         self.wake_reactors();
     }
 
-    fn tasks_by_age(&self) -> Vec<TaskId> {
+    fn tasks_by_age(&self) -> ByAge {
         // Inserted one by one: a sort would be kilobytes of code, for what happens once.
-        let mut tasks = BTreeMap::new();
+        let mut tasks = ByAge::default();
         for (id, task) in &self.tasks {
-            tasks.insert(task.serial(), *id);
+            tasks.insert((task.serial(), *id));
         }
-        tasks.into_values().collect()
+        tasks
     }
 
     #[inline(never)]
     fn open_failed(&mut self, error: StorageError) {
         self.store = Store::Unknown;
         self.notice(Notice::OpenFailed(error.clone()));
-        for task in self.tasks_by_age() {
-            self.fail_task(task, error.clone());
+        for (_, task) in self.tasks_by_age().iter() {
+            self.fail_task(*task, error.clone());
         }
     }
 
@@ -616,21 +623,23 @@ impl Engine {
         self.wishes.clear();
         self.forget_snapshots();
         let maybe_applied = self.append_may_be_applied(refused);
-        for request in self.pending.keys().copied().collect::<Vec<_>>() {
-            self.drop_pending(request);
+        while let Some(pending) = self.pending.first() {
+            self.drop_pending(pending.id);
         }
         self.unstage_all(maybe_applied);
         let error = StorageError::permanent(
             StorageErrorCode::ForeignEpoch,
             "the store was replaced or restored; its positions mean something else",
         );
-        self.asked.clear();
         self.restart_runners();
         self.restart_reactors();
-        for id in self.tasks_by_age() {
-            match self.tasks.get_mut(&id) {
-                Some(Task::Command(task)) => task.forget_reads(),
-                Some(_) => self.fail_task(id, error.clone()),
+        for (_, id) in self.tasks_by_age().iter() {
+            match self.tasks.get_mut(id) {
+                Some(Task::Command(task)) => {
+                    self.asked -= usize::from(task.has_asked());
+                    task.forget_reads();
+                }
+                Some(_) => self.fail_task(*id, error.clone()),
                 None => {}
             }
         }

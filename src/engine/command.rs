@@ -122,6 +122,11 @@ impl CommandTask {
         }
     }
 
+    /// Whether it waits for the host.
+    pub(super) fn has_asked(&self) -> bool {
+        matches!(self.phase, Phase::Folding { .. } | Phase::Deciding(..))
+    }
+
     fn is_queued(&self) -> bool {
         matches!(self.phase, Phase::Queued)
     }
@@ -268,7 +273,7 @@ impl Engine {
         let staged_before = entry.tip.is_some();
         let overlaps = !task.query.is_none() && self.in_flight_matches(id);
         if entry.in_flight || overlaps || self.staged.len() >= self.config.max_commits {
-            self.parked.insert(id);
+            self.park(id);
             if overlaps {
                 self.overtaken(id);
             }
@@ -278,7 +283,7 @@ impl Engine {
         if task.must_load || cold {
             let overlaps = task.must_load && !self.matching_staged(id).is_empty();
             if staged_before || overlaps {
-                self.parked.insert(id);
+                self.park(id);
                 if overlaps {
                     self.overtaken(id);
                 }
@@ -394,10 +399,7 @@ impl Engine {
             return self.command_unreadable(id, from_revision, 0, Unreadable::new(reason));
         }
         match self.fold(id, aggregate, from, &page) {
-            Folding::Done(to) => {
-                self.command_mut(id).phase = Phase::Folding { from: from_revision, to, slice };
-                self.command_folded(id);
-            }
+            Folding::Done(to) => self.command_folded(id, to, &slice),
             Folding::Asked(to) => {
                 self.command_mut(id).phase = Phase::Folding { from: from_revision, to, slice };
             }
@@ -414,12 +416,8 @@ impl Engine {
     }
 
     #[inline(never)]
-    fn command_folded(&mut self, id: TaskId) {
+    fn command_folded(&mut self, id: TaskId, to: At, slice: &Slice) {
         let task = self.command_mut(id);
-        let Phase::Folding { to, slice, .. } = std::mem::replace(&mut task.phase, Phase::Queued)
-        else {
-            unreachable!("the caller looked at the phase")
-        };
         let key = task.key;
         let known = std::mem::take(&mut task.snapshot);
         if slice.more {
@@ -564,7 +562,7 @@ impl Engine {
                 revision.0 += 1;
                 let Payload::Text(data) = &event.event.data else {
                     // Its payload lives in the host, out of a native domain's sight: wait for it.
-                    self.parked.insert(id);
+                    self.park(id);
                     return;
                 };
                 if task.named().matches(&event.event.event_type, &event.event.tags) {
@@ -603,7 +601,7 @@ impl Engine {
             for (index, event) in (0..).zip(&staged.commit.events) {
                 if matches!(event.event.data, Payload::Text(_)) {
                     // A native aggregate's event, which the host has not seen yet: wait for it.
-                    self.parked.insert(id);
+                    self.park(id);
                     return;
                 }
                 if staged.commit.stream != task.stream
@@ -624,7 +622,7 @@ impl Engine {
         let from = state.handle().expect("a hosted domain's states are hosted");
         let (after, into) = self.hosted_state();
         self.command_mut(id).phase = Phase::Deciding(basis, after);
-        self.asked.insert(id);
+        self.asked += 1;
         self.outputs.push_back(Output::Domain(DomainRequest::Decide {
             task: id,
             aggregate,
@@ -638,13 +636,12 @@ impl Engine {
     /// The host has answered a domain request of the command.
     #[inline(never)]
     pub(super) fn command_answered(&mut self, id: TaskId, result: DomainResult) {
-        self.asked.remove(&id);
+        self.asked -= 1;
         let task = self.command_mut(id);
         match (std::mem::replace(&mut task.phase, Phase::Queued), result) {
-            (folding @ Phase::Folding { from, .. }, DomainResult::Folded(skipped)) => {
-                task.phase = folding;
+            (Phase::Folding { from, to, slice }, DomainResult::Folded(skipped)) => {
                 self.report_skipped(id, from, skipped);
-                self.command_folded(id);
+                self.command_folded(id, to, &slice);
             }
             (Phase::Folding { from, .. }, DomainResult::Unreadable { index, problem, reason }) => {
                 let why = Unreadable { problem, reason };
@@ -701,10 +698,11 @@ impl Engine {
             None => (query, None),
         };
         task.matches = None;
-        if task.query.is_none() {
-            self.readers.remove(&id);
+        let (reads, serial) = (!task.query.is_none(), task.serial);
+        if reads {
+            self.readers.insert((serial, id));
         } else {
-            self.readers.insert(id);
+            self.readers.remove(&(serial, id));
         }
         self.ready.push_back(id);
     }
@@ -749,7 +747,7 @@ impl Engine {
         }
         if !events.is_empty() && self.waits_for_elder(id, &events) {
             self.command_mut(id).unstage();
-            self.parked.insert(id);
+            self.park(id);
         } else if !events.is_empty() {
             let at =
                 At { revision: Revision(basis.revision.0 + events.len() as u64), state: after };
@@ -779,7 +777,7 @@ impl Engine {
         task.overtakings += 1;
         if task.overtakings > MAX_OVERTAKINGS {
             let serial = task.serial;
-            self.starving.insert(serial, id);
+            self.starving.insert((serial, id));
         }
     }
 
@@ -789,7 +787,8 @@ impl Engine {
         if mutant!(self, OvertakingWithoutEnd) {
             return false;
         }
-        self.starving.range(..serial).any(|(_, elder)| {
+        let mut elders = self.starving.iter().take_while(|(elder, _)| *elder < serial);
+        elders.any(|(_, elder)| {
             let query = &self.command(*elder).query;
             events.iter().any(|event| query.matches(&event.event_type, &event.tags))
         })
@@ -894,10 +893,11 @@ impl Engine {
         }
         self.ready.extend(entry.queue.front());
         self.streams.unpin(task.key);
-        self.parked.remove(&id);
-        self.asked.remove(&id);
-        self.readers.remove(&id);
-        if self.starving.remove(&task.serial).is_some() {
+        self.asked -= usize::from(task.has_asked());
+        let place = (task.serial, id);
+        self.parked.remove(&place);
+        self.readers.remove(&place);
+        if self.starving.remove(&place) {
             self.unpark();
         }
         *task
@@ -977,7 +977,7 @@ impl Engine {
                 };
                 let (state, into) = self.hosted_state();
                 let from = State(StateKind::Hosted(lease));
-                self.asked.insert(task);
+                self.asked += 1;
                 self.outputs.push_back(Output::Domain(DomainRequest::Fold {
                     task,
                     aggregate,

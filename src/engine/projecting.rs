@@ -8,13 +8,11 @@
 //!
 //! A view whose version is new is built beside the one before it, which is shown until then.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::documents::{Documents, end_of_prefix};
 use crate::domain::{AggregateDefinition, EventText};
 use crate::error::{ReadError, StorageError};
-use crate::event::TaskId;
 use crate::projection::{
     CHECKPOINTS, Known, LogEvent, NativeProjection, ProjectionDefinition, ViewKind,
 };
@@ -28,6 +26,7 @@ use crate::stream::Position;
 use crate::time::Timestamp;
 
 use super::requests::Purpose;
+use super::sorted::ByAge;
 use super::{Engine, KeptPage, Store, Timer, mutant};
 
 /// Place of a runner among those of the engine: first one for each projection, then those of views
@@ -65,7 +64,7 @@ pub(super) struct Runner {
     /// The next look at the log, where the store does not tell.
     look_at: Option<Timestamp>,
     /// Questions that wait for it.
-    pub(super) waiting: BTreeSet<TaskId>,
+    pub(super) waiting: ByAge,
 }
 
 /// Where a view's documents are.
@@ -191,7 +190,7 @@ impl Runner {
             paused: false,
             stopped: None,
             look_at: None,
-            waiting: BTreeSet::new(),
+            waiting: ByAge::default(),
         }
     }
 
@@ -756,10 +755,9 @@ impl Engine {
     #[inline(never)]
     fn moved(&mut self, index: RunnerIndex, changes: bool) {
         self.ready_runners.push_back(index);
-        let runner = self.runner(index);
+        let runner = self.runners[index].as_ref().expect("the caller has looked");
         let projection = runner.projection;
-        let waiting: Vec<_> = runner.waiting.iter().copied().collect();
-        self.ready.extend(waiting);
+        self.ready.extend(runner.waiting.iter().map(|(_, task)| *task));
         if index < self.config.projections.len() {
             if changes {
                 self.notice(Notice::ViewMoved(projection));
@@ -783,8 +781,8 @@ impl Engine {
         runner.failures += 1;
         runner.trouble = Some(error.to_string().into());
         let pause = (1_000 << runner.failures.min(5)).min(MAX_PAUSE);
-        for task in runner.waiting.clone() {
-            self.finish_view(task, Err(error.clone().into()));
+        for (_, task) in std::mem::take(&mut runner.waiting).iter() {
+            self.finish_view(*task, Err(error.clone().into()));
         }
         // A view of the past has gone with its question.
         if self.runners[index].is_some() {

@@ -70,6 +70,11 @@ impl ReadTask {
         }
     }
 
+    /// Whether it waits for the host.
+    pub(super) fn has_asked(&self) -> bool {
+        matches!(self.phase, Phase::Folding { .. })
+    }
+
     /// Where the next read ends. A first outcome is read in two parts, so that only the events of
     /// its commit are kept.
     fn until(&self) -> Until {
@@ -294,11 +299,7 @@ impl Engine {
             return self.unreadable(id, from_revision, 0, Unreadable::new(reason));
         }
         match self.fold(id, aggregate, from, &page) {
-            Folding::Done(to) => {
-                self.read_mut(id).phase =
-                    Phase::Folding { from: from_revision, to, more, revision };
-                self.read_folded(id);
-            }
+            Folding::Done(to) => self.read_folded(id, to, more, revision),
             Folding::Asked(to) => {
                 self.read_mut(id).phase =
                     Phase::Folding { from: from_revision, to, more, revision };
@@ -309,15 +310,19 @@ impl Engine {
 
     #[inline(never)]
     pub(super) fn read_answered(&mut self, id: TaskId, result: DomainResult) {
-        self.asked.remove(&id);
+        self.asked -= 1;
+        let task = self.read_mut(id);
+        let Phase::Folding { from, to, more, revision } =
+            std::mem::replace(&mut task.phase, Phase::Queued)
+        else {
+            unreachable!("ReadTask::accepts was asked")
+        };
         match result {
             DomainResult::Unreadable { index, problem, reason } => {
                 let why = Unreadable { problem, reason };
-                self.unreadable(id, self.folded_from(id), index as usize, why);
+                self.unreadable(id, from, index as usize, why);
             }
             DomainResult::UnreadableSnapshot { reason } => {
-                let from = self.folded_from(id);
-                let task = self.read(id);
                 if task.snapshot.ignores {
                     return self.unreadable(id, from, 0, Unreadable::new(reason));
                 }
@@ -326,17 +331,9 @@ impl Engine {
                 self.read_without_snapshot(id);
             }
             DomainResult::Folded(skipped) => {
-                self.report_skipped(id, self.folded_from(id), skipped);
-                self.read_folded(id);
+                self.report_skipped(id, from, skipped);
+                self.read_folded(id, to, more, revision);
             }
-            _ => unreachable!("ReadTask::accepts was asked"),
-        }
-    }
-
-    /// Where the fold that was asked of the host has started.
-    fn folded_from(&self, id: TaskId) -> Revision {
-        match &self.read(id).phase {
-            Phase::Folding { from, .. } => *from,
             _ => unreachable!("ReadTask::accepts was asked"),
         }
     }
@@ -349,13 +346,9 @@ impl Engine {
     }
 
     #[inline(never)]
-    fn read_folded(&mut self, id: TaskId) {
+    fn read_folded(&mut self, id: TaskId, to: At, more: bool, revision: Revision) {
         let task = self.read_mut(id);
-        let Phase::Folding { to, more, revision, .. } =
-            std::mem::replace(&mut task.phase, Phase::Queued)
-        else {
-            unreachable!("the caller looked at the phase")
-        };
+        task.phase = Phase::Queued;
         let reached = to.revision;
         task.at = Some(to);
         let goes_on = match &task.goal {
@@ -440,7 +433,7 @@ impl Engine {
         let Some(Task::Read(task)) = self.tasks.remove(&id) else {
             unreachable!("task {} is a read", id.0)
         };
-        self.asked.remove(&id);
+        self.asked -= usize::from(task.has_asked());
         let notice = match task.goal {
             Goal::State(_) => Notice::StateRead { task: id, result },
             Goal::Snapshot => {

@@ -36,8 +36,9 @@ impl Engine {
             let becoming = self.config.aggregates.iter().flat_map(|known| known.becoming.iter());
             filter.types.extend(becoming.cloned());
         }
+        let serial = self.next_serial();
         let task = Subscription {
-            serial: self.next_serial(),
+            serial,
             after,
             filter,
             limit,
@@ -48,7 +49,7 @@ impl Engine {
             look_at: None,
         };
         self.tasks.insert(id, Task::Subscription(Box::new(task)));
-        self.subscriptions.insert(id);
+        self.subscriptions.insert((serial, id));
         self.ready.push_back(id);
     }
 
@@ -135,7 +136,7 @@ impl Engine {
     pub(super) fn advanced(&mut self, position: Option<Position>) {
         self.advance_runners(position);
         self.advance_reactors(position);
-        for id in &self.subscriptions {
+        for (_, id) in self.subscriptions.iter() {
             let Some(Task::Subscription(task)) = self.tasks.get_mut(id) else {
                 continue;
             };
@@ -155,11 +156,11 @@ impl Engine {
     }
 
     pub(super) fn end_subscription(&mut self, id: TaskId, result: Result<(), ReadError>) {
-        self.subscriptions.remove(&id);
-        if let Some(Task::Subscription(task)) = self.tasks.remove(&id)
-            && let Some(at) = task.look_at
-        {
-            self.timers.remove(&(at, Timer::Subscription(id)));
+        if let Some(Task::Subscription(task)) = self.tasks.remove(&id) {
+            self.subscriptions.remove(&(task.serial, id));
+            if let Some(at) = task.look_at {
+                self.timers.remove(&(at, Timer::Subscription(id)));
+            }
         }
         self.notice(Notice::SubscriptionEnded { task: id, result });
     }

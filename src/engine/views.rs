@@ -160,7 +160,7 @@ impl Engine {
             found.wanted = complete;
             self.ready_runners.push_back(runner);
         }
-        self.runner_mut(runner).waiting.insert(id);
+        self.runner_mut(runner).waiting.insert((serial, id));
         let task =
             ViewTask { serial, runner, at, query, complete, asked: 0, at_least: Position(0) };
         self.tasks.insert(id, Task::View(Box::new(task)));
@@ -336,7 +336,7 @@ impl Engine {
             unreachable!("task {} is a question for a view", id.0)
         };
         if let Some(runner) = self.runners[task.runner].as_mut() {
-            runner.waiting.remove(&id);
+            runner.waiting.remove(&(task.serial, id));
         }
         if matches!(task.at, ViewAt::Past(_)) {
             self.runners[task.runner] = None;

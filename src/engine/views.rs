@@ -7,9 +7,9 @@ use crate::error::{ReadError, StorageError};
 use crate::event::TaskId;
 use crate::projection::{ProjectionDefinition, ViewKind};
 use crate::protocol::{
-    DocumentName, DocumentScan, DocumentsRead, Notice, Outcome, ProjectionIndex, ReadDocuments,
-    ReadView, ScanPlace, ScannedPage, StorageBody, StoredDocument, ViewAt, ViewQuery, ViewRange,
-    ViewRead, ViewScan, ViewStatus,
+    DocumentName, DocumentScan, DocumentsRead, LogEnd, Notice, Outcome, ProjectionIndex,
+    ReadDocuments, ReadView, ScanPlace, ScannedPage, StorageBody, StoredDocument, ViewAt,
+    ViewQuery, ViewRange, ViewRead, ViewScan, ViewStatus,
 };
 use crate::stream::Position;
 
@@ -195,6 +195,12 @@ impl Engine {
                 self.finish_view(id, Err(error));
             }
             return;
+        }
+        if let ViewAt::Past(LogEnd::Position(asked)) = task.at
+            && asked > runner.head
+        {
+            let error = ReadError::NoSuchPosition { asked, head: runner.head };
+            return self.finish_view(id, Err(error));
         }
         let status = runner.status(definition);
         if task.query == ViewQuery::Status {

@@ -1,6 +1,7 @@
 // Views: built from the log, kept beside it, and never short without saying so.
 
 import assert from "node:assert/strict";
+import { getEventListeners } from "node:events";
 import { test } from "node:test";
 import { Engine, aggregate } from "annals";
 import { memoryStorage } from "annals/memory";
@@ -103,6 +104,7 @@ onEachStore("one reads one's own writes by their position", async (place) => {
   const { position } = await book(other, "v-1", "d-1", 10);
   await view.waitFor(position);
   assert.deepEqual(await view.get("d-1"), { minutes: 10, visits: ["v-1"] });
+  await view.waitFor(null);
   const next = await book(engine, "v-2", "d-1", 5);
   assert.equal((await view.get("d-1", { after: next.position })).minutes, 15);
   assert.equal(Object.isFrozen((await view.get("d-1")).visits), true);
@@ -141,8 +143,8 @@ onEachStore("values of an index are ordered as they are", async (place) => {
   assert.deepEqual((await all(engine.view(own), { index: "value", prefix: "1" })).map(({ document }) => document), ["10"]);
 });
 
-onEachStore("a document may be found under several values, or none", async (place) => {
-  const indexes = { visit: ({ visits }) => visits };
+onEachStore("a document may be found under several values, or none, and under each once", async (place) => {
+  const indexes = { visit: ({ visits }) => visits && [...visits, ...visits] };
   const own = agenda({ kind: "inline", indexes });
   const engine = await open(place, own);
   await book(engine, "v-1", "d-1", 10);
@@ -171,6 +173,18 @@ onEachStore("an event that can't be taken in stops the view before it, and says 
   const repaired = agenda({ kind: "inline", on: { Booked: (view, { data }) => view.update(data.doctor, (day) => ({ ...day, minutes: day.minutes + 1 })) } });
   const again = await open(place, repaired);
   assert.equal((await again.view(repaired).get("d-1", { latest: true })).minutes, 12);
+});
+
+onEachStore("a document that can't be kept stops the view before the event that has written it", async (place) => {
+  const own = agenda({ indexes: { odd: ({ minutes }) => (minutes > 20 ? {} : undefined) } });
+  const writer = await open(place);
+  const outcomes = [];
+  for (const minutes of [10, 20, 30]) outcomes.push(await book(writer, `v-${minutes}`, `d-${minutes}`, minutes));
+  const engine = await open(place, own);
+  await fails(() => engine.view(own).get("d-10", { latest: true }), { code: "projection-stopped" });
+  const { stopped } = await engine.view(own).status();
+  assert.equal(stopped.position, outcomes[2].position);
+  assert.match(stopped.reason, /^document \S*30: index odd/);
 });
 
 onEachStore("what a function must not do stops the view", async (place) => {
@@ -245,6 +259,9 @@ onEachStore("views are shown as they were at a position or a time", async (place
     const before = new Date(Date.parse(recordedAt) - 1);
     assert.equal(await view.get(kind, { at: { time: before } }), undefined);
     assert.equal((await view.get(kind, { at: { time: "2100-01-01" } })).minutes, 50);
+    const [epoch, number] = outcomes[4].position.split(":");
+    const later = `${epoch}:${Number(number) + 1}`;
+    await fails(() => view.get(kind, { at: { position: later } }), { code: "no-such-position" });
     assert.equal(await view.count({ prefix: kind, at: { position: outcomes[2].position } }), 1);
     await engine.close();
   }
@@ -289,6 +306,22 @@ test("a watch ends with its loop, with its signal, and with its engine", { timeo
   await fails(() => waiting, { code: "engine-closed" });
 });
 
+test("a signal is let go of when there is nothing more to tell it", async () => {
+  const own = agenda({ kind: "inline" });
+  const engine = await Engine.open({ storage: memoryStorage(), aggregates: [visit], projections: [own] });
+  const { signal } = new AbortController();
+  const watching = engine.view(own).watch((view) => view.get("d-1"), { signal });
+  for (let number = 0; number < 15; number += 1) {
+    await watching.next();
+    await book(engine, `v-${number}`, "d-1", 1);
+  }
+  assert.equal(getEventListeners(signal, "abort").length, 1);
+  await watching.return();
+  assert.equal(getEventListeners(signal, "abort").length, 0);
+  await fails(() => engine.view(own).watch((view) => view.get("d-1"), { signal: AbortSignal.abort() }).next(), { code: "cancelled" });
+  await engine.close();
+});
+
 test("a question that is given up, and an engine that is closed, are told as such", async () => {
   const own = agenda();
   const engine = await Engine.open({ storage: memoryStorage(), aggregates: [visit], projections: [own] });
@@ -314,6 +347,7 @@ test("what can't be a projection or a question is refused by name", async () => 
     [{ version: 1 }, /functions/],
     [{ version: 1, on: { Booked: true } }, /functions/],
     [{ version: 1, on: {} }, /functions/],
+    [{ version: 1, kind: "sync", on: { Booked() {} } }, /kind, found sync/],
     [undefined, /version/],
   ]) {
     const error = await fails(() => projection("agenda", definition), { code: "invalid-argument" });
@@ -329,6 +363,8 @@ test("what can't be a projection or a question is refused by name", async () => 
   await fails(() => view.list({ limit: 0 }), { code: "invalid-argument" });
   await fails(() => view.list({ cursor: "x" }), { code: "invalid-argument" });
   await fails(() => view.list({ index: "minutes", equals: {} }), { code: "invalid-argument" });
+  await fails(() => view.list({ index: "minutes", equals: null }), { code: "invalid-argument" });
+  await fails(() => view.list({ from: null }), { code: "invalid-argument" });
   await fails(() => view.get(7), { code: "invalid-argument" });
   await fails(() => view.get("d-1", { after: "elsewhere:1" }), { code: "foreign-position" });
   await fails(async () => engine.view({}), { code: "invalid-argument" });

@@ -246,7 +246,7 @@ export class Driver {
   readonly #storage: StorageAdapter;
   readonly #aggregates: readonly AnyAggregate[];
   readonly #projections: readonly AnyProjection[];
-  /** Those who wait for a view to move, by its projection's name. */
+  /** Those who watch a view, by its projection's name. */
   readonly #watchers = new Map<string, Set<() => void>>();
   readonly #onReport: ((report: SnapshotReport) => void) | undefined;
   #core!: Core;
@@ -398,14 +398,12 @@ export class Driver {
     this.#schedule();
   }
 
-  /** Resolves when the view next moves, when the engine ends, or at the signal. */
-  moved(projection: string, signal: AbortSignal | undefined): Promise<void> {
-    return new Promise((resolve) => {
-      let watchers = this.#watchers.get(projection);
-      if (watchers === undefined) this.#watchers.set(projection, (watchers = new Set()));
-      watchers.add(resolve);
-      signal?.addEventListener("abort", () => resolve(), { once: true });
-    });
+  /** Tells whenever the view moves, and when the engine ends. Returns the way to stop it. */
+  watch(projection: string, onMoved: () => void): () => void {
+    let watchers = this.#watchers.get(projection);
+    if (watchers === undefined) this.#watchers.set(projection, (watchers = new Set()));
+    watchers.add(onMoved);
+    return () => void watchers.delete(onMoved);
   }
 
   /** Returns the way to ask for the next page, and the way to end it. */
@@ -639,9 +637,7 @@ export class Driver {
   }
 
   #tellWatchers(projection: string): void {
-    const watchers = this.#watchers.get(projection);
-    this.#watchers.delete(projection);
-    for (const tell of watchers ?? []) tell();
+    for (const tell of this.#watchers.get(projection) ?? []) tell();
   }
 
   #setTimer(): void {

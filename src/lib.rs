@@ -41,6 +41,7 @@ mod error;
 mod event;
 mod ids;
 pub mod judge;
+mod manager;
 mod payload;
 pub mod projection;
 pub mod protocol;
@@ -68,7 +69,8 @@ pub use error::{
     StorageErrorCode, UnreadableEvent,
 };
 pub use event::{CommitSummary, FirstOutcome, Metadata, NewEvent, Payload, RecordedEvent, TaskId};
-pub use ids::{CommandHash, CommandId, EventId};
+pub use ids::{CommandHash, CommandId, EventId, TimerId};
+pub use manager::{Cause, Commands, ProcessManager};
 pub use payload::{MAX_DEPTH, MAX_PAYLOAD_BYTES, check_payload};
 pub use projection::{
     EventContext, IndexEntry, IndexValue, ProjectError, Projection, ProjectionDefinition, View,
@@ -76,7 +78,7 @@ pub use projection::{
 };
 pub use protocol::{Input, Output};
 pub use query::{Query, QueryItem, Tag};
-pub use reaction::{ReactionDefinition, RetryPolicy, StartAt};
+pub use reaction::{LaneOf, Lanes, ReactionDefinition, RetryPolicy, StartAt};
 pub use snapshot::SnapshotPolicy;
 pub use stream::{ExpectedRevision, MAX_NAME_BYTES, Position, Revision, StreamId};
 pub use time::{Timestamp, TimestampError};

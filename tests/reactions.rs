@@ -15,7 +15,7 @@ use annals::storage::{
     Occasion, Reaction, Runtime, StorageAdapter,
 };
 use annals::{
-    AggregateDefinition, ApiMisuse, Config, Error, Position, ReactionDefinition, ReadError,
+    AggregateDefinition, ApiMisuse, Config, Error, Lanes, Position, ReactionDefinition, ReadError,
     RetryPolicy, StartAt, StorageError, Timestamp,
 };
 use support::shared::{Shared, Ticking};
@@ -31,6 +31,7 @@ fn definition() -> ReactionDefinition {
         start_at: StartAt::Beginning,
         retries: RetryPolicy { max_attempts: 3, first_pause: 100, max_pause: 10_000 },
         concurrency: 4,
+        lanes: Lanes::Streams,
     }
 }
 

@@ -9,7 +9,9 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use annals::protocol::{LogFilter, ReactionAction, ReactionRead, StorageAnswer, StorageRequest};
+use annals::protocol::{
+    LogFilter, ReactionAction, ReactionRead, StorageAnswer, StorageBody, StorageRequest,
+};
 use annals::storage::{
     Annals, AsyncAnnals, AsyncReaction, AsyncStorageAdapter, Clock, CommandOptions, LocalFuture,
     Occasion, Reaction, Runtime, StorageAdapter,
@@ -467,7 +469,7 @@ fn a_store_that_was_restored_is_followed_from_what_it_knows() -> Result<(), Erro
 #[test]
 fn a_progress_that_can_not_be_read_stops_the_reaction_until_it_is_told_to_go_on()
 -> Result<(), Error> {
-    use annals::protocol::{Document, DocumentName, DocumentValue, SaveDocuments, StorageBody};
+    use annals::protocol::{Document, DocumentName, DocumentValue, SaveDocuments};
     let (store, mail) = (Shared::new(), Mail::default());
     append(&store, &["a"]);
     let write = |value: DocumentValue| {
@@ -549,7 +551,10 @@ impl Runtime for Ticking {
 
 /// Events that are being handled, until the test says what becomes of them.
 #[derive(Clone, Default)]
-struct Desk(Rc<RefCell<Vec<(u64, Option<Result<(), String>>)>>>);
+struct Desk(Rc<RefCell<Vec<Open>>>);
+
+/// The position of an event, and what has become of it.
+type Open = (u64, Option<Result<(), String>>);
 
 impl Desk {
     fn reaction(&self, definition: ReactionDefinition) -> AsyncReaction {
@@ -654,5 +659,60 @@ fn a_pause_waits_for_what_is_under_way() -> Result<(), Error> {
     ask(None)?;
     let read = ask(None)?;
     assert_eq!((desk.open(), read.position, read.runs), (vec![], Position(2), false));
+    Ok(())
+}
+
+/// Shows what reads find before what a save has changed is told.
+#[derive(Clone)]
+struct SlowSaves(Shared, u32);
+
+impl AsyncStorageAdapter for SlowSaves {
+    fn call(&self, request: StorageRequest) -> LocalFuture<Result<StorageAnswer, StorageError>> {
+        let saves = matches!(request.body, StorageBody::SaveDocuments(_));
+        let mut waits = if saves { self.1 } else { 0 };
+        let answer = StorageAdapter::call(&mut self.0.clone(), &request);
+        let mut answer = Some(answer);
+        Box::pin(std::future::poll_fn(move |_| match waits {
+            0 => Poll::Ready(answer.take().expect("polled once more")),
+            _ => {
+                waits -= 1;
+                Poll::Pending
+            }
+        }))
+    }
+}
+
+#[test]
+fn a_wish_that_is_read_while_a_save_is_under_way_is_fulfilled_once() -> Result<(), Error> {
+    let (store, clock, desk) = (Shared::new(), Ticking::default(), Desk::default());
+    append(&store, &["a", "a", "a"]);
+    let never = RetryPolicy { max_attempts: 1, ..RetryPolicy::default() };
+    let definition = ReactionDefinition { retries: never, ..definition() };
+    let slow = SlowSaves(store.clone(), 3);
+    let reactions = vec![desk.reaction(definition.clone())];
+    let annals = AsyncAnnals::with_reactions(config(1), slow, clock.clone(), reactions)?;
+    let mut serving = pin!(annals.serve());
+    let mut serve = || {
+        for _ in 0..20 {
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(serving.as_mut().poll(&mut context).is_pending());
+        }
+        desk.open()
+    };
+    assert_eq!(serve(), [1]);
+    desk.end(1, Err("no".to_owned()));
+    assert_eq!(serve(), [0; 0]);
+    let mut asker = with(&store, &clock, 2, vec![Mail::default().reaction(definition)]);
+    act(&mut asker, ReactionAction::Drop(lane("a")));
+    let mut beat = || {
+        clock.0.set(clock.0.get() + LEASE / 3);
+        serve()
+    };
+    assert_eq!(beat(), [2]);
+    desk.end(2, Err("no".to_owned()));
+    for _ in 0..5 {
+        assert_eq!(beat(), [0; 0], "only the first was to be dropped");
+    }
+    assert_eq!(status(&mut asker).lanes[0].position, Position(2));
     Ok(())
 }

@@ -64,8 +64,11 @@ pub(super) struct Reactor {
     is_reading: bool,
     running: Vec<Running>,
     catching_up: Option<CatchUp>,
-    /// Wishes that have been fulfilled, to be removed with the next save.
-    fulfilled: Vec<DocumentName>,
+    /// Wishes that have been fulfilled, to be removed with the next save; whether that is on its way.
+    fulfilled: Vec<(DocumentName, bool)>,
+    /// Whether wishes are being read. Until those that were found are removed, none are: they would be
+    /// found again.
+    asks_requests: bool,
     /// Documents that are to be saved with the progress, once that says that their events are handled.
     unsaved: Vec<Unsaved>,
     /// Of a process manager: states of lanes, as they are or will be in the store.
@@ -246,6 +249,7 @@ impl Reactor {
             running: Vec::new(),
             catching_up: None,
             fulfilled: Vec::new(),
+            asks_requests: false,
             unsaved: Vec::new(),
             states: BTreeMap::new(),
             unknown: Vec::new(),
@@ -270,6 +274,7 @@ impl Reactor {
         self.is_reading = false;
         self.running.clear();
         self.fulfilled.clear();
+        self.asks_requests = false;
         self.unsaved.clear();
         self.states.clear();
         self.unknown.clear();
@@ -637,6 +642,7 @@ impl Engine {
             reactor.revision = revision;
             reactor.step = Step::Active;
             reactor.unsaved.iter_mut().for_each(|unsaved| unsaved.is_on_its_way = false);
+            reactor.fulfilled.iter_mut().for_each(|(_, is_on_its_way)| *is_on_its_way = false);
             reactor.saving_since = None;
             reactor.dirty = true;
             return;
@@ -686,7 +692,8 @@ impl Engine {
         }
         let progress = Progress { owner, position: reactor.position, lanes };
         let mut documents = reactor.take_covered();
-        for name in &reactor.fulfilled {
+        for (name, is_on_its_way) in &mut reactor.fulfilled {
+            *is_on_its_way = true;
             let (value, postings) = (DocumentValue::Removed, Vec::new());
             documents.push(Document { name: name.clone(), revision: 0, value, postings });
         }
@@ -722,7 +729,7 @@ impl Engine {
             return;
         }
         reactor.revision += 1;
-        reactor.fulfilled.clear();
+        reactor.fulfilled.retain(|(_, is_on_its_way)| !is_on_its_way);
         reactor.unsaved.retain(|unsaved| !unsaved.is_on_its_way);
         reactor.timers.wanted |= !reactor.timers.written.is_empty();
         reactor.failures = 0;
@@ -763,6 +770,7 @@ impl Engine {
         match asked {
             Asked::Log => reactor.is_reading = false,
             Asked::Lane => reactor.catching_up = None,
+            Asked::Requests => reactor.asks_requests = false,
             Asked::States(_) => reactor.asked_states = None,
             Asked::Timers(_) => {
                 reactor.timers.asked = None;
@@ -1294,7 +1302,7 @@ impl Engine {
             reactor.lanes.retain(|known| !known.is_timer() || *known.parked.lane != *lane);
             reactor.timers.due.retain(|(timer, _)| *timer.key() != *lane);
             let collection = timers_of(&self.config.reactions[index].name);
-            reactor.fulfilled.push(DocumentName { collection, key: lane.into() });
+            reactor.fulfilled.push((DocumentName { collection, key: lane.into() }, false));
         } else if what == "drop" {
             known.parked.position.0 += 1;
         }
@@ -1303,6 +1311,11 @@ impl Engine {
     }
 
     fn read_requests(&mut self, index: ReactorIndex) {
+        let reactor = &mut self.reactors[index];
+        if reactor.asks_requests || !reactor.fulfilled.is_empty() {
+            return;
+        }
+        reactor.asks_requests = true;
         let name = &self.config.reactions[index].name;
         let name = serde_json::to_string(&**name).expect("a string can be written as JSON");
         let prefix = format!("[{name},");
@@ -1321,6 +1334,7 @@ impl Engine {
     }
 
     fn requests_read(&mut self, index: ReactorIndex, found: DocumentsRead) {
+        self.reactors[index].asks_requests = false;
         if self.reactors[index].step != Step::Active {
             return;
         }
@@ -1330,9 +1344,7 @@ impl Engine {
             }
             let reactor = &mut self.reactors[index];
             let name = DocumentName { collection: REQUESTS.into(), key: place.key };
-            if !reactor.fulfilled.contains(&name) {
-                reactor.fulfilled.push(name);
-            }
+            reactor.fulfilled.push((name, false));
             reactor.dirty = true;
         }
     }

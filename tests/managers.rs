@@ -2,19 +2,26 @@
 
 mod support;
 
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
-use annals::protocol::{ReactionAction, ReactionRead, StorageAnswer, StorageRequest};
+use annals::protocol::{
+    DocumentScan, ReactionAction, ReactionRead, ReadDocuments, RequestId, StorageAnswer,
+    StorageBody, StorageRequest,
+};
 use annals::storage::{
     Annals, AsyncAnnals, AsyncReaction, AsyncStorageAdapter, Clock, CommandOptions, LocalFuture,
     Reaction, Runtime, StorageAdapter,
 };
 use annals::{
     Aggregate, AggregateDefinition, Cause, Commands, Config, Context, Error, EventContext,
-    Position, ProcessManager, RecordedEvent, RetryPolicy, StartAt, StorageError, Timestamp, trace,
+    Position, ProcessManager, RecordedEvent, RetryPolicy, StartAt, StorageError, StorageErrorCode,
+    Timestamp, trace,
 };
 use serde::{Deserialize, Serialize};
 use support::shared::{Shared, Ticking};
@@ -207,7 +214,7 @@ fn reminded(store: &Shared) -> Vec<String> {
     data.map(|data| data.split('"').nth(3).expect("a name").to_owned()).collect()
 }
 
-fn status(engine: &mut Engine, manager: &str) -> ReactionRead {
+fn status<S: StorageAdapter>(engine: &mut Annals<S, Ticking>, manager: &str) -> ReactionRead {
     engine.reaction(manager, None).expect("it can be told")
 }
 
@@ -461,6 +468,179 @@ fn a_refusal_is_an_answer() -> Result<(), Error> {
     assert_eq!(reminded(&store), ["Ben"]);
     assert_eq!(status(&mut engine, "reminder").lanes, []);
     Ok(())
+}
+
+// --- Many engines, a store that fails, and crashes --------------------------------------------
+
+/// A store whose requests fail now and then, before or after they have been done.
+#[derive(Clone)]
+struct Moody {
+    store: Shared,
+    luck: Rc<RefCell<Luck>>,
+    /// Failures among a hundred requests.
+    failures: Rc<Cell<u64>>,
+}
+
+/// A seeded sequence (xorshift).
+struct Luck(u64);
+
+impl Luck {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % bound
+    }
+}
+
+impl StorageAdapter for Moody {
+    fn call(&mut self, request: &StorageRequest) -> Result<StorageAnswer, StorageError> {
+        let fate = self.luck.borrow_mut().below(100);
+        let lost = |fate: u64| match fate % 4 {
+            0 => StorageError::permanent(StorageErrorCode::Failed, "gone"),
+            _ => StorageError::retryable(StorageErrorCode::Busy, "busy"),
+        };
+        if fate >= self.failures.get() {
+            return StorageAdapter::call(&mut self.store, request);
+        }
+        if fate % 2 == 0 {
+            // It was done, and nobody was told.
+            StorageAdapter::call(&mut self.store, request)?;
+        }
+        Err(lost(fate / 2))
+    }
+}
+
+/// What the managers must have done by the log: who was given which slot, and who is still waiting.
+fn expected(log: &[RecordedEvent]) -> (Vec<String>, BTreeMap<String, Vec<String>>) {
+    let (mut booked, mut waiting) = (Vec::new(), BTreeMap::<String, Vec<String>>::new());
+    for event in log {
+        let data: serde_json::Value = serde_json::from_str(&event.data).expect("it is JSON");
+        let list = waiting.entry(data["slot"].to_string()).or_default();
+        match &*event.event_type {
+            "Waiting" => list.push(data["patient"].as_str().expect("a name").to_owned()),
+            "Cancelled" if !list.is_empty() => booked.push(format!("of {}", list.remove(0))),
+            _ => {}
+        }
+    }
+    waiting.retain(|_, list| !list.is_empty());
+    booked.sort_unstable();
+    (booked, waiting)
+}
+
+fn one_run(seed: u64) {
+    let mut luck = Luck(seed * 0x9e37_79b9 + 1);
+    let (store, clock) = (Shared::new(), Ticking::default());
+    let failures = Rc::new(Cell::new(luck.below(20)));
+    let mut lives = 0;
+    let mut open = |luck: &mut Luck| {
+        lives += 1;
+        let store = Moody {
+            store: store.clone(),
+            luck: Rc::new(RefCell::new(Luck(luck.below(1 << 40) + 1))),
+            failures: Rc::clone(&failures),
+        };
+        let managers = vec![Reaction::manager::<WaitingList>(), Reaction::manager::<Reminder>()];
+        Annals::with_reactions(config(lives), store, clock.clone(), managers)
+            .expect("the configuration is fine")
+    };
+    let mut engines = vec![open(&mut luck), open(&mut luck)];
+    let mut writer = with_no_managers(&store, &clock);
+    for step in 0..60 {
+        let at = luck.below(2) as usize;
+        let (stream, slot) = (format!("s-{}", luck.below(4)), 1 + luck.below(3) as u32);
+        match luck.below(10) {
+            0..3 => drop(give(&mut writer, &stream, wait_for(slot, &format!("p-{step}")))),
+            3..5 => drop(give(&mut writer, &stream, Event::Cancelled { slot })),
+            5 => {
+                let soon = clock.0.get() + HOUR + luck.below(20_000);
+                give(&mut writer, &format!("b-{step}"), book(&format!("r-{step}"), soon));
+            }
+            6 => engines[at] = open(&mut luck),
+            _ => engines[at].serve(luck.below(6_000)).expect("it runs"),
+        }
+    }
+    failures.set(0);
+    engines.truncate(1);
+    engines[0].serve(5 * LEASE).expect("it runs");
+    for manager in ["waiting-list", "reminder"] {
+        // What the store has failed too often was parked.
+        for parked in status(&mut engines[0], manager).lanes {
+            let retry = ReactionAction::Retry(parked.lane);
+            engines[0].reaction(manager, Some(retry)).expect("it can be done");
+        }
+    }
+    engines[0].serve(HOUR).expect("it runs");
+
+    let log = store.store.borrow().log().to_vec();
+    let (bookings, waiting) = expected(&log);
+    let of = |event_type: &'static str, actor: &'static str| {
+        let is_it = move |event: &&RecordedEvent| {
+            *event.event_type == *event_type && event.metadata.actor.as_deref() == Some(actor)
+        };
+        log.iter().filter(is_it)
+    };
+    let given = of("Booked", "waiting-list").map(|event| event.stream.aggregate_id.to_string());
+    let mut given: Vec<_> = given.collect();
+    given.sort_unstable();
+    assert_eq!(given, bookings, "seed {seed}: one command for each cancellation");
+    let mut due: Vec<_> = events(&store, "Booked").into_iter().map(|(_, data)| data).collect();
+    due.iter_mut().for_each(|data| *data = data.split('"').nth(3).expect("a name").to_owned());
+    due.sort_unstable();
+    let mut reminded = reminded(&store);
+    reminded.sort_unstable();
+    assert_eq!(reminded, due, "seed {seed}: one reminder for each booking");
+    for event in of("Reminded", "reminder") {
+        assert!(event.metadata.causation_id.is_some(), "seed {seed}");
+    }
+    for manager in ["waiting-list", "reminder"] {
+        let read = status(&mut engines[0], manager);
+        assert_eq!((read.position.0 as usize, read.lanes), (log.len(), vec![]), "seed {seed}");
+    }
+    assert_eq!(states(&store, "waiting-list"), waiting, "seed {seed}: the fold of the log");
+    assert_eq!(documents(&store, "timers/reminder"), [], "seed {seed}: no timer is left");
+}
+
+fn documents(store: &Shared, collection: &str) -> Vec<(String, String)> {
+    let scan = DocumentScan {
+        collection: collection.into(),
+        index: None,
+        from: None,
+        to: None,
+        after: None,
+        descending: false,
+        limit: Some(1_000),
+    };
+    let read = ReadDocuments { names: Vec::new(), scans: vec![scan] };
+    let request = StorageRequest {
+        id: RequestId(1),
+        attempt: 1,
+        deadline: Timestamp::from_millis(0),
+        epoch: None,
+        body: StorageBody::ReadDocuments(Arc::new(read)),
+    };
+    let answer = store.store.borrow_mut().call(&request).expect("it can be read");
+    let StorageAnswer::Documents(mut found) = answer else { panic!("asked for documents") };
+    let found = found.scans.remove(0).documents.into_iter();
+    found.map(|(place, document)| (place.key.to_string(), document.value.to_string())).collect()
+}
+
+/// What a manager remembers, but for keys of which it remembers nothing.
+fn states(store: &Shared, manager: &str) -> BTreeMap<String, Vec<String>> {
+    let found = documents(store, &format!("managers/{manager}")).into_iter();
+    let read = found.map(|(key, text)| (key, serde_json::from_str(&text).expect("a list")));
+    read.filter(|(_, list): &(String, Vec<String>)| !list.is_empty()).collect()
+}
+
+fn with_no_managers(store: &Shared, clock: &Ticking) -> Engine {
+    Annals::new(config(0), store.clone(), clock.clone()).expect("the configuration is fine")
+}
+
+#[test]
+fn whatever_fails_each_event_has_its_commands_once_and_each_timer_fires_once() {
+    for seed in 0..200 {
+        one_run(seed);
+    }
 }
 
 // --- Over a store that takes its time ---------------------------------------------------------

@@ -21,6 +21,7 @@
 //! # Where to go on
 //!
 //! - [`Aggregate`]: write a domain in Rust.
+//! - [`ProcessManager`]: answer events with commands, and do things in time.
 //! - `annals::testing::given`, with the feature `testing`: test that domain.
 //! - [`storage::Annals`] drives the engine over a blocking store, [`storage::AsyncAnnals`] over an
 //!   asynchronous one, on any executor.

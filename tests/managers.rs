@@ -503,7 +503,7 @@ impl StorageAdapter for Moody {
         if fate >= self.failures.get() {
             return StorageAdapter::call(&mut self.store, request);
         }
-        if fate % 2 == 0 {
+        if fate.is_multiple_of(2) {
             // It was done, and nobody was told.
             StorageAdapter::call(&mut self.store, request)?;
         }

@@ -23,6 +23,10 @@ pub struct CommandId(pub Uuid);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(pub Uuid);
 
+/// The id of a timer that a process manager has set: it follows from what it was set for and its name.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TimerId(pub Uuid);
+
 /// A digest of what a command asks: stream, type and data, not metadata.
 ///
 /// It tells a repeated command from another command that reuses its id.
@@ -80,7 +84,7 @@ macro_rules! uuid_text {
         }
     )*};
 }
-uuid_text!(CommandId, EventId, CommandHash);
+uuid_text!(CommandId, EventId, CommandHash, TimerId);
 
 /// A seeded source of identifiers and of the jitter of back-offs (xoshiro256++ by Blackman and
 /// Vigna, <https://prng.di.unimi.it>). The host gives the seed; the core has no randomness.

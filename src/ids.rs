@@ -68,7 +68,7 @@ impl CommandHash {
 }
 
 /// A digest as a UUID of version 8.
-fn digest(key: u128, bytes: &[u8]) -> Uuid {
+pub(crate) fn digest(key: u128, bytes: &[u8]) -> Uuid {
     uuid::Builder::from_custom_bytes(sip_hash(key.to_be_bytes(), bytes)).into_uuid()
 }
 

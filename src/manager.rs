@@ -15,7 +15,8 @@ use uuid::Uuid;
 
 use crate::aggregate::Aggregate;
 use crate::event::{Metadata, RecordedEvent};
-use crate::ids::{CommandId, TimerId};
+use crate::ids::{CommandId, TimerId, digest};
+use crate::payload::strings_of;
 use crate::projection::EventContext;
 use crate::protocol::{
     Document, DocumentName, DocumentValue, DueTimer, LogFilter, Posting, React, Reacting,
@@ -346,7 +347,7 @@ impl Origin {
     }
 
     fn derive(&self, what: &str) -> Uuid {
-        Uuid::new_v5(&self.id, what.as_bytes())
+        digest(self.id.as_u128(), what.as_bytes())
     }
 }
 
@@ -374,11 +375,11 @@ impl DueTimer {
 
     /// The lane of the timer with this key.
     pub(crate) fn lane_of_key(key: &str) -> Option<String> {
-        serde_json::from_str::<Vec<String>>(key).ok()?.into_iter().nth(1)
+        strings_of(key)?.into_iter().nth(1)
     }
 
     pub(crate) fn from_json(text: &str) -> Option<Self> {
-        let texts: Vec<String> = serde_json::from_str(text).ok()?;
+        let texts = strings_of(text)?;
         let [lane, name, due, id, causation_id, correlation_id] = &texts[..] else {
             return None;
         };

@@ -282,13 +282,16 @@ pub struct View<'a, D> {
     known: &'a Known,
     /// Those that have been looked at or written since.
     drafts: BTreeMap<Arc<str>, Draft<D>>,
+    /// The event that is being taken in.
+    at: Position,
     missing: Vec<Arc<str>>,
 }
 
 #[derive(Debug)]
 struct Draft<D> {
     document: Option<D>,
-    written: bool,
+    /// The last event that has written it.
+    written: Option<Position>,
 }
 
 impl<D: DeserializeOwned> View<'_, D> {
@@ -302,13 +305,13 @@ impl<D: DeserializeOwned> View<'_, D> {
 
     /// Puts a document in the place of what is there, if anything.
     pub fn set(&mut self, key: &str, document: D) {
-        let draft = Draft { document: Some(document), written: true };
+        let draft = Draft { document: Some(document), written: Some(self.at) };
         self.drafts.insert(key.into(), draft);
     }
 
     /// Takes a document away, if there is one.
     pub fn remove(&mut self, key: &str) {
-        self.drafts.insert(key.into(), Draft { document: None, written: true });
+        self.drafts.insert(key.into(), Draft { document: None, written: Some(self.at) });
     }
 
     /// Changes the document with this key, or an empty one if there is none.
@@ -319,8 +322,9 @@ impl<D: DeserializeOwned> View<'_, D> {
     where
         D: Default,
     {
+        let at = self.at;
         let draft = self.draft(key)?;
-        draft.written = true;
+        draft.written = Some(at);
         change(draft.document.get_or_insert_default());
         Ok(())
     }
@@ -337,7 +341,7 @@ impl<D: DeserializeOwned> View<'_, D> {
                 })
             };
             let document = text.as_ref().map(read).transpose()?;
-            self.drafts.insert(Arc::clone(key), Draft { document, written: false });
+            self.drafts.insert(Arc::clone(key), Draft { document, written: None });
         }
         Ok(self.drafts.get_mut(key).expect("put there above"))
     }
@@ -451,8 +455,8 @@ impl<P: Projection> NativeProjection for Typed<P> {
         end: LogEnd,
     ) -> Projected {
         let types = variants_of::<P::Event>();
-        let mut view = View { known, drafts: BTreeMap::new(), missing: Vec::new() };
-        let mut first = None;
+        let (drafts, missing) = Default::default();
+        let mut view = View { known, drafts, at: Position(0), missing };
         let mut beyond = None;
         for event in events {
             let position = event.position;
@@ -460,7 +464,7 @@ impl<P: Projection> NativeProjection for Typed<P> {
                 beyond = Some(position);
                 break;
             }
-            first = first.or(Some(position));
+            view.at = position;
             match project_stored::<P>(&mut view, &event, aggregates, types) {
                 // While documents are missing, all is done for nothing but to find out which.
                 Err(ProjectError(Reason::Failed(reason))) if view.missing.is_empty() => {
@@ -473,13 +477,13 @@ impl<P: Projection> NativeProjection for Typed<P> {
             return Projected::Missing(view.missing);
         }
         let mut documents = Vec::new();
-        for (key, Draft { document, .. }) in view.drafts.into_iter().filter(|(_, d)| d.written) {
+        for (key, Draft { document, written }) in view.drafts {
+            let Some(position) = written else {
+                continue;
+            };
             match written_document::<P>(key, document.as_ref()) {
                 Ok(document) => documents.push(document),
-                Err(reason) => {
-                    let position = first.expect("an event has written it");
-                    return Projected::Failed { position, reason };
-                }
+                Err(reason) => return Projected::Failed { position, reason },
             }
         }
         Projected::Done { documents, beyond }

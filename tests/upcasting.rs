@@ -15,7 +15,7 @@ use annals::storage::{
 };
 use annals::{
     Aggregate, AggregateDefinition, ApiMisuse, CommandError, CommandId, Config, Context, Engine,
-    Error, EventContext, EventId, EventProblem, ExpectedRevision, Input, Metadata, NewEvent,
+    Error, EventContext, EventId, EventProblem, ExpectedRevision, Input, Lanes, Metadata, NewEvent,
     Output, Payload, Position, ProjectError, Projection, ProjectionDefinition, Query, QueryItem,
     ReactionDefinition, ReadError, RecordedEvent, RetryPolicy, Revision, SnapshotPolicy, StartAt,
     StorageError, StreamId, Tag, TaskId, Timestamp, UnreadableEvent, Upcast, Upcasters, View,
@@ -765,6 +765,7 @@ fn handled(events: &[Stored], name: &str, upcasts: bool) -> (Vec<Event>, Vec<u64
         start_at: StartAt::Beginning,
         retries: RetryPolicy { max_attempts: 2, first_pause: 1, max_pause: 1 },
         concurrency: 4,
+        lanes: Lanes::Streams,
     };
     let told = Rc::new(RefCell::new((Vec::new(), Vec::new())));
     let telling = Rc::clone(&told);

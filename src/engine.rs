@@ -9,16 +9,18 @@
 mod batch;
 mod command;
 pub(crate) mod map;
+pub(crate) mod others;
 mod projecting;
 mod reacting;
 mod read;
 mod requests;
 mod snapshotting;
+mod sorted;
 mod streams;
 mod subscription;
 mod views;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -44,6 +46,7 @@ use reacting::{ReactionTask, Reactor, ReactorIndex};
 use read::ReadTask;
 use requests::{LoadWish, Pending, Purpose};
 use snapshotting::Keep;
+use sorted::{ByAge, Sorted};
 use streams::Streams;
 use subscription::Subscription;
 use views::{HeldBack, ViewTask, ViewWish};
@@ -103,6 +106,8 @@ pub enum Mutation {
     SnapshotDefaulting,
     /// A view's checkpoint is saved before its documents.
     CheckpointFirst,
+    /// Decisions get events of others as they are stored.
+    OthersAsStored,
     /// A reaction's progress is saved, whoever has it by then.
     LeaseWithoutFencing,
     /// A reaction's progress passes streams that are parked, and forgets them.
@@ -132,10 +137,28 @@ impl Config {
         }
     }
 
+    /// Lets projections and reactions have the events that upcasters may make events of their types of.
+    fn widen_types(&mut self) {
+        let becoming = self.aggregates.iter().flat_map(|known| known.becoming.iter());
+        let reactions = self.reactions.iter_mut().filter(|reaction| reaction.upcasts);
+        let types = self.projections.iter_mut().map(|projection| &mut projection.types);
+        for types in types.chain(reactions.map(|reaction| &mut reaction.filter.types)) {
+            if !types.is_empty() {
+                types.extend(becoming.clone().cloned());
+            }
+        }
+    }
+
     fn check(&self) -> Result<(), ApiMisuse> {
-        for (index, AggregateDefinition { name, .. }) in self.aggregates.iter().enumerate() {
+        for (index, definition) in self.aggregates.iter().enumerate() {
+            let AggregateDefinition { name, domain, .. } = definition;
             if self.aggregates[..index].iter().any(|other| other.name == *name) {
                 return Err(ApiMisuse::AggregateDefinedTwice(Arc::clone(name)));
+            }
+            if let Domain::Native(native) = domain
+                && let Some((event_type, rule)) = native.mistake()
+            {
+                return Err(ApiMisuse::Upcasters { event_type, rule });
             }
         }
         for (index, ProjectionDefinition { name, .. }) in self.projections.iter().enumerate() {
@@ -176,16 +199,16 @@ pub struct Engine {
     ids: IdSource,
     store: Store,
     tasks: Map<TaskId, Task>,
-    /// Tasks that have asked the host for a domain function and have no answer.
-    asked: BTreeSet<TaskId>,
+    /// Number of tasks that have asked the host for a domain function and have no answer.
+    asked: usize,
     /// Commands that read beyond their stream.
-    readers: BTreeSet<TaskId>,
-    subscriptions: BTreeSet<TaskId>,
+    readers: ByAge,
+    subscriptions: ByAge,
     ready: VecDeque<TaskId>,
     /// Commands that go on after the append under way, or the one to come, has settled.
-    parked: BTreeSet<TaskId>,
-    /// Commands that others have overtaken too often, by age: the younger wait for them.
-    starving: BTreeMap<u64, TaskId>,
+    parked: ByAge,
+    /// Commands that others have overtaken too often: the younger wait for them.
+    starving: ByAge,
     streams: Streams,
     staged: Vec<Staged>,
     /// Bytes of payload in what is staged.
@@ -206,11 +229,12 @@ pub struct Engine {
     to_keep: Vec<Keep>,
     /// Whether some are on their way to the store.
     keeping: bool,
-    pending: BTreeMap<RequestId, Pending>,
+    /// In the order they were first sent.
+    pending: Vec<Pending>,
     last_request: u64,
     last_handle: u64,
     last_serial: u64,
-    timers: BTreeSet<(Timestamp, Timer)>,
+    timers: Sorted<(Timestamp, Timer)>,
     released: Released,
     outputs: VecDeque<Output>,
     idle: bool,
@@ -267,6 +291,8 @@ pub(crate) enum KeptPage {
     Events(Rc<Vec<RecordedEvent>>),
     Rows(Rc<(Rc<PageLease>, Vec<EventRow>)>),
     Messages(Arc<[Arc<str>]>, Arc<str>),
+    /// Events of others, as they are read today.
+    Upcast(Rc<Vec<EventRow>>),
     Held(Rc<PageLease>),
 }
 
@@ -279,7 +305,8 @@ impl KeptPage {
         match self {
             Self::Events(events) => events.len() as u64,
             Self::Rows(rows) => rows.1.len() as u64,
-            Self::Messages(types, _) => types.len() as u64,
+            Self::Messages(forms, _) => forms.len() as u64,
+            Self::Upcast(rows) => rows.len() as u64,
             Self::Held(lease) => u64::from(lease.count),
         }
     }
@@ -293,10 +320,11 @@ impl KeptPage {
                 let (lease, rows) = rows.as_ref();
                 Page::Rows { page: lease.page, rows: rows.clone() }
             }
-            Self::Messages(types, data) => {
-                Page::Messages { types: Arc::clone(types), data: Arc::clone(data) }
+            Self::Messages(forms, data) => {
+                Page::Messages { forms: Arc::clone(forms), data: Arc::clone(data) }
             }
             Self::Held(lease) => Page::Held { page: lease.page, count: lease.count },
+            Self::Upcast(_) => unreachable!("only decisions read it"),
         }
     }
 }
@@ -306,8 +334,9 @@ impl Engine {
     ///
     /// # Errors
     /// If two aggregates have one name or a limit is 0.
-    pub fn new(config: Config) -> Result<Self, ApiMisuse> {
+    pub fn new(mut config: Config) -> Result<Self, ApiMisuse> {
         config.check()?;
+        config.widen_types();
         let [.., a, b, c, d, e, f, g, h] = config.seed;
         let seed = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
         let mut engine = Self {
@@ -315,12 +344,12 @@ impl Engine {
             ids: IdSource::new(config.seed),
             store: Store::Unknown,
             tasks: map(seed),
-            asked: BTreeSet::new(),
-            readers: BTreeSet::new(),
-            subscriptions: BTreeSet::new(),
+            asked: 0,
+            readers: ByAge::default(),
+            subscriptions: ByAge::default(),
             ready: VecDeque::new(),
-            parked: BTreeSet::new(),
-            starving: BTreeMap::new(),
+            parked: ByAge::default(),
+            starving: ByAge::default(),
             streams: Streams::new(config.cached_states, seed),
             staged: Vec::new(),
             staged_bytes: 0,
@@ -335,11 +364,11 @@ impl Engine {
             held_back: Vec::new(),
             to_keep: Vec::new(),
             keeping: false,
-            pending: BTreeMap::new(),
+            pending: Vec::new(),
             last_request: 0,
             last_handle: 0,
             last_serial: 0,
-            timers: BTreeSet::new(),
+            timers: Sorted::default(),
             released: Released::default(),
             outputs: VecDeque::new(),
             idle: true,
@@ -365,7 +394,7 @@ impl Engine {
     /// The append with this number, while it is under way: what an adapter's judge is asked about.
     #[must_use]
     pub fn append_in_flight(&self, request: RequestId) -> Option<&Append> {
-        match &self.pending.get(&request)?.body {
+        match &self.pending(request)?.body {
             StorageBody::Append(append) => Some(append),
             _ => None,
         }
@@ -446,8 +475,12 @@ impl Engine {
             if release != crate::protocol::Release::default() {
                 return Output::Release(release);
             }
+            debug_assert_eq!(
+                self.asked,
+                self.tasks.values().filter(|task| task.has_asked()).count()
+            );
             // What comes of the answers may go into the same load and the same append.
-            if !self.asked.is_empty() {
+            if self.asked > 0 {
                 return Output::AwaitDomain;
             }
             if matches!(self.store, Store::Unknown)
@@ -556,26 +589,26 @@ impl Engine {
         self.store = Store::Open(info.clone());
         self.notice(Notice::Opened(info));
         let tasks = self.tasks_by_age();
-        self.ready.extend(tasks);
+        self.ready.extend(tasks.iter().map(|(_, task)| *task));
         self.wake_runners();
         self.wake_reactors();
     }
 
-    fn tasks_by_age(&self) -> Vec<TaskId> {
+    fn tasks_by_age(&self) -> ByAge {
         // Inserted one by one: a sort would be kilobytes of code, for what happens once.
-        let mut tasks = BTreeMap::new();
+        let mut tasks = ByAge::default();
         for (id, task) in &self.tasks {
-            tasks.insert(task.serial(), *id);
+            tasks.insert((task.serial(), *id));
         }
-        tasks.into_values().collect()
+        tasks
     }
 
     #[inline(never)]
     fn open_failed(&mut self, error: StorageError) {
         self.store = Store::Unknown;
         self.notice(Notice::OpenFailed(error.clone()));
-        for task in self.tasks_by_age() {
-            self.fail_task(task, error.clone());
+        for (_, task) in self.tasks_by_age().iter() {
+            self.fail_task(*task, error.clone());
         }
     }
 
@@ -590,21 +623,23 @@ impl Engine {
         self.wishes.clear();
         self.forget_snapshots();
         let maybe_applied = self.append_may_be_applied(refused);
-        for request in self.pending.keys().copied().collect::<Vec<_>>() {
-            self.drop_pending(request);
+        while let Some(pending) = self.pending.first() {
+            self.drop_pending(pending.id);
         }
         self.unstage_all(maybe_applied);
         let error = StorageError::permanent(
             StorageErrorCode::ForeignEpoch,
             "the store was replaced or restored; its positions mean something else",
         );
-        self.asked.clear();
         self.restart_runners();
         self.restart_reactors();
-        for id in self.tasks_by_age() {
-            match self.tasks.get_mut(&id) {
-                Some(Task::Command(task)) => task.forget_reads(),
-                Some(_) => self.fail_task(id, error.clone()),
+        for (_, id) in self.tasks_by_age().iter() {
+            match self.tasks.get_mut(id) {
+                Some(Task::Command(task)) => {
+                    self.asked -= usize::from(task.has_asked());
+                    task.forget_reads();
+                }
+                Some(_) => self.fail_task(*id, error.clone()),
                 None => {}
             }
         }
@@ -665,7 +700,7 @@ impl Engine {
                 let lease = PageLease::new(page, rows.len() as u32, &self.released);
                 KeptPage::Rows(Rc::new((lease, rows)))
             }
-            Page::Messages { types, data } => KeptPage::Messages(types, data),
+            Page::Messages { forms, data } => KeptPage::Messages(forms, data),
             Page::Held { page, count } => {
                 KeptPage::Held(PageLease::new(page, count, &self.released))
             }

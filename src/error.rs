@@ -202,8 +202,36 @@ pub struct UnreadableEvent {
     pub stream: StreamId,
     /// Its place in the stream.
     pub revision: Revision,
+    /// What kind of thing is wrong with it.
+    pub problem: EventProblem,
     /// Its type, where it is known, and what is wrong with it.
     pub reason: Arc<str>,
+}
+
+/// What kind of thing is wrong with a stored event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventProblem {
+    /// Its payload is not what it should be, an upcaster or the fold fails, or it is missing.
+    Failed,
+    /// Its schema version is later than this release knows: a later release has written it.
+    NewerVersion,
+    /// This release does not know its type.
+    UnknownType,
+}
+
+impl EventProblem {
+    /// All of them, in the order of their numbers at the boundary to JavaScript.
+    pub const ALL: [Self; 3] = [Self::Failed, Self::NewerVersion, Self::UnknownType];
+
+    /// A stable name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::NewerVersion => "newer-version",
+            Self::UnknownType => "unknown-type",
+        }
+    }
 }
 
 /// Why a read gave nothing.
@@ -304,6 +332,14 @@ pub enum ApiMisuse {
     /// The host waited although there was something to do: outputs are polled until `Idle`.
     #[error("outputs must be polled until idle before time may pass")]
     NotDrained,
+    /// The upcasters of an event type can't be applied one after the other.
+    #[error("upcasters of {event_type:?}: {rule}")]
+    Upcasters {
+        /// The type.
+        event_type: &'static str,
+        /// What they break.
+        rule: &'static str,
+    },
     /// Two aggregates have one name.
     #[error("aggregate {0:?} is defined twice")]
     AggregateDefinedTwice(Arc<str>),

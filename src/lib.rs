@@ -22,6 +22,7 @@
 //!
 //! - [`Aggregate`]: write a domain in Rust.
 //! - [`ProcessManager`]: answer events with commands, and do things in time.
+//! - [`Upcasters`]: change the form of events that have been stored.
 //! - `annals::testing::given`, with the feature `testing`: test that domain.
 //! - [`storage::Annals`] drives the engine over a blocking store, [`storage::AsyncAnnals`] over an
 //!   asynchronous one, on any executor.
@@ -55,6 +56,7 @@ mod stream;
 pub mod testing;
 mod time;
 mod trace;
+mod upcast;
 mod variant;
 #[cfg(feature = "wasm")]
 pub mod wasm;
@@ -66,8 +68,8 @@ pub use domain::{AggregateDefinition, State};
 pub use engine::Mutation;
 pub use engine::{Config, Engine};
 pub use error::{
-    ApiMisuse, Applied, CommandError, Error, InvalidName, InvalidPayload, ReadError, StorageError,
-    StorageErrorCode, UnreadableEvent,
+    ApiMisuse, Applied, CommandError, Error, EventProblem, InvalidName, InvalidPayload, ReadError,
+    StorageError, StorageErrorCode, UnreadableEvent,
 };
 pub use event::{CommitSummary, FirstOutcome, Metadata, NewEvent, Payload, RecordedEvent, TaskId};
 pub use ids::{CommandHash, CommandId, EventId, TimerId};
@@ -84,3 +86,4 @@ pub use snapshot::SnapshotPolicy;
 pub use stream::{ExpectedRevision, MAX_NAME_BYTES, Position, Revision, StreamId};
 pub use time::{Timestamp, TimestampError};
 pub use trace::{Trace, trace};
+pub use upcast::{Upcast, Upcasters};

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::aggregate::Aggregate;
 use crate::event::{Metadata, RecordedEvent};
 use crate::ids::{CommandId, TimerId};
+use crate::payload::strings_of;
 use crate::projection::EventContext;
 use crate::protocol::{
     Document, DocumentName, DocumentValue, DueTimer, LogFilter, Posting, React, Reacting,
@@ -42,7 +43,8 @@ pub(crate) fn timers_of(manager: &str) -> Arc<str> {
 ///
 /// Events are an enum with serde's ordinary derive; its variants are the types of events that the
 /// manager wants, of whatever aggregates. All functions are pure: an event may be handled again after a
-/// crash, and must then lead to the same commands.
+/// crash, and must then lead to the same commands. Events are read as they are stored, without the
+/// upcasters of their aggregates: the enum has the forms of all releases.
 ///
 /// # A reminder the day before
 ///
@@ -218,6 +220,7 @@ impl ReactionDefinition {
         Self {
             name: M::NAME.into(),
             filter: LogFilter { types, ..LogFilter::default() },
+            upcasts: false,
             start_at: M::START_AT,
             retries: M::RETRIES,
             concurrency: M::CONCURRENCY,
@@ -371,11 +374,11 @@ impl DueTimer {
 
     /// The lane of the timer with this key.
     pub(crate) fn lane_of_key(key: &str) -> Option<String> {
-        serde_json::from_str::<Vec<String>>(key).ok()?.into_iter().nth(1)
+        strings_of(key)?.into_iter().nth(1)
     }
 
     pub(crate) fn from_json(text: &str) -> Option<Self> {
-        let texts: Vec<String> = serde_json::from_str(text).ok()?;
+        let texts = strings_of(text)?;
         let [lane, name, due, id, causation_id, correlation_id] = &texts[..] else {
             return None;
         };

@@ -13,7 +13,7 @@
 use std::sync::Arc;
 
 use crate::domain::State;
-use crate::error::{CommandError, ReadError, StorageError};
+use crate::error::{CommandError, EventProblem, ReadError, StorageError};
 use crate::event::{CommitSummary, FirstOutcome, Metadata, NewEvent, RecordedEvent, TaskId};
 use crate::ids::{CommandHash, CommandId, EventId, TimerId};
 use crate::query::Query;
@@ -249,6 +249,8 @@ pub struct Subscribe {
     pub after: Position,
     /// Which of them.
     pub filter: LogFilter,
+    /// Whether types are those of today: events that upcasters may make such events of come too.
+    pub upcasts: bool,
     /// Most events in a page, at least 1.
     pub limit: u32,
     /// Whether it goes on with events to come; if not, it ends at the head.
@@ -792,10 +794,11 @@ pub enum Page {
         /// The events.
         rows: Vec<EventRow>,
     },
-    /// Types and payloads alone, to be folded.
+    /// Forms and payloads alone, to be folded.
     Messages {
-        /// The type of each event, in order.
-        types: Arc<[Arc<str>]>,
+        /// The form of each event, in order: its type, and, if its schema version is not 1, the
+        /// character U+007F, which is in no name, and the version.
+        forms: Arc<[Arc<str>]>,
         /// The text of a JSON array of the payloads.
         data: Arc<str>,
     },
@@ -815,7 +818,7 @@ impl Page {
         match self {
             Self::Events(events) => events.len(),
             Self::Rows { rows, .. } => rows.len(),
-            Self::Messages { types, .. } => types.len(),
+            Self::Messages { forms, .. } => forms.len(),
             Self::Held { count, .. } => *count as usize,
         }
     }
@@ -836,6 +839,8 @@ pub struct EventRow {
     pub revision: Revision,
     /// Its type.
     pub event_type: Arc<str>,
+    /// Version of its type's payload.
+    pub schema_version: u32,
     /// Its payload: JSON text.
     pub data: Arc<str>,
 }
@@ -897,7 +902,8 @@ pub enum DomainRequest {
 /// What a decision reads beyond its own stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Others {
-    /// The query that has been loaded.
+    /// The query that the decision has named. What has been loaded also has events that upcasters may
+    /// have made others of, if the query names types.
     pub query: Query,
     /// Its matches in the store, in order. Those of the decision's own stream don't count.
     pub pages: Vec<PageId>,
@@ -937,12 +943,14 @@ pub struct DomainAnswer {
 /// What came of a domain request.
 #[derive(Clone, Debug)]
 pub enum DomainResult {
-    /// `Fold`: the state is kept under `into`.
-    Folded,
+    /// `Fold`: the state is kept under `into`. Says which events it was made without, if any.
+    Folded(Option<Skipped>),
     /// `Fold`: an event could not be read or folded.
     Unreadable {
         /// Its index in the page, from 0.
         index: u32,
+        /// What kind of thing is wrong with it.
+        problem: EventProblem,
         /// Why.
         reason: Arc<str>,
     },
@@ -1020,6 +1028,17 @@ pub struct ProjectedDocument {
     pub value: Option<Arc<str>>,
     /// Under what it is found: names of indexes, and values as these are ordered.
     pub postings: Vec<(Arc<str>, Arc<str>)>,
+}
+
+/// Events of unknown types that a fold has passed by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// How many, at least 1.
+    pub count: u32,
+    /// Index of the last of them in the page, from 0.
+    pub last: u32,
+    /// Its type.
+    pub event_type: Arc<str>,
 }
 
 /// Index of a reaction among those the engine was made with.
@@ -1156,6 +1175,8 @@ pub enum Notice {
     },
     /// A view has come further, has been built, or has stopped.
     ViewMoved(ProjectionIndex),
+    /// A fold has passed by events whose types are unknown, as the aggregate's upcasters say.
+    Skipped(SkippedEvents),
     /// A reaction has been asked.
     ReactionRead {
         /// The task.
@@ -1239,6 +1260,19 @@ pub struct ViewStop {
     pub position: Position,
     /// Why.
     pub reason: Arc<str>,
+}
+
+/// Events of unknown types that were passed by together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SkippedEvents {
+    /// Of which stream.
+    pub stream: StreamId,
+    /// The last of them.
+    pub revision: Revision,
+    /// Its type.
+    pub event_type: Arc<str>,
+    /// How many there were, at least 1.
+    pub count: u32,
 }
 
 /// How a reaction is.

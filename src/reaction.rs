@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use crate::event::RecordedEvent;
+use crate::payload::strings_of;
 use crate::protocol::{LogFilter, ParkedLane};
 use crate::stream::{Position, StreamId};
 use crate::time::Timestamp;
@@ -76,6 +77,10 @@ pub struct ReactionDefinition {
     pub name: Arc<str>,
     /// Which events it wants.
     pub filter: LogFilter,
+    /// Whether its types are those of today: events that upcasters may make such events of come too.
+    /// Whoever handles them reads them so ([`RecordedEvent::read`](crate::RecordedEvent::read)), and
+    /// passes by what has become something else.
+    pub upcasts: bool,
     /// Where it begins.
     pub start_at: StartAt,
     /// What happens to events that can't be handled.
@@ -118,8 +123,7 @@ impl Progress {
     }
 
     pub(crate) fn from_json(text: &str) -> Option<Self> {
-        let texts: Vec<String> = serde_json::from_str(text).ok()?;
-        let mut texts = texts.into_iter();
+        let mut texts = strings_of(text)?.into_iter();
         let owner = texts.next()?;
         let position = Position(texts.next()?.parse().ok()?);
         let mut lanes = Vec::new();

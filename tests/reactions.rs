@@ -30,6 +30,7 @@ fn definition() -> ReactionDefinition {
     ReactionDefinition {
         name: MAILER.into(),
         filter: LogFilter::default(),
+        upcasts: false,
         start_at: StartAt::Beginning,
         retries: RetryPolicy { max_attempts: 3, first_pause: 100, max_pause: 10_000 },
         concurrency: 4,

@@ -23,6 +23,7 @@ fn no_seed_breaks_a_promise() {
         ("snapshots", total.snapshots),
         ("ignored snapshots", total.ignored),
         ("answers of views", total.views),
+        ("events in older forms", total.older),
         ("events reacted to", total.reacted),
     ] {
         assert!(count > 500, "{count} {what} in all seeds together");
@@ -95,6 +96,11 @@ fn a_snapshot_that_defaults_is_found() {
 #[test]
 fn a_checkpoint_saved_before_its_view_is_found() {
     assert!(found(Mutation::CheckpointFirst).is_some());
+}
+
+#[test]
+fn a_decision_on_events_of_others_as_they_are_stored_is_found() {
+    assert!(found(Mutation::OthersAsStored).is_some());
 }
 
 #[test]

@@ -8,12 +8,11 @@
 //!
 //! A view whose version is new is built beside the one before it, which is shown until then.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::documents::{Documents, end_of_prefix};
+use crate::domain::{AggregateDefinition, EventText};
 use crate::error::{ReadError, StorageError};
-use crate::event::TaskId;
 use crate::projection::{
     CHECKPOINTS, Known, LogEvent, NativeProjection, ProjectionDefinition, ViewKind,
 };
@@ -27,6 +26,7 @@ use crate::stream::Position;
 use crate::time::Timestamp;
 
 use super::requests::Purpose;
+use super::sorted::ByAge;
 use super::{Engine, KeptPage, Store, Timer, mutant};
 
 /// Place of a runner among those of the engine: first one for each projection, then those of views
@@ -44,7 +44,7 @@ pub(super) struct Runner {
     /// All up to here has been taken in.
     pub(super) seen: Position,
     /// Position of the store's last event, as far as it is known.
-    head: Position,
+    pub(super) head: Position,
     /// Whether somebody has appended since the log was last read, nobody knows how far.
     grown: bool,
     /// Number of times the log has been read.
@@ -64,7 +64,7 @@ pub(super) struct Runner {
     /// The next look at the log, where the store does not tell.
     look_at: Option<Timestamp>,
     /// Questions that wait for it.
-    pub(super) waiting: BTreeSet<TaskId>,
+    pub(super) waiting: ByAge,
 }
 
 /// Where a view's documents are.
@@ -84,7 +84,8 @@ pub(super) struct Stored {
     /// The older versions that are there, and whether they have been built.
     pub(super) older: Vec<(u32, bool)>,
     /// Whether the older ones may go: this version had been built before this engine began, so that
-    /// releases that show them are gone, or make them anew.
+    /// releases that show them are gone, or make them anew. They go once: two releases that are run
+    /// for long would only make each other work.
     clears: bool,
 }
 
@@ -157,6 +158,10 @@ const BUILDING: &str = r#"{"built":false}"#;
 /// nothing else until it is built.
 const MAX_IN_A_ROW: u32 = 4;
 
+/// Pages' worth of the log that may change nothing before it is written down that they have been taken
+/// in: who comes after reads so much again.
+const MAX_UNSAVED_PAGES: u64 = 16;
+
 /// Longest pause after failures of the store, in milliseconds.
 const MAX_PAUSE: u64 = 30_000;
 
@@ -190,7 +195,7 @@ impl Runner {
             paused: false,
             stopped: None,
             look_at: None,
-            waiting: BTreeSet::new(),
+            waiting: ByAge::default(),
         }
     }
 
@@ -486,12 +491,12 @@ impl Engine {
             stop: None,
             late: Vec::new(),
         });
+        if let LogEnd::Position(end) = work.end
+            && next >= end
+        {
+            (work.reached, work.complete) = (end, true);
+        }
         if work.page.is_empty() {
-            if let LogEnd::Position(end) = work.end
-                && next >= end
-            {
-                (work.reached, work.complete) = (end, true);
-            }
             return self.page_done(index, work, Vec::new());
         }
         self.project(index, work);
@@ -502,7 +507,7 @@ impl Engine {
     fn project(&mut self, index: RunnerIndex, work: Box<Work>) {
         let projection = self.runner(index).projection;
         if let Some(native) = self.definition(index).native.clone() {
-            let result = native_result(&*native, &work);
+            let result = native_result(&*native, &self.config.aggregates, &work);
             return self.projected(index, work, result);
         }
         let KeptPage::Held(lease) = &work.page else {
@@ -545,7 +550,7 @@ impl Engine {
             }
             Projected::Done { documents, beyond } => {
                 if let Some(beyond) = beyond {
-                    work.reached = Position(beyond.0 - 1);
+                    work.reached = work.reached.min(Position(beyond.0 - 1));
                     work.complete = work.stop.is_none();
                 }
                 match self.written(index, documents) {
@@ -659,6 +664,7 @@ impl Engine {
         let name = Arc::clone(&self.definition(index).name);
         let version = self.definition(index).version;
         let saves_checkpoint_first = mutant!(self, CheckpointFirst);
+        let unsaved = u64::from(self.config.page_limit) * MAX_UNSAVED_PAGES;
         let runner = self.runner_mut(index);
         match &mut runner.place {
             Place::Memory(table) => {
@@ -667,7 +673,8 @@ impl Engine {
             }
             Place::Store(stored) => {
                 let is_built = stored.built || work.complete;
-                if documents.is_empty() && is_built == stored.built || reached.0 == 0 {
+                let is_near = reached.0 < stored.saved.0 + unsaved;
+                if documents.is_empty() && is_near && is_built == stored.built || reached.0 == 0 {
                     stored.built = is_built;
                 } else {
                     let mut clear = Vec::new();
@@ -725,6 +732,8 @@ impl Engine {
         }
         if let Place::Store(stored) = &mut self.runner_mut(index).place {
             stored.saved = work.reached;
+            // What is there again from now on is still made by somebody.
+            stored.clears = false;
             work.changes |= stored.built != (stored.built || work.complete);
             stored.built |= work.complete;
         }
@@ -755,10 +764,9 @@ impl Engine {
     #[inline(never)]
     fn moved(&mut self, index: RunnerIndex, changes: bool) {
         self.ready_runners.push_back(index);
-        let runner = self.runner(index);
+        let runner = self.runners[index].as_ref().expect("the caller has looked");
         let projection = runner.projection;
-        let waiting: Vec<_> = runner.waiting.iter().copied().collect();
-        self.ready.extend(waiting);
+        self.ready.extend(runner.waiting.iter().map(|(_, task)| *task));
         if index < self.config.projections.len() {
             if changes {
                 self.notice(Notice::ViewMoved(projection));
@@ -782,8 +790,8 @@ impl Engine {
         runner.failures += 1;
         runner.trouble = Some(error.to_string().into());
         let pause = (1_000 << runner.failures.min(5)).min(MAX_PAUSE);
-        for task in runner.waiting.clone() {
-            self.finish_view(task, Err(error.clone().into()));
+        for (_, task) in std::mem::take(&mut runner.waiting).iter() {
+            self.finish_view(*task, Err(error.clone().into()));
         }
         // A view of the past has gone with its question.
         if self.runners[index].is_some() {
@@ -820,27 +828,34 @@ impl Engine {
 }
 
 #[inline(never)]
-fn native_result(native: &dyn NativeProjection, work: &Work) -> Projected {
+fn native_result(
+    native: &dyn NativeProjection,
+    aggregates: &[AggregateDefinition],
+    work: &Work,
+) -> Projected {
     match &work.page {
         KeptPage::Events(events) => {
             let mut events = events.iter().map(LogEvent::of);
-            native.project(&mut events, &work.known, work.end)
+            native.project(&mut events, aggregates, &work.known, work.end)
         }
         KeptPage::Rows(rows) => {
             let rows = rows.1.iter().zip(&work.places);
             let mut events = rows.map(|(row, place)| LogEvent {
                 stream: &row.stream,
                 revision: row.revision,
-                event_type: &row.event_type,
-                data: &row.data,
+                text: EventText {
+                    event_type: &row.event_type,
+                    schema_version: row.schema_version,
+                    data: &row.data,
+                },
                 position: place.position,
                 recorded_at: place.recorded_at,
                 issued_at: place.issued_at,
                 actor: place.actor.as_deref(),
             });
-            native.project(&mut events, &work.known, work.end)
+            native.project(&mut events, aggregates, &work.known, work.end)
         }
-        KeptPage::Messages(..) | KeptPage::Held(_) => {
+        KeptPage::Messages(..) | KeptPage::Upcast(_) | KeptPage::Held(_) => {
             unreachable!("the log is asked for events that native functions can read")
         }
     }

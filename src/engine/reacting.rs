@@ -14,12 +14,12 @@
 //! turn among the events of its lane; one that could not be handled is a lane of its own, and waits for
 //! its next attempt without the others.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::error::{ReadError, StorageError};
 use crate::event::{RecordedEvent, TaskId};
 use crate::manager::{DUE, states_of, timers_of};
+use crate::payload::strings_of;
 use crate::protocol::{
     AskReaction, Document, DocumentExpectation, DocumentName, DocumentScan, DocumentValue,
     DocumentsRead, DueTimer, LogPage, Notice, Output, ParkedLane, React, Reacted, Reacting,
@@ -39,6 +39,9 @@ pub(super) type ReactorIndex = usize;
 /// Most lanes that are left behind. With more, something else is wrong than with these events, and
 /// the reaction waits.
 const MAX_LANES: usize = 1_000;
+
+/// Most characters of a reason that are kept.
+const MAX_ERROR: usize = 200;
 
 /// Runs a reaction, or waits for its turn.
 pub(super) struct Reactor {
@@ -72,7 +75,7 @@ pub(super) struct Reactor {
     /// Documents that are to be saved with the progress, once that says that their events are handled.
     unsaved: Vec<Unsaved>,
     /// Of a process manager: states of lanes, as they are or will be in the store.
-    states: BTreeMap<Arc<str>, Option<Arc<str>>>,
+    states: States,
     /// Lanes whose states are to be read.
     unknown: Vec<Arc<str>>,
     /// Those whose states are being read, and the number of that question.
@@ -181,6 +184,28 @@ struct Timers {
     next: Option<Timestamp>,
 }
 
+/// States by lane, in order: a map of its own kind would be kilobytes of code.
+#[derive(Default)]
+struct States(Vec<(Arc<str>, Option<Arc<str>>)>);
+
+impl States {
+    fn find(&self, lane: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| (**known).cmp(lane))
+    }
+
+    /// What is known of the lane's state; within: the state, if it has one.
+    fn get(&self, lane: &str) -> Option<&Option<Arc<str>>> {
+        Some(&self.0[self.find(lane).ok()?].1)
+    }
+
+    fn set(&mut self, lane: &Arc<str>, state: Option<Arc<str>>) {
+        match self.find(lane) {
+            Ok(place) => self.0[place].1 = state,
+            Err(place) => self.0.insert(place, (Arc::clone(lane), state)),
+        }
+    }
+}
+
 /// What is to be handled next.
 enum Next {
     Timer(DueTimer, u32),
@@ -251,7 +276,7 @@ impl Reactor {
             fulfilled: Vec::new(),
             asks_requests: false,
             unsaved: Vec::new(),
-            states: BTreeMap::new(),
+            states: States::default(),
             unknown: Vec::new(),
             asked_states: None,
             timers: Timers::default(),
@@ -276,7 +301,7 @@ impl Reactor {
         self.fulfilled.clear();
         self.asks_requests = false;
         self.unsaved.clear();
-        self.states.clear();
+        self.states.0.clear();
         self.unknown.clear();
         self.asked_states = None;
         self.timers = Timers::default();
@@ -315,7 +340,7 @@ impl Reactor {
 
     /// Whether the state of the lane is known. If not, it will be asked.
     fn knows(&mut self, lane: &Arc<str>) -> bool {
-        let known = self.states.contains_key(lane);
+        let known = self.states.get(lane).is_some();
         let is_asked = |(_, lanes): &(u32, Vec<Arc<str>>)| lanes.contains(lane);
         if !known
             && !self.unknown.contains(lane)
@@ -362,9 +387,9 @@ impl Reactor {
 
     /// Lets go of states that nothing is under way with, if there are many.
     fn forget_states(&mut self) {
-        if self.states.len() > MAX_STATES {
+        if self.states.0.len() > MAX_STATES {
             let mut states = std::mem::take(&mut self.states);
-            states.retain(|lane, _| self.is_busy(lane));
+            states.0.retain(|(lane, _)| self.is_busy(lane));
             self.states = states;
         }
     }
@@ -970,7 +995,7 @@ impl Engine {
                 let rows = rows.1.iter().zip(&places);
                 rows.map(|(row, place)| event(&row.stream, place.position)).collect()
             }
-            KeptPage::Messages(..) | KeptPage::Held(_) => Vec::new(),
+            KeptPage::Messages(..) | KeptPage::Upcast(_) | KeptPage::Held(_) => Vec::new(),
         };
         let page = Page { kept, events, next };
         if asked == Asked::Lane {
@@ -1007,7 +1032,7 @@ impl Engine {
                         DocumentValue::Text(text) => Some(Arc::clone(text)),
                         DocumentValue::State(_) | DocumentValue::Removed => None,
                     };
-                    reactor.states.insert(Arc::clone(&name.key), text);
+                    reactor.states.set(&name.key, text);
                 }
             }
             reactor.timers_written(&timers, documents);
@@ -1034,6 +1059,7 @@ impl Engine {
                 }
             }
             (Err(error), known) => {
+                let error = shortened(error);
                 let attempts = known.as_ref().map_or(0, |known| known.parked.attempts) + 1;
                 let retry_at = retries.pause(attempts).map(|pause| now.plus(pause));
                 parks = retry_at.is_none();
@@ -1084,7 +1110,9 @@ impl Engine {
             return;
         };
         for (lane, document) in lanes.into_iter().zip(found.documents) {
-            reactor.states.entry(lane).or_insert(document.map(|document| document.value));
+            if reactor.states.get(&lane).is_none() {
+                reactor.states.set(&lane, document.map(|document| document.value));
+            }
         }
     }
 
@@ -1339,7 +1367,7 @@ impl Engine {
             return;
         }
         for (place, request) in found.scans.into_iter().flat_map(|scan| scan.documents) {
-            if let Ok([_, lane]) = serde_json::from_str::<Vec<String>>(&place.key).as_deref() {
+            if let Some([_, lane]) = strings_of(&place.key).as_deref() {
                 self.fulfil(index, lane, request.value.trim_matches('"'));
             }
             let reactor = &mut self.reactors[index];
@@ -1436,6 +1464,14 @@ impl Engine {
     }
 }
 
+/// What is kept of a reason. All lanes that are left behind are in one document.
+fn shortened(error: Arc<str>) -> Arc<str> {
+    match error.char_indices().nth(MAX_ERROR) {
+        Some((end, _)) => format!("{}…", &error[..end]).into(),
+        None => error,
+    }
+}
+
 /// The event as the host is given it.
 fn reacting(page: &KeptPage, at: usize) -> Reacting {
     match page {
@@ -1444,7 +1480,7 @@ fn reacting(page: &KeptPage, at: usize) -> Reacting {
             let index = u32::try_from(at).expect("pages are short");
             Reacting::Held { page: rows.0.page, index }
         }
-        KeptPage::Messages(..) | KeptPage::Held(_) => {
+        KeptPage::Messages(..) | KeptPage::Upcast(_) | KeptPage::Held(_) => {
             unreachable!("the log is asked for events whose streams are told")
         }
     }

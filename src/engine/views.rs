@@ -7,9 +7,9 @@ use crate::error::{ReadError, StorageError};
 use crate::event::TaskId;
 use crate::projection::{ProjectionDefinition, ViewKind};
 use crate::protocol::{
-    DocumentName, DocumentScan, DocumentsRead, Notice, Outcome, ProjectionIndex, ReadDocuments,
-    ReadView, ScanPlace, ScannedPage, StorageBody, StoredDocument, ViewAt, ViewQuery, ViewRange,
-    ViewRead, ViewScan, ViewStatus,
+    DocumentName, DocumentScan, DocumentsRead, LogEnd, Notice, Outcome, ProjectionIndex,
+    ReadDocuments, ReadView, ScanPlace, ScannedPage, StorageBody, StoredDocument, ViewAt,
+    ViewQuery, ViewRange, ViewRead, ViewScan, ViewStatus,
 };
 use crate::stream::Position;
 
@@ -160,7 +160,7 @@ impl Engine {
             found.wanted = complete;
             self.ready_runners.push_back(runner);
         }
-        self.runner_mut(runner).waiting.insert(id);
+        self.runner_mut(runner).waiting.insert((serial, id));
         let task =
             ViewTask { serial, runner, at, query, complete, asked: 0, at_least: Position(0) };
         self.tasks.insert(id, Task::View(Box::new(task)));
@@ -195,6 +195,12 @@ impl Engine {
                 self.finish_view(id, Err(error));
             }
             return;
+        }
+        if let ViewAt::Past(LogEnd::Position(asked)) = task.at
+            && asked > runner.head
+        {
+            let error = ReadError::NoSuchPosition { asked, head: runner.head };
+            return self.finish_view(id, Err(error));
         }
         let status = runner.status(definition);
         if task.query == ViewQuery::Status {
@@ -330,7 +336,7 @@ impl Engine {
             unreachable!("task {} is a question for a view", id.0)
         };
         if let Some(runner) = self.runners[task.runner].as_mut() {
-            runner.waiting.remove(&id);
+            runner.waiting.remove(&(task.serial, id));
         }
         if matches!(task.at, ViewAt::Past(_)) {
             self.runners[task.runner] = None;

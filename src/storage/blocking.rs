@@ -11,15 +11,15 @@ use crate::manager::{NativeManager, ProcessManager};
 use crate::projection::Projection;
 use crate::protocol::{
     Answer, Input, LogFilter, Output, React, Reacted, Reacting, ReactionAction, ReactionRead,
-    ReadAt, SnapshotReport, ViewAt, ViewQuery, ViewRead, ViewScan, ViewStatus,
+    ReadAt, ViewAt, ViewQuery, ViewRead, ViewScan, ViewStatus,
 };
 use crate::reaction::ReactionDefinition;
 use crate::stream::{Position, Revision};
 
 use super::StorageAdapter;
 use super::driver::{
-    Clock, CommandOptions, Diff, Documents, Driver, Events, Executed, Occasion, Read, compare,
-    documents, key_of,
+    Clock, CommandOptions, Diff, Documents, Driver, Events, Executed, Occasion, Read, Report,
+    compare, documents, key_of,
 };
 
 /// An engine with a blocking store.
@@ -349,9 +349,9 @@ impl<S: StorageAdapter, C: Clock> Annals<S, C> {
         Ok(self.run(|driver| driver.view_read(task))??)
     }
 
-    /// What there is to report about snapshots since this was called last: changes no answer, and an
-    /// operator may want to know. At most the newest 256.
-    pub fn take_reports(&mut self) -> Vec<SnapshotReport> {
+    /// What there is to report since this was called last: changes no answer, and an operator may want
+    /// to know. At most the newest 256.
+    pub fn take_reports(&mut self) -> Vec<Report> {
         self.driver.take_reports()
     }
 

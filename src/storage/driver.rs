@@ -15,8 +15,8 @@ use crate::projection::Projection;
 use crate::protocol::{
     AskReaction, ControlView, Document, Durability, Execute, Input, LogFilter, Notice, Outcome,
     Output, Page, React, Reacted, ReactionAction, ReactionRead, ReadAt, ReadState, ReadView,
-    ScanPlace, SnapshotReport, StateRead, StoredDocument, Subscribe, TakeSnapshot, ViewAt,
-    ViewQuery, ViewRead,
+    ScanPlace, SkippedEvents, SnapshotReport, StateRead, StoredDocument, Subscribe, TakeSnapshot,
+    ViewAt, ViewQuery, ViewRead,
 };
 use crate::stream::{ExpectedRevision, Position, Revision, StreamId};
 use crate::time::Timestamp;
@@ -122,6 +122,15 @@ pub struct StateAt<State> {
     pub revision: Revision,
 }
 
+/// What changes no answer, and what an operator may want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// A snapshot that could not be used or kept.
+    Snapshot(SnapshotReport),
+    /// Events of unknown types that a state was made without.
+    Skipped(SkippedEvents),
+}
+
 /// An event as a reaction is given it.
 #[derive(Clone, Copy, Debug)]
 pub struct Occasion<'a> {
@@ -158,7 +167,7 @@ pub(super) struct Driver {
     done: BTreeMap<TaskId, Notice>,
     pages: BTreeMap<TaskId, Vec<Events>>,
     /// The newest, until somebody takes them.
-    reports: VecDeque<SnapshotReport>,
+    reports: VecDeque<Report>,
     managing: Vec<Managing>,
 }
 
@@ -304,7 +313,7 @@ impl Driver {
         Ok(task)
     }
 
-    pub(super) fn take_reports(&mut self) -> Vec<SnapshotReport> {
+    pub(super) fn take_reports(&mut self) -> Vec<Report> {
         self.reports.drain(..).collect()
     }
 
@@ -316,7 +325,7 @@ impl Driver {
         limit: u32,
     ) -> Result<TaskId, ApiMisuse> {
         let task = self.next_task();
-        let subscribe = Subscribe { task, after, filter, limit, follow: false };
+        let subscribe = Subscribe { task, after, filter, upcasts: false, limit, follow: false };
         self.engine.handle_input(now, Input::Subscribe(subscribe))?;
         Ok(task)
     }
@@ -360,12 +369,8 @@ impl Driver {
                     | Notice::ViewMoved(_)
                     | Notice::ReactionMoved(_)
                     | Notice::ReactionLost(_) => {}
-                    Notice::Snapshot(report) => {
-                        if self.reports.len() == MAX_REPORTS {
-                            self.reports.pop_front();
-                        }
-                        self.reports.push_back(report);
-                    }
+                    Notice::Snapshot(report) => self.report(Report::Snapshot(report)),
+                    Notice::Skipped(skipped) => self.report(Report::Skipped(skipped)),
                 }
                 None
             }
@@ -373,6 +378,13 @@ impl Driver {
             Output::Release(_) => None,
             output => Some(output),
         }
+    }
+
+    fn report(&mut self, report: Report) {
+        if self.reports.len() == MAX_REPORTS {
+            self.reports.pop_front();
+        }
+        self.reports.push_back(report);
     }
 
     pub(super) fn executed<A: Aggregate>(

@@ -16,16 +16,15 @@ use crate::manager::{NativeManager, ProcessManager};
 use crate::projection::Projection;
 use crate::protocol::{
     Answer, Input, LogFilter, Output, React, Reacted, Reacting, ReactionAction, ReactionRead,
-    ReadAt, RequestId, SnapshotReport, StorageAnswer, ViewAt, ViewQuery, ViewRead, ViewScan,
-    ViewStatus,
+    ReadAt, RequestId, StorageAnswer, ViewAt, ViewQuery, ViewRead, ViewScan, ViewStatus,
 };
 use crate::reaction::ReactionDefinition;
 use crate::stream::{Position, Revision};
 use crate::time::Timestamp;
 
 use super::driver::{
-    CommandOptions, Diff, Documents, Driver, Events, Executed, Occasion, Read, compare, documents,
-    key_of,
+    CommandOptions, Diff, Documents, Driver, Events, Executed, Occasion, Read, Report, compare,
+    documents, key_of,
 };
 use super::{AsyncStorageAdapter, LocalFuture};
 
@@ -318,9 +317,9 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
         Ok(self.finish(task, |driver| driver.view_read(task)).await??)
     }
 
-    /// What there is to report about snapshots since this was called last: changes no answer, and an
-    /// operator may want to know. At most the newest 256.
-    pub fn take_reports(&self) -> Vec<SnapshotReport> {
+    /// What there is to report since this was called last: changes no answer, and an operator may want
+    /// to know. At most the newest 256.
+    pub fn take_reports(&self) -> Vec<Report> {
         self.shared.inner.borrow_mut().driver.take_reports()
     }
 

@@ -23,6 +23,7 @@ pub(super) fn definition(start_at: StartAt, concurrency: u32) -> ReactionDefinit
     ReactionDefinition {
         name: MAILER.into(),
         filter: LogFilter::default(),
+        upcasts: false,
         start_at,
         retries: RetryPolicy { max_attempts: 3, first_pause: 20, max_pause: 60 },
         concurrency,

@@ -23,8 +23,8 @@ use crate::time::Timestamp;
 use crate::variant::to_variant;
 
 use super::check::{Asked, Checker, Heard};
-use super::desk::{Appointment, Command};
-use super::hosted::Hosted;
+use super::desk::{Appointment, Command, as_older, as_today};
+use super::hosted::{self, Hosted};
 use super::reactions::{self, Mailer};
 use super::views;
 
@@ -67,6 +67,8 @@ pub struct Scenario {
     /// The kind of view the engines have, if any. Every second engine is of a newer release, whose view
     /// has another version.
     pub views: Option<ViewKind>,
+    /// Whether some of the events are stored as an earlier release would have stored them.
+    pub older_forms: bool,
     /// Where the engines' reaction begins, if they have one.
     pub reactions: Option<StartAt>,
     /// Commands and reads.
@@ -97,6 +99,7 @@ impl Scenario {
         let views = kinds.get(apart.below(6) as usize).copied();
         let starts = [StartAt::Beginning, StartAt::Beginning, StartAt::Now];
         let reactions = starts.get(apart.below(6) as usize).copied();
+        let older_forms = apart.below(2) == 0;
         let faults = match random.below(4) {
             0 => Faults::default(),
             _ => Faults {
@@ -118,6 +121,7 @@ impl Scenario {
             cached_states: random.below(6) as usize,
             snapshots,
             views,
+            older_forms,
             reactions,
             operations: 10 + random.below(50) as usize,
             overtakers: if seed % 16 == 15 { 40 } else { 0 },
@@ -144,6 +148,8 @@ pub struct Report {
     pub snapshots: u64,
     /// Snapshots that were found and were none.
     pub ignored: u64,
+    /// Events that an earlier release has stored.
+    pub older: u64,
     /// Answers of views.
     pub views: u64,
     /// Views that have come to an event they can't take in.
@@ -168,6 +174,7 @@ impl Report {
             conflicts: self.conflicts + other.conflicts,
             snapshots: self.snapshots + other.snapshots,
             ignored: self.ignored + other.ignored,
+            older: self.older + other.older,
             views: self.views + other.views,
             stopped: self.stopped + other.stopped,
             reacted: self.reacted + other.reacted,
@@ -247,6 +254,8 @@ struct World<'a> {
     agenda: BTreeMap<(Timestamp, u64), Happening>,
     last: u64,
     store: MemoryStore,
+    /// What is in the store, as it is read today.
+    log: Vec<RecordedEvent>,
     hosts: Vec<Host>,
     /// Those drawn, then the elder and its overtakers, if there are any.
     operations: Vec<Asked>,
@@ -280,6 +289,7 @@ impl<'a> World<'a> {
             agenda: BTreeMap::new(),
             last: 0,
             store,
+            log: Vec::new(),
             hosts: Vec::new(),
             to_come: drawn,
             elder_is_done: false,
@@ -304,10 +314,10 @@ impl<'a> World<'a> {
             SnapshotPolicy { version: 1, every, after_replay_of }
         });
         let definition = match (self.scenario.hosted, policy) {
-            (true, None) => AggregateDefinition::hosted("Appointment"),
-            (true, Some(policy)) => {
-                AggregateDefinition::hosted_with_snapshots("Appointment", policy)
-            }
+            (true, None) => hosted::with_upcasters(AggregateDefinition::hosted("Appointment")),
+            (true, Some(policy)) => hosted::with_upcasters(
+                AggregateDefinition::hosted_with_snapshots("Appointment", policy),
+            ),
             (false, None) => AggregateDefinition::native::<Appointment>(),
             (false, Some(policy)) => {
                 AggregateDefinition::native_with_snapshots::<Appointment>(policy)
@@ -370,7 +380,7 @@ impl<'a> World<'a> {
         let is_stored = self.scenario.views.is_some_and(|kind| kind != ViewKind::Live);
         for version in (0..self.hosts.len()).filter(|_| is_stored).map(version_of) {
             let stays = version > 1 || self.hosts.len() == 1;
-            views::check_store(version, &self.store, stays.then_some(head))?;
+            views::check_store(version, &self.store, &self.log, stays.then_some(head))?;
         }
         Ok(())
     }
@@ -431,7 +441,7 @@ impl<'a> World<'a> {
     }
 
     fn end(mut self) -> Result<Report, String> {
-        self.checker.check_log(&self.operations, self.store.log())?;
+        self.checker.check_log(&self.operations, &self.log)?;
         self.check_views()?;
         if self.scenario.reactions.is_some() {
             self.mailer.end(&self.store)?;
@@ -704,7 +714,15 @@ impl<'a> World<'a> {
     fn send(&mut self, host: usize, mut request: StorageRequest) {
         let hosted = &self.hosts[host].hosted;
         if let StorageBody::Append(append) = &request.body {
-            request.body = StorageBody::Append(Arc::new(hosted.with_payloads(append)));
+            let mut append = hosted.with_payloads(append);
+            if self.scenario.older_forms {
+                let events = append.commits.iter_mut().flat_map(|commit| &mut commit.events);
+                // Every attempt has the same events.
+                for event in events.filter(|event| event.id.0.as_u128() % 2 == 0) {
+                    event.event = as_older(event.event.clone());
+                }
+            }
+            request.body = StorageBody::Append(Arc::new(append));
         } else if let StorageBody::SaveDocuments(save) = &request.body {
             request.body = StorageBody::SaveDocuments(Arc::new(hosted.with_values(save)));
         }
@@ -735,10 +753,17 @@ impl<'a> World<'a> {
         let head = self.store.log().len();
         let refused = self.fault(self.scenario.faults.refused);
         let result = if refused { self.refuse(request) } else { self.store.call(request) };
+        let appended = &self.store.log()[head..];
+        let is_older = |event: &&RecordedEvent| {
+            &*event.event_type == "Taken"
+                || (&*event.event_type == "Noted" && event.schema_version == 1)
+        };
+        self.report.older += appended.iter().filter(is_older).count() as u64;
+        self.log.extend(appended.iter().map(as_today));
         if let (Ok(StorageAnswer::Saved(Saved::Kept(_))), StorageBody::SaveDocuments(save)) =
             (&result, &request.body)
         {
-            self.mailer.hear_save(save, self.store.log())?;
+            self.mailer.hear_save(save, &self.log)?;
         }
         if let Ok(StorageAnswer::Appended(verdicts)) = &result {
             let lost = |verdict: &&Verdict| match verdict {
@@ -836,7 +861,7 @@ impl<'a> World<'a> {
                 let stopped = matches!(result, Err(ReadError::ProjectionStopped { .. }));
                 self.report.stopped += u64::from(stopped);
                 let asked_at = self.operations[operation].given_at_head;
-                views::hear(operation, asked_at, &result, self.store.log())
+                views::hear(operation, asked_at, &result, &self.log)
             }
             Notice::Snapshot(SnapshotReport { problem, .. }) => match problem {
                 SnapshotProblem::Ignored(_) => {
@@ -846,6 +871,7 @@ impl<'a> World<'a> {
                 SnapshotProblem::Storage(_) => Ok(()),
                 SnapshotProblem::NotJson(reason) => Err(reason.to_string()),
             },
+            Notice::Skipped(skipped) => Err(format!("nothing is unknown here: {skipped:?}")),
             Notice::CommandDone { task, result } => {
                 let host = &mut self.hosts[index];
                 let operation = host.open.remove(&task).ok_or("an answer nobody waits for")?;
@@ -867,8 +893,8 @@ impl<'a> World<'a> {
                         self.report.outcomes += 1;
                         let state = state_json(&host.hosted, &outcome.state);
                         let pages = &outcome.events;
-                        let events =
-                            pages.iter().flat_map(|page| host.hosted.events(page)).collect();
+                        let events = pages.iter().flat_map(|page| host.hosted.events(page));
+                        let events = events.map(|event| as_today(&event)).collect();
                         Ok(Heard {
                             commit: outcome.commit,
                             revision: outcome.revision,
@@ -886,9 +912,9 @@ impl<'a> World<'a> {
                     let version = version_of(index);
                     let stays = version > 1 || self.hosts.len() == 1;
                     let position = stays.then(|| commit.last_position());
-                    views::check_store(version, &self.store, position)?;
+                    views::check_store(version, &self.store, &self.log, position)?;
                 }
-                self.checker.hear_command(asked, operation, head, &result, self.store.log())
+                self.checker.hear_command(asked, operation, head, &result, &self.log)
             }
             Notice::StateRead { task, result } => {
                 let host = &mut self.hosts[index];
@@ -896,13 +922,13 @@ impl<'a> World<'a> {
                 self.unfinished -= 1;
                 let Ok(read) = result else { return Ok(()) };
                 let state = state_json(&host.hosted, &read.state);
-                let events: Vec<_> =
-                    read.events.iter().flat_map(|page| host.hosted.events(page)).collect();
+                let events = read.events.iter().flat_map(|page| host.hosted.events(page));
+                let events: Vec<_> = events.map(|event| as_today(&event)).collect();
                 let asked = &self.operations[operation];
                 let wants_events = operation.is_multiple_of(2);
                 let heard = Heard { commit: None, revision: read.revision, state, events };
                 let at = asked.read_at(operation);
-                self.checker.hear_read(asked, at, head, &heard, wants_events, self.store.log())
+                self.checker.hear_read(asked, at, head, &heard, wants_events, &self.log)
             }
             Notice::SnapshotTaken { task, result } => {
                 let host = &mut self.hosts[index];
@@ -910,11 +936,12 @@ impl<'a> World<'a> {
                 self.unfinished -= 1;
                 let Ok(revision) = result else { return Ok(()) };
                 let asked = &self.operations[operation];
-                self.checker.hear_snapshot(asked, head, revision, self.store.log())
+                self.checker.hear_snapshot(asked, head, revision, &self.log)
             }
             Notice::Events { task, page, next } => {
-                let events = self.hosts[index].hosted.events(&page);
-                self.checker.hear_events(index, &events, next, self.store.log())?;
+                let events: Vec<_> =
+                    self.hosts[index].hosted.events(&page).iter().map(as_today).collect();
+                self.checker.hear_events(index, &events, next, &self.log)?;
                 let input = Input::Next(task);
                 self.hosts[index].engine.handle_input(self.now, input).map_err(|e| e.to_string())
             }
@@ -938,7 +965,7 @@ fn version_of(host: usize) -> u32 {
 
 /// A subscription that goes on where a host has come to.
 fn follow(task: TaskId, after: Position) -> Subscribe {
-    Subscribe { task, after, filter: LogFilter::default(), limit: 3, follow: true }
+    Subscribe { task, after, filter: LogFilter::default(), upcasts: false, limit: 3, follow: true }
 }
 
 fn state_json(hosted: &Hosted, state: &crate::domain::State) -> String {

@@ -256,9 +256,9 @@ pub(super) fn hear(
 pub(super) fn check_store(
     version: u32,
     store: &MemoryStore,
+    log: &[RecordedEvent],
     at_least: Option<Position>,
 ) -> Result<(), String> {
-    let log = store.log();
     let collection = format!("view/{version}/{DESK}");
     let mut documents = store.documents().clone();
     let found =

@@ -212,6 +212,7 @@ impl Host {
             task,
             after: annals::Position(0),
             filter: annals::protocol::LogFilter::default(),
+            upcasts: false,
             limit: 10,
             follow: true,
         };

@@ -55,8 +55,8 @@ export type LoggedEvent<Event extends Message = Message> = InlineEvent<Event> & 
 
 interface Common<Document> {
   /**
-   * Version of the documents, from 1. Raise it whenever the functions or the documents' form change:
-   * the view is then built anew beside the old one, which is shown until then.
+   * Version of the documents, from 1. Raise it whenever the functions, the documents' form or upcasters
+   * of the events change: the view is then built anew beside the old one, which is shown until then.
    */
   readonly version: number;
   /** What documents are found under besides their keys. */
@@ -113,6 +113,9 @@ export function projection<Document, Event extends Message>(
   if (!Number.isInteger(version) || version < 1 || version > 0xffff_ffff) {
     throw invalidArgument(`projection ${name}: expected a version of at least 1`);
   }
+  if (kind !== "async" && kind !== "inline" && kind !== "live") {
+    throw invalidArgument(`projection ${name}: expected async, inline or live as kind, found ${String(kind)}`);
+  }
   const functions = Object.entries({ ...on, ...indexes });
   if (Object.keys(on ?? {}).length === 0 || functions.some(([, call]) => typeof call !== "function")) {
     throw invalidArgument(`projection ${name}: expected functions by the types of events`);
@@ -141,11 +144,14 @@ function define<Document>(
     isNative: on === null,
     types: Object.keys(on ?? {}),
     indexes: Object.keys(indexes),
-    project: (output: WireReader, events: readonly StoredEvent[], epoch: string) =>
-      project(on ?? {}, kind, indexes, output, events, epoch),
+    project: (output: WireReader, events: readonly StoredEvent[], epoch: string, today: Today) =>
+      project(on ?? {}, kind, indexes, output, events, epoch, today),
     reader: (access: ConstructorParameters<typeof Reader>[0]) => new Reader(access, name) as never,
   });
 }
+
+/** What a stored event is, as the upcasters of its aggregate read it. */
+type Today = (event: StoredEvent) => readonly Message[];
 
 /** Thrown where a document is not there yet. */
 const MISSING = new Error("the document is being loaded; what is done meanwhile is done for nothing");
@@ -154,8 +160,10 @@ class Drafts implements View<unknown> {
   /** JSON texts of documents as they were before the page, `null` where there is none. */
   readonly #known: ReadonlyMap<string, string | null>;
   readonly #documents = new Map<string, unknown>();
-  /** Texts of those that have been written. */
-  readonly written = new Map<string, string | null>();
+  /** Texts of those that have been written, and the last events that have. */
+  readonly written = new Map<string, readonly [text: string | null, position: number]>();
+  /** The event that is being taken in. */
+  position = 0;
   readonly missing = new Set<string>();
 
   constructor(known: ReadonlyMap<string, string | null>) {
@@ -179,7 +187,7 @@ class Drafts implements View<unknown> {
     checkKey(key);
     const { value, text } = toPayload(document, `document ${key}`);
     this.#documents.set(key, deepFreeze(value));
-    this.written.set(key, text);
+    this.written.set(key, [text, this.position]);
   }
 
   update(key: string, change: (document: unknown) => unknown): void {
@@ -189,7 +197,7 @@ class Drafts implements View<unknown> {
   delete(key: string): void {
     checkKey(key);
     this.#documents.set(key, undefined);
-    this.written.set(key, null);
+    this.written.set(key, [null, this.position]);
   }
 
   /** The document as it is now. */
@@ -211,6 +219,7 @@ function project(
   output: WireReader,
   events: readonly StoredEvent[],
   epoch: string,
+  today: Today,
 ): (message: Writer) => void {
   const which = output.word();
   const end = which === 0 ? Infinity : which === 1 ? output.number() : output.time();
@@ -225,10 +234,15 @@ function project(
       beyond = position;
       break;
     }
+    drafts.position = position;
     try {
-      const result: unknown = on[type]!(drafts, given(event, kind, epoch) as never);
-      if (typeof (result as PromiseLike<unknown> | undefined)?.then === "function") {
-        throw new Error("expected a function that is done when it returns, found a promise");
+      for (const message of today(event)) {
+        // What may become one of its types comes too.
+        if (!Object.hasOwn(on, message.type)) continue;
+        const result: unknown = on[message.type]!(drafts, given(event, message, kind, epoch) as never);
+        if (typeof (result as PromiseLike<unknown> | undefined)?.then === "function") {
+          throw new Error("expected a function that is done when it returns, found a promise");
+        }
       }
     } catch (error) {
       // While documents are missing, all is done for nothing but to find out which.
@@ -237,11 +251,11 @@ function project(
   }
   if (drafts.missing.size > 0) return (message) => void message.word(PROJECTED_MISSING).strings([...drafts.missing]);
   const documents: [key: string, text: string | null, postings: [string, string][]][] = [];
-  for (const [key, text] of drafts.written) {
+  for (const [key, [text, position]] of drafts.written) {
     try {
       documents.push([key, text, text === null ? [] : postingsOf(indexes, drafts.at(key))]);
     } catch (error) {
-      return failed(events[0]!.position, `document ${key}: ${reasonOf(error)}`);
+      return failed(position, `document ${key}: ${reasonOf(error)}`);
     }
   }
   return (message) => {
@@ -253,9 +267,13 @@ function project(
   };
 }
 
-function given(event: StoredEvent, kind: ViewKind, epoch: string): InlineEvent | LoggedEvent {
-  const { type, revision, issuedAt, actor, position, recordedAt } = event;
-  const data: unknown = JSON.parse(event.data);
+function given(
+  event: StoredEvent,
+  { type, data }: Message,
+  kind: ViewKind,
+  epoch: string,
+): InlineEvent | LoggedEvent {
+  const { revision, issuedAt, actor, position, recordedAt } = event;
   const stream = { type: event.aggregateType, id: event.aggregateId };
   const known = { type, data, stream, revision, issuedAt, actor };
   return kind === "inline" ? known : { ...known, position: `${epoch}:${position}` as Position, recordedAt };

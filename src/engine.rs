@@ -9,15 +9,18 @@
 mod batch;
 mod command;
 pub(crate) mod map;
+pub(crate) mod others;
 mod projecting;
+mod reacting;
 mod read;
 mod requests;
 mod snapshotting;
+mod sorted;
 mod streams;
 mod subscription;
 mod views;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -32,15 +35,18 @@ use crate::protocol::{
     AggregateIndex, Append, DomainAnswer, EventRow, Handle, Info, Input, Notice, Output, Page,
     ReadView, RequestId, StorageAnswer, StorageBody, ViewQuery, ViewScan,
 };
+use crate::reaction::ReactionDefinition;
 use crate::time::Timestamp;
 
 use batch::{InFlight, Staged};
 use command::CommandTask;
 use map::{Map, map};
 use projecting::{Runner, RunnerIndex};
+use reacting::{ReactionTask, Reactor, ReactorIndex};
 use read::ReadTask;
 use requests::{LoadWish, Pending, Purpose};
 use snapshotting::Keep;
+use sorted::{ByAge, Sorted};
 use streams::Streams;
 use subscription::Subscription;
 use views::{HeldBack, ViewTask, ViewWish};
@@ -55,6 +61,11 @@ pub struct Config {
     pub aggregates: Vec<AggregateDefinition>,
     /// The projections.
     pub projections: Vec<ProjectionDefinition>,
+    /// The reactions.
+    pub reactions: Vec<ReactionDefinition>,
+    /// Milliseconds after which a reaction whose engine says nothing more is taken over by another.
+    /// Default: 10,000.
+    pub lease: u64,
     /// Milliseconds after which an attempt at a storage request is given up. Default: 10,000.
     pub request_timeout: u64,
     /// Attempts at a storage request. Default: 5.
@@ -95,6 +106,12 @@ pub enum Mutation {
     SnapshotDefaulting,
     /// A view's checkpoint is saved before its documents.
     CheckpointFirst,
+    /// Decisions get events of others as they are stored.
+    OthersAsStored,
+    /// A reaction's progress is saved, whoever has it by then.
+    LeaseWithoutFencing,
+    /// A reaction's progress passes streams that are parked, and forgets them.
+    ProgressPastParked,
 }
 
 impl Config {
@@ -105,6 +122,8 @@ impl Config {
             seed,
             aggregates,
             projections: Vec::new(),
+            reactions: Vec::new(),
+            lease: 10_000,
             request_timeout: 10_000,
             max_attempts: 5,
             max_conflicts: 20,
@@ -118,15 +137,43 @@ impl Config {
         }
     }
 
+    /// Lets projections and reactions have the events that upcasters may make events of their types of.
+    fn widen_types(&mut self) {
+        let becoming = self.aggregates.iter().flat_map(|known| known.becoming.iter());
+        let reactions = self.reactions.iter_mut().filter(|reaction| reaction.upcasts);
+        let types = self.projections.iter_mut().map(|projection| &mut projection.types);
+        for types in types.chain(reactions.map(|reaction| &mut reaction.filter.types)) {
+            if !types.is_empty() {
+                types.extend(becoming.clone().cloned());
+            }
+        }
+    }
+
     fn check(&self) -> Result<(), ApiMisuse> {
-        for (index, AggregateDefinition { name, .. }) in self.aggregates.iter().enumerate() {
+        for (index, definition) in self.aggregates.iter().enumerate() {
+            let AggregateDefinition { name, domain, .. } = definition;
             if self.aggregates[..index].iter().any(|other| other.name == *name) {
                 return Err(ApiMisuse::AggregateDefinedTwice(Arc::clone(name)));
+            }
+            if let Domain::Native(native) = domain
+                && let Some((event_type, rule)) = native.mistake()
+            {
+                return Err(ApiMisuse::Upcasters { event_type, rule });
             }
         }
         for (index, ProjectionDefinition { name, .. }) in self.projections.iter().enumerate() {
             if self.projections[..index].iter().any(|other| other.name == *name) {
                 return Err(ApiMisuse::ProjectionDefinedTwice(Arc::clone(name)));
+            }
+        }
+        for (index, ReactionDefinition { name, .. }) in self.reactions.iter().enumerate() {
+            if self.reactions[..index].iter().any(|other| other.name == *name) {
+                return Err(ApiMisuse::ReactionDefinedTwice(Arc::clone(name)));
+            }
+        }
+        for reaction in &self.reactions {
+            if reaction.concurrency == 0 || reaction.retries.max_attempts == 0 {
+                return Err(ApiMisuse::ZeroLimit("a reaction's concurrency and max_attempts"));
             }
         }
         for (what, value) in [
@@ -135,6 +182,7 @@ impl Config {
             ("max_commits", self.max_commits as u64),
             ("page_limit", self.page_limit.into()),
             ("poll_interval", self.poll_interval),
+            ("lease", self.lease),
         ] {
             if value == 0 {
                 return Err(ApiMisuse::ZeroLimit(what));
@@ -151,16 +199,16 @@ pub struct Engine {
     ids: IdSource,
     store: Store,
     tasks: Map<TaskId, Task>,
-    /// Tasks that have asked the host for a domain function and have no answer.
-    asked: BTreeSet<TaskId>,
+    /// Number of tasks that have asked the host for a domain function and have no answer.
+    asked: usize,
     /// Commands that read beyond their stream.
-    readers: BTreeSet<TaskId>,
-    subscriptions: BTreeSet<TaskId>,
+    readers: ByAge,
+    subscriptions: ByAge,
     ready: VecDeque<TaskId>,
     /// Commands that go on after the append under way, or the one to come, has settled.
-    parked: BTreeSet<TaskId>,
-    /// Commands that others have overtaken too often, by age: the younger wait for them.
-    starving: BTreeMap<u64, TaskId>,
+    parked: ByAge,
+    /// Commands that others have overtaken too often: the younger wait for them.
+    starving: ByAge,
     streams: Streams,
     staged: Vec<Staged>,
     /// Bytes of payload in what is staged.
@@ -171,17 +219,22 @@ pub struct Engine {
     runners: Vec<Option<Runner>>,
     ready_runners: VecDeque<RunnerIndex>,
     view_wishes: Vec<ViewWish>,
+    reactors: Vec<Reactor>,
+    ready_reactors: VecDeque<ReactorIndex>,
+    /// What this engine calls itself in documents that say whose something is.
+    identity: String,
     /// Outcomes that wait for inline views.
     held_back: Vec<HeldBack>,
     /// States that are to be kept as snapshots.
     to_keep: Vec<Keep>,
     /// Whether some are on their way to the store.
     keeping: bool,
-    pending: BTreeMap<RequestId, Pending>,
+    /// In the order they were first sent.
+    pending: Vec<Pending>,
     last_request: u64,
     last_handle: u64,
     last_serial: u64,
-    timers: BTreeSet<(Timestamp, Timer)>,
+    timers: Sorted<(Timestamp, Timer)>,
     released: Released,
     outputs: VecDeque<Output>,
     idle: bool,
@@ -215,6 +268,7 @@ enum Task {
     Read(Box<ReadTask>),
     Subscription(Box<Subscription>),
     View(Box<ViewTask>),
+    Reaction(Box<ReactionTask>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -227,6 +281,8 @@ enum Timer {
     Subscription(TaskId),
     /// A look at the log for a view, or the end of a pause.
     Runner(RunnerIndex),
+    /// A look at a reaction's document, the next attempt at an event, or the next sign of life.
+    Reactor(ReactorIndex),
 }
 
 /// A page as the engine keeps it.
@@ -235,6 +291,8 @@ pub(crate) enum KeptPage {
     Events(Rc<Vec<RecordedEvent>>),
     Rows(Rc<(Rc<PageLease>, Vec<EventRow>)>),
     Messages(Arc<[Arc<str>]>, Arc<str>),
+    /// Events of others, as they are read today.
+    Upcast(Rc<Vec<EventRow>>),
     Held(Rc<PageLease>),
 }
 
@@ -247,7 +305,8 @@ impl KeptPage {
         match self {
             Self::Events(events) => events.len() as u64,
             Self::Rows(rows) => rows.1.len() as u64,
-            Self::Messages(types, _) => types.len() as u64,
+            Self::Messages(forms, _) => forms.len() as u64,
+            Self::Upcast(rows) => rows.len() as u64,
             Self::Held(lease) => u64::from(lease.count),
         }
     }
@@ -261,10 +320,11 @@ impl KeptPage {
                 let (lease, rows) = rows.as_ref();
                 Page::Rows { page: lease.page, rows: rows.clone() }
             }
-            Self::Messages(types, data) => {
-                Page::Messages { types: Arc::clone(types), data: Arc::clone(data) }
+            Self::Messages(forms, data) => {
+                Page::Messages { forms: Arc::clone(forms), data: Arc::clone(data) }
             }
             Self::Held(lease) => Page::Held { page: lease.page, count: lease.count },
+            Self::Upcast(_) => unreachable!("only decisions read it"),
         }
     }
 }
@@ -274,8 +334,9 @@ impl Engine {
     ///
     /// # Errors
     /// If two aggregates have one name or a limit is 0.
-    pub fn new(config: Config) -> Result<Self, ApiMisuse> {
+    pub fn new(mut config: Config) -> Result<Self, ApiMisuse> {
         config.check()?;
+        config.widen_types();
         let [.., a, b, c, d, e, f, g, h] = config.seed;
         let seed = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
         let mut engine = Self {
@@ -283,12 +344,12 @@ impl Engine {
             ids: IdSource::new(config.seed),
             store: Store::Unknown,
             tasks: map(seed),
-            asked: BTreeSet::new(),
-            readers: BTreeSet::new(),
-            subscriptions: BTreeSet::new(),
+            asked: 0,
+            readers: ByAge::default(),
+            subscriptions: ByAge::default(),
             ready: VecDeque::new(),
-            parked: BTreeSet::new(),
-            starving: BTreeMap::new(),
+            parked: ByAge::default(),
+            starving: ByAge::default(),
             streams: Streams::new(config.cached_states, seed),
             staged: Vec::new(),
             staged_bytes: 0,
@@ -297,20 +358,24 @@ impl Engine {
             runners: Vec::new(),
             ready_runners: VecDeque::new(),
             view_wishes: Vec::new(),
+            reactors: Vec::new(),
+            ready_reactors: VecDeque::new(),
+            identity: String::new(),
             held_back: Vec::new(),
             to_keep: Vec::new(),
             keeping: false,
-            pending: BTreeMap::new(),
+            pending: Vec::new(),
             last_request: 0,
             last_handle: 0,
             last_serial: 0,
-            timers: BTreeSet::new(),
+            timers: Sorted::default(),
             released: Released::default(),
             outputs: VecDeque::new(),
             idle: true,
             config,
         };
         engine.start_runners();
+        engine.start_reactors();
         Ok(engine)
     }
 
@@ -329,7 +394,7 @@ impl Engine {
     /// The append with this number, while it is under way: what an adapter's judge is asked about.
     #[must_use]
     pub fn append_in_flight(&self, request: RequestId) -> Option<&Append> {
-        match &self.pending.get(&request)?.body {
+        match &self.pending(request)?.body {
             StorageBody::Append(append) => Some(append),
             _ => None,
         }
@@ -351,6 +416,8 @@ impl Engine {
             Input::ReadView(read) => self.start_view_read(read),
             Input::ControlView(control) => self.control_view(control),
             Input::Projected(answer) => self.host_projected(answer),
+            Input::AskReaction(ask) => self.ask_reaction(ask),
+            Input::Reacted(answer) => self.host_reacted(answer),
             Input::Next(task) => self.next_page(task),
             Input::Cancel(task) => self.cancel(task),
             Input::Answer(answer) => self.handle_answer(answer),
@@ -376,6 +443,7 @@ impl Engine {
                 ..
             }) => return Err(ApiMisuse::ZeroLimit("limit")),
             Input::ReadView(read) => Some(read.task),
+            Input::AskReaction(ask) => Some(ask.task),
             Input::Tick if !self.idle => return Err(ApiMisuse::NotDrained),
             Input::Answer(answer)
                 if answer.request.0 > self.last_request || answer.request.0 == 0 =>
@@ -407,8 +475,12 @@ impl Engine {
             if release != crate::protocol::Release::default() {
                 return Output::Release(release);
             }
+            debug_assert_eq!(
+                self.asked,
+                self.tasks.values().filter(|task| task.has_asked()).count()
+            );
             // What comes of the answers may go into the same load and the same append.
-            if !self.asked.is_empty() {
+            if self.asked > 0 {
                 return Output::AwaitDomain;
             }
             if matches!(self.store, Store::Unknown)
@@ -435,6 +507,10 @@ impl Engine {
                     self.step_runner(runner);
                     continue;
                 }
+                if let Some(reactor) = self.ready_reactors.pop_front() {
+                    self.step_reactor(reactor);
+                    continue;
+                }
                 if !self.keeping && !self.to_keep.is_empty() {
                     self.send_snapshots();
                     continue;
@@ -451,6 +527,7 @@ impl Engine {
             Some(Task::Read(_)) => self.step_read(task),
             Some(Task::Subscription(_)) => self.step_subscription(task),
             Some(Task::View(_)) => self.step_view(task),
+            Some(Task::Reaction(_)) => self.step_reaction_read(task),
             None => {}
         }
     }
@@ -462,6 +539,7 @@ impl Engine {
             Some(Task::Read(_)) => self.cancel_read(task),
             Some(Task::Subscription(_)) => self.cancel_subscription(task),
             Some(Task::View(_)) => self.finish_view(task, Err(ReadError::Cancelled)),
+            Some(Task::Reaction(_)) => self.finish_reaction_read(task, Err(ReadError::Cancelled)),
             // The task has ended while the host was asking.
             None => {}
         }
@@ -473,7 +551,7 @@ impl Engine {
         match self.tasks.get(&answer.task)? {
             Task::Command(task) => task.accepts(answer),
             Task::Read(task) => task.accepts(answer),
-            Task::Subscription(_) | Task::View(_) => None,
+            Task::Subscription(_) | Task::View(_) | Task::Reaction(_) => None,
         }
     }
 
@@ -511,25 +589,26 @@ impl Engine {
         self.store = Store::Open(info.clone());
         self.notice(Notice::Opened(info));
         let tasks = self.tasks_by_age();
-        self.ready.extend(tasks);
+        self.ready.extend(tasks.iter().map(|(_, task)| *task));
         self.wake_runners();
+        self.wake_reactors();
     }
 
-    fn tasks_by_age(&self) -> Vec<TaskId> {
+    fn tasks_by_age(&self) -> ByAge {
         // Inserted one by one: a sort would be kilobytes of code, for what happens once.
-        let mut tasks = BTreeMap::new();
+        let mut tasks = ByAge::default();
         for (id, task) in &self.tasks {
-            tasks.insert(task.serial(), *id);
+            tasks.insert((task.serial(), *id));
         }
-        tasks.into_values().collect()
+        tasks
     }
 
     #[inline(never)]
     fn open_failed(&mut self, error: StorageError) {
         self.store = Store::Unknown;
         self.notice(Notice::OpenFailed(error.clone()));
-        for task in self.tasks_by_age() {
-            self.fail_task(task, error.clone());
+        for (_, task) in self.tasks_by_age().iter() {
+            self.fail_task(*task, error.clone());
         }
     }
 
@@ -544,20 +623,23 @@ impl Engine {
         self.wishes.clear();
         self.forget_snapshots();
         let maybe_applied = self.append_may_be_applied(refused);
-        for request in self.pending.keys().copied().collect::<Vec<_>>() {
-            self.drop_pending(request);
+        while let Some(pending) = self.pending.first() {
+            self.drop_pending(pending.id);
         }
         self.unstage_all(maybe_applied);
         let error = StorageError::permanent(
             StorageErrorCode::ForeignEpoch,
             "the store was replaced or restored; its positions mean something else",
         );
-        self.asked.clear();
         self.restart_runners();
-        for id in self.tasks_by_age() {
-            match self.tasks.get_mut(&id) {
-                Some(Task::Command(task)) => task.forget_reads(),
-                Some(_) => self.fail_task(id, error.clone()),
+        self.restart_reactors();
+        for (_, id) in self.tasks_by_age().iter() {
+            match self.tasks.get_mut(id) {
+                Some(Task::Command(task)) => {
+                    self.asked -= usize::from(task.has_asked());
+                    task.forget_reads();
+                }
+                Some(_) => self.fail_task(*id, error.clone()),
                 None => {}
             }
         }
@@ -570,6 +652,7 @@ impl Engine {
             Some(Task::Read(_)) => self.finish_read(task, Err(error.into())),
             Some(Task::Subscription(_)) => self.end_subscription(task, Err(error.into())),
             Some(Task::View(_)) => self.finish_view(task, Err(error.into())),
+            Some(Task::Reaction(_)) => self.finish_reaction_read(task, Err(error.into())),
             None => {}
         }
     }
@@ -617,7 +700,7 @@ impl Engine {
                 let lease = PageLease::new(page, rows.len() as u32, &self.released);
                 KeptPage::Rows(Rc::new((lease, rows)))
             }
-            Page::Messages { types, data } => KeptPage::Messages(types, data),
+            Page::Messages { forms, data } => KeptPage::Messages(forms, data),
             Page::Held { page, count } => {
                 KeptPage::Held(PageLease::new(page, count, &self.released))
             }
@@ -640,6 +723,7 @@ impl Engine {
                 Timer::Command(task) => self.back_off_over(task),
                 Timer::Subscription(task) => self.look_again(task, at),
                 Timer::Runner(runner) => self.runner_timer(runner, at),
+                Timer::Reactor(reactor) => self.reactor_timer(reactor, at),
             }
         }
     }

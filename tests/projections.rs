@@ -530,6 +530,9 @@ fn views_are_shown_as_they_were_at_a_position_or_a_time() {
             let day = day_of::<Agenda<1, K>>(&mut engine, "d-1", past);
             assert_eq!(day, Some((10 * number, number as usize)));
         }
+        let beyond = ViewAt::Past(LogEnd::Position(Position(6)));
+        let error = engine.document::<Agenda<1, K>>("d-1", beyond).expect_err("there are five");
+        assert!(matches!(error, Error::Read(ReadError::NoSuchPosition { .. })), "{error}");
         let past = ViewAt::Past(LogEnd::Position(Position(0)));
         assert_eq!(day_of::<Agenda<1, K>>(&mut engine, "d-1", past), None);
         let long_ago = ViewAt::Past(LogEnd::Time(Timestamp::from_millis(0)));
@@ -625,16 +628,6 @@ fn an_engine_clears_an_older_version_away_once_though_it_is_still_run() {
     // The old release clears what may be left when it makes its view anew.
     let by_the_new = clears.filter(|save| save.expected[0].name.key.ends_with(",2]")).count();
     assert!((1..=newer.len()).contains(&by_the_new), "{by_the_new} times");
-}
-
-#[test]
-fn a_position_that_has_not_come_has_no_view() {
-    let mut engine = with::<1, ASYNC>(&Shared::new());
-    let position = book(&mut engine, "v-1", "d-1", 10);
-    let later = ViewAt::Past(LogEnd::Position(Position(position.0 + 1)));
-    let error = engine.document::<Async>("d-1", later).expect_err("nothing is there yet");
-    let Error::Read(error) = error else { panic!("{error}") };
-    assert_eq!(error.code(), "no-such-position");
 }
 
 #[test]

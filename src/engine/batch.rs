@@ -18,6 +18,7 @@ use crate::stream::{Position, Revision};
 use super::command::Basis;
 use super::requests::Purpose;
 use super::snapshotting::SnapshotUse;
+use super::sorted::ByAge;
 use super::streams::{At, StreamKey, Tip};
 use super::{Engine, Task, mutant};
 
@@ -75,11 +76,11 @@ impl Engine {
         if !self.staged.is_empty() && gathered > self.config.max_append_bytes {
             // It is decided again for the append after this one.
             self.command_mut(id).unstage();
-            self.parked.insert(id);
+            self.park(id);
             return;
         }
         let (serial, key) = (task.serial, task.key);
-        self.starving.remove(&serial);
+        self.starving.remove(&(serial, id));
         let entry = &mut self.streams[key];
         debug_assert_eq!(
             entry.queue.front(),
@@ -150,11 +151,16 @@ impl Engine {
         }
     }
 
+    /// The command goes on after the append under way, or the one to come.
+    pub(super) fn park(&mut self, id: TaskId) {
+        self.parked.insert((self.command(id).serial, id));
+    }
+
     /// Those who waited go before those who come now, or an append that is always full would never
     /// have room for them.
     pub(super) fn unpark(&mut self) {
-        for task in std::mem::take(&mut self.parked).into_iter().rev() {
-            self.ready.push_front(task);
+        for (_, task) in std::mem::take(&mut self.parked).iter().rev() {
+            self.ready.push_front(*task);
         }
     }
 
@@ -168,7 +174,7 @@ impl Engine {
         if let Some((_, last)) = committed.clone().next_back() {
             self.advanced(Some(last));
         }
-        for id in &self.readers {
+        for (_, id) in self.readers.iter() {
             if let Some(Task::Command(task)) = self.tasks.get_mut(id) {
                 for (commit, last) in committed.clone() {
                     task.see_committed(&commit.events, last);
@@ -224,7 +230,7 @@ impl Engine {
         for task in tasks.into_iter().rev() {
             self.requeue(task);
         }
-        self.parked.clear();
+        self.parked = ByAge::default();
     }
 
     /// The mutant that appends the same events to whatever is there now.

@@ -8,12 +8,11 @@
 //!
 //! A view whose version is new is built beside the one before it, which is shown until then.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::documents::{Documents, end_of_prefix};
+use crate::domain::{AggregateDefinition, EventText};
 use crate::error::{ReadError, StorageError};
-use crate::event::TaskId;
 use crate::projection::{
     CHECKPOINTS, Known, LogEvent, NativeProjection, ProjectionDefinition, ViewKind,
 };
@@ -27,6 +26,7 @@ use crate::stream::Position;
 use crate::time::Timestamp;
 
 use super::requests::Purpose;
+use super::sorted::ByAge;
 use super::{Engine, KeptPage, Store, Timer, mutant};
 
 /// Place of a runner among those of the engine: first one for each projection, then those of views
@@ -64,7 +64,7 @@ pub(super) struct Runner {
     /// The next look at the log, where the store does not tell.
     look_at: Option<Timestamp>,
     /// Questions that wait for it.
-    pub(super) waiting: BTreeSet<TaskId>,
+    pub(super) waiting: ByAge,
 }
 
 /// Where a view's documents are.
@@ -195,7 +195,7 @@ impl Runner {
             paused: false,
             stopped: None,
             look_at: None,
-            waiting: BTreeSet::new(),
+            waiting: ByAge::default(),
         }
     }
 
@@ -507,7 +507,7 @@ impl Engine {
     fn project(&mut self, index: RunnerIndex, work: Box<Work>) {
         let projection = self.runner(index).projection;
         if let Some(native) = self.definition(index).native.clone() {
-            let result = native_result(&*native, &work);
+            let result = native_result(&*native, &self.config.aggregates, &work);
             return self.projected(index, work, result);
         }
         let KeptPage::Held(lease) = &work.page else {
@@ -764,10 +764,9 @@ impl Engine {
     #[inline(never)]
     fn moved(&mut self, index: RunnerIndex, changes: bool) {
         self.ready_runners.push_back(index);
-        let runner = self.runner(index);
+        let runner = self.runners[index].as_ref().expect("the caller has looked");
         let projection = runner.projection;
-        let waiting: Vec<_> = runner.waiting.iter().copied().collect();
-        self.ready.extend(waiting);
+        self.ready.extend(runner.waiting.iter().map(|(_, task)| *task));
         if index < self.config.projections.len() {
             if changes {
                 self.notice(Notice::ViewMoved(projection));
@@ -791,8 +790,8 @@ impl Engine {
         runner.failures += 1;
         runner.trouble = Some(error.to_string().into());
         let pause = (1_000 << runner.failures.min(5)).min(MAX_PAUSE);
-        for task in runner.waiting.clone() {
-            self.finish_view(task, Err(error.clone().into()));
+        for (_, task) in std::mem::take(&mut runner.waiting).iter() {
+            self.finish_view(*task, Err(error.clone().into()));
         }
         // A view of the past has gone with its question.
         if self.runners[index].is_some() {
@@ -829,27 +828,34 @@ impl Engine {
 }
 
 #[inline(never)]
-fn native_result(native: &dyn NativeProjection, work: &Work) -> Projected {
+fn native_result(
+    native: &dyn NativeProjection,
+    aggregates: &[AggregateDefinition],
+    work: &Work,
+) -> Projected {
     match &work.page {
         KeptPage::Events(events) => {
             let mut events = events.iter().map(LogEvent::of);
-            native.project(&mut events, &work.known, work.end)
+            native.project(&mut events, aggregates, &work.known, work.end)
         }
         KeptPage::Rows(rows) => {
             let rows = rows.1.iter().zip(&work.places);
             let mut events = rows.map(|(row, place)| LogEvent {
                 stream: &row.stream,
                 revision: row.revision,
-                event_type: &row.event_type,
-                data: &row.data,
+                text: EventText {
+                    event_type: &row.event_type,
+                    schema_version: row.schema_version,
+                    data: &row.data,
+                },
                 position: place.position,
                 recorded_at: place.recorded_at,
                 issued_at: place.issued_at,
                 actor: place.actor.as_deref(),
             });
-            native.project(&mut events, &work.known, work.end)
+            native.project(&mut events, aggregates, &work.known, work.end)
         }
-        KeptPage::Messages(..) | KeptPage::Held(_) => {
+        KeptPage::Messages(..) | KeptPage::Upcast(_) | KeptPage::Held(_) => {
             unreachable!("the log is asked for events that native functions can read")
         }
     }

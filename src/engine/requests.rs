@@ -12,6 +12,7 @@ use crate::protocol::{
 use crate::time::Timestamp;
 
 use super::projecting::RunnerIndex;
+use super::reacting::{Asked, ReactorIndex};
 use super::snapshotting::Keep;
 use super::views::ViewPart;
 use super::{Engine, Store, Task, Timer, mutant};
@@ -19,6 +20,7 @@ use super::{Engine, Store, Task, Timer, mutant};
 /// A storage request that has no answer yet.
 #[derive(Debug)]
 pub(super) struct Pending {
+    pub(super) id: RequestId,
     pub(super) body: StorageBody,
     purpose: Purpose,
     attempt: u32,
@@ -41,6 +43,9 @@ pub(super) enum Purpose {
     /// For a view: its runner, and the runner's serial.
     Runner(RunnerIndex, u64),
     Views(Vec<ViewPart>),
+    /// For a reaction: its reactor, and the reactor's serial.
+    Reactor(ReactorIndex, u64, Asked),
+    ReactionRead(TaskId, u64),
 }
 
 /// What a task wants to have read. The wishes of many tasks go out in one `Load`.
@@ -76,14 +81,14 @@ impl Engine {
         self.last_request += 1;
         let id = RequestId(self.last_request);
         let at = self.set_timer(self.config.request_timeout, Timer::Request(id));
-        let pending = Pending { body, purpose, attempt: 1, at, pausing: false, unknown: false };
-        self.pending.insert(id, pending);
+        let (attempt, pausing, unknown) = (1, false, false);
+        self.pending.push(Pending { id, body, purpose, attempt, at, pausing, unknown });
         self.emit(id);
         id
     }
 
     fn emit(&mut self, id: RequestId) {
-        let pending = &self.pending[&id];
+        let pending = self.pending(id).expect("the caller found it");
         let epoch = match &self.store {
             Store::Open(info) => Some(info.epoch.clone()),
             _ => None,
@@ -116,13 +121,17 @@ impl Engine {
 
     /// Whether the append under way may have had its effect, now that this request has been refused.
     pub(super) fn append_may_be_applied(&self, refused: RequestId) -> bool {
-        self.pending.iter().any(|(id, pending)| {
-            matches!(pending.purpose, Purpose::Append) && (*id != refused || pending.unknown)
+        self.pending.iter().any(|pending| {
+            matches!(pending.purpose, Purpose::Append) && (pending.id != refused || pending.unknown)
         })
     }
 
+    pub(super) fn pending(&self, id: RequestId) -> Option<&Pending> {
+        Some(&self.pending[place(&self.pending, id)?])
+    }
+
     pub(super) fn drop_pending(&mut self, id: RequestId) -> Option<Pending> {
-        let pending = self.pending.remove(&id)?;
+        let pending = self.pending.remove(place(&self.pending, id)?);
         self.timers.remove(&(pending.at, Timer::Request(id)));
         Some(pending)
     }
@@ -130,17 +139,17 @@ impl Engine {
     pub(super) fn handle_answer(&mut self, answer: Answer) {
         let mut id = answer.request;
         let mut attempt = answer.attempt;
-        if mutant!(self, LateAnswer) && !self.pending.contains_key(&id) {
-            let current = self.pending.iter().find(|(_, pending)| {
+        if mutant!(self, LateAnswer) && self.pending(id).is_none() {
+            let current = self.pending.iter().find(|pending| {
                 answer.result.as_ref().is_ok_and(|found| pending.body.fits(found).is_ok())
             });
-            if let Some((current, pending)) = current {
-                (id, attempt) = (*current, pending.attempt);
+            if let Some(pending) = current {
+                (id, attempt) = (pending.id, pending.attempt);
             }
         }
         // An answer to a request that is done, or to an attempt that was given up, comes too late:
         // the current attempt, byte for byte the same, has an answer of its own.
-        let current = self.pending.get(&id).filter(|p| p.attempt == attempt && !p.pausing);
+        let current = self.pending(id).filter(|p| p.attempt == attempt && !p.pausing);
         let Some(pending) = current else {
             if let Ok(found) = answer.result {
                 self.discard(found);
@@ -185,6 +194,13 @@ impl Engine {
             (Purpose::Runner(runner, serial), answer) => {
                 self.runner_answered(runner, serial, answer);
             }
+            (Purpose::Reactor(reactor, serial, asked), answer) => {
+                self.reactor_answered(reactor, serial, asked, answer);
+            }
+            (Purpose::ReactionRead(task, serial), StorageAnswer::Documents(found)) => {
+                self.reaction_read(task, serial, found);
+            }
+            (Purpose::ReactionRead(task, _), StorageAnswer::Saved(_)) => self.wish_saved(task),
             (Purpose::Views(parts), StorageAnswer::Documents(found)) => {
                 self.views_read(parts, found);
             }
@@ -243,7 +259,7 @@ impl Engine {
     }
 
     pub(super) fn request_timer(&mut self, id: RequestId, at: Timestamp) {
-        let Some(pending) = self.pending.get_mut(&id) else {
+        let Some(pending) = find(&mut self.pending, id) else {
             return;
         };
         if pending.at != at {
@@ -263,7 +279,7 @@ impl Engine {
 
     fn next_attempt(&mut self, id: RequestId) {
         let at = self.set_timer(self.config.request_timeout, Timer::Request(id));
-        let pending = self.pending.get_mut(&id).expect("the caller found it");
+        let pending = find(&mut self.pending, id).expect("the caller found it");
         pending.attempt += 1;
         pending.pausing = false;
         pending.at = at;
@@ -272,7 +288,7 @@ impl Engine {
 
     #[inline(never)]
     fn attempt_failed(&mut self, id: RequestId, error: StorageError) {
-        let pending = self.pending.get_mut(&id).expect("the caller found it");
+        let pending = find(&mut self.pending, id).expect("the caller found it");
         pending.unknown |= error.applied == Applied::Unknown;
         self.timers.remove(&(pending.at, Timer::Request(id)));
         let again = error.retryable || error.applied == Applied::Unknown;
@@ -283,7 +299,7 @@ impl Engine {
         let attempt = pending.attempt;
         let pause = self.back_off(attempt);
         let at = self.set_timer(pause, Timer::Request(id));
-        self.pending.get_mut(&id).expect("found above").at = at;
+        find(&mut self.pending, id).expect("found above").at = at;
     }
 
     /// Milliseconds to wait after the `count`-th failure in a row: random, so that those who got
@@ -308,6 +324,10 @@ impl Engine {
             Purpose::Snapshots(keeps) => self.snapshots_failed(keeps, &error),
             Purpose::Runner(runner, serial) => self.runner_failed(runner, serial, &error),
             Purpose::Views(parts) => self.views_failed(parts, &error),
+            Purpose::Reactor(reactor, serial, asked) => {
+                self.reactor_failed(reactor, serial, asked, &error);
+            }
+            Purpose::ReactionRead(task, serial) => self.fail_asker(task, serial, &error),
             Purpose::ReadLog(task, serial) => self.fail_asker(task, serial, &error),
             Purpose::Load(parts) => {
                 for part in parts {
@@ -319,14 +339,33 @@ impl Engine {
 }
 
 impl Task {
+    /// Whether it waits for the host.
+    pub(super) fn has_asked(&self) -> bool {
+        match self {
+            Self::Command(task) => task.has_asked(),
+            Self::Read(task) => task.has_asked(),
+            Self::Subscription(_) | Self::View(_) | Self::Reaction(_) => false,
+        }
+    }
+
     pub(super) fn serial(&self) -> u64 {
         match self {
             Self::Command(task) => task.serial,
             Self::Read(task) => task.serial,
             Self::Subscription(task) => task.serial,
             Self::View(task) => task.serial,
+            Self::Reaction(task) => task.serial,
         }
     }
+}
+
+fn place(pending: &[Pending], id: RequestId) -> Option<usize> {
+    pending.binary_search_by(|pending| pending.id.cmp(&id)).ok()
+}
+
+fn find(pending: &mut [Pending], id: RequestId) -> Option<&mut Pending> {
+    let place = place(pending, id)?;
+    Some(&mut pending[place])
 }
 
 fn put<T>(list: &mut Vec<T>, item: T) -> usize {

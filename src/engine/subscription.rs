@@ -31,9 +31,14 @@ pub(super) struct Subscription {
 impl Engine {
     #[inline(never)]
     pub(super) fn start_subscription(&mut self, subscribe: Subscribe) {
-        let Subscribe { task: id, after, filter, limit, follow } = subscribe;
+        let Subscribe { task: id, after, mut filter, upcasts, limit, follow } = subscribe;
+        if upcasts && !filter.types.is_empty() {
+            let becoming = self.config.aggregates.iter().flat_map(|known| known.becoming.iter());
+            filter.types.extend(becoming.cloned());
+        }
+        let serial = self.next_serial();
         let task = Subscription {
-            serial: self.next_serial(),
+            serial,
             after,
             filter,
             limit,
@@ -44,7 +49,7 @@ impl Engine {
             look_at: None,
         };
         self.tasks.insert(id, Task::Subscription(Box::new(task)));
-        self.subscriptions.insert(id);
+        self.subscriptions.insert((serial, id));
         self.ready.push_back(id);
     }
 
@@ -130,7 +135,8 @@ impl Engine {
     /// Somebody has appended: those who wait at the head look again.
     pub(super) fn advanced(&mut self, position: Option<Position>) {
         self.advance_runners(position);
-        for id in &self.subscriptions {
+        self.advance_reactors(position);
+        for (_, id) in self.subscriptions.iter() {
             let Some(Task::Subscription(task)) = self.tasks.get_mut(id) else {
                 continue;
             };
@@ -150,11 +156,11 @@ impl Engine {
     }
 
     pub(super) fn end_subscription(&mut self, id: TaskId, result: Result<(), ReadError>) {
-        self.subscriptions.remove(&id);
-        if let Some(Task::Subscription(task)) = self.tasks.remove(&id)
-            && let Some(at) = task.look_at
-        {
-            self.timers.remove(&(at, Timer::Subscription(id)));
+        if let Some(Task::Subscription(task)) = self.tasks.remove(&id) {
+            self.subscriptions.remove(&(task.serial, id));
+            if let Some(at) = task.look_at {
+                self.timers.remove(&(at, Timer::Subscription(id)));
+            }
         }
         self.notice(Notice::SubscriptionEnded { task: id, result });
     }

@@ -160,7 +160,7 @@ impl Engine {
             found.wanted = complete;
             self.ready_runners.push_back(runner);
         }
-        self.runner_mut(runner).waiting.insert(id);
+        self.runner_mut(runner).waiting.insert((serial, id));
         let task =
             ViewTask { serial, runner, at, query, complete, asked: 0, at_least: Position(0) };
         self.tasks.insert(id, Task::View(Box::new(task)));
@@ -199,8 +199,8 @@ impl Engine {
         if let ViewAt::Past(LogEnd::Position(asked)) = task.at
             && asked > runner.head
         {
-            let error = ReadError::NoSuchPosition { asked, head: runner.head };
-            return self.finish_view(id, Err(error));
+            let head = runner.head;
+            return self.finish_view(id, Err(ReadError::NoSuchPosition { asked, head }));
         }
         let status = runner.status(definition);
         if task.query == ViewQuery::Status {
@@ -230,10 +230,13 @@ impl Engine {
             return self.finish_view(id, Ok(read));
         }
         let checkpoint = checkpoint_of(&definition.name, shown);
-        let seen = runner.seen;
+        // Whoever has had a command's outcome finds its events in an inline view.
+        let (seen, is_inline) = (runner.seen, definition.kind == ViewKind::Inline);
+        let is_own = shown == definition.version;
         if let Some(Task::View(task)) = self.tasks.get_mut(&id) {
             task.asked = shown;
-            task.at_least = if task.at == ViewAt::Reached { Position(0) } else { seen };
+            let from_here_on = is_own && (is_inline || task.at != ViewAt::Reached);
+            task.at_least = if from_here_on { seen } else { Position(0) };
         }
         self.view_wishes.push(ViewWish { task: id, checkpoint, get, scan });
     }
@@ -333,7 +336,7 @@ impl Engine {
             unreachable!("task {} is a question for a view", id.0)
         };
         if let Some(runner) = self.runners[task.runner].as_mut() {
-            runner.waiting.remove(&id);
+            runner.waiting.remove(&(task.serial, id));
         }
         if matches!(task.at, ViewAt::Past(_)) {
             self.runners[task.runner] = None;

@@ -194,7 +194,6 @@ pub(super) fn config(reader: &mut Reader<'_>) -> Result<Config> {
                 max_pause: reader.word()?.into(),
             },
             concurrency: reader.word()?,
-            lanes: Lanes::Streams,
         })
     })?;
     let mut config = Config::new(seed, aggregates);

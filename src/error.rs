@@ -278,6 +278,9 @@ pub enum ReadError {
         /// Why.
         reason: Arc<str>,
     },
+    /// Another reader of the subscription's name was faster, or somebody has moved its checkpoint.
+    #[error("the checkpoint of subscription {0} was moved by somebody else")]
+    SubscriptionMoved(Arc<str>),
     /// The store failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -430,6 +433,7 @@ impl ReadError {
             Self::UnknownIndex { .. } => "unknown-index",
             Self::UnreadableDocument { .. } => "unreadable-document",
             Self::ProjectionStopped { .. } => "projection-stopped",
+            Self::SubscriptionMoved(_) => "subscription-moved",
             Self::Storage(error) => error.code.code(),
             Self::Cancelled => "cancelled",
         }

@@ -12,7 +12,9 @@ use std::pin::Pin;
 pub use blocking::Annals;
 #[cfg(feature = "native")]
 pub use blocking::SystemClock;
-pub use driver::{Clock, CommandOptions, Diff, Documents, Events, Executed, Listed, Read, StateAt};
+pub use driver::{
+    Clock, CommandOptions, Diff, Documents, Events, Executed, Listed, NamedEvents, Read, StateAt,
+};
 pub use future::{AsyncAnnals, Runtime};
 pub use memory::MemoryStore;
 pub use overlay::{Overlay, OverlayPoint};

@@ -37,6 +37,7 @@ pub(super) enum Purpose {
     Append,
     Load(Vec<LoadPart>),
     ReadLog(TaskId, u64),
+    Checkpoint(TaskId, u64),
     Snapshots(Vec<Keep>),
     /// For a view: its runner, and the runner's serial.
     Runner(RunnerIndex, u64),
@@ -191,6 +192,9 @@ impl Engine {
             (Purpose::ReadLog(task, serial), StorageAnswer::Log(page)) => {
                 self.log_read(task, serial, page);
             }
+            (Purpose::Checkpoint(task, serial), answer) => {
+                self.checkpoint_answered(task, serial, answer, pending.unknown);
+            }
             (Purpose::Load(parts), StorageAnswer::Loaded(loaded)) => {
                 let mut streams: Vec<_> = loaded.streams.into_iter().map(Some).collect();
                 let mut queries: Vec<_> = loaded.queries.into_iter().map(Some).collect();
@@ -308,7 +312,9 @@ impl Engine {
             Purpose::Snapshots(keeps) => self.snapshots_failed(keeps, &error),
             Purpose::Runner(runner, serial) => self.runner_failed(runner, serial, &error),
             Purpose::Views(parts) => self.views_failed(parts, &error),
-            Purpose::ReadLog(task, serial) => self.fail_asker(task, serial, &error),
+            Purpose::ReadLog(task, serial) | Purpose::Checkpoint(task, serial) => {
+                self.fail_asker(task, serial, &error);
+            }
             Purpose::Load(parts) => {
                 for part in parts {
                     self.fail_asker(part.task, part.serial, &error);
@@ -325,6 +331,7 @@ impl Task {
             Self::Read(task) => task.serial,
             Self::Subscription(task) => task.serial,
             Self::View(task) => task.serial,
+            Self::Checkpoint(task) => task.serial,
         }
     }
 }

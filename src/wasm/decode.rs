@@ -9,11 +9,12 @@ use crate::event::{CommitSummary, FirstOutcome, Metadata, NewEvent, Payload, Tas
 use crate::judge::{CommitFacts, Facts};
 use crate::projection::{ProjectionDefinition, ViewKind};
 use crate::protocol::{
-    Answer, Conflict, ControlView, DocumentsRead, DomainAnswer, DomainResult, Durability, Epoch,
-    EventPlace, EventRow, Execute, Handle, Info, Input, Loaded, LogEnd, LogFilter, LogPage, Page,
-    PageId, ProjectAnswer, Projected, ProjectedDocument, ReadAt, ReadState, ReadView, RequestId,
-    Saved, ScanPlace, ScannedPage, StorageAnswer, StoredDocument, StoredSnapshot, StreamSlice,
-    Subscribe, TakeSnapshot, Verdict, ViewAt, ViewQuery, ViewRange, ViewScan,
+    Answer, AskCheckpoint, CheckpointWish, Conflict, ControlView, DocumentsRead, DomainAnswer,
+    DomainResult, Durability, Epoch, EventPlace, EventRow, Execute, Handle, Info, Input, Loaded,
+    LogEnd, LogFilter, LogPage, LogStart, Page, PageId, ProjectAnswer, Projected,
+    ProjectedDocument, ReadAt, ReadState, ReadView, RequestId, Saved, ScanPlace, ScannedPage,
+    StorageAnswer, StoredDocument, StoredSnapshot, StreamSlice, Subscribe, TakeSnapshot, Verdict,
+    ViewAt, ViewQuery, ViewRange, ViewScan,
 };
 use crate::query::{Query, QueryItem};
 use crate::snapshot::SnapshotPolicy;
@@ -45,6 +46,8 @@ pub(super) fn input(reader: &mut Reader<'_>, names: &[Arc<str>]) -> Result<Input
             Input::ControlView(ControlView { projection: reader.string()?, runs: reader.flag()? })
         }
         13 => Input::Projected(projected(reader)?),
+        30 => Input::Handled(task(reader)?, position(reader)?),
+        31 => Input::AskCheckpoint(ask_checkpoint(reader)?),
         tag => return Err(Malformed::Tag(tag)),
     })
 }
@@ -237,7 +240,8 @@ fn read_state(reader: &mut Reader<'_>, names: &[Arc<str>]) -> Result<ReadState> 
 fn subscribe(reader: &mut Reader<'_>) -> Result<Subscribe> {
     Ok(Subscribe {
         task: task(reader)?,
-        after: position(reader)?,
+        name: reader.option(Reader::string)?,
+        start: log_start(reader)?,
         filter: LogFilter {
             types: reader.list(Reader::string)?,
             aggregate_types: reader.list(Reader::string)?,
@@ -246,6 +250,24 @@ fn subscribe(reader: &mut Reader<'_>) -> Result<Subscribe> {
         },
         limit: reader.word()?,
         follow: reader.flag()?,
+    })
+}
+
+fn log_start(reader: &mut Reader<'_>) -> Result<LogStart> {
+    Ok(reader.option(position)?.map_or(LogStart::Now, LogStart::After))
+}
+
+#[inline(never)]
+fn ask_checkpoint(reader: &mut Reader<'_>) -> Result<AskCheckpoint> {
+    Ok(AskCheckpoint {
+        task: task(reader)?,
+        name: reader.string()?,
+        wish: match reader.word()? {
+            0 => CheckpointWish::Read,
+            1 => CheckpointWish::Set(log_start(reader)?),
+            2 => CheckpointWish::Forget,
+            tag => return Err(Malformed::Tag(tag)),
+        },
     })
 }
 

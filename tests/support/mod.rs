@@ -208,7 +208,8 @@ impl Host {
         let task = self.next_task();
         let mut subscribe = Subscribe {
             task,
-            after: annals::Position(0),
+            name: None,
+            start: annals::protocol::LogStart::After(annals::Position(0)),
             filter: annals::protocol::LogFilter::default(),
             limit: 10,
             follow: true,

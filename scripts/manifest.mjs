@@ -32,6 +32,7 @@ export async function packageManifest() {
       "./indexeddb": entry("indexeddb/index"),
       "./sqlite": entry("sqlite/index"),
       "./projections": entry("projections/index"),
+      "./reactions": entry("reactions/index"),
       "./overlay": entry("overlay/index"),
       "./audit": entry("audit/index"),
       "./testing": entry("testing/index"),

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use crate::query::{Query, Tag};
 use crate::stream::{Revision, StreamId};
 use crate::time::Timestamp;
+use crate::upcast::Upcasters;
 use crate::variant::from_variant;
 
 /// The consistency boundary: what a stream of events means, and which commands it allows.
@@ -88,6 +89,11 @@ pub trait Aggregate: 'static {
         Query::none()
     }
 
+    /// How events that earlier releases have stored are read today.
+    fn upcasters() -> Upcasters<Self::Event> {
+        Upcasters::none()
+    }
+
     /// Tags of an event, for the `reads` of others. `before` is the state before it, so that a
     /// cancellation can carry the tag of the slot it frees.
     fn tags(_event: &Self::Event, _before: &Self::State) -> Vec<Tag> {
@@ -100,11 +106,13 @@ pub trait Aggregate: 'static {
 pub struct Context<'a> {
     /// When the command was given.
     pub issued_at: Timestamp,
-    /// The events of other streams that match what `reads` returned, in order.
+    /// The events of other streams that match what `reads` returned, in order. What upcasters have
+    /// made of a stored event may be one more than was asked for.
     pub others: &'a [OtherEvent<'a>],
 }
 
-/// An event of another stream.
+/// An event of another stream, as its aggregate's upcasters read it; as it is stored, if the engine
+/// has no such aggregate of this kind.
 #[derive(Clone, Copy)]
 pub struct OtherEvent<'a> {
     /// Its stream.

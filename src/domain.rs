@@ -11,11 +11,17 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 
 use crate::aggregate::{Aggregate, Context};
-use crate::event::{NewEvent, Payload};
-use crate::protocol::{Handle, PageId, Release};
+use crate::engine::KeptPage;
+use crate::engine::others::{ReadOthers, read_others};
+use crate::error::UnreadableEvent;
+use crate::event::{NewEvent, Payload, RecordedEvent};
+use crate::payload::Elements;
+use crate::protocol::{Handle, PageId, Release, Skipped};
 use crate::query::Query;
-use crate::snapshot::{JsonCodec, SnapshotPolicy, StateCodec};
-use crate::variant::{for_each_variant, from_variant, to_variant};
+use crate::snapshot::{JsonCodec, SnapshotPolicy, StateCodec, fingerprint};
+use crate::stream::StreamId;
+use crate::upcast::{Forms, Message, Unreadable, parts_of};
+use crate::variant::{for_each_variant, from_variant, to_variant, variants_of};
 
 /// A state of an aggregate.
 #[derive(Clone)]
@@ -134,7 +140,14 @@ impl Drop for PageLease {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EventText<'a> {
     pub(crate) event_type: &'a str,
+    pub(crate) schema_version: u32,
     pub(crate) data: &'a str,
+}
+
+/// What a fold gives.
+pub(crate) struct Folded {
+    pub(crate) state: Rc<dyn NativeState>,
+    pub(crate) skipped: Option<Skipped>,
 }
 
 pub(crate) type Command = Rc<dyn Any>;
@@ -150,20 +163,53 @@ pub(crate) enum NativeDecision {
 pub(crate) trait NativeAggregate {
     fn initial(&self) -> Rc<dyn NativeState>;
 
+    /// What is wrong with its upcasters: of which type, and what.
+    fn mistake(&self) -> Option<(&'static str, &'static str)>;
+
+    /// Whether this is a form of today, and an event of it is read as it is.
+    fn is_today(&self, event_type: &str, version: u32) -> bool;
+
+    /// The version that events of the type are stored with.
+    #[cfg(any(test, feature = "testing"))]
+    fn version(&self, event_type: &str) -> u32;
+
+    /// What a stored event is today; `None` if its type is unknown, and such events are passed by.
+    fn upcast(
+        &self,
+        event_type: &str,
+        version: u32,
+        data: &str,
+    ) -> Result<Option<Vec<Message>>, Unreadable>;
+
+    /// The forms of today, as in [`Page::Messages`](crate::protocol::Page::Messages).
+    #[cfg(feature = "wasm")]
+    fn forms(&self) -> Vec<String>;
+
+    /// Events of others as their aggregates' upcasters read them. A method, so that modules without
+    /// native aggregates go without its code.
+    fn read_others(
+        &self,
+        aggregates: &[AggregateDefinition],
+        named: Option<&Query>,
+        page: &KeptPage,
+    ) -> Result<Option<ReadOthers>, UnreadableEvent> {
+        read_others(aggregates, named, page)
+    }
+
     /// The state after the events, or the index of the first that can't be read, and why.
     fn fold(
         &self,
         state: Rc<dyn NativeState>,
         events: &mut dyn Iterator<Item = EventText<'_>>,
-    ) -> Result<Rc<dyn NativeState>, (usize, Arc<str>)>;
+    ) -> Result<Folded, (usize, Unreadable)>;
 
-    /// The same for events whose payloads are the elements of a JSON array.
+    /// The same for events of these forms, whose payloads are the elements of a JSON array.
     fn fold_json(
         &self,
         state: Rc<dyn NativeState>,
-        types: &[Arc<str>],
+        forms: &[Arc<str>],
         data: &str,
-    ) -> Result<Rc<dyn NativeState>, (usize, Arc<str>)>;
+    ) -> Result<Folded, (usize, Unreadable)>;
 
     fn read_command(&self, command_type: &str, data: &str) -> Result<Command, Arc<str>>;
 
@@ -190,12 +236,16 @@ pub struct AggregateDefinition {
     pub(crate) name: Arc<str>,
     pub(crate) domain: Domain,
     pub(crate) snapshots: Option<Snapshots>,
+    /// Types of stored events which upcasters may make events of other types of.
+    pub(crate) becoming: Arc<[Arc<str>]>,
 }
 
 /// That an aggregate has snapshots.
 #[derive(Clone)]
 pub(crate) struct Snapshots {
     pub(crate) policy: SnapshotPolicy,
+    /// What the states rest on, as part of the snapshots' keys.
+    pub(crate) fingerprint: Arc<str>,
     /// `None` if the states live in the host.
     pub(crate) codec: Option<Rc<dyn StateCodec>>,
 }
@@ -204,8 +254,10 @@ impl AggregateDefinition {
     /// An aggregate written in Rust.
     #[must_use]
     pub fn native<A: Aggregate>() -> Self {
-        let domain = Domain::Native(Rc::new(Typed::<A>(PhantomData)));
-        Self { name: A::TYPE.into(), domain, snapshots: None }
+        let typed = Typed::<A>::new();
+        let becoming = typed.forms.becoming().map(Arc::from).collect();
+        let domain = Domain::Native(Rc::new(typed));
+        Self { name: A::TYPE.into(), domain, snapshots: None, becoming }
     }
 
     /// An aggregate written in Rust, of whose states snapshots are kept.
@@ -214,22 +266,35 @@ impl AggregateDefinition {
     where
         A::State: DeserializeOwned + PartialEq + fmt::Debug,
     {
+        let fingerprint = fingerprint(policy, &Typed::<A>::new().forms.fingerprint());
         let codec: Rc<dyn StateCodec> = Rc::new(JsonCodec::<A>::new());
-        let snapshots = Some(Snapshots { policy, codec: Some(codec) });
+        let snapshots = Some(Snapshots { policy, fingerprint, codec: Some(codec) });
         Self { snapshots, ..Self::native::<A>() }
     }
 
     /// An aggregate whose functions live in the host.
     #[must_use]
     pub fn hosted(name: &str) -> Self {
-        Self { name: name.into(), domain: Domain::Hosted, snapshots: None }
+        Self { name: name.into(), domain: Domain::Hosted, snapshots: None, becoming: [].into() }
     }
 
     /// An aggregate whose functions live in the host, of whose states snapshots are kept.
     #[must_use]
     pub fn hosted_with_snapshots(name: &str, policy: SnapshotPolicy) -> Self {
-        let snapshots = Some(Snapshots { policy, codec: None });
-        Self { snapshots, ..Self::hosted(name) }
+        let snapshots = Snapshots { policy, fingerprint: fingerprint(policy, ""), codec: None };
+        Self { snapshots: Some(snapshots), ..Self::hosted(name) }
+    }
+
+    /// The same with upcasters that live in the host. `forms` is a text that changes when stored
+    /// events are read as something else: states that rest on another are not used. `becoming` are
+    /// the types whose events may become events of other types: queries that name types find them
+    /// too.
+    #[must_use]
+    pub fn with_upcasters(mut self, forms: &str, becoming: Vec<Arc<str>>) -> Self {
+        if let Some(snapshots) = &mut self.snapshots {
+            snapshots.fingerprint = fingerprint(snapshots.policy, forms);
+        }
+        Self { becoming: becoming.into(), ..self }
     }
 
     /// Name of the aggregate type.
@@ -249,43 +314,212 @@ impl fmt::Debug for AggregateDefinition {
     }
 }
 
-/// Carries the type `A` and no value of it.
-struct Typed<A>(PhantomData<fn() -> A>);
+/// What a stored event is today.
+pub(crate) enum Today {
+    /// What it is stored as. So is one whose aggregate is not native, or is none of these.
+    AsStored,
+    /// Events that upcasters have made of it.
+    Upcast(Vec<Message>),
+    /// Its type is unknown, and such events are passed by.
+    Skipped,
+}
+
+/// The aggregate whose upcasters have something to do with an event; none if it is read as it is stored.
+pub(crate) fn upcasts<'a>(
+    aggregates: &'a [AggregateDefinition],
+    stream: &StreamId,
+    event: EventText<'_>,
+) -> Option<&'a dyn NativeAggregate> {
+    let known = aggregates.iter().find(|known| known.name == stream.aggregate_type)?;
+    match &known.domain {
+        Domain::Native(native) if !native.is_today(event.event_type, event.schema_version) => {
+            Some(&**native)
+        }
+        _ => None,
+    }
+}
+
+/// Reads an event of a stream as the upcasters of its aggregate do.
+pub(crate) fn read_today(
+    aggregates: &[AggregateDefinition],
+    stream: &StreamId,
+    event: EventText<'_>,
+) -> Result<Today, Unreadable> {
+    let EventText { event_type, schema_version, data } = event;
+    let Some(native) = upcasts(aggregates, stream, event) else {
+        return Ok(Today::AsStored);
+    };
+    let messages = native.upcast(event_type, schema_version, data)?;
+    Ok(messages.map_or(Today::Skipped, Today::Upcast))
+}
+
+/// The aggregate `A`, of which there is no value.
+struct Typed<A> {
+    forms: Forms,
+    aggregate: PhantomData<fn() -> A>,
+}
+
+impl<A: Aggregate> Typed<A> {
+    fn new() -> Self {
+        let forms = A::upcasters().into_forms(variants_of::<A::Event>());
+        Self { forms, aggregate: PhantomData }
+    }
+
+    /// Folds a page of which an event has an earlier form, or is of no type that is known.
+    fn fold_elements(
+        &self,
+        state: Rc<dyn NativeState>,
+        forms: &[Arc<str>],
+        data: &str,
+    ) -> Result<Folded, (usize, Unreadable)> {
+        let mut state = Rc::unwrap_or_clone(typed_state::<A>(state));
+        let mut skipped = None;
+        let mut elements = Elements::of(data);
+        for (index, form) in forms.iter().enumerate() {
+            let (event_type, schema_version) = parts_of(form);
+            let data = match elements.next() {
+                Some(Ok(data)) => data,
+                Some(Err(error)) => return Err((index, Unreadable::new(error.to_string()))),
+                None => return Err((index, Unreadable::new("it is missing"))),
+            };
+            let event = EventText { event_type, schema_version, data };
+            state = self.evolve(state, (index, event), &mut skipped)?;
+        }
+        if elements.next().is_some() {
+            return Err((forms.len(), Unreadable::new("there are more than their types")));
+        }
+        Ok(Folded { state: Rc::new(state), skipped })
+    }
+
+    /// The state after a stored event.
+    fn evolve(
+        &self,
+        state: A::State,
+        (index, event): (usize, EventText<'_>),
+        skipped: &mut Option<Skipped>,
+    ) -> Result<A::State, (usize, Unreadable)> {
+        let mut state = Some(state);
+        let known = self.read(event, |event| {
+            state = state.take().map(|state| A::evolve(state, &event));
+        });
+        if !known.map_err(|why| (index, why))? {
+            let count = skipped.as_ref().map_or(0, |skipped| skipped.count) + 1;
+            let event_type = event.event_type.into();
+            let last = u32::try_from(index).expect("a page has fewer than 2^32 events");
+            *skipped = Some(Skipped { count, last, event_type });
+        }
+        Ok(state.expect("put back after each event"))
+    }
+
+    /// Gives `each` the events that a stored event is today. Returns whether its type is known.
+    fn read(
+        &self,
+        event: EventText<'_>,
+        mut each: impl FnMut(A::Event),
+    ) -> Result<bool, Unreadable> {
+        let EventText { event_type, schema_version, data } = event;
+        if self.forms.is_current(event_type, schema_version) {
+            each(from_variant(event_type, data).map_err(|error| {
+                let reason = format!("{event_type}: {error}");
+                self.forms.unreadable(event_type, schema_version, reason)
+            })?);
+            return Ok(true);
+        }
+        let Some(messages) = self.forms.upcast(event_type, schema_version, data)? else {
+            return Ok(false);
+        };
+        for Message { event_type, data, .. } in messages {
+            let event = from_variant(&event_type, &data);
+            each(event.map_err(|error| Unreadable::new(format!("{event_type}: {error}")))?);
+        }
+        Ok(true)
+    }
+}
+
+impl RecordedEvent {
+    /// The event as the aggregate `A` knows it today: one event, or as many as its upcasters have made
+    /// of it. None also stands for one that is passed by ([`Upcasters::skip_unknown`]).
+    ///
+    /// # Errors
+    /// If it can't be read, as a fold could not read it.
+    ///
+    /// [`Upcasters::skip_unknown`]: crate::Upcasters::skip_unknown
+    pub fn read<A: Aggregate>(&self) -> Result<Vec<A::Event>, UnreadableEvent> {
+        let Self { event_type, schema_version, data, .. } = self;
+        let text = EventText { event_type, schema_version: *schema_version, data };
+        let mut events = Vec::new();
+        let known = Typed::<A>::new().read(text, |event| events.push(event));
+        known.map(|_| events).map_err(|why| why.at(&self.stream, self.revision))
+    }
+}
 
 impl<A: Aggregate> NativeAggregate for Typed<A> {
     fn initial(&self) -> Rc<dyn NativeState> {
         Rc::new(A::initial())
     }
 
+    fn mistake(&self) -> Option<(&'static str, &'static str)> {
+        self.forms.mistake()
+    }
+
+    fn is_today(&self, event_type: &str, version: u32) -> bool {
+        self.forms.is_today(event_type) && self.forms.is_current(event_type, version)
+    }
+
+    #[cfg(any(test, feature = "testing"))]
+    fn version(&self, event_type: &str) -> u32 {
+        self.forms.version(event_type)
+    }
+
+    fn upcast(
+        &self,
+        event_type: &str,
+        version: u32,
+        data: &str,
+    ) -> Result<Option<Vec<Message>>, Unreadable> {
+        self.forms.upcast(event_type, version, data)
+    }
+
+    #[cfg(feature = "wasm")]
+    fn forms(&self) -> Vec<String> {
+        self.forms.today().collect()
+    }
+
     fn fold(
         &self,
         state: Rc<dyn NativeState>,
         events: &mut dyn Iterator<Item = EventText<'_>>,
-    ) -> Result<Rc<dyn NativeState>, (usize, Arc<str>)> {
+    ) -> Result<Folded, (usize, Unreadable)> {
         let mut state = Rc::unwrap_or_clone(typed_state::<A>(state));
-        for (index, event) in events.enumerate() {
-            let EventText { event_type, data } = event;
-            let event = from_variant::<A::Event>(event_type, data)
-                .map_err(|error| (index, format!("{event_type}: {error}").into()))?;
-            state = A::evolve(state, &event);
+        let mut skipped = None;
+        for event in events.enumerate() {
+            state = self.evolve(state, event, &mut skipped)?;
         }
-        Ok(Rc::new(state))
+        Ok(Folded { state: Rc::new(state), skipped })
     }
 
     fn fold_json(
         &self,
         state: Rc<dyn NativeState>,
-        types: &[Arc<str>],
+        forms: &[Arc<str>],
         data: &str,
-    ) -> Result<Rc<dyn NativeState>, (usize, Arc<str>)> {
+    ) -> Result<Folded, (usize, Unreadable)> {
+        if !self.forms.are_current(forms) {
+            return self.fold_elements(state, forms, data);
+        }
         let mut state = Some(Rc::unwrap_or_clone(typed_state::<A>(state)));
         let mut index = 0;
-        let result = for_each_variant::<A::Event>(types, data, |event| {
+        let result = for_each_variant::<A::Event>(forms, data, |event| {
             state = state.take().map(|state| A::evolve(state, &event));
             index += 1;
         });
-        result.map_err(|error| (index, error.to_string().into()))?;
-        Ok(Rc::new(state.expect("put back after each event")))
+        result.map_err(|error| {
+            let (event_type, version) = forms.get(index).map_or(("", 1), |form| parts_of(form));
+            let reason = error.to_string();
+            (index, self.forms.unreadable(event_type, version, reason))
+        })?;
+        let state = state.expect("put back after each event");
+        Ok(Folded { state: Rc::new(state), skipped: None })
     }
 
     fn read_command(&self, command_type: &str, data: &str) -> Result<Command, Arc<str>> {
@@ -331,8 +565,8 @@ impl<A: Aggregate> NativeAggregate for Typed<A> {
             let tags = A::tags(&event, &after);
             after = A::evolve(after, &event);
             events.push(NewEvent {
+                schema_version: self.forms.version(&event_type),
                 event_type,
-                schema_version: 1,
                 tags,
                 data: Payload::Text(data),
             });

@@ -10,7 +10,9 @@ mod batch;
 pub(crate) mod checkpoint;
 mod command;
 pub(crate) mod map;
+pub(crate) mod others;
 mod projecting;
+mod reacting;
 mod read;
 mod requests;
 mod snapshotting;
@@ -33,6 +35,7 @@ use crate::protocol::{
     AggregateIndex, Append, DomainAnswer, EventRow, Handle, Info, Input, Notice, Output, Page,
     ReadView, RequestId, StorageAnswer, StorageBody, ViewQuery, ViewScan,
 };
+use crate::reaction::ReactionDefinition;
 use crate::time::Timestamp;
 
 use batch::{InFlight, Staged};
@@ -40,6 +43,7 @@ use checkpoint::CheckpointTask;
 use command::CommandTask;
 use map::{Map, map};
 use projecting::{Runner, RunnerIndex};
+use reacting::{ReactionTask, Reactor, ReactorIndex};
 use read::ReadTask;
 use requests::{LoadWish, Pending, Purpose};
 use snapshotting::Keep;
@@ -57,6 +61,11 @@ pub struct Config {
     pub aggregates: Vec<AggregateDefinition>,
     /// The projections.
     pub projections: Vec<ProjectionDefinition>,
+    /// The reactions.
+    pub reactions: Vec<ReactionDefinition>,
+    /// Milliseconds after which a reaction whose engine says nothing more is taken over by another.
+    /// Default: 10,000.
+    pub lease: u64,
     /// Milliseconds after which an attempt at a storage request is given up. Default: 10,000.
     pub request_timeout: u64,
     /// Attempts at a storage request. Default: 5.
@@ -99,6 +108,12 @@ pub enum Mutation {
     CheckpointFirst,
     /// A subscription at the end of the log goes on with the event that it hears of.
     GapAtSeam,
+    /// Decisions get events of others as they are stored.
+    OthersAsStored,
+    /// A reaction's progress is saved, whoever has it by then.
+    LeaseWithoutFencing,
+    /// A reaction's progress passes streams that are parked, and forgets them.
+    ProgressPastParked,
 }
 
 impl Config {
@@ -109,6 +124,8 @@ impl Config {
             seed,
             aggregates,
             projections: Vec::new(),
+            reactions: Vec::new(),
+            lease: 10_000,
             request_timeout: 10_000,
             max_attempts: 5,
             max_conflicts: 20,
@@ -122,15 +139,43 @@ impl Config {
         }
     }
 
+    /// Lets projections and reactions have the events that upcasters may make events of their types of.
+    fn widen_types(&mut self) {
+        let becoming = self.aggregates.iter().flat_map(|known| known.becoming.iter());
+        let reactions = self.reactions.iter_mut().filter(|reaction| reaction.upcasts);
+        let types = self.projections.iter_mut().map(|projection| &mut projection.types);
+        for types in types.chain(reactions.map(|reaction| &mut reaction.filter.types)) {
+            if !types.is_empty() {
+                types.extend(becoming.clone().cloned());
+            }
+        }
+    }
+
     fn check(&self) -> Result<(), ApiMisuse> {
-        for (index, AggregateDefinition { name, .. }) in self.aggregates.iter().enumerate() {
+        for (index, definition) in self.aggregates.iter().enumerate() {
+            let AggregateDefinition { name, domain, .. } = definition;
             if self.aggregates[..index].iter().any(|other| other.name == *name) {
                 return Err(ApiMisuse::AggregateDefinedTwice(Arc::clone(name)));
+            }
+            if let Domain::Native(native) = domain
+                && let Some((event_type, rule)) = native.mistake()
+            {
+                return Err(ApiMisuse::Upcasters { event_type, rule });
             }
         }
         for (index, ProjectionDefinition { name, .. }) in self.projections.iter().enumerate() {
             if self.projections[..index].iter().any(|other| other.name == *name) {
                 return Err(ApiMisuse::ProjectionDefinedTwice(Arc::clone(name)));
+            }
+        }
+        for (index, ReactionDefinition { name, .. }) in self.reactions.iter().enumerate() {
+            if self.reactions[..index].iter().any(|other| other.name == *name) {
+                return Err(ApiMisuse::ReactionDefinedTwice(Arc::clone(name)));
+            }
+        }
+        for reaction in &self.reactions {
+            if reaction.concurrency == 0 || reaction.retries.max_attempts == 0 {
+                return Err(ApiMisuse::ZeroLimit("a reaction's concurrency and max_attempts"));
             }
         }
         for (what, value) in [
@@ -139,6 +184,7 @@ impl Config {
             ("max_commits", self.max_commits as u64),
             ("page_limit", self.page_limit.into()),
             ("poll_interval", self.poll_interval),
+            ("lease", self.lease),
         ] {
             if value == 0 {
                 return Err(ApiMisuse::ZeroLimit(what));
@@ -175,6 +221,10 @@ pub struct Engine {
     runners: Vec<Option<Runner>>,
     ready_runners: VecDeque<RunnerIndex>,
     view_wishes: Vec<ViewWish>,
+    reactors: Vec<Reactor>,
+    ready_reactors: VecDeque<ReactorIndex>,
+    /// What this engine calls itself in documents that say whose something is.
+    identity: String,
     /// Outcomes that wait for inline views.
     held_back: Vec<HeldBack>,
     /// States that are to be kept as snapshots.
@@ -220,6 +270,7 @@ enum Task {
     Subscription(Box<Subscription>),
     View(Box<ViewTask>),
     Checkpoint(Box<CheckpointTask>),
+    Reaction(Box<ReactionTask>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -232,6 +283,8 @@ enum Timer {
     Subscription(TaskId),
     /// A look at the log for a view, or the end of a pause.
     Runner(RunnerIndex),
+    /// A look at a reaction's document, the next attempt at an event, or the next sign of life.
+    Reactor(ReactorIndex),
 }
 
 /// A page as the engine keeps it.
@@ -240,6 +293,8 @@ pub(crate) enum KeptPage {
     Events(Rc<Vec<RecordedEvent>>),
     Rows(Rc<(Rc<PageLease>, Vec<EventRow>)>),
     Messages(Arc<[Arc<str>]>, Arc<str>),
+    /// Events of others, as they are read today.
+    Upcast(Rc<Vec<EventRow>>),
     Held(Rc<PageLease>),
 }
 
@@ -252,7 +307,8 @@ impl KeptPage {
         match self {
             Self::Events(events) => events.len() as u64,
             Self::Rows(rows) => rows.1.len() as u64,
-            Self::Messages(types, _) => types.len() as u64,
+            Self::Messages(forms, _) => forms.len() as u64,
+            Self::Upcast(rows) => rows.len() as u64,
             Self::Held(lease) => u64::from(lease.count),
         }
     }
@@ -266,10 +322,11 @@ impl KeptPage {
                 let (lease, rows) = rows.as_ref();
                 Page::Rows { page: lease.page, rows: rows.clone() }
             }
-            Self::Messages(types, data) => {
-                Page::Messages { types: Arc::clone(types), data: Arc::clone(data) }
+            Self::Messages(forms, data) => {
+                Page::Messages { forms: Arc::clone(forms), data: Arc::clone(data) }
             }
             Self::Held(lease) => Page::Held { page: lease.page, count: lease.count },
+            Self::Upcast(_) => unreachable!("only decisions read it"),
         }
     }
 }
@@ -279,8 +336,9 @@ impl Engine {
     ///
     /// # Errors
     /// If two aggregates have one name or a limit is 0.
-    pub fn new(config: Config) -> Result<Self, ApiMisuse> {
+    pub fn new(mut config: Config) -> Result<Self, ApiMisuse> {
         config.check()?;
+        config.widen_types();
         let [.., a, b, c, d, e, f, g, h] = config.seed;
         let seed = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
         let mut engine = Self {
@@ -302,6 +360,9 @@ impl Engine {
             runners: Vec::new(),
             ready_runners: VecDeque::new(),
             view_wishes: Vec::new(),
+            reactors: Vec::new(),
+            ready_reactors: VecDeque::new(),
+            identity: String::new(),
             held_back: Vec::new(),
             to_keep: Vec::new(),
             keeping: false,
@@ -316,6 +377,7 @@ impl Engine {
             config,
         };
         engine.start_runners();
+        engine.start_reactors();
         Ok(engine)
     }
 
@@ -356,6 +418,8 @@ impl Engine {
             Input::ReadView(read) => self.start_view_read(read),
             Input::ControlView(control) => self.control_view(control),
             Input::Projected(answer) => self.host_projected(answer),
+            Input::AskReaction(ask) => self.ask_reaction(ask),
+            Input::Reacted(answer) => self.host_reacted(answer),
             Input::Next(task) => self.next_page(task),
             Input::Handled(task, position) => self.page_handled(task, position),
             Input::AskCheckpoint(ask) => self.start_checkpoint(ask),
@@ -384,6 +448,7 @@ impl Engine {
                 ..
             }) => return Err(ApiMisuse::ZeroLimit("limit")),
             Input::ReadView(read) => Some(read.task),
+            Input::AskReaction(ask) => Some(ask.task),
             Input::Tick if !self.idle => return Err(ApiMisuse::NotDrained),
             Input::Answer(answer)
                 if answer.request.0 > self.last_request || answer.request.0 == 0 =>
@@ -443,6 +508,10 @@ impl Engine {
                     self.step_runner(runner);
                     continue;
                 }
+                if let Some(reactor) = self.ready_reactors.pop_front() {
+                    self.step_reactor(reactor);
+                    continue;
+                }
                 if !self.keeping && !self.to_keep.is_empty() {
                     self.send_snapshots();
                     continue;
@@ -460,6 +529,7 @@ impl Engine {
             Some(Task::Subscription(_)) => self.step_subscription(task),
             Some(Task::View(_)) => self.step_view(task),
             Some(Task::Checkpoint(_)) => self.step_checkpoint(task),
+            Some(Task::Reaction(_)) => self.step_reaction_read(task),
             None => {}
         }
     }
@@ -472,6 +542,7 @@ impl Engine {
             Some(Task::Subscription(_)) => self.cancel_subscription(task),
             Some(Task::View(_)) => self.finish_view(task, Err(ReadError::Cancelled)),
             Some(Task::Checkpoint(_)) => self.finish_checkpoint(task, Err(ReadError::Cancelled)),
+            Some(Task::Reaction(_)) => self.finish_reaction_read(task, Err(ReadError::Cancelled)),
             // The task has ended while the host was asking.
             None => {}
         }
@@ -483,7 +554,7 @@ impl Engine {
         match self.tasks.get(&answer.task)? {
             Task::Command(task) => task.accepts(answer),
             Task::Read(task) => task.accepts(answer),
-            Task::Subscription(_) | Task::View(_) | Task::Checkpoint(_) => None,
+            Task::Subscription(_) | Task::View(_) | Task::Checkpoint(_) | Task::Reaction(_) => None,
         }
     }
 
@@ -523,6 +594,7 @@ impl Engine {
         let tasks = self.tasks_by_age();
         self.ready.extend(tasks);
         self.wake_runners();
+        self.wake_reactors();
     }
 
     fn tasks_by_age(&self) -> Vec<TaskId> {
@@ -564,6 +636,7 @@ impl Engine {
         );
         self.asked.clear();
         self.restart_runners();
+        self.restart_reactors();
         for id in self.tasks_by_age() {
             match self.tasks.get_mut(&id) {
                 Some(Task::Command(task)) => task.forget_reads(),
@@ -581,6 +654,7 @@ impl Engine {
             Some(Task::Subscription(_)) => self.end_subscription(task, Err(error.into())),
             Some(Task::View(_)) => self.finish_view(task, Err(error.into())),
             Some(Task::Checkpoint(_)) => self.finish_checkpoint(task, Err(error.into())),
+            Some(Task::Reaction(_)) => self.finish_reaction_read(task, Err(error.into())),
             None => {}
         }
     }
@@ -628,7 +702,7 @@ impl Engine {
                 let lease = PageLease::new(page, rows.len() as u32, &self.released);
                 KeptPage::Rows(Rc::new((lease, rows)))
             }
-            Page::Messages { types, data } => KeptPage::Messages(types, data),
+            Page::Messages { forms, data } => KeptPage::Messages(forms, data),
             Page::Held { page, count } => {
                 KeptPage::Held(PageLease::new(page, count, &self.released))
             }
@@ -651,6 +725,7 @@ impl Engine {
                 Timer::Command(task) => self.back_off_over(task),
                 Timer::Subscription(task) => self.look_again(task, at),
                 Timer::Runner(runner) => self.runner_timer(runner, at),
+                Timer::Reactor(reactor) => self.reactor_timer(reactor, at),
             }
         }
     }

@@ -202,8 +202,36 @@ pub struct UnreadableEvent {
     pub stream: StreamId,
     /// Its place in the stream.
     pub revision: Revision,
+    /// What kind of thing is wrong with it.
+    pub problem: EventProblem,
     /// Its type, where it is known, and what is wrong with it.
     pub reason: Arc<str>,
+}
+
+/// What kind of thing is wrong with a stored event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventProblem {
+    /// Its payload is not what it should be, an upcaster or the fold fails, or it is missing.
+    Failed,
+    /// Its schema version is later than this release knows: a later release has written it.
+    NewerVersion,
+    /// This release does not know its type.
+    UnknownType,
+}
+
+impl EventProblem {
+    /// All of them, in the order of their numbers at the boundary to JavaScript.
+    pub const ALL: [Self; 3] = [Self::Failed, Self::NewerVersion, Self::UnknownType];
+
+    /// A stable name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::NewerVersion => "newer-version",
+            Self::UnknownType => "unknown-type",
+        }
+    }
 }
 
 /// Why a read gave nothing.
@@ -250,6 +278,9 @@ pub enum ReadError {
     /// The engine knows no such projection.
     #[error("unknown projection {0:?}")]
     UnknownProjection(Arc<str>),
+    /// The engine knows no such reaction.
+    #[error("unknown reaction {0:?}")]
+    UnknownReaction(Arc<str>),
     /// The projection has no such index.
     #[error("projection {projection:?} has no index {index:?}")]
     UnknownIndex {
@@ -304,9 +335,23 @@ pub enum ApiMisuse {
     /// The host waited although there was something to do: outputs are polled until `Idle`.
     #[error("outputs must be polled until idle before time may pass")]
     NotDrained,
+    /// The upcasters of an event type can't be applied one after the other.
+    #[error("upcasters of {event_type:?}: {rule}")]
+    Upcasters {
+        /// The type.
+        event_type: &'static str,
+        /// What they break.
+        rule: &'static str,
+    },
     /// Two aggregates have one name.
     #[error("aggregate {0:?} is defined twice")]
     AggregateDefinedTwice(Arc<str>),
+    /// A reaction was given without the function that handles its events.
+    #[error("reaction {0:?} has no function")]
+    NoHandler(Arc<str>),
+    /// Two reactions have one name.
+    #[error("reaction {0:?} is defined twice")]
+    ReactionDefinedTwice(Arc<str>),
     /// Two projections have one name.
     #[error("projection {0:?} is defined twice")]
     ProjectionDefinedTwice(Arc<str>),
@@ -430,6 +475,7 @@ impl ReadError {
             Self::StateNotJson { .. } => "state-not-json",
             Self::Unreadable(_) => "unreadable-event",
             Self::UnknownProjection(_) => "unknown-projection",
+            Self::UnknownReaction(_) => "unknown-reaction",
             Self::UnknownIndex { .. } => "unknown-index",
             Self::UnreadableDocument { .. } => "unreadable-document",
             Self::ProjectionStopped { .. } => "projection-stopped",

@@ -21,6 +21,7 @@
 //! # Where to go on
 //!
 //! - [`Aggregate`]: write a domain in Rust.
+//! - [`Upcasters`]: change the form of events that have been stored.
 //! - `annals::testing::given`, with the feature `testing`: test that domain.
 //! - [`storage::Annals`] drives the engine over a blocking store, [`storage::AsyncAnnals`] over an
 //!   asynchronous one, on any executor.
@@ -45,6 +46,7 @@ mod payload;
 pub mod projection;
 pub mod protocol;
 mod query;
+pub mod reaction;
 pub mod snapshot;
 pub mod storage;
 mod stream;
@@ -52,6 +54,7 @@ mod stream;
 pub mod testing;
 mod time;
 mod trace;
+mod upcast;
 mod variant;
 #[cfg(feature = "wasm")]
 pub mod wasm;
@@ -63,8 +66,8 @@ pub use domain::{AggregateDefinition, State};
 pub use engine::Mutation;
 pub use engine::{Config, Engine};
 pub use error::{
-    ApiMisuse, Applied, CommandError, Error, InvalidName, InvalidPayload, ReadError, StorageError,
-    StorageErrorCode, UnreadableEvent,
+    ApiMisuse, Applied, CommandError, Error, EventProblem, InvalidName, InvalidPayload, ReadError,
+    StorageError, StorageErrorCode, UnreadableEvent,
 };
 pub use event::{CommitSummary, FirstOutcome, Metadata, NewEvent, Payload, RecordedEvent, TaskId};
 pub use ids::{CommandHash, CommandId, EventId};
@@ -75,7 +78,9 @@ pub use projection::{
 };
 pub use protocol::{Input, Output};
 pub use query::{Query, QueryItem, Tag};
+pub use reaction::{ReactionDefinition, RetryPolicy, StartAt};
 pub use snapshot::SnapshotPolicy;
 pub use stream::{ExpectedRevision, MAX_NAME_BYTES, Position, Revision, StreamId};
 pub use time::{Timestamp, TimestampError};
 pub use trace::{Trace, trace};
+pub use upcast::{Upcast, Upcasters};

@@ -29,6 +29,81 @@ pub fn check_payload(text: &str) -> Result<(), InvalidPayload> {
     Scanner::new(text, None)?.document().map(|_| ())
 }
 
+/// The elements of a JSON array, each as it is written there. What is no such array ends with an
+/// error.
+pub(crate) struct Elements<'a> {
+    scanner: Scanner<'a>,
+    text: &'a str,
+    state: ElementsState,
+}
+
+enum ElementsState {
+    Begun,
+    Within,
+    Ended,
+}
+
+impl<'a> Elements<'a> {
+    pub(crate) fn of(text: &'a str) -> Self {
+        let scanner = Scanner { text: text.as_bytes(), at: 0, out: None };
+        Self { scanner, text, state: ElementsState::Begun }
+    }
+
+    fn element(&mut self) -> Result<Option<&'a str>, InvalidPayload> {
+        let scanner = &mut self.scanner;
+        scanner.space();
+        let more = match self.state {
+            ElementsState::Ended => return Ok(None),
+            ElementsState::Begun => {
+                scanner.take(b'[')?;
+                scanner.space();
+                scanner.peek() != Some(b']')
+            }
+            ElementsState::Within => scanner.has_more(),
+        };
+        self.state = ElementsState::Within;
+        if !more {
+            scanner.take(b']')?;
+            scanner.space();
+            self.state = ElementsState::Ended;
+            let ends = scanner.at == scanner.text.len();
+            return if ends { Ok(None) } else { Err(scanner.not_json()) };
+        }
+        scanner.space();
+        let start = scanner.at;
+        scanner.value(0)?;
+        Ok(Some(&self.text[start..scanner.at]))
+    }
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = Result<&'a str, InvalidPayload>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let element = self.element().transpose();
+        if matches!(element, Some(Err(_))) {
+            self.state = ElementsState::Ended;
+        }
+        element
+    }
+}
+
+/// The strings of a JSON array of strings; `None` if the text is something else. To read it with serde_json
+/// would bring all its numbers along, a third of the module.
+pub(crate) fn strings_of(text: &str) -> Option<Vec<String>> {
+    let canonical = Canonical { bytes: Vec::with_capacity(text.len()), members: Vec::new() };
+    let canonical = Scanner::new(text, Some(canonical)).ok()?.document().ok()??.bytes;
+    let mut rest = canonical.strip_prefix(b"[")?.strip_suffix(b"]")?;
+    let mut strings = Vec::new();
+    while let Some(string) = rest.strip_prefix(b"s") {
+        let (length, string) = string.split_first_chunk::<4>()?;
+        let (string, after) = string.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        strings.push(String::from_utf8(string.to_vec()).ok()?);
+        rest = after;
+    }
+    rest.is_empty().then_some(strings)
+}
+
 /// The digest of what a command asks. White space, the order of keys and the spelling of numbers
 /// and strings don't matter, so hosts of different languages agree.
 ///
@@ -493,6 +568,35 @@ mod tests {
         assert_ne!(base, hash_command(&stream, "CancelAppointment", "[1,2]").unwrap());
         let other = StreamId::new("Appointment", "a-2");
         assert_ne!(base, hash_command(&other, "BookAppointment", "[1,2]").unwrap());
+    }
+
+    #[test]
+    fn an_array_is_taken_apart_into_its_elements_as_they_are_written() {
+        let elements = |text| Elements::of(text).collect::<Result<Vec<_>, _>>();
+        let none: [&str; 0] = [];
+        assert_eq!(elements(" [ ] ").unwrap(), none);
+        let text = "[{\"a\": [1,\n2]},\n\"],[\" , 1.50,\n\n[]]\n";
+        assert_eq!(elements(text).unwrap(), ["{\"a\": [1,\n2]}", "\"],[\"", "1.50", "[]"]);
+        for broken in ["", "{}", "[1", "[1,]", "[1 2]", "[1]2", "[tru]"] {
+            assert!(elements(broken).is_err(), "{broken}");
+        }
+        let mut broken = Elements::of("[1,{,2]");
+        assert_eq!(broken.next(), Some(Ok("1")));
+        assert_eq!(broken.next(), Some(Err(InvalidPayload::NotJson { at: 4 })));
+        assert_eq!(broken.next(), None);
+    }
+
+    #[test]
+    fn strings_of_an_array_are_read_as_they_were() {
+        let strings = ["", "s", "a\"b\\c\n", "é😀\u{0}", "]"].map(String::from).to_vec();
+        let text = serde_json::to_string(&strings).expect("it is JSON");
+        assert_eq!(strings_of(&text), Some(strings));
+        assert_eq!(strings_of(" [ \"a\" , \"\\u0041\" ] "), Some(vec!["a".into(), "A".into()]));
+        assert_eq!(strings_of("[]"), Some(Vec::new()));
+        for other in ["", "{}", "\"a\"", "[1]", "[\"a\",[\"b\"]]", "[\"a\"", "[null]", "[\"a\",{}]"]
+        {
+            assert_eq!(strings_of(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::domain::{AggregateDefinition, EventText, Today, read_today};
 use crate::event::RecordedEvent;
 use crate::protocol::{LogEnd, Projected, ProjectedDocument, ViewRange, ViewScan};
 use crate::stream::{Position, Revision, StreamId};
@@ -35,7 +36,7 @@ pub enum ViewKind {
 /// A read model: what documents are made of events.
 ///
 /// Events are an enum with serde's ordinary derive; its variants are the types of events that the
-/// projection wants, of whatever aggregates. All functions are pure.
+/// projection wants, of whatever aggregates, as their upcasters read them. All functions are pure.
 ///
 /// # How many appointments each doctor has
 ///
@@ -75,8 +76,8 @@ pub enum ViewKind {
 pub trait Projection: 'static {
     /// Its name, part of the stored form.
     const NAME: &'static str;
-    /// Version of the documents, from 1. Raise it whenever the functions or the documents' type
-    /// change: the view is then built anew beside the old one.
+    /// Version of the documents, from 1. Raise it whenever the functions, the documents' type or
+    /// upcasters of the events change: the view is then built anew beside the old one.
     const VERSION: u32;
     /// When the documents are made.
     const KIND: ViewKind;
@@ -347,8 +348,7 @@ impl<D: DeserializeOwned> View<'_, D> {
 pub(crate) struct LogEvent<'a> {
     pub(crate) stream: &'a StreamId,
     pub(crate) revision: Revision,
-    pub(crate) event_type: &'a str,
-    pub(crate) data: &'a str,
+    pub(crate) text: EventText<'a>,
     pub(crate) position: Position,
     pub(crate) recorded_at: Timestamp,
     pub(crate) issued_at: Timestamp,
@@ -360,8 +360,11 @@ impl<'a> LogEvent<'a> {
         Self {
             stream: &event.stream,
             revision: event.revision,
-            event_type: &event.event_type,
-            data: &event.data,
+            text: EventText {
+                event_type: &event.event_type,
+                schema_version: event.schema_version,
+                data: &event.data,
+            },
             position: event.position,
             recorded_at: event.recorded_at,
             issued_at: event.issued_at,
@@ -372,10 +375,12 @@ impl<'a> LogEvent<'a> {
 
 /// A native projection whose types have been erased.
 pub(crate) trait NativeProjection {
-    /// Takes in the events of a page up to the end, if there is one.
+    /// Takes in the events of a page up to the end, if there is one, as the upcasters of their aggregates
+    /// read them.
     fn project(
         &self,
         events: &mut dyn Iterator<Item = LogEvent<'_>>,
+        aggregates: &[AggregateDefinition],
         known: &Known,
         end: LogEnd,
     ) -> Projected;
@@ -441,9 +446,11 @@ impl<P: Projection> NativeProjection for Typed<P> {
     fn project(
         &self,
         events: &mut dyn Iterator<Item = LogEvent<'_>>,
+        aggregates: &[AggregateDefinition],
         known: &Known,
         end: LogEnd,
     ) -> Projected {
+        let types = variants_of::<P::Event>();
         let mut view = View { known, drafts: BTreeMap::new(), missing: Vec::new() };
         let mut first = None;
         let mut beyond = None;
@@ -454,7 +461,7 @@ impl<P: Projection> NativeProjection for Typed<P> {
                 break;
             }
             first = first.or(Some(position));
-            match project_one::<P>(&mut view, &event) {
+            match project_stored::<P>(&mut view, &event, aggregates, types) {
                 // While documents are missing, all is done for nothing but to find out which.
                 Err(ProjectError(Reason::Failed(reason))) if view.missing.is_empty() => {
                     return Projected::Failed { position, reason };
@@ -479,11 +486,36 @@ impl<P: Projection> NativeProjection for Typed<P> {
     }
 }
 
+fn project_stored<P: Projection>(
+    view: &mut View<'_, P::Document>,
+    event: &LogEvent<'_>,
+    aggregates: &[AggregateDefinition],
+    types: &[&str],
+) -> Result<(), ProjectError> {
+    // What may become one of its types comes too.
+    let is_wanted = |name: &str| types.is_empty() || types.contains(&name);
+    match read_today(aggregates, event.stream, event.text) {
+        Ok(Today::AsStored) if is_wanted(event.text.event_type) => {
+            project_one::<P>(view, event, event.text.event_type, event.text.data)
+        }
+        Ok(Today::Upcast(messages)) => {
+            let mut wanted = messages.iter().filter(|message| is_wanted(&message.event_type));
+            wanted.try_for_each(|message| {
+                project_one::<P>(view, event, &message.event_type, &message.data)
+            })
+        }
+        Ok(Today::AsStored | Today::Skipped) => Ok(()),
+        Err(why) => Err(ProjectError::new(&why.reason)),
+    }
+}
+
 fn project_one<P: Projection>(
     view: &mut View<'_, P::Document>,
     event: &LogEvent<'_>,
+    event_type: &str,
+    data: &str,
 ) -> Result<(), ProjectError> {
-    let LogEvent { stream, revision, event_type, data, position, recorded_at, .. } = *event;
+    let LogEvent { stream, revision, position, recorded_at, .. } = *event;
     let value = from_variant::<P::Event>(event_type, data)
         .map_err(|error| ProjectError::new(&error.to_string()))?;
     let recorded = (P::KIND != ViewKind::Inline).then_some((position, recorded_at));

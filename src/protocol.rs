@@ -13,7 +13,7 @@
 use std::sync::Arc;
 
 use crate::domain::State;
-use crate::error::{CommandError, ReadError, StorageError};
+use crate::error::{CommandError, EventProblem, ReadError, StorageError};
 use crate::event::{CommitSummary, FirstOutcome, Metadata, NewEvent, RecordedEvent, TaskId};
 use crate::ids::{CommandHash, CommandId, EventId};
 use crate::query::Query;
@@ -43,6 +43,10 @@ pub enum Input {
     ControlView(ControlView),
     /// What came of [`Output::Project`].
     Projected(ProjectAnswer),
+    /// A question or a wish for a reaction.
+    AskReaction(AskReaction),
+    /// What came of [`Output::React`].
+    Reacted(Reacted),
     /// The subscription's reader is ready for the next page, and has handled those before it.
     Next(TaskId),
     /// Of the page that the reader of a named subscription has, it has handled the events up to this
@@ -183,6 +187,30 @@ pub enum ViewRange {
     Prefix(Arc<str>),
 }
 
+/// A question for a reaction, after something has been done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AskReaction {
+    /// The host's number for it.
+    pub task: TaskId,
+    /// Which reaction.
+    pub reaction: Arc<str>,
+    /// What is to be done before.
+    pub action: Option<ReactionAction>,
+}
+
+/// What may be done with a reaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReactionAction {
+    /// This engine begins with no more events, and gives the reaction back when those under way are done.
+    Pause,
+    /// This engine may run it again.
+    Resume,
+    /// What is parked in this lane is tried again, whichever engine runs the reaction.
+    Retry(Arc<str>),
+    /// What is parked in this lane is passed, and the lane goes on behind it.
+    Drop(Arc<str>),
+}
+
 /// That a view is to go on, or to pause. One that has stopped tries again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControlView {
@@ -229,6 +257,8 @@ pub struct Subscribe {
     pub start: LogStart,
     /// Which of them.
     pub filter: LogFilter,
+    /// Whether types are those of today: events that upcasters may make such events of come too.
+    pub upcasts: bool,
     /// Most events in a page, at least 1.
     pub limit: u32,
     /// Whether it goes on with events to come; if not, it ends at the head.
@@ -328,6 +358,8 @@ pub enum Output {
     /// A page of the log for a projection whose functions live in the host. It is answered with
     /// [`Input::Projected`], before or after the next output.
     Project(Project),
+    /// An event for a reaction. It is answered with [`Input::Reacted`] when it has been handled.
+    React(React),
     /// A message for the application.
     Notice(Notice),
     /// What the host keeps for the engine and may now drop.
@@ -809,10 +841,11 @@ pub enum Page {
         /// The events.
         rows: Vec<EventRow>,
     },
-    /// Types and payloads alone, to be folded.
+    /// Forms and payloads alone, to be folded.
     Messages {
-        /// The type of each event, in order.
-        types: Arc<[Arc<str>]>,
+        /// The form of each event, in order: its type, and, if its schema version is not 1, the
+        /// character U+007F, which is in no name, and the version.
+        forms: Arc<[Arc<str>]>,
         /// The text of a JSON array of the payloads.
         data: Arc<str>,
     },
@@ -832,7 +865,7 @@ impl Page {
         match self {
             Self::Events(events) => events.len(),
             Self::Rows { rows, .. } => rows.len(),
-            Self::Messages { types, .. } => types.len(),
+            Self::Messages { forms, .. } => forms.len(),
             Self::Held { count, .. } => *count as usize,
         }
     }
@@ -853,6 +886,8 @@ pub struct EventRow {
     pub revision: Revision,
     /// Its type.
     pub event_type: Arc<str>,
+    /// Version of its type's payload.
+    pub schema_version: u32,
     /// Its payload: JSON text.
     pub data: Arc<str>,
 }
@@ -914,7 +949,8 @@ pub enum DomainRequest {
 /// What a decision reads beyond its own stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Others {
-    /// The query that has been loaded.
+    /// The query that the decision has named. What has been loaded also has events that upcasters may
+    /// have made others of, if the query names types.
     pub query: Query,
     /// Its matches in the store, in order. Those of the decision's own stream don't count.
     pub pages: Vec<PageId>,
@@ -954,12 +990,14 @@ pub struct DomainAnswer {
 /// What came of a domain request.
 #[derive(Clone, Debug)]
 pub enum DomainResult {
-    /// `Fold`: the state is kept under `into`.
-    Folded,
+    /// `Fold`: the state is kept under `into`. Says which events it was made without, if any.
+    Folded(Option<Skipped>),
     /// `Fold`: an event could not be read or folded.
     Unreadable {
         /// Its index in the page, from 0.
         index: u32,
+        /// What kind of thing is wrong with it.
+        problem: EventProblem,
         /// Why.
         reason: Arc<str>,
     },
@@ -1039,6 +1077,72 @@ pub struct ProjectedDocument {
     pub postings: Vec<(Arc<str>, Arc<str>)>,
 }
 
+/// Events of unknown types that a fold has passed by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// How many, at least 1.
+    pub count: u32,
+    /// Index of the last of them in the page, from 0.
+    pub last: u32,
+    /// Its type.
+    pub event_type: Arc<str>,
+}
+
+/// Index of a reaction among those the engine was made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReactionIndex(pub u32);
+
+/// An event for a reaction, which takes its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct React {
+    /// The engine's number for it.
+    pub run: u64,
+    /// Whose function.
+    pub reaction: ReactionIndex,
+    /// Which attempt this is, from 1, as far as is known: after a crash it may be another.
+    pub attempt: u32,
+    /// The event.
+    pub event: Reacting,
+}
+
+/// An event that is reacted to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reacting {
+    /// Whole.
+    Event(Box<RecordedEvent>),
+    /// In a page that the host keeps until it has answered.
+    Held {
+        /// The page.
+        page: PageId,
+        /// Index of the event in it.
+        index: u32,
+    },
+}
+
+/// The answer to a [`React`].
+#[derive(Clone, Debug)]
+pub struct Reacted {
+    /// Its number.
+    pub run: u64,
+    /// Documents that are saved together with the progress, or why the event could not be handled.
+    pub result: Result<Vec<Document>, Arc<str>>,
+}
+
+/// A lane of a reaction, such as a stream, that was left behind with an event that could not be handled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParkedLane {
+    /// Which lane: of a stream a JSON array of type and id.
+    pub lane: Arc<str>,
+    /// Position of the event, or before it, if it has not been tried.
+    pub position: Position,
+    /// How often it has been tried.
+    pub attempts: u32,
+    /// When it is tried again; `None`: it is parked.
+    pub retry_at: Option<Timestamp>,
+    /// Why it could not be handled.
+    pub error: Arc<str>,
+}
+
 /// What the host may drop.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Release {
@@ -1105,6 +1209,21 @@ pub enum Notice {
     },
     /// A view has come further, has been built, or has stopped.
     ViewMoved(ProjectionIndex),
+    /// A fold has passed by events whose types are unknown, as the aggregate's upcasters say.
+    Skipped(SkippedEvents),
+    /// A reaction has been asked.
+    ReactionRead {
+        /// The task.
+        task: TaskId,
+        /// What came of it.
+        result: Result<ReactionRead, ReadError>,
+    },
+    /// A reaction is run by this engine now, an event of it has been parked or has left the park, or it
+    /// is in trouble.
+    ReactionMoved(ReactionIndex),
+    /// A reaction is no longer run by this engine: what comes of its events that are under way is not
+    /// waited for.
+    ReactionLost(ReactionIndex),
     /// A subscription has ended.
     SubscriptionEnded {
         /// The subscription.
@@ -1175,6 +1294,38 @@ pub struct ViewStop {
     pub position: Position,
     /// Why.
     pub reason: Arc<str>,
+}
+
+/// Events of unknown types that were passed by together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SkippedEvents {
+    /// Of which stream.
+    pub stream: StreamId,
+    /// The last of them.
+    pub revision: Revision,
+    /// Its type.
+    pub event_type: Arc<str>,
+    /// How many there were, at least 1.
+    pub count: u32,
+}
+
+/// How a reaction is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReactionRead {
+    /// All up to here has been handled, but for the lanes.
+    pub position: Position,
+    /// Position of the store's last event.
+    pub head: Position,
+    /// Whether this engine runs it.
+    pub runs_here: bool,
+    /// Whether some engine has said that it runs it.
+    pub runs: bool,
+    /// Whether this engine has been told not to.
+    pub paused: bool,
+    /// What was left behind: to be tried again, or parked.
+    pub lanes: Vec<ParkedLane>,
+    /// What hinders this engine, if something does.
+    pub trouble: Option<Arc<str>>,
 }
 
 /// What came of a command.

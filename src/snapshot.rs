@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 
 use crate::aggregate::Aggregate;
 use crate::domain::NativeState;
+use crate::ids::CommandHash;
 use crate::stream::{Revision, StreamId};
 
 /// The collection of documents that snapshots are kept in.
@@ -30,8 +31,9 @@ pub const SNAPSHOTS: &str = "snapshots";
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotPolicy {
-    /// Version of the state's form, from 1. Raise it whenever `evolve` or the state's type changes:
-    /// snapshots of other versions are not used.
+    /// Version of the state's form, from 1. Raise it whenever `evolve`, the state's type or what an
+    /// upcaster does changes: snapshots of other versions are not used. New upcasters are told apart
+    /// by themselves.
     pub version: u32,
     /// One whenever the newest is so many events old or older, at least 1.
     pub every: Option<u64>,
@@ -53,13 +55,23 @@ impl SnapshotPolicy {
             && (self.every.is_some_and(|every| at.0 - newest.0 >= every)
                 || self.after_replay_of.is_some_and(|most| replayed > most))
     }
+}
 
-    /// The key of the stream's snapshot: a JSON array, so that no two streams share one.
-    pub(crate) fn key_of(&self, stream: &StreamId) -> Arc<str> {
-        let StreamId { aggregate_type, aggregate_id } = stream;
-        let key = (&**aggregate_type, &**aggregate_id, format!("json/{}", self.version));
-        serde_json::to_string(&key).expect("strings can be written as JSON").into()
+/// What states rest on: their codec and the version of their form, and if stored events are not read as
+/// they are, a digest of what says how.
+pub(crate) fn fingerprint(policy: SnapshotPolicy, forms: &str) -> Arc<str> {
+    let SnapshotPolicy { version, .. } = policy;
+    if forms.is_empty() {
+        return format!("json/{version}").into();
     }
+    format!("json/{version}/{}", CommandHash::of(forms.as_bytes())).into()
+}
+
+/// The key of the stream's snapshot: a JSON array, so that no two streams share one.
+pub(crate) fn key_of(stream: &StreamId, fingerprint: &str) -> Arc<str> {
+    let StreamId { aggregate_type, aggregate_id } = stream;
+    let key = (&**aggregate_type, &**aggregate_id, fingerprint);
+    serde_json::to_string(&key).expect("strings can be written as JSON").into()
 }
 
 /// How states of a native aggregate are written and read.
@@ -120,11 +132,14 @@ mod tests {
     }
 
     #[test]
-    fn keys_tell_streams_and_versions_apart() {
-        let policy = SnapshotPolicy::version(1);
-        let key = |a: &str, b: &str| policy.key_of(&StreamId::new(a, b));
+    fn keys_tell_streams_versions_and_upcasters_apart() {
+        let one = fingerprint(SnapshotPolicy::version(1), "");
+        let key = |a: &str, b: &str| key_of(&StreamId::new(a, b), &one);
         assert_eq!(&*key("Appointment", "a-1"), r#"["Appointment","a-1","json/1"]"#);
         assert_ne!(key("a\",\"b", "c"), key("a", "b\",\"c"));
-        assert_ne!(key("A", "1"), SnapshotPolicy::version(2).key_of(&StreamId::new("A", "1")));
+        assert_ne!(one, fingerprint(SnapshotPolicy::version(2), ""));
+        let upcast = |forms| fingerprint(SnapshotPolicy::version(1), forms);
+        assert_eq!(&*upcast("Booked\n2\n"), "json/1/ae748cf2-32b7-81da-bf60-694a9f84f642");
+        assert_ne!(upcast("Booked\n2\n"), upcast("Booked\n3\n"));
     }
 }

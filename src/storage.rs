@@ -9,13 +9,14 @@ mod overlay;
 use std::future::Future;
 use std::pin::Pin;
 
-pub use blocking::Annals;
 #[cfg(feature = "native")]
 pub use blocking::SystemClock;
+pub use blocking::{Annals, Reaction};
 pub use driver::{
-    Clock, CommandOptions, Diff, Documents, Events, Executed, Listed, NamedEvents, Read, StateAt,
+    Clock, CommandOptions, Diff, Documents, Events, Executed, Listed, NamedEvents, Occasion, Read,
+    Report, StateAt,
 };
-pub use future::{AsyncAnnals, Runtime};
+pub use future::{AsyncAnnals, AsyncReaction, Runtime};
 pub use memory::MemoryStore;
 pub use overlay::{Overlay, OverlayPoint};
 

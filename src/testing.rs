@@ -17,6 +17,7 @@ mod desk;
 mod diff;
 mod hosted;
 mod kit;
+mod reactions;
 mod readers;
 mod simulation;
 mod story;

@@ -15,6 +15,8 @@ use serde::de::{
 use serde::ser::{self, Impossible, Serialize, SerializeStructVariant, SerializeTupleVariant};
 use serde_json::Error;
 
+use crate::upcast::parts_of;
+
 /// Type and data of a value of an enum.
 ///
 /// # Errors
@@ -35,18 +37,19 @@ pub(crate) fn from_variant<T: DeserializeOwned>(name: &str, data: &str) -> Resul
     Ok(value)
 }
 
-/// Gives `each` the values of an enum with these types, whose data are the elements of a JSON array.
+/// Gives `each` the values of an enum whose types these forms have, and whose data are the elements of
+/// a JSON array.
 ///
 /// # Errors
 /// If the text is no such array, or one of the values is not of the enum. Those before it have been
 /// given.
 pub(crate) fn for_each_variant<T: DeserializeOwned>(
-    types: &[Arc<str>],
+    forms: &[Arc<str>],
     data: &str,
     each: impl FnMut(T),
 ) -> Result<(), Error> {
     let mut json = serde_json::Deserializer::from_str(data);
-    let array = ForEach { each, types, values: PhantomData };
+    let array = ForEach { each, forms, values: PhantomData };
     de::Deserializer::deserialize_seq(&mut json, array)?;
     json.end()
 }
@@ -150,7 +153,7 @@ impl<'de, D: de::Deserializer<'de>> VariantAccess<'de> for Tagged<'_, D> {
 /// Reads the array of [`for_each_variant`].
 struct ForEach<'n, T, F> {
     each: F,
-    types: &'n [Arc<str>],
+    forms: &'n [Arc<str>],
     values: PhantomData<T>,
 }
 
@@ -162,7 +165,8 @@ impl<'de, T: DeserializeOwned, F: FnMut(T)> Visitor<'de> for ForEach<'_, T, F> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut values: A) -> Result<(), A::Error> {
-        for (index, name) in self.types.iter().enumerate() {
+        for (index, form) in self.forms.iter().enumerate() {
+            let (name, _) = parts_of(form);
             let value = values.next_element_seed(Data { name, value: PhantomData })?;
             let Some(value) = value else { return Err(de::Error::invalid_length(index, &self)) };
             (self.each)(value);
@@ -435,6 +439,33 @@ mod tests {
         assert_eq!(read(&["Moved"], &format!("[{moved},\n{moved}]")), (1, false));
         assert_eq!(read(&["Moved", "Moved"], &format!("[{moved}]")), (1, false));
         assert_eq!(read(&["Moved"], &format!("[{moved}] 5")), (1, false));
+    }
+
+    #[test]
+    fn forms_name_types_with_their_versions() {
+        let forms = ["Moved\x7f12".into(), "Moved".into()];
+        let mut starts = Vec::new();
+        let start = |event| match event {
+            Event::Moved(slot) => starts.push(slot.start),
+            other => panic!("{other:?}"),
+        };
+        for_each_variant::<Event>(&forms, r#"[{"start":1},{"start":2}]"#, start).unwrap();
+        assert_eq!(starts, [1, 2]);
+    }
+
+    #[test]
+    fn an_enum_is_asked_for_its_variants() {
+        #[derive(Deserialize)]
+        #[expect(dead_code, reason = "read by nobody")]
+        enum Renamed {
+            #[serde(alias = "Taken")]
+            Booked { doctor: String },
+            #[serde(skip)]
+            Never,
+        }
+        assert_eq!(variants_of::<Event>(), ["Booked", "Moved", "Swapped", "called-off"]);
+        assert_eq!(variants_of::<Renamed>(), ["Booked", "Taken"]);
+        assert_eq!(variants_of::<Slot>(), [""; 0]);
     }
 
     #[test]

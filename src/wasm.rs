@@ -23,7 +23,7 @@ use wasm_bindgen::prelude::*;
 #[doc(hidden)]
 pub use wasm_bindgen;
 
-use crate::domain::AggregateDefinition;
+use crate::domain::{AggregateDefinition, Domain};
 use crate::engine::Engine;
 use crate::error::ApiMisuse;
 use crate::judge::judge;
@@ -33,7 +33,7 @@ use crate::time::Timestamp;
 
 use words::{Reader, Writer};
 
-/// Exports a domain written in Rust, as the module's `createCore`.
+/// Exports a domain written in Rust, as the module's `createCore` and `upcast`.
 ///
 /// # The last line of a domain's crate
 ///
@@ -83,6 +83,12 @@ macro_rules! export_domain {
                     vec![$($crate::export_domain!(@definition $aggregate $(=> $policy)?)),+],
                     vec![$($($crate::ProjectionDefinition::native::<$projection>()),+)?],
                 )
+            }
+            /// An event as one of this module's aggregates knows it today.
+            #[wasm_bindgen::prelude::wasm_bindgen(js_name = upcast)]
+            #[allow(unreachable_pub, missing_docs)]
+            pub fn upcast(core: usize, words: usize, text_bytes: usize) -> u32 {
+                $crate::wasm::upcast(core, words, text_bytes)
             }
         };
     };
@@ -218,6 +224,9 @@ impl Core {
             let mut native = self.native.iter();
             let found = native.find(|native| native.name() == definition.name());
             self.output.flag(found.is_some());
+            if let Some(AggregateDefinition { domain: Domain::Native(native), .. }) = found {
+                encode::forms(&mut self.output, &native.forms());
+            }
             *definition = found.unwrap_or(definition).clone();
             self.names.push(definition.name().into());
         }
@@ -225,6 +234,9 @@ impl Core {
             let mut native = self.native_projections.iter();
             let found = native.find(|native| native.name() == definition.name());
             self.output.flag(found.is_some());
+            if found.is_some() {
+                encode::forms(&mut self.output, &[]);
+            }
             *definition = found.unwrap_or(definition).clone();
         }
         self.engine = Some(Engine::new(config).map_err(misuse)?);
@@ -252,6 +264,19 @@ impl Core {
                 _ => {}
             }
         }
+    }
+
+    fn try_upcast(&mut self, words: usize, text_bytes: usize) -> Result<(), Misuse> {
+        let mut reader = self.reader(words, text_bytes)?;
+        let (name, event_type, version, data) = decode::event(&mut reader).map_err(misuse)?;
+        let mut native = self.native.iter().filter(|native| native.name() == name);
+        let Some(AggregateDefinition { domain: Domain::Native(native), .. }) = native.next() else {
+            return Err(misuse(format_args!("the module has no aggregate {name:?}")));
+        };
+        let upcast = (**native).upcast(event_type, version, data);
+        self.output.clear();
+        encode::upcast(&mut self.output, &upcast);
+        Ok(())
     }
 
     fn try_judge(&mut self, request: f64, words: usize, text_bytes: usize) -> Result<(), Misuse> {
@@ -284,9 +309,10 @@ fn address<T>(pointer: *const T) -> u32 {
 }
 
 /// Starts the engine as the message in the buffers says: 8 random words of seed; the limits
-/// [`Config::request_timeout`](crate::Config::request_timeout), `cached_states`, `page_limit` and
-/// `poll_interval`, 0 for the default; its aggregates and projections. Writes for each of them whether
-/// this module defines it.
+/// [`Config::request_timeout`](crate::Config::request_timeout), `cached_states`, `page_limit`,
+/// `poll_interval` and `lease`, 0 for the default; its aggregates, projections and reactions. Writes for
+/// each aggregate and projection whether this module defines it and, if it does, what there is to know of
+/// the forms of its events: a projection has none.
 ///
 /// Returns the number of words, as [`exchange`] and [`judge_facts`] do; 2^32 - 1 after a misuse,
 /// which [`misuse_of`] tells.
@@ -345,6 +371,17 @@ pub fn exchange(core: usize, now: f64, words: usize, text_bytes: usize) -> u32 {
 pub fn judge_facts(core: usize, request: f64, words: usize, text_bytes: usize) -> u32 {
     with(core, |core| {
         let result = core.try_judge(request, words, text_bytes);
+        core.post(result)
+    })
+}
+
+/// Reads an event as an aggregate of this module knows it today: the aggregate's name, and the event's
+/// type, schema version and data are in the buffers. Writes what it is.
+#[doc(hidden)]
+#[must_use]
+pub fn upcast(core: usize, words: usize, text_bytes: usize) -> u32 {
+    with(core, |core| {
+        let result = core.try_upcast(words, text_bytes);
         core.post(result)
     })
 }

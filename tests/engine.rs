@@ -518,8 +518,8 @@ fn to_messages(slice: &mut annals::protocol::StreamSlice, break_at: Option<usize
         texts.push(&events[0].data);
     }
     let data = format!("[{}]", texts.join(",\n"));
-    let types = events.iter().map(|event| event.event_type.clone()).collect();
-    slice.page = Page::Messages { types, data: data.into() };
+    let forms = events.iter().map(|event| event.event_type.clone()).collect();
+    slice.page = Page::Messages { forms, data: data.into() };
 }
 
 #[test]

@@ -530,6 +530,9 @@ fn views_are_shown_as_they_were_at_a_position_or_a_time() {
             let day = day_of::<Agenda<1, K>>(&mut engine, "d-1", past);
             assert_eq!(day, Some((10 * number, number as usize)));
         }
+        let beyond = ViewAt::Past(LogEnd::Position(Position(6)));
+        let error = engine.document::<Agenda<1, K>>("d-1", beyond).expect_err("there are five");
+        assert!(matches!(error, Error::Read(ReadError::NoSuchPosition { .. })), "{error}");
         let past = ViewAt::Past(LogEnd::Position(Position(0)));
         assert_eq!(day_of::<Agenda<1, K>>(&mut engine, "d-1", past), None);
         let long_ago = ViewAt::Past(LogEnd::Time(Timestamp::from_millis(0)));

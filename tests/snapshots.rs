@@ -416,7 +416,7 @@ fn the_host_looks_at_the_snapshots_of_its_domain() {
             if *from == Handle::SNAPSHOT && !readable {
                 return DomainResult::UnreadableSnapshot { reason: "no state".into() };
             }
-            DomainResult::Folded
+            DomainResult::Folded(None)
         });
         if readable {
             assert_eq!(folds, [Handle::SNAPSHOT]);

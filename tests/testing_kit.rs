@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use annals::testing::{Case, Given, assert_round_trip, given};
-use annals::{Aggregate, Context, Query, QueryItem, Tag, Timestamp};
+use annals::{Aggregate, Context, Query, QueryItem, Tag, Timestamp, Upcasters};
 use serde::{Deserialize, Serialize};
 
 // --- A right domain ------------------------------------------------------------------------------
@@ -89,6 +89,27 @@ impl Aggregate for Shelf {
     fn tags(event: &Event, before: &Vec<String>) -> Vec<Tag> {
         let (Event::Put { book, .. } | Event::Lent { book }) = event;
         vec![format!("book:{book}").into(), format!("after:{}", before.len()).into()]
+    }
+
+    fn upcasters() -> Upcasters<Event> {
+        #[derive(Deserialize)]
+        struct Put1 {
+            book: String,
+        }
+        #[derive(Serialize)]
+        struct Put2 {
+            book: String,
+            at: String,
+        }
+        #[derive(Deserialize)]
+        struct Swapped {
+            from: String,
+            to: String,
+        }
+        Upcasters::none()
+            .upcast("Put", 1, |old: Put1| Put2 { book: old.book, at: START.into() })
+            .becomes("Swapped", 1, |old: Swapped| [lent(&old.from), put(&old.to)])
+            .becomes_nothing("Dusted", 1)
     }
 }
 
@@ -390,6 +411,52 @@ fn what_serde_reads_as_it_wrote_it_makes_the_round_trip() {
     fails("(1.0, NaN)", || assert_round_trip(&(1.0, f64::NAN)));
 }
 
+#[test]
+fn what_earlier_releases_have_stored_is_upcast() {
+    given::<Shelf>([])
+        .stored("Put", 1, r#"{"book":"Emma"}"#)
+        .then_upcast([put("Emma")])
+        .then_state(books(&["Emma"]))
+        .stored("Dusted", 1, "{}")
+        .stored("Swapped", 1, r#"{"from":"Emma","to":"Dune"}"#)
+        .then_upcast([put("Emma"), lent("Emma"), put("Dune")])
+        .then_state(books(&["Dune"]))
+        .when(to_lend("Dune"))
+        .then([lent("Dune")])
+        .then_state(books(&[]));
+    given::<Shelf>([put("Faust")])
+        .stored("Dusted", 1, "{}")
+        .then_upcast([])
+        .then_state(books(&["Faust"]));
+}
+
+#[test]
+fn a_failure_of_what_is_upcast_tells_the_story_and_the_difference() {
+    let message = failure(|| {
+        drop(given::<Shelf>([]).stored("Put", 1, r#"{"book":"Emma"}"#).then_upcast([lent("Emma")]));
+    });
+    assert_eq!(
+        message,
+        r#"expected Lent, found Put
+
+given Shelf
+      Put (version 1) {"book":"Emma"}
+then  (- expected, + found)
+    - Lent {
+    + Put {
+    +   "at": "2026-01-01T00:00:00.000Z",
+        "book": "Emma"
+      }"#
+    );
+    let stored = |name: &str, version: u32, data: &str| {
+        drop(given::<Shelf>([]).stored(name, version, data));
+    };
+    fails("Put: version 3 is later than this release knows\n", || stored("Put", 3, "{}"));
+    fails("Bought: unknown type\n", || stored("Bought", 1, "{}"));
+    fails("Put: version 1: missing field `book`", || stored("Put", 1, "{}"));
+    fails("Put: expected JSON, found an error at byte 0\n", || stored("Put", 1, "Emma"));
+}
+
 // --- Planted mistakes --------------------------------------------------------------------------------
 
 /// Keeps numbers; `MISTAKE` says what is wrong with it.
@@ -409,6 +476,8 @@ const TAG_HAS_NO_NAME: u8 = 10;
 const READS_ALL: u8 = 11;
 const DECIDES_SOMETIMES: u8 = 12;
 const READS_WHAT_IS_HIDDEN: u8 = 13;
+const UPCASTER_COUNTS: u8 = 14;
+const UPCASTERS_HAVE_A_GAP: u8 = 15;
 
 #[derive(Serialize, Deserialize)]
 enum Keep {
@@ -493,6 +562,17 @@ impl<const MISTAKE: u8> Aggregate for Kept<MISTAKE> {
             _ => Vec::new(),
         }
     }
+
+    fn upcasters() -> Upcasters<Happened> {
+        #[derive(Serialize, Deserialize)]
+        struct Old {}
+        let kept = |_: Old| [Happened::Kept { number: next(), hidden: 0 }];
+        match MISTAKE {
+            UPCASTER_COUNTS => Upcasters::none().becomes("Old", 1, kept),
+            UPCASTERS_HAVE_A_GAP => Upcasters::none().upcast("Kept", 2, |old: Old| old),
+            _ => Upcasters::none(),
+        }
+    }
 }
 
 fn keeping<const MISTAKE: u8>() {
@@ -519,6 +599,10 @@ fn a_planted_mistake_is_found_whatever_the_test_expects() {
     fails("reads: expected a non-empty query item", keeping::<READS_ALL>);
     fails("two calls of evolve with the same arguments differ: ", keeping::<EVOLVE_COUNTS>);
     fails("two calls of tags with the same arguments differ: ", keeping::<TAGS_COUNTS>);
+    fails("upcasters of Kept: the first takes version 1", keeping::<UPCASTERS_HAVE_A_GAP>);
+    fails("two runs of the upcasters of Old on the same data differ: ", || {
+        drop(given::<Kept<UPCASTER_COUNTS>>([]).stored("Old", 1, "{}"));
+    });
 }
 
 #[test]

@@ -6,6 +6,7 @@ import { after, afterEach, before, beforeEach, test } from "node:test";
 import { failureOf, launch, startProcess, temporaryProfile } from "../support/browser.mjs";
 import { at, booking, cancellation, checkLog, confirmation, issuedAt, retitling } from "../support/clinic.mjs";
 import { openPage, serveEnginePage } from "../support/engine-browser.mjs";
+import { forms, toldOf } from "../support/upcasting.mjs";
 
 let server;
 let browser;
@@ -59,6 +60,37 @@ test("a snapshot that one tab has kept serves the others, and a reload", async (
     return { state, revision, folded: counts.folded };
   });
   assert.deepEqual(again, { ...states[1], folded: 3 });
+});
+
+test("what earlier releases have stored is read as today, and stays as it is", async () => {
+  const page = await openPage(context, server.url);
+  const found = await page.evaluate(async () => {
+    const { fill, forms, release } = upcasting;
+    const today = release({ reads: (command) => (command.type === "Book" ? ["7"] : []) });
+    const storage = indexedDbStorage({ name: "clinic" });
+    // Each in a record of its own, and several in one.
+    for (const event of forms) await fill(storage, "a-1", [event], { tags: ["7"] });
+    await fill(storage, "a-2", forms);
+    await storage.close();
+    await openEngine({ aggregates: [today], limits: { pageLimit: 4 } });
+    const plain = ({ type, data }) => ({ type, data });
+    const { events, state } = await engine.history(today, "a-1");
+    const confirmed = await engine.execute(today, "a-2", { type: "Confirm", data: {} });
+    const { refusal } = await engine.attempt(today, "a-3", { type: "Book", data: { doctor: "7" } });
+    return {
+      history: events.map(plain),
+      state: state.told,
+      folded: confirmed.state.told.slice(0, -1),
+      others: refusal.details.others.map(plain),
+      log: (await logOf({ types: ["Rescheduled"], aggregates: [today] })).length,
+      stored: (await logOf({ stored: true })).map(({ type, schemaVersion, data }) => [type, schemaVersion, data]),
+    };
+  });
+  const told = toldOf(forms);
+  for (const part of ["history", "state", "folded", "others"]) assert.deepEqual(found[part], told, part);
+  assert.equal(found.log, 6);
+  const stored = forms.map(({ type, version, data }) => [type, version, JSON.parse(data)]);
+  assert.deepEqual(found.stored, [...stored, ...stored, ["Confirmed", 1, {}]]);
 });
 
 test("a reload keeps states, histories and first outcomes", async () => {

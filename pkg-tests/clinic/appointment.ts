@@ -145,6 +145,18 @@ export const appointment = aggregate<State, Command, Event, Refused>("Appointmen
     }
   },
 
+  /** A cancellation had its reason only if one was given, and a confirmation was called otherwise. */
+  events: {
+    AppointmentBooked: [],
+    AppointmentRescheduled: [],
+    AppointmentUpdated: [],
+    AppointmentConfirmed: [],
+    AppointmentCancelled: [({ reason = "" }: { readonly reason?: string }) => ({ reason })],
+  },
+  retired: {
+    AppointmentAcknowledged: [{ becomes: () => [{ type: "AppointmentConfirmed", data: {} }] }],
+  },
+
   /** What takes or frees a slot has the slot's tags; a move has those of both. */
   tags: (event, before) => {
     const freed = () => (isLive(before) ? slotTags(before) : []);

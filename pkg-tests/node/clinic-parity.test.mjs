@@ -12,6 +12,7 @@ import { Engine as SlimEngine, nativeAggregate } from "annals/slim";
 import { memoryStorage } from "annals/memory";
 import * as glue from "../../www/clinic/pkg/clinic.js";
 import { kindOf, play, script, scriptFile } from "../clinic/play.mjs";
+import { fill } from "../support/upcasting.mjs";
 import { importTypeScript } from "../support/typescript.mjs";
 
 const { appointment } = await importTypeScript(new URL("../clinic/appointment.ts", import.meta.url));
@@ -33,10 +34,15 @@ async function playTypeScript() {
   }
 }
 
-async function playWasm() {
-  const rust = nativeAggregate("Appointment");
+const rust = nativeAggregate("Appointment");
+
+async function openWasm(options) {
   const module = { glue, wasm: await readFile(new URL("../../www/clinic/pkg/clinic_bg.wasm", import.meta.url)) };
-  const engine = await SlimEngine.open({ module, storage: memoryStorage(), aggregates: [rust] });
+  return SlimEngine.open({ module, storage: memoryStorage(), aggregates: [rust], ...options });
+}
+
+async function playWasm() {
+  const engine = await openWasm();
   try {
     return await play(engine, rust);
   } finally {
@@ -93,6 +99,90 @@ test("the script walks every kind of command, event and refusal", () => {
 test("TypeScript and native Rust agree on events, states and refusals", () => same(typescript, native));
 
 test("Rust in WebAssembly and native Rust agree on events, states and refusals", () => same(wasm, native));
+
+// --- What earlier releases have stored ----------------------------------------------------------
+
+const slot = { doctor: "7", room: "3", start: "2026-11-23T09:00:00.000Z", end: "2026-11-23T09:30:00.000Z" };
+const details = { patient: "p-1", appointmentType: "check-up", title: "Blood pressure", comment: "" };
+const tags = ["doctor:7/2026-11-23", "room:3/2026-11-23"];
+const stored = (type, version, data) => ({ type, version, data: JSON.stringify(data) });
+const booked = stored("AppointmentBooked", 1, { ...slot, ...details });
+const acknowledged = stored("AppointmentAcknowledged", 1, {});
+const cancelled = (...versions) => versions.map(([version, data]) => stored("AppointmentCancelled", version, data));
+
+/** What engines with the domain in TypeScript and in Rust make of what is done with them. */
+async function both(run, events) {
+  const told = [];
+  for (const open of [(options) => Engine.open({ aggregates: [appointment], ...options }), openWasm]) {
+    const storage = memoryStorage();
+    for (const [id, stored] of Object.entries(events)) await fill(storage, id, stored, { tags, commandId: commandIds[id] });
+    const reports = [];
+    const engine = await open({ storage, onReport: (report) => reports.push(report) });
+    const aggregate = open === openWasm ? rust : appointment;
+    try {
+      told.push([await run(engine, aggregate), reports]);
+    } finally {
+      await engine.close();
+    }
+  }
+  return told;
+}
+
+const commandIds = { "a-1": "00000000-0000-4000-8000-0000000000a1", "a-2": "00000000-0000-4000-8000-0000000000a2" };
+const named = ({ type, data, schemaVersion, revision }) => [type, data, schemaVersion, revision];
+
+test("TypeScript and Rust read what earlier releases have stored as the same", async () => {
+  const events = {
+    "a-1": [booked, acknowledged, ...cancelled([1, {}])],
+    "a-2": [booked, ...cancelled([1, { reason: "ill" }], [2, { reason: "" }])],
+  };
+  const [typescript, rust] = await both(async (engine, aggregate) => {
+    const histories = [];
+    for (const id of ["a-1", "a-2"]) {
+      const { events, ...rest } = await engine.history(aggregate, id);
+      const { events: asStored } = await engine.history(aggregate, id, { stored: true });
+      histories.push([events.map(named), rest, asStored.map(named), await engine.state(aggregate, id)]);
+    }
+    const confirmations = [];
+    const reading = engine.events({ aggregates: [aggregate], types: ["AppointmentConfirmed"], follow: false });
+    for await (const event of reading) confirmations.push(named(event));
+    return { histories, confirmations };
+  }, events);
+  assert.deepEqual(rust, typescript);
+  const [{ histories, confirmations }] = typescript;
+  assert.deepEqual(confirmations, [["AppointmentConfirmed", {}, 1, 2]]);
+  assert.deepEqual(histories[0][0].slice(1), [...confirmations, ["AppointmentCancelled", { reason: "" }, 2, 3]]);
+  assert.deepEqual(histories[1][0].slice(1), [
+    ["AppointmentCancelled", { reason: "ill" }, 2, 2],
+    ["AppointmentCancelled", { reason: "" }, 2, 3],
+  ]);
+});
+
+test("TypeScript and Rust say the same of what they can't read", async () => {
+  const ask = (engine, aggregate) => [
+    () => engine.state(aggregate, "a-1"),
+    () => engine.history(aggregate, "a-1"),
+    () => engine.execute(aggregate, "a-1", { type: "ConfirmAppointment", data: {} }),
+    () => engine.execute(aggregate, "a-3", { type: "BookAppointment", data: { ...slot, ...details } }, { issuedAt: "2026-01-01T00:00:00Z" }),
+    () => engine.events({ follow: false }).next(),
+  ];
+  for (const [broken, problem] of [
+    [stored("AppointmentConfirmed", 2, {}), "newer-version"],
+    [stored("AppointmentAcknowledged", 2, {}), "newer-version"],
+    [stored("AppointmentTagged", 1, {}), "unknown-type"],
+  ]) {
+    const [typescript, rust] = await both(async (engine, aggregate) => {
+      const failures = [];
+      for (const one of ask(engine, aggregate)) {
+        await assert.rejects(one(), ({ code, message, details }) => failures.push({ code, message, details }) > 0);
+      }
+      return failures;
+    }, { "a-1": [broken, booked] });
+    assert.deepEqual(rust, typescript);
+    const details = { stream: { type: "Appointment", id: "a-1" }, revision: 1, problem };
+    for (const failure of typescript[0]) assert.deepEqual([failure.code, failure.details], ["unreadable-event", details]);
+  }
+});
 
 function same(found, expected) {
   for (const [index, line] of expected.entries()) {

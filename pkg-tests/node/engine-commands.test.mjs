@@ -41,6 +41,7 @@ onEachStore("an outcome tells the events, the state, the revision and what it su
     position: event.position,
     duplicate: false,
     durability: place.file ? "process-crash" : "memory",
+    behind: [],
   });
   assert.match(event.recordedAt, time);
   assert.ok(Date.parse(event.recordedAt) >= before && Date.parse(event.recordedAt) <= Date.now());
@@ -101,7 +102,7 @@ onEachStore("a decision of no events changes nothing and says so", async (place)
   const { state } = await engine.execute(appointment, "a-1", booking(), { issuedAt });
   const outcome = await engine.execute(appointment, "a-1", retitling(state.title), { issuedAt, commandId: id });
   const { durability, ...rest } = outcome;
-  assert.deepEqual(rest, { commandId: id, events: [], state, revision: 1, position: null, duplicate: false });
+  assert.deepEqual(rest, { commandId: id, events: [], state, revision: 1, position: null, duplicate: false, behind: [] });
   assert.equal((await logOf(engine)).length, 1);
   // Nothing was committed, so the id is as good as new.
   const { duplicate, revision } = await engine.execute(appointment, "a-1", retitling("Pulse"), { issuedAt, commandId: id });

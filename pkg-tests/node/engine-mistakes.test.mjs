@@ -216,7 +216,7 @@ onEachStore("an event that evolve can't take stops its stream, and no other", as
   });
   const unreadable = (error) => {
     assert.ok(AnnalsError.is(error, "unreadable-event"));
-    assert.deepEqual(error.details, { stream: { type: "Box", id: "b-1" }, revision: 2 });
+    assert.deepEqual(error.details, { stream: { type: "Box", id: "b-1" }, revision: 2, problem: "failed" });
     assert.match(error.message, /Kept.*what is \ufffd this\?/);
     assert.equal(error.cause, thrown);
     return true;
@@ -256,7 +256,7 @@ for (const column of ["data", "metadata", "tags"]) {
     database.exec("DROP TRIGGER events_are_not_updated");
     database.exec(`UPDATE events SET ${column} = '{"half' WHERE revision = 2`);
     database.close();
-    const told = { code: "unreadable-event", details: { stream: { type: "Box", id: "b-1" }, revision: 2 }, message: /Kept/ };
+    const told = { code: "unreadable-event", details: { stream: { type: "Box", id: "b-1" }, revision: 2, problem: "failed" }, message: /Kept/ };
 
     const reading = engine.events({ pageSize: 2 });
     assert.equal((await reading.next()).value.revision, 1);

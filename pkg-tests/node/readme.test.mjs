@@ -26,7 +26,7 @@ function driver() {
   throw new Error("neither better-sqlite3 nor libsql can be loaded");
 }
 
-const [[, example], [, testing], ...others] = readme.matchAll(/```(?:ts|js)\n([\s\S]*?)```/g);
+const [[, example], [, reacting], [, testing], [, changing], ...others] = readme.matchAll(/```(?:ts|js)\n([\s\S]*?)```/g);
 
 test("no example of the README is left out", () => assert.deepEqual(others, []));
 
@@ -34,6 +34,19 @@ test("the README's example runs and prints what its comments say", async () => {
   const { stdout, stderr, status } = await runs(example.replace('"better-sqlite3"', JSON.stringify(driver())));
   assert.equal(status, 0, stderr);
   assert.equal(stdout, "{ code: 'slot-taken', details: { by: 'a-1' } }\nAppointmentBooked by reception\n");
+});
+
+test("the README's reaction runs when something has been booked", async () => {
+  const domain = example.slice(example.indexOf("type Slot"), example.indexOf("const storage"));
+  const book = `
+    await new Promise((resolve) => setTimeout(resolve, 50)); // until it runs: it begins now
+    await engine.execute(appointment, "a-1", { type: "BookAppointment", data: { doctor: "7", start: "2026-12-01T09:00Z" } });
+    while ((await engine.reaction(confirmation).status()).behind > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    await engine.close();`;
+  const modules = { "appointment.js": `import { aggregate, refuse } from "annals"; ${domain} export { appointment };` };
+  const { stdout, stderr, status } = await runs(reacting + book, modules);
+  assert.equal(status, 0, stderr);
+  assert.equal(stdout, "mail about a-1 to doctor 7\n");
 });
 
 test("the README's tests of that domain pass, and fail if a rule is left out", async () => {
@@ -51,6 +64,18 @@ test("the README's tests of that domain pass, and fail if a rule is left out", a
     assert.notEqual(status, 0);
     assert.match(stdout, /expected the refusal/);
     assert.match(stdout, /^(?:#|ℹ) fail 1$/m);
+  }
+});
+
+test("the README's upcasters are as it says, and its test fails without one of them", async () => {
+  const { stderr, status } = await runs(changing);
+  assert.equal(status, 0, stderr);
+  for (const upcaster of [/room: "1" \}\)\]/, /\[\{ becomes: .*\}\],/]) {
+    const without = changing.replace(upcaster, (found) => (found.includes("becomes") ? "[{ becomes: () => [] }]," : 'room: "2" })]'));
+    assert.notEqual(without, changing);
+    const { stderr, status } = await runs(without);
+    assert.notEqual(status, 0);
+    assert.match(stderr, /expected AppointmentBooked, found nothing|expected other data of AppointmentBooked/);
   }
 });
 

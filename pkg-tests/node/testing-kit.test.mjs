@@ -8,6 +8,7 @@ import { memoryStorage } from "annals/memory";
 import { given } from "annals/testing";
 import { script } from "../clinic/play.mjs";
 import { appointment, at, booking, cancellation, confirmation, logOf, retitling } from "../support/clinic.mjs";
+import { forms, release, skipping, today, toldOf } from "../support/upcasting.mjs";
 
 /** What the action throws, which is what test runners show as a failed expectation. */
 function failureOf(action) {
@@ -494,6 +495,72 @@ async function isTaken(aggregate, id, command) {
     await engine.close();
   }
 }
+
+// --- What earlier releases have stored -----------------------------------------------------------
+
+const storedAs = ({ type, version, data }) => ({ type, version, data: JSON.parse(data) });
+
+test("what earlier releases have stored is upcast as the engine does", () => {
+  for (const { told, ...event } of forms) {
+    given(today).stored(storedAs(event)).thenUpcast(...told).thenState({ told });
+  }
+  const all = toldOf(forms);
+  given(today).stored(...forms.map(storedAs)).thenUpcast(...all).thenState({ told: all });
+  const confirmed = { type: "Confirmed", data: {} };
+  given(today, confirmed)
+    .stored(storedAs(forms[5]))
+    .thenUpcast({ type: "Rescheduled", data: { start: 4 } })
+    .thenState({ told: [confirmed, ...forms[5].told] })
+    .when({ type: "Confirm", data: {} })
+    .then(confirmed)
+    .thenState({ told: [confirmed, ...forms[5].told, confirmed] });
+  given(skipping).stored({ type: "Tagged", version: 3, data: {} }).thenUpcast().thenState({ told: [] });
+});
+
+test("a failure of what is upcast tells the story and the difference", () => {
+  const { message } = failureOf(() =>
+    given(today).stored(storedAs(forms[0])).thenUpcast({ type: "Booked", data: { doctor: "7", room: null, minutes: 15 } }),
+  );
+  assert.equal(
+    message,
+    `expected other data of Booked
+
+given Appointment
+      Booked (version 1) {"doctor":"7"}
+then  (- expected, + found)
+      Booked {
+        "doctor": "7",
+    -   "minutes": 15,
+    +   "minutes": 30,
+        "room": null
+      }`,
+  );
+});
+
+test("a mistake in an upcaster is found, whatever the test expects", () => {
+  let count = 0;
+  const old = (steps) => release({ events: { Old: steps, Booked: [], Confirmed: [], Rescheduled: [] }, retired: undefined });
+  const upcasting = (steps, data = { n: 1 }) => () => given(old(steps)).stored({ type: "Old", version: 1, data });
+  upcasting([(data) => data])().thenUpcast({ type: "Old", data: { n: 1 } });
+  for (const [steps, message] of [
+    [[(data) => Object.assign(data, { n: 2 })], /Old: version 1: its upcaster can't be called with frozen arguments|its upcaster changed data.n/],
+    [[() => ({ n: (count += 1) })], /two calls of its upcaster with the same arguments differ/],
+    [[() => ({ at: Date.now() })], /its upcaster called Date.now\(\): it must be pure/],
+    [[{ becomes: () => [{ type: "Old", data: { n: Math.random() } }] }], /becomes called Math.random\(\)/],
+    [[() => { throw new Error("what is this?"); }], /Old: version 1: its upcaster threw: what is this\?/],
+    [[() => ({ at: new Date(0) })], /event Old.at: expected a plain object/],
+    [[() => undefined], /an upcaster returned undefined/],
+    [[{ becomes: () => [{ type: "Lost", data: {} }] }], /Lost: unknown type/],
+  ]) {
+    fails(upcasting(steps), message);
+  }
+  fails(() => given(today).stored({ type: "Booked", version: 4, data: {} }), /Booked: version 4 is later than this release knows/);
+  fails(() => given(today).stored({ type: "Tagged", version: 1, data: {} }), /Tagged: unknown type/);
+  fails(() => given(today).stored({ type: "Booked", version: 0, data: {} }), /expected a version of at least 1, found 0/);
+  fails(() => given(today, { type: "Moved", data: {} }), /Moved is not among the events of Appointment/);
+  const lost = release({ decide: () => [{ type: "Lost", data: {} }] });
+  fails(() => given(lost).when({ type: "Confirm", data: {} }), /Lost is not among the events of Appointment/);
+});
 
 test("the clinic's script comes out as on an engine, step by step", async () => {
   const engine = await Engine.open({ storage: memoryStorage(), aggregates: [appointment] });

@@ -36,20 +36,21 @@ export async function runRule(name, makeStore) {
   }
 }
 
-/** The events' types and the text of their payloads, whichever way an adapter gives them. */
+/** The events' forms and the text of their payloads, whichever way an adapter gives them. */
 function messagesOf(events) {
   if (!Array.isArray(events)) {
-    same(JSON.parse(events.data).length, events.types.length);
+    same(JSON.parse(events.data).length, events.forms.length);
     return events;
   }
   const data = `[${events.map(({ data }) => data).join(",\n")}]`;
-  return { types: events.map(({ type }) => type), data };
+  const formOf = ({ type, schemaVersion: version }) => (version === 1 ? type : `${type}\x7f${version}`);
+  return { forms: events.map(formOf), data };
 }
 
 const revisionsOf = ({ events }, after) =>
   Array.isArray(events)
     ? events.map(({ revision }) => revision)
-    : events.types.map((_, index) => after + index + 1);
+    : events.forms.map((_, index) => after + index + 1);
 
 const snapshot = (key, revision, value = `{"at":${revision}}`) => ({
   collection: "snapshots",
@@ -424,7 +425,9 @@ const rules = [
           const [aggregateType, aggregateId] = [pick(aggregateTypes), `s-${random(6)}`];
           const revision = revisions.get(aggregateType + aggregateId) ?? 0;
           const events = Array.from({ length: 1 + random(3) }, () =>
-            event(pick(types), some(random(9) === 0 ? tags : tags.slice(0, 4), 3)),
+            event(pick(types), some(random(9) === 0 ? tags : tags.slice(0, 4), 3), {
+              schemaVersion: 1 + random(3),
+            }),
           );
           revisions.set(aggregateType + aggregateId, revision + events.length);
           const one = commit(aggregateId, revision, events, { aggregateType });
@@ -582,7 +585,7 @@ const rules = [
     },
   },
   {
-    name: "streams that are only folded come as their types and payloads, byte for byte",
+    name: "streams that are only folded come as their forms and payloads, byte for byte",
     async run(subject) {
       const odd = [
         ' {\t"a" :\r\n[ 1.0,\n-0 ] }\n',
@@ -606,7 +609,11 @@ const rules = [
         "a/b'c",
         "%s $&",
       ];
-      const events = odd.map((data, index) => event(types[index % types.length], ["t"], { data }));
+      const versions = [1, 2, 1, 3, 6, 7, 1000000, 1];
+      const events = odd.map((data, index) => {
+        const schemaVersion = versions[index % versions.length];
+        return event(types[index % types.length], ["t"], { data, schemaVersion });
+      });
       const [first, ...others] = events;
       await subject.accept(
         commit("a-1", 0, [first]),

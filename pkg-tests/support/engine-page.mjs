@@ -4,8 +4,9 @@
 import { AnnalsError, Engine, aggregate } from "annals";
 import { indexedDbStorage } from "annals/indexeddb";
 import { appointment } from "../clinic/appointment.ts";
+import * as upcasting from "./upcasting.mjs";
 
-Object.assign(globalThis, { AnnalsError, Engine, appointment, indexedDbStorage });
+Object.assign(globalThis, { AnnalsError, Engine, appointment, indexedDbStorage, upcasting });
 
 /** Opens the page's engine, `engine`. */
 globalThis.openEngine = async (options) => {

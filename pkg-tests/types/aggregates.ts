@@ -144,6 +144,91 @@ aggregate<number, Command, Event>("A", {
   reads: () => [{ tags: ["a"] }],
 });
 
+// --- Upcasters --------------------------------------------------------------------------------
+
+const decides = { ...rest, decide: () => [] };
+type Booked1 = { readonly name: string };
+
+aggregate<number, Command, Event>("A", {
+  ...decides,
+  events: {
+    Booked: [({ name }: Booked1) => ({ doctors: [name] }), ({ doctors }: { doctors: string[] }) => ({ doctor: doctors[0] ?? "?" })],
+    Cancelled: [{ becomes: ({ why }: { why: string }) => [{ type: "Cancelled", data: { reason: why } }] }],
+  },
+  retired: {
+    Moved: [(data) => data, { becomes: ({ name }: Booked1) => [{ type: "Booked", version: 1, data: { name } }] }],
+    Seen: [{ becomes: () => [] }],
+    Swapped: [{ becomes: () => [{ type: "Cancelled", data: { reason: "swapped" } }, { type: "Booked", data: { doctor: "7" } }] }],
+  },
+  unknownEvents: "skip",
+});
+
+aggregate<number, Command, Event>("A", {
+  ...decides,
+  // @ts-expect-error each type is listed
+  events: { Booked: [] },
+});
+
+aggregate<number, Command, Event>("A", {
+  ...decides,
+  // @ts-expect-error there is no event "Moved"
+  events: { Booked: [], Cancelled: [], Moved: [] },
+});
+
+aggregate<number, Command, Event>("A", {
+  ...decides,
+  // @ts-expect-error the last upcaster gives what "Booked" has today
+  events: { Booked: [({ name }: Booked1) => ({ name })], Cancelled: [] },
+});
+
+aggregate<number, Command, Event>("A", {
+  ...decides,
+  // @ts-expect-error an upcaster is synchronous
+  events: { Booked: [async ({ name }: Booked1) => ({ doctor: name })], Cancelled: [] },
+});
+
+aggregate<number, Command, Event>("A", {
+  ...decides,
+  events: {
+    Booked: [
+      (data) => {
+        check<Same<typeof data, unknown>>();
+        // @ts-expect-error what has been stored is not known
+        return { doctor: data.name };
+      },
+    ],
+    Cancelled: [],
+  },
+});
+
+aggregate<number, Command, Event>("A", {
+  ...decides,
+  events: { Booked: [], Cancelled: [] },
+  // @ts-expect-error "Booked" has a doctor, unless it is of an earlier version
+  retired: { Moved: [{ becomes: ({ name }: Booked1) => [{ type: "Booked", data: { name } }] }] },
+});
+
+aggregate<number, Command, Event>("A", {
+  ...decides,
+  events: { Booked: [], Cancelled: [] },
+  // @ts-expect-error no event is called so today: it becomes others, or none
+  retired: { Moved: [(data) => data] },
+});
+
+aggregate<number, Command, Event>("A", {
+  ...decides,
+  events: { Booked: [], Cancelled: [] },
+  // @ts-expect-error a type that is retired has a version at least
+  retired: { Moved: [] },
+});
+
+aggregate<number, Command, Event>("A", {
+  ...decides,
+  events: { Booked: [], Cancelled: [] },
+  // @ts-expect-error they fail, or are passed by
+  unknownEvents: "ignore",
+});
+
 // Types may also be said where they are used. An event's type is then a literal only `as const`.
 const inferred = aggregate("Inferred", {
   initial: (): State => ({ status: "none" }),

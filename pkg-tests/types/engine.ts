@@ -1,7 +1,7 @@
 /** What the compiler says about the use of an engine. */
 import {
-  type Attempt, type EventOf, type History, type OpenOptions, type Outcome, type Position, type RecordedEvent,
-  type ExecuteOptions, type Refusal, type SnapshotReport, type StateAt, type StorageAdapter, type WasmSource, Engine, nativeAggregate,
+  type Attempt, type EventOf, type History, type Message, type OpenOptions, type Outcome, type Position, type RecordedEvent,
+  type ExecuteOptions, type Refusal, type SkippedReport, type SnapshotReport, type StateAt, type StorageAdapter, type WasmSource, Engine, nativeAggregate,
 } from "annals";
 import { type Change, type Diff, type Trace, diff, trace } from "annals/audit";
 import { indexedDbStorage } from "annals/indexeddb";
@@ -27,7 +27,7 @@ export async function opening(storage: StorageAdapter) {
   check<Same<ExecuteOptions["signal"], AbortSignal | undefined>>();
   const options: OpenOptions = { storage, aggregates };
   await Engine.open(options);
-  await Engine.open({ storage, aggregates, onReport: (report) => check<Same<typeof report, SnapshotReport>>() });
+  await Engine.open({ storage, aggregates, onReport: (report) => check<Same<typeof report, SnapshotReport | SkippedReport>>() });
   check<Same<Awaited<ReturnType<typeof engine.snapshot>>, { readonly revision: number }>>();
   // @ts-expect-error a snapshot is of an aggregate, not of its name
   void engine.snapshot("Appointment", "a-1");
@@ -53,9 +53,11 @@ export async function opening(storage: StorageAdapter) {
 
 export async function chains() {
   for await (const event of engine.events({ aggregates: [appointment], correlationId: "request 7" })) {
-    const found = await trace<EventOf<typeof appointment>>(engine, event);
-    check<Same<typeof found, Trace<Event>>>();
-    check<Same<(typeof found.causes)[number], RecordedEvent<Event>>>();
+    const found = await trace(engine, event);
+    check<Same<typeof found, Trace>>();
+    // As they are stored: of whatever form.
+    check<Same<(typeof found.causes)[number], RecordedEvent>>();
+    check<Same<(typeof found.effects)[number]["data"], unknown>>();
   }
   // @ts-expect-error a chain begins with an event, not with its id
   await trace(engine, "7");
@@ -159,6 +161,11 @@ export async function reads() {
   check<Same<Awaited<ReturnType<typeof engine.state<State, never, Event, Refused>>>, StateAt<State>>>();
   const history = await engine.history(appointment, "a-1", { at: { revision: 3 } });
   check<Same<typeof history, History<State, Event>>>();
+  check<Same<typeof history.skipped, number>>();
+  // What is stored may have any form.
+  const stored = await engine.history(appointment, "a-1", { stored: true });
+  check<Same<typeof stored, History<State, Message>>>();
+  check<Same<typeof stored.events, readonly RecordedEvent[]>>();
   await engine.state(appointment, "a-1", { at: { position } });
   await engine.state(appointment, "a-1", { at: { time: new Date() } });
   await engine.state(appointment, "a-1", { at: { time: "2026-11-17T14:05:00Z" } });
@@ -211,6 +218,11 @@ export async function events() {
   }
   // @ts-expect-error appointments have no event "Paid"
   engine.events({ aggregates: [appointment], types: ["Paid"] });
+  // What is stored may have any type, and its data any form.
+  for await (const event of engine.events({ aggregates: [appointment], types: ["Moved"], stored: true })) {
+    check<Same<typeof event, RecordedEvent>>();
+    check<Same<typeof event.data, unknown>>();
+  }
 
   engine.events({ after: position });
   engine.events({ after: null });

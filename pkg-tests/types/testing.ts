@@ -31,6 +31,14 @@ given(appointment, book);
 // @ts-expect-error that is an event of the other aggregate
 given(invoice, booked);
 
+none.stored({ type: "Moved", version: 2, data: {} }, { type: "Booked", version: 1, data: {} }).thenUpcast(booked).thenState({ status: "none" });
+// @ts-expect-error what is stored has a version
+none.stored({ type: "Moved", data: {} });
+// @ts-expect-error it becomes an event of today
+none.thenUpcast({ type: "Moved", data: {} });
+// @ts-expect-error what earlier releases have stored comes before the first command
+asked.stored({ type: "Moved", version: 1, data: {} });
+
 none.others("a-2", booked).others(invoice, "i-1", { type: "Paid", data: { amount: 1 } });
 // @ts-expect-error it is said whose events they are
 none.others(booked);

@@ -4,22 +4,26 @@
 //! refusal or an empty decision proves nothing, so it is *final* only if state and matches were
 //! read after the command came, all of one moment, together with a look for the command's id.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::aggregate::OtherEvent;
-use crate::domain::{Command, Domain, NativeDecision, NativeState, State, StateKind};
+use crate::domain::{Command, Domain, Folded, NativeDecision, NativeState, State, StateKind};
 use crate::error::{CommandError, InvalidName, UnreadableEvent};
 use crate::event::{FirstOutcome, Metadata, NewEvent, Payload, TaskId};
 use crate::ids::{CommandHash, CommandId};
 use crate::payload::{check_payload, hash_command};
 use crate::protocol::{
     AggregateIndex, CommitEvent, Conflict, DomainAnswer, DomainRequest, DomainResult, Execute,
-    Handle, Notice, Others, Outcome, Output, PageId, QueryLoad, StreamLoad, Until,
+    Handle, Notice, Others, Outcome, Output, PageId, QueryLoad, Skipped, SkippedEvents, StreamLoad,
+    Until,
 };
 use crate::query::Query;
 use crate::stream::{ExpectedRevision, Position, Revision, StreamId, check_name};
 use crate::time::Timestamp;
+use crate::upcast::Unreadable;
 
+use super::others::{Stored, other};
 use super::read::check_slice;
 use super::requests::{LoadWish, Part};
 use super::snapshotting::SnapshotUse;
@@ -44,6 +48,8 @@ pub(super) struct CommandTask {
     must_load: bool,
     /// What the decision reads beyond its stream.
     pub(super) query: Query,
+    /// What the decision has named, if more is read because of upcasters.
+    named: Option<Query>,
     matches: Option<Matches>,
     /// The last position at which a commit of this engine has added to the matches.
     overtaken: Position,
@@ -135,6 +141,11 @@ impl CommandTask {
         self.maybe_applied = true;
     }
 
+    /// The query that the decision has named.
+    fn named(&self) -> &Query {
+        self.named.as_ref().unwrap_or(&self.query)
+    }
+
     /// Takes note of what a command has appended, up to the position `last`.
     pub(super) fn see_committed(&mut self, events: &[CommitEvent], last: Position) {
         if matches_any(&self.query, events) {
@@ -216,6 +227,7 @@ impl Engine {
             phase: Phase::Queued,
             must_load: false,
             query: Query::none(),
+            named: None,
             matches: None,
             overtaken: Position(0),
             fresh: None,
@@ -349,6 +361,11 @@ impl Engine {
         }
         task.maybe_applied = false;
         if let Some(page) = matches {
+            let page = match self.as_read_today(id, page) {
+                Ok(page) => page,
+                Err(error) => return self.finish_command(id, Err(error.into())),
+            };
+            let task = self.command_mut(id);
             let known = task
                 .matches
                 .get_or_insert_with(|| Matches { pages: Vec::new(), read_to: Position(0) });
@@ -362,6 +379,7 @@ impl Engine {
             return;
         };
         let slice = Slice { revision, more, head: part.head };
+        let task = self.command_mut(id);
         let aggregate = task.aggregate;
         let stream = task.stream.clone();
         let found = task.snapshot.loaded(from.revision, snapshot, page.len());
@@ -373,7 +391,7 @@ impl Engine {
         if let Err(reason) = check_slice(from_revision, Until::End, page.len(), revision, more) {
             let key = self.command(id).key;
             self.streams[key].committed = None;
-            return self.command_unreadable(id, from_revision, 0, reason);
+            return self.command_unreadable(id, from_revision, 0, Unreadable::new(reason));
         }
         match self.fold(id, aggregate, from, &page) {
             Folding::Done(to) => {
@@ -383,8 +401,8 @@ impl Engine {
             Folding::Asked(to) => {
                 self.command_mut(id).phase = Phase::Folding { from: from_revision, to, slice };
             }
-            Folding::Failed(index, reason) => {
-                self.command_unreadable(id, from_revision, index, reason)
+            Folding::Failed(index, why) => {
+                self.command_unreadable(id, from_revision, index, why);
             }
         }
     }
@@ -418,10 +436,8 @@ impl Engine {
         self.ready.push_back(id);
     }
 
-    fn command_unreadable(&mut self, id: TaskId, from: Revision, index: usize, reason: Arc<str>) {
-        let stream = self.command(id).stream.clone();
-        let revision = Revision(from.0 + index as u64 + 1);
-        let error = UnreadableEvent { stream, revision, reason };
+    fn command_unreadable(&mut self, id: TaskId, from: Revision, index: usize, why: Unreadable) {
+        let error = why.at(&self.command(id).stream, Revision(from.0 + index as u64 + 1));
         self.finish_command(id, Err(error.into()));
     }
 
@@ -522,7 +538,7 @@ impl Engine {
         };
         let command = task.command.as_ref().expect("a native domain's command was read");
         let query = native.reads(command, state);
-        if query != task.query {
+        if query != *task.named() {
             return self.query_found(id, query);
         }
         let staged: Vec<_> = self
@@ -533,18 +549,9 @@ impl Engine {
         let mut others = Vec::new();
         for page in task.matches.iter().flat_map(|matches| &matches.pages) {
             match page {
-                KeptPage::Events(events) => others.extend(events.iter().map(|event| OtherEvent {
-                    stream: &event.stream,
-                    revision: event.revision,
-                    event_type: &event.event_type,
-                    data: &event.data,
-                })),
-                KeptPage::Rows(rows) => others.extend(rows.1.iter().map(|row| OtherEvent {
-                    stream: &row.stream,
-                    revision: row.revision,
-                    event_type: &row.event_type,
-                    data: &row.data,
-                })),
+                KeptPage::Events(events) => others.extend(events.iter().map(other)),
+                KeptPage::Rows(rows) => others.extend(rows.1.iter().map(other)),
+                KeptPage::Upcast(rows) => others.extend(rows.iter().map(other)),
                 KeptPage::Messages(..) | KeptPage::Held(_) => {
                     let reason = "the host kept the events of a native domain".into();
                     return self.finish_command(id, Err(CommandError::DomainFailed { reason }));
@@ -560,7 +567,7 @@ impl Engine {
                     self.parked.insert(id);
                     return;
                 };
-                if task.query.matches(&event.event.event_type, &event.event.tags) {
+                if task.named().matches(&event.event.event_type, &event.event.tags) {
                     others.push(OtherEvent {
                         stream: &neighbour.commit.stream,
                         revision,
@@ -600,7 +607,7 @@ impl Engine {
                     return;
                 }
                 if staged.commit.stream != task.stream
-                    && task.query.matches(&event.event.event_type, &event.event.tags)
+                    && task.named().matches(&event.event.event_type, &event.event.tags)
                 {
                     neighbours.push((staged.commit.task, index));
                 }
@@ -611,7 +618,7 @@ impl Engine {
             let reason = "the host gave the events of a hosted domain".into();
             return self.finish_command(id, Err(CommandError::DomainFailed { reason }));
         };
-        let query = task.query.clone();
+        let query = task.named().clone();
         let others = (!query.is_none()).then_some(Others { query, pages, neighbours });
         let (aggregate, issued_at) = (task.aggregate, task.issued_at);
         let from = state.handle().expect("a hosted domain's states are hosted");
@@ -634,17 +641,19 @@ impl Engine {
         self.asked.remove(&id);
         let task = self.command_mut(id);
         match (std::mem::replace(&mut task.phase, Phase::Queued), result) {
-            (folding @ Phase::Folding { .. }, DomainResult::Folded) => {
+            (folding @ Phase::Folding { from, .. }, DomainResult::Folded(skipped)) => {
                 task.phase = folding;
+                self.report_skipped(id, from, skipped);
                 self.command_folded(id);
             }
-            (Phase::Folding { from, .. }, DomainResult::Unreadable { index, reason }) => {
-                self.command_unreadable(id, from, index as usize, reason);
+            (Phase::Folding { from, .. }, DomainResult::Unreadable { index, problem, reason }) => {
+                let why = Unreadable { problem, reason };
+                self.command_unreadable(id, from, index as usize, why);
             }
             (Phase::Folding { from, .. }, DomainResult::UnreadableSnapshot { reason }) => {
                 let (stream, known) = (task.stream.clone(), task.snapshot.ignores);
                 if known {
-                    return self.command_unreadable(id, from, 0, reason);
+                    return self.command_unreadable(id, from, 0, Unreadable::new(reason));
                 }
                 self.ignore_snapshot(&stream, from, reason);
                 self.load_without_snapshot(id);
@@ -680,13 +689,17 @@ impl Engine {
         if let Err(error) = query.check() {
             return self.finish_command(id, Err(error.into()));
         }
+        let widened = self.widened(&query);
         let task = self.command_mut(id);
         task.rereads += 1;
-        if task.query == query || task.rereads > MAX_REREADS {
+        if *task.named() == query || task.rereads > MAX_REREADS {
             let reason = "reads does not settle on a query: is it pure?".into();
             return self.finish_command(id, Err(CommandError::DomainFailed { reason }));
         }
-        task.query = query;
+        (task.query, task.named) = match widened {
+            Some(widened) => (widened, Some(query)),
+            None => (query, None),
+        };
         task.matches = None;
         if task.query.is_none() {
             self.readers.remove(&id);
@@ -694,6 +707,40 @@ impl Engine {
             self.readers.insert(id);
         }
         self.ready.push_back(id);
+    }
+
+    /// The query with the types whose events upcasters may make events of its types of; `None` if
+    /// there are none.
+    #[inline(never)]
+    fn widened(&self, query: &Query) -> Option<Query> {
+        let becoming = || self.config.aggregates.iter().flat_map(|known| known.becoming.iter());
+        becoming().next()?;
+        let mut query = query.clone();
+        for item in query.items.iter_mut().filter(|item| !item.types.is_empty()) {
+            item.types.extend(becoming().cloned());
+        }
+        Some(query)
+    }
+
+    /// Events of others as their aggregates' upcasters read them. The host does that with those that
+    /// it keeps.
+    #[inline(never)]
+    fn as_read_today(&mut self, id: TaskId, page: KeptPage) -> Result<KeptPage, UnreadableEvent> {
+        let task = self.command(id);
+        let Domain::Native(native) = self.domain(task.aggregate) else {
+            return Ok(page);
+        };
+        if mutant!(self, OthersAsStored) {
+            return Ok(page);
+        }
+        let named = task.named.as_ref();
+        let Some(read) = native.read_others(&self.config.aggregates, named, &page)? else {
+            return Ok(page);
+        };
+        for skipped in read.skipped {
+            self.notice(Notice::Skipped(skipped));
+        }
+        Ok(KeptPage::Upcast(Rc::new(read.rows)))
     }
 
     fn decided(&mut self, id: TaskId, basis: Basis, events: Vec<NewEvent>, after: State) {
@@ -866,6 +913,25 @@ impl Engine {
     // -----------------------------------------------------------------------------------------
     // Folding, for commands and reads
 
+    /// Says what a fold that has started at `from` has passed by.
+    pub(super) fn report_skipped(
+        &mut self,
+        task: TaskId,
+        from: Revision,
+        skipped: Option<Skipped>,
+    ) {
+        let Some(Skipped { count, last, event_type }) = skipped else {
+            return;
+        };
+        let stream = match self.tasks.get(&task) {
+            Some(Task::Command(task)) => &task.stream,
+            Some(Task::Read(task)) => task.stream(),
+            _ => unreachable!("task {} folds", task.0),
+        };
+        let (stream, revision) = (stream.clone(), Revision(from.0 + u64::from(last) + 1));
+        self.notice(Notice::Skipped(SkippedEvents { stream, revision, event_type, count }));
+    }
+
     /// Folds a page onto a state, here or in the host.
     pub(super) fn fold(
         &mut self,
@@ -886,37 +952,28 @@ impl Engine {
                 };
                 let folded = match page {
                     KeptPage::Events(events) => {
-                        let mut texts = events.iter().map(|event| crate::domain::EventText {
-                            event_type: &event.event_type,
-                            data: &event.data,
-                        });
-                        native.fold(state, &mut texts)
+                        native.fold(state, &mut events.iter().map(|event| event.parts().2))
                     }
                     KeptPage::Rows(rows) => {
-                        let mut texts = rows.1.iter().map(|row| crate::domain::EventText {
-                            event_type: &row.event_type,
-                            data: &row.data,
-                        });
-                        native.fold(state, &mut texts)
+                        native.fold(state, &mut rows.1.iter().map(|row| row.parts().2))
                     }
-                    KeptPage::Messages(types, data) => native.fold_json(state, types, data),
-                    KeptPage::Held(_) => {
-                        Err((0, "the host kept the events of a native domain".into()))
+                    KeptPage::Messages(forms, data) => native.fold_json(state, forms, data),
+                    KeptPage::Held(_) | KeptPage::Upcast(_) => {
+                        Err((0, Unreadable::new("the host kept the events of a native domain")))
                     }
                 };
                 match folded {
-                    Ok(state) => {
+                    Ok(Folded { state, skipped }) => {
+                        self.report_skipped(task, from.revision, skipped);
                         Folding::Done(At { revision, state: State(StateKind::Native(state)) })
                     }
-                    Err((index, reason)) => Folding::Failed(index, reason),
+                    Err((index, why)) => Folding::Failed(index, why),
                 }
             }
             StateKind::Hosted(lease) => {
                 let Some(page) = held(page) else {
-                    return Folding::Failed(
-                        0,
-                        "the host gave the events of a hosted domain".into(),
-                    );
+                    let why = Unreadable::new("the host gave the events of a hosted domain");
+                    return Folding::Failed(0, why);
                 };
                 let (state, into) = self.hosted_state();
                 let from = State(StateKind::Hosted(lease));
@@ -940,7 +997,7 @@ pub(super) enum Folding {
     /// The host was asked; this is the state if it succeeds.
     Asked(At),
     /// The event at this index can't be read.
-    Failed(usize, Arc<str>),
+    Failed(usize, Unreadable),
 }
 
 fn held(page: &KeptPage) -> Option<PageId> {
@@ -958,7 +1015,7 @@ impl DomainAnswer {
     pub(super) fn is_of_fold(&self) -> bool {
         matches!(
             self.result,
-            DomainResult::Folded
+            DomainResult::Folded(_)
                 | DomainResult::Unreadable { .. }
                 | DomainResult::UnreadableSnapshot { .. }
         )

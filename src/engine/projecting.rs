@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::documents::{Documents, end_of_prefix};
+use crate::domain::{AggregateDefinition, EventText};
 use crate::error::{ReadError, StorageError};
 use crate::event::TaskId;
 use crate::projection::{
@@ -44,7 +45,7 @@ pub(super) struct Runner {
     /// All up to here has been taken in.
     pub(super) seen: Position,
     /// Position of the store's last event, as far as it is known.
-    head: Position,
+    pub(super) head: Position,
     /// Whether somebody has appended since the log was last read, nobody knows how far.
     grown: bool,
     /// Number of times the log has been read.
@@ -502,7 +503,7 @@ impl Engine {
     fn project(&mut self, index: RunnerIndex, work: Box<Work>) {
         let projection = self.runner(index).projection;
         if let Some(native) = self.definition(index).native.clone() {
-            let result = native_result(&*native, &work);
+            let result = native_result(&*native, &self.config.aggregates, &work);
             return self.projected(index, work, result);
         }
         let KeptPage::Held(lease) = &work.page else {
@@ -820,27 +821,34 @@ impl Engine {
 }
 
 #[inline(never)]
-fn native_result(native: &dyn NativeProjection, work: &Work) -> Projected {
+fn native_result(
+    native: &dyn NativeProjection,
+    aggregates: &[AggregateDefinition],
+    work: &Work,
+) -> Projected {
     match &work.page {
         KeptPage::Events(events) => {
             let mut events = events.iter().map(LogEvent::of);
-            native.project(&mut events, &work.known, work.end)
+            native.project(&mut events, aggregates, &work.known, work.end)
         }
         KeptPage::Rows(rows) => {
             let rows = rows.1.iter().zip(&work.places);
             let mut events = rows.map(|(row, place)| LogEvent {
                 stream: &row.stream,
                 revision: row.revision,
-                event_type: &row.event_type,
-                data: &row.data,
+                text: EventText {
+                    event_type: &row.event_type,
+                    schema_version: row.schema_version,
+                    data: &row.data,
+                },
                 position: place.position,
                 recorded_at: place.recorded_at,
                 issued_at: place.issued_at,
                 actor: place.actor.as_deref(),
             });
-            native.project(&mut events, &work.known, work.end)
+            native.project(&mut events, aggregates, &work.known, work.end)
         }
-        KeptPage::Messages(..) | KeptPage::Held(_) => {
+        KeptPage::Messages(..) | KeptPage::Upcast(_) | KeptPage::Held(_) => {
             unreachable!("the log is asked for events that native functions can read")
         }
     }

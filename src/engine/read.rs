@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::domain::Domain;
-use crate::error::{CommandError, ReadError, StorageError, UnreadableEvent};
+use crate::error::{CommandError, ReadError, StorageError};
 use crate::event::{FirstOutcome, TaskId};
 use crate::ids::CommandId;
 use crate::protocol::{
@@ -11,6 +11,7 @@ use crate::protocol::{
     StreamLoad, TakeSnapshot, Until,
 };
 use crate::stream::{Revision, StreamId};
+use crate::upcast::Unreadable;
 
 use super::command::Folding;
 use super::requests::{LoadWish, Part};
@@ -57,6 +58,10 @@ enum Phase {
 }
 
 impl ReadTask {
+    pub(super) fn stream(&self) -> &StreamId {
+        &self.stream
+    }
+
     /// Whether the result fits what the task waits for; `None` if it waits for nothing.
     pub(super) fn accepts(&self, answer: &DomainAnswer) -> Option<bool> {
         match &self.phase {
@@ -286,7 +291,7 @@ impl Engine {
         let from_revision = from.revision;
         if let Err(reason) = check_slice(from_revision, until, page.len(), revision, more) {
             self.streams.forget_state(&stream);
-            return self.unreadable(id, from_revision, 0, reason);
+            return self.unreadable(id, from_revision, 0, Unreadable::new(reason));
         }
         match self.fold(id, aggregate, from, &page) {
             Folding::Done(to) => {
@@ -298,7 +303,7 @@ impl Engine {
                 self.read_mut(id).phase =
                     Phase::Folding { from: from_revision, to, more, revision };
             }
-            Folding::Failed(index, reason) => self.unreadable(id, from_revision, index, reason),
+            Folding::Failed(index, why) => self.unreadable(id, from_revision, index, why),
         }
     }
 
@@ -306,20 +311,25 @@ impl Engine {
     pub(super) fn read_answered(&mut self, id: TaskId, result: DomainResult) {
         self.asked.remove(&id);
         match result {
-            DomainResult::Unreadable { index, reason } => {
-                self.unreadable(id, self.folded_from(id), index as usize, reason);
+            DomainResult::Unreadable { index, problem, reason } => {
+                let why = Unreadable { problem, reason };
+                self.unreadable(id, self.folded_from(id), index as usize, why);
             }
             DomainResult::UnreadableSnapshot { reason } => {
                 let from = self.folded_from(id);
                 let task = self.read(id);
                 if task.snapshot.ignores {
-                    return self.unreadable(id, from, 0, reason);
+                    return self.unreadable(id, from, 0, Unreadable::new(reason));
                 }
                 let stream = task.stream.clone();
                 self.ignore_snapshot(&stream, from, reason);
                 self.read_without_snapshot(id);
             }
-            _ => self.read_folded(id),
+            DomainResult::Folded(skipped) => {
+                self.report_skipped(id, self.folded_from(id), skipped);
+                self.read_folded(id);
+            }
+            _ => unreachable!("ReadTask::accepts was asked"),
         }
     }
 
@@ -350,8 +360,8 @@ impl Engine {
         task.at = Some(to);
         let goes_on = match &task.goal {
             Goal::FirstOutcome { first, .. } if revision < first.commit.revision => {
-                let reason = "its command was committed, and it is missing".into();
-                return self.unreadable(id, reached, 0, reason);
+                let why = Unreadable::new("its command was committed, and it is missing");
+                return self.unreadable(id, reached, 0, why);
             }
             Goal::FirstOutcome { first, .. } => reached < first.commit.revision,
             Goal::State(_) | Goal::Snapshot => more,
@@ -370,10 +380,8 @@ impl Engine {
         self.read_done(id);
     }
 
-    fn unreadable(&mut self, id: TaskId, from: Revision, index: usize, reason: Arc<str>) {
-        let stream = self.read(id).stream.clone();
-        let revision = Revision(from.0 + index as u64 + 1);
-        let error = UnreadableEvent { stream, revision, reason };
+    fn unreadable(&mut self, id: TaskId, from: Revision, index: usize, why: Unreadable) {
+        let error = why.at(&self.read(id).stream, Revision(from.0 + index as u64 + 1));
         self.finish_read(id, Err(error.into()));
     }
 

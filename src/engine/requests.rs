@@ -12,6 +12,7 @@ use crate::protocol::{
 use crate::time::Timestamp;
 
 use super::projecting::RunnerIndex;
+use super::reacting::{Asked, ReactorIndex};
 use super::snapshotting::Keep;
 use super::views::ViewPart;
 use super::{Engine, Store, Task, Timer, mutant};
@@ -42,6 +43,9 @@ pub(super) enum Purpose {
     /// For a view: its runner, and the runner's serial.
     Runner(RunnerIndex, u64),
     Views(Vec<ViewPart>),
+    /// For a reaction: its reactor, and the reactor's serial.
+    Reactor(ReactorIndex, u64, Asked),
+    ReactionRead(TaskId, u64),
 }
 
 /// What a task wants to have read. The wishes of many tasks go out in one `Load`.
@@ -186,6 +190,13 @@ impl Engine {
             (Purpose::Runner(runner, serial), answer) => {
                 self.runner_answered(runner, serial, answer);
             }
+            (Purpose::Reactor(reactor, serial, asked), answer) => {
+                self.reactor_answered(reactor, serial, asked, answer);
+            }
+            (Purpose::ReactionRead(task, serial), StorageAnswer::Documents(found)) => {
+                self.reaction_read(task, serial, found);
+            }
+            (Purpose::ReactionRead(task, _), StorageAnswer::Saved(_)) => self.wish_saved(task),
             (Purpose::Views(parts), StorageAnswer::Documents(found)) => {
                 self.views_read(parts, found);
             }
@@ -312,9 +323,12 @@ impl Engine {
             Purpose::Snapshots(keeps) => self.snapshots_failed(keeps, &error),
             Purpose::Runner(runner, serial) => self.runner_failed(runner, serial, &error),
             Purpose::Views(parts) => self.views_failed(parts, &error),
-            Purpose::ReadLog(task, serial) | Purpose::Checkpoint(task, serial) => {
-                self.fail_asker(task, serial, &error);
+            Purpose::Reactor(reactor, serial, asked) => {
+                self.reactor_failed(reactor, serial, asked, &error);
             }
+            Purpose::ReactionRead(task, serial)
+            | Purpose::ReadLog(task, serial)
+            | Purpose::Checkpoint(task, serial) => self.fail_asker(task, serial, &error),
             Purpose::Load(parts) => {
                 for part in parts {
                     self.fail_asker(part.task, part.serial, &error);
@@ -332,6 +346,7 @@ impl Task {
             Self::Subscription(task) => task.serial,
             Self::View(task) => task.serial,
             Self::Checkpoint(task) => task.serial,
+            Self::Reaction(task) => task.serial,
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::protocol::{
     AggregateIndex, Document, DocumentName, DocumentValue, Handle, Notice, SaveDocuments, Saved,
     SnapshotProblem, SnapshotReport, StorageBody, StoredSnapshot,
 };
-use crate::snapshot::SNAPSHOTS;
+use crate::snapshot::{SNAPSHOTS, key_of};
 use crate::stream::{Revision, StreamId};
 
 use super::requests::Purpose;
@@ -99,7 +99,7 @@ impl Engine {
         known: &SnapshotUse,
     ) -> Option<Arc<str>> {
         let snapshots = self.snapshots_of(aggregate).filter(|_| known.asks(from))?;
-        Some(snapshots.policy.key_of(stream))
+        Some(key_of(stream, &snapshots.fingerprint))
     }
 
     /// Where a fold starts: at what was found, or at `from`. If what was found is no state of the
@@ -199,7 +199,7 @@ impl Engine {
         wished: Option<(TaskId, u64)>,
     ) {
         let snapshots = self.snapshots_of(aggregate).expect("the caller has looked");
-        let key = snapshots.policy.key_of(&stream);
+        let key = key_of(&stream, &snapshots.fingerprint);
         let value = match (&snapshots.codec, &at.state.0) {
             (Some(codec), StateKind::Native(state)) => {
                 codec.write(Rc::as_ref(state)).map(DocumentValue::Text)

@@ -36,7 +36,7 @@ pub(super) struct Subscription {
 impl Engine {
     #[inline(never)]
     pub(super) fn start_subscription(&mut self, subscribe: Subscribe) {
-        let Subscribe { task: id, name, start, filter, limit, follow } = subscribe;
+        let Subscribe { task: id, name, start, mut filter, upcasts, limit, follow } = subscribe;
         if let Some(Err(error)) = name.as_ref().map(|name| check_name("subscription's name", name))
         {
             return self.notice(Notice::SubscriptionEnded { task: id, result: Err(error.into()) });
@@ -45,6 +45,10 @@ impl Engine {
             LogStart::After(position) => (name.is_none(), position),
             LogStart::Now => (false, Position(0)),
         };
+        if upcasts && !filter.types.is_empty() {
+            let becoming = self.config.aggregates.iter().flat_map(|known| known.becoming.iter());
+            filter.types.extend(becoming.cloned());
+        }
         let task = Subscription {
             serial: self.next_serial(),
             start,
@@ -177,6 +181,7 @@ impl Engine {
     pub(super) fn advanced(&mut self, position: Option<Position>) {
         self.advance_runners(position);
         let has_gap = mutant!(self, GapAtSeam);
+        self.advance_reactors(position);
         for id in &self.subscriptions {
             let Some(Task::Subscription(task)) = self.tasks.get_mut(id) else {
                 continue;

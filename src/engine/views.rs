@@ -7,9 +7,9 @@ use crate::error::{ReadError, StorageError};
 use crate::event::TaskId;
 use crate::projection::{ProjectionDefinition, ViewKind};
 use crate::protocol::{
-    DocumentName, DocumentScan, DocumentsRead, Notice, Outcome, ProjectionIndex, ReadDocuments,
-    ReadView, ScanPlace, ScannedPage, StorageBody, StoredDocument, ViewAt, ViewQuery, ViewRange,
-    ViewRead, ViewScan, ViewStatus,
+    DocumentName, DocumentScan, DocumentsRead, LogEnd, Notice, Outcome, ProjectionIndex,
+    ReadDocuments, ReadView, ScanPlace, ScannedPage, StorageBody, StoredDocument, ViewAt,
+    ViewQuery, ViewRange, ViewRead, ViewScan, ViewStatus,
 };
 use crate::stream::Position;
 
@@ -196,6 +196,12 @@ impl Engine {
             }
             return;
         }
+        if let ViewAt::Past(LogEnd::Position(asked)) = task.at
+            && asked > runner.head
+        {
+            let head = runner.head;
+            return self.finish_view(id, Err(ReadError::NoSuchPosition { asked, head }));
+        }
         let status = runner.status(definition);
         if task.query == ViewQuery::Status {
             let read = ViewRead {
@@ -224,10 +230,13 @@ impl Engine {
             return self.finish_view(id, Ok(read));
         }
         let checkpoint = checkpoint_of(&definition.name, shown);
-        let seen = runner.seen;
+        // Whoever has had a command's outcome finds its events in an inline view.
+        let (seen, is_inline) = (runner.seen, definition.kind == ViewKind::Inline);
+        let is_own = shown == definition.version;
         if let Some(Task::View(task)) = self.tasks.get_mut(&id) {
             task.asked = shown;
-            task.at_least = if task.at == ViewAt::Reached { Position(0) } else { seen };
+            let from_here_on = is_own && (is_inline || task.at != ViewAt::Reached);
+            task.at_least = if from_here_on { seen } else { Position(0) };
         }
         self.view_wishes.push(ViewWish { task: id, checkpoint, get, scan });
     }

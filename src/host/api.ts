@@ -5,10 +5,12 @@ export {
   type AggregateFunctions,
   type AnyAggregate,
   type AnyProjection,
+  type DataOf,
   type DecideContext,
   type Message,
   type OtherEvent,
   type Projection,
+  type Reaction,
   type Refusal,
   type SnapshotPolicy,
   type ViewKind,
@@ -29,11 +31,14 @@ export type {
   Outcome,
   Position,
   RecordedEvent,
+  Report,
+  SkippedReport,
   SnapshotReport,
   StateAt,
   StateOptions,
 } from "./engine.js";
-export { AnnalsError, type ErrorCode, type ErrorDetails, type ErrorOf, RefusedError } from "./errors.js";
+export { AnnalsError, type EventProblem, type ErrorCode, type ErrorDetails, type ErrorOf, RefusedError } from "./errors.js";
 export type { EngineModule, Glue, WasmSource } from "./module.js";
 export type * from "./storage.js";
+export type { OlderEvent, RetiredUpcasters, Upcaster, Upcasters, UpcastStep } from "./upcast.js";
 export { StorageFailure } from "./storage.js";

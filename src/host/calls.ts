@@ -11,7 +11,7 @@ export function evolve(functions: ErasedFunctions, state: unknown, event: Messag
 }
 
 /** Domain functions are synchronous: an append can't wait for them. */
-function atOnce<T>(name: string, result: T): T {
+export function atOnce<T>(name: string, result: T): T {
   if (!(result instanceof Promise)) return result;
   // What it may yet throw is of no interest, and must not end the process.
   result.catch(() => undefined);

@@ -1,6 +1,11 @@
 import { invalidArgument } from "./errors.js";
+import type { Driver } from "./driver.js";
+import { formOf } from "./messages.js";
+import type { AbortSignal } from "./platform.js";
 import type { Access, ViewReader } from "./projections/reader.js";
+import type { ReactionControl } from "./reactions/control.js";
 import type { Query, StoredEvent } from "./storage.js";
+import type { AnyStep, Forms, OlderEvent, RetiredUpcasters, Upcasters } from "./upcast.js";
 import type { Reader, Writer } from "./wire.js";
 
 /** A command or an event: what kind, and what about it. */
@@ -28,8 +33,8 @@ export function refuse(code: string, details: unknown = {}): Refusal {
 /** When the engine keeps snapshots of an aggregate's states. With neither rule: when they are asked for. */
 export interface SnapshotPolicy {
   /**
-   * Version of the state's form, from 1. Raise it whenever `evolve` or the state's type changes:
-   * snapshots of other versions are not used.
+   * Version of the state's form, from 1. Raise it whenever `evolve`, the state's type or what an upcaster
+   * does changes: snapshots of other versions are not used. New upcasters are told apart by themselves.
    */
   readonly version: number;
   /** One whenever the newest is so many events old or older. */
@@ -73,7 +78,48 @@ export interface AggregateDefinition<
 > extends AggregateFunctions<State, Command, Event, Refused> {
   /** Whether snapshots shorten the replay of long streams. A state must then equal its JSON. */
   readonly snapshots?: SnapshotPolicy;
+  /**
+   * Every event type, with the upcasters of its earlier versions in order. New events are stored with
+   * the version after the last of them. A decision may then give events of these types only.
+   *
+   * ```ts
+   * events: {
+   *   AppointmentBooked: [
+   *     (data: { doctor: string }) => ({ ...data, room: "1" }), // version 1
+   *     (data: { doctor: string; room: string }) => ({ ...data, minutes: 30 }), // version 2
+   *   ],
+   *   AppointmentConfirmed: [],
+   * },
+   * ```
+   */
+  readonly events?: {
+    readonly [Type in NoInfer<Event>["type"]]: Upcasters<NoInfer<Event>, DataOf<NoInfer<Event>, Type>>;
+  };
+  /**
+   * Types that are no longer written, and what becomes of their events.
+   *
+   * ```ts
+   * retired: {
+   *   AppointmentMoved: [{ becomes: (data: Slot) => [{ type: "AppointmentRescheduled", data }] }],
+   *   AppointmentViewed: [{ becomes: () => [] }],
+   * },
+   * ```
+   */
+  readonly retired?: { readonly [type: string]: RetiredUpcasters<NoInfer<Event>> };
+  /**
+   * What happens where a stored event has a type that is neither among `events` nor `retired`. `fail`,
+   * the default: it can't be read. `skip`: it is passed by, counts as an event of its stream, and
+   * `onReport` is told.
+   */
+  readonly unknownEvents?: "fail" | "skip";
 }
+
+/** The data of the events of this type. */
+export type DataOf<Event extends Message, Type> = Event extends Message
+  ? Type extends Event["type"]
+    ? Event["data"]
+    : never
+  : never;
 
 /** What a decision may look at besides state and command. */
 export interface DecideContext<Event extends Message = Message> {
@@ -81,7 +127,10 @@ export interface DecideContext<Event extends Message = Message> {
   readonly id: string;
   /** When the command was given. */
   readonly issuedAt: Date;
-  /** Events of other streams that match what `reads` returned, in order. */
+  /**
+   * Events of other streams that match what `reads` returned, in order, as the upcasters of their
+   * aggregates read them.
+   */
   readonly others: readonly OtherEvent<Event>[];
 }
 
@@ -108,6 +157,8 @@ export interface Aggregate<
   readonly functions: ErasedFunctions | null;
   /** @internal `null`: none, or the module says it. */
   readonly snapshots: SnapshotPolicy | null;
+  /** @internal `null`: every type has version 1, whatever its name, or the module says it. */
+  readonly forms: Forms | null;
   /** Carries the types; there is no such property. */
   readonly [types]?: (state: State, command: Command, event: Event, refused: Refused) => void;
 }
@@ -154,7 +205,43 @@ export function aggregate<
   if (![version, every, afterReplayOf + 1].every((number) => Number.isSafeInteger(number) && number > 0)) {
     throw invalidArgument(`aggregate ${type}: expected whole numbers of events in snapshots, and a version`);
   }
-  return Object.freeze({ type, functions: definition as unknown as ErasedFunctions, snapshots });
+  const forms = formsOf(type, definition as AnyDefinition);
+  return Object.freeze({ type, functions: definition as unknown as ErasedFunctions, snapshots, forms });
+}
+
+type AnyDefinition = Pick<AggregateDefinition<unknown, Message, Message, Refusal>, "events" | "retired" | "unknownEvents">;
+
+function formsOf(aggregate: string, { events, retired, unknownEvents }: AnyDefinition): Forms | null {
+  const skips = unknownEvents === "skip";
+  const mistake = (expected: string) => invalidArgument(`aggregate ${aggregate}: expected ${expected}`);
+  if (events === undefined) {
+    if (skips || retired !== undefined) throw mistake("events, which name every type");
+    return null;
+  }
+  const plans = new Map<string, string | AnyStep>();
+  const versions = new Map<string, number>();
+  const becoming: string[] = [];
+  let fingerprint = "";
+  for (const [type, steps] of [...Object.entries(retired ?? {}), ...Object.entries(events)]) {
+    const isToday = Object.hasOwn(events, type);
+    let version = 1;
+    let isRight = Array.isArray(steps) && !plans.has(type) && (isToday || typeof steps.at(-1) === "object");
+    for (const step of isRight ? (steps as readonly AnyStep[]) : []) {
+      if (typeof step !== "function") {
+        isRight &&= typeof (step as { becomes?: unknown } | null)?.becomes === "function";
+        becoming.push(type);
+      }
+      plans.set(formOf(type, version++), step);
+    }
+    if (!isRight) throw mistake(`a list of upcasters of ${type}${isToday ? "" : ", the last of which says what it becomes"}`);
+    if (isToday) {
+      versions.set(type, version);
+      plans.set(formOf(type, version), type);
+    }
+    // What new types mean is not in it, unless they were passed by before.
+    if (version > 1 || skips) fingerprint += `${type}\n${version}\n`;
+  }
+  return { plans, versions, becoming, fingerprint, skips };
 }
 
 /** Names an aggregate that the module defines in Rust, with its types. */
@@ -164,7 +251,7 @@ export function nativeAggregate<
   Event extends Message,
   Refused extends Refusal = never,
 >(type: string): Aggregate<State, Command, Event, Refused> {
-  return Object.freeze({ type, functions: null, snapshots: null });
+  return Object.freeze({ type, functions: null, snapshots: null, forms: null });
 }
 
 /** When a projection's documents are made: when they are asked for, with each command, behind the log. */
@@ -182,9 +269,39 @@ export interface Projection<Document = unknown> {
   /** @internal Names of its indexes. */
   readonly indexes: readonly string[];
   /** @internal Takes a page in; returns what writes the answer. */
-  readonly project: (output: Reader, events: readonly StoredEvent[], epoch: string) => (message: Writer) => void;
+  readonly project: (
+    output: Reader,
+    events: readonly StoredEvent[],
+    epoch: string,
+    today: (event: StoredEvent) => readonly Message[],
+  ) => (message: Writer) => void;
   /** @internal */
   readonly reader: (access: Access) => ViewReader<Document>;
+}
+
+/** A durable handler of events. Its code comes with it, from `annals/reactions`. */
+export interface Reaction {
+  readonly name: string;
+  /** @internal Which events it wants. */
+  readonly types: readonly string[];
+  /** @internal */
+  readonly aggregateTypes: readonly string[];
+  /** @internal */
+  readonly tags: readonly string[];
+  /** @internal Whether it begins with what comes, and not with the first event. */
+  readonly startsNow: boolean;
+  /** @internal Attempts, first and longest pause in milliseconds, most events at once. */
+  readonly numbers: readonly number[];
+  /** @internal An event as it is stored, and what it is today. */
+  readonly react: (
+    event: StoredEvent,
+    today: readonly OlderEvent[],
+    epoch: string,
+    attempt: number,
+    signal: AbortSignal,
+  ) => Promise<void>;
+  /** @internal */
+  readonly control: (driver: Driver) => ReactionControl;
 }
 
 /** Any projection. */

@@ -3,11 +3,11 @@
  * answers back; keeps the states and pages that never enter the module.
  */
 import { evolve, readsOf, tagsOf, toMessage, toRefusal } from "./calls.js";
-import type { AnyAggregate, AnyProjection, ErasedFunctions, Message, Refusal } from "./domain.js";
-import { AnnalsError, closed, type ErrorCode, RefusedError } from "./errors.js";
-import type { SnapshotReport } from "./engine.js";
+import type { AnyAggregate, AnyProjection, ErasedFunctions, Message, Reaction, Refusal } from "./domain.js";
+import { AnnalsError, closed, type ErrorCode, type EventProblem, RefusedError } from "./errors.js";
+import type { Report } from "./engine.js";
 import type { AbortSignal } from "./platform.js";
-import { messagesOf, payloadsOf } from "./messages.js";
+import { formOf, messagesOf, partsOf, payloadsOf } from "./messages.js";
 import { Core, type EngineModule } from "./module.js";
 import { deepFreeze, differsFromJson, reasonOf, toPayload, toState } from "./payload.js";
 import {
@@ -24,6 +24,7 @@ import {
   type StoredEvent,
   type Verdict,
 } from "./storage.js";
+import { EventError, type Forms, type OlderEvent, planOf, upcast } from "./upcast.js";
 import {
   ASKS_APPEND,
   ASKS_INFO,
@@ -41,6 +42,7 @@ import {
   DECISION_UNREADABLE,
   DECISION_UNREADABLE_SNAPSHOT,
   DURABILITIES,
+  EVENT_PROBLEMS,
   INPUT_ADVANCED,
   INPUT_ANSWER,
   INPUT_CANCEL,
@@ -50,8 +52,10 @@ import {
   INPUT_READ_STATE,
   INPUT_SUBSCRIBE,
   INPUT_TAKE_SNAPSHOT,
+  INPUT_ASK_REACTION,
   INPUT_CONTROL_VIEW,
   INPUT_PROJECTED,
+  INPUT_REACTED,
   INPUT_READ_VIEW,
   INPUT_TICK,
   OUTPUT_COMMAND_DONE,
@@ -61,12 +65,17 @@ import {
   OUTPUT_IDLE,
   OUTPUT_OPENED,
   OUTPUT_RELEASE,
+  OUTPUT_SKIPPED,
   OUTPUT_SNAPSHOT,
   OUTPUT_SNAPSHOT_TAKEN,
   OUTPUT_STATE_READ,
   OUTPUT_STORAGE,
   OUTPUT_SUBSCRIPTION_ENDED,
   OUTPUT_PROJECT,
+  OUTPUT_REACT,
+  OUTPUT_REACTION_LOST,
+  OUTPUT_REACTION_MOVED,
+  OUTPUT_REACTION_READ,
   OUTPUT_VIEW_MOVED,
   OUTPUT_VIEW_READ,
   type Reader,
@@ -164,6 +173,8 @@ export interface SubscriptionInput {
   readonly aggregateTypes: readonly string[];
   readonly tags: readonly string[];
   readonly correlationId: string | null;
+  /** Whether types are those of stored events. */
+  readonly stored: boolean | undefined;
   readonly limit: number;
   readonly follow: boolean;
   /** `epoch` is the store's when they were read. */
@@ -216,7 +227,7 @@ interface SubscriptionTask {
 
 type Task = CommandTask | StateTask | SnapshotTask | ViewTask | SubscriptionTask;
 
-/** Whole events; of those that are only folded, types and payloads are enough. */
+/** Whole events; of those that are only folded, forms and payloads are enough. */
 type Page = StoredEvent[] | Messages;
 
 interface Others {
@@ -231,6 +242,9 @@ type DecidedEvent = { -readonly [Key in keyof CommitEvent]: CommitEvent[Key] };
 const INITIAL = 0;
 const SNAPSHOT = Number.MAX_SAFE_INTEGER;
 
+/** Milliseconds that closing waits for what is being reacted to. */
+const LONGEST_RELEASE = 5_000;
+
 const REPORTS = ["snapshot-ignored", "snapshot-not-json", "snapshot-not-stored"] as const;
 
 export interface DriverOptions {
@@ -238,17 +252,21 @@ export interface DriverOptions {
   readonly storage: StorageAdapter;
   readonly aggregates: readonly AnyAggregate[];
   readonly projections: readonly AnyProjection[];
+  readonly reactions: readonly Reaction[];
   readonly limits: readonly number[];
-  readonly onReport: ((report: SnapshotReport) => void) | undefined;
+  readonly onReport: ((report: Report) => void) | undefined;
 }
 
 export class Driver {
   readonly #storage: StorageAdapter;
   readonly #aggregates: readonly AnyAggregate[];
   readonly #projections: readonly AnyProjection[];
-  /** Those who wait for a view to move, by its projection's name. */
-  readonly #watchers = new Map<string, Set<() => void>>();
-  readonly #onReport: ((report: SnapshotReport) => void) | undefined;
+  readonly #reactions: readonly Reaction[];
+  /** What gives up the events that are being reacted to, by their runs. */
+  readonly #reacting = new Map<number, { readonly reaction: Reaction; readonly aborting: AbortController }>();
+  /** Those who wait for a view or a reaction to move. */
+  readonly #watchers = new Map<AnyProjection | Reaction, Set<() => void>>();
+  readonly #onReport: ((report: Report) => void) | undefined;
   #core!: Core;
   /**
    * By their numbers, which are given again. A map with as much coming and going would be made anew
@@ -283,24 +301,26 @@ export class Driver {
     this.#storage = options.storage;
     this.#aggregates = options.aggregates;
     this.#projections = options.projections;
+    this.#reactions = options.reactions;
     this.#onReport = options.onReport;
   }
 
   /** Starts the module and opens the store. */
   static async open(options: DriverOptions): Promise<Driver> {
     const driver = new Driver(options);
-    const { module, aggregates, projections, limits } = options;
-    driver.#core = await Core.create(module, aggregates, projections, limits, (error) => driver.#end(error));
+    const { module, aggregates, projections, reactions, limits } = options;
+    const onPoison = (error: AnnalsError) => driver.#end(error);
+    driver.#core = await Core.create(module, aggregates, projections, reactions, limits, onPoison);
     try {
       const { native } = driver.#core;
       projections.forEach(({ name, isNative }, index) => {
-        if (native[aggregates.length + index] !== isNative) {
+        if ((native[aggregates.length + index] !== null) !== isNative) {
           const message = `projection ${name} must be defined either here or in the module`;
           throw new AnnalsError("unknown-projection", message, { projection: name });
         }
       });
       aggregates.forEach(({ type, functions }, index) => {
-        if (native[index] === (functions !== null)) {
+        if ((native[index] !== null) === (functions !== null)) {
           const message = `aggregate ${type} must be defined either here or in the module`;
           throw new AnnalsError("unknown-aggregate", message, { type });
         }
@@ -383,11 +403,29 @@ export class Driver {
     write: (message: Writer) => void,
     read: (output: Reader) => Result,
   ): Promise<Result> {
+    return this.#question(INPUT_READ_VIEW, projection, signal, write, read);
+  }
+
+  /** Asks a reaction, after something has been done with it. */
+  askReaction<Result>(
+    reaction: string,
+    signal: AbortSignal | undefined,
+    write: (message: Writer) => void,
+    read: (output: Reader) => Result,
+  ): Promise<Result> {
+    return this.#question(INPUT_ASK_REACTION, reaction, signal, write, read);
+  }
+
+  #question<Result>(
+    input: number,
+    name: string,
+    signal: AbortSignal | undefined,
+    write: (message: Writer) => void,
+    read: (output: Reader) => Result,
+  ): Promise<Result> {
     return new Promise((resolve, reject) => {
       const task: ViewTask = { kind: "view", resolve: resolve as ViewTask["resolve"], reject, failure: undefined, read };
-      this.#start(task, signal, (message, number) => {
-        write(message.word(INPUT_READ_VIEW).word(number).str(projection));
-      });
+      this.#start(task, signal, (message, number) => write(message.word(input).word(number).str(name)));
     });
   }
 
@@ -398,11 +436,15 @@ export class Driver {
     this.#schedule();
   }
 
-  /** Resolves when the view next moves, when the engine ends, or at the signal. */
-  moved(projection: string, signal: AbortSignal | undefined): Promise<void> {
+  /** Resolves when the view or the reaction next moves, when the engine ends, or at the signal. */
+  moved(name: string, signal: AbortSignal | undefined): Promise<void> {
+    return this.#moved(this.#projections.find((projection) => projection.name === name)!, signal);
+  }
+
+  #moved(what: AnyProjection | Reaction, signal: AbortSignal | undefined): Promise<void> {
     return new Promise((resolve) => {
-      let watchers = this.#watchers.get(projection);
-      if (watchers === undefined) this.#watchers.set(projection, (watchers = new Set()));
+      let watchers = this.#watchers.get(what);
+      if (watchers === undefined) this.#watchers.set(what, (watchers = new Set()));
       watchers.add(resolve);
       signal?.addEventListener("abort", () => resolve(), { once: true });
     });
@@ -416,7 +458,7 @@ export class Driver {
       message.word(INPUT_SUBSCRIBE).word(number).number(input.after);
       message.strings(input.types).strings(input.aggregateTypes).strings(input.tags);
       message.option(input.correlationId, (id) => message.str(id));
-      message.word(input.limit).flag(input.follow);
+      message.flag(input.stored !== true).word(input.limit).flag(input.follow);
     });
     return {
       next: () => this.#tell(INPUT_NEXT, number, task),
@@ -432,6 +474,7 @@ export class Driver {
   }
 
   async #close(): Promise<void> {
+    if (this.#closed === null && this.#reactions.length > 0) await this.#releaseReactions();
     if (this.#closed === null) {
       this.#closed = closed();
       for (const [number, task] of this.#tasks.entries()) {
@@ -466,7 +509,9 @@ export class Driver {
     }
     this.#opening?.reject(error);
     this.#opening = null;
-    for (const name of this.#watchers.keys()) this.#tellWatchers(name);
+    for (const what of this.#watchers.keys()) this.#tellWatchers(what);
+    for (const { aborting } of this.#reacting.values()) aborting.abort(error);
+    this.#reacting.clear();
     this.#onIdle?.();
     this.#core.free();
   }
@@ -602,9 +647,11 @@ export class Driver {
         const run = output.number();
         const projection = this.#projections[output.word()]!;
         const page = output.word();
-        const answer = projection.project(output, this.#events(page), this.#besides[page]!);
+        const today = (event: StoredEvent) => this.read(event);
+        const answer = projection.project(output, this.#events(page), this.#besides[page]!, today);
         return answer(this.#core.outbox.word(INPUT_PROJECTED).number(run));
       }
+      case OUTPUT_REACTION_READ:
       case OUTPUT_VIEW_READ: {
         const number = output.word();
         const task = this.#tasks[number] as ViewTask;
@@ -613,13 +660,29 @@ export class Driver {
         return task.resolve(task.read(output));
       }
       case OUTPUT_VIEW_MOVED:
-        return this.#tellWatchers(this.#projections[output.word()]!.name);
+        return this.#tellWatchers(this.#projections[output.word()]!);
+      case OUTPUT_REACT:
+        return this.#react(output);
+      case OUTPUT_REACTION_MOVED:
+        return this.#tellWatchers(this.#reactions[output.word()]!);
+      case OUTPUT_REACTION_LOST: {
+        const lost = this.#reactions[output.word()]!;
+        for (const [run, { reaction, aborting }] of this.#reacting) {
+          if (reaction !== lost) continue;
+          this.#reacting.delete(run);
+          aborting.abort(new Error("another engine runs the reaction now"));
+        }
+        return this.#tellWatchers(lost);
+      }
       case OUTPUT_SNAPSHOT: {
         const stream = { type: output.str(), id: output.str() };
         const revision = output.number();
-        const report = { kind: REPORTS[output.word()]!, stream, revision, reason: output.str() };
-        // What it throws is its own matter.
-        return queueMicrotask(() => this.#onReport?.(report));
+        return this.report({ kind: REPORTS[output.word()]!, stream, revision, reason: output.str() });
+      }
+      case OUTPUT_SKIPPED: {
+        const stream = { type: output.str(), id: output.str() };
+        const revision = output.number();
+        return this.report({ kind: "events-skipped", stream, revision, type: output.str(), count: output.word() });
       }
       case OUTPUT_EVENTS: {
         const task = this.#tasks[output.word()] as SubscriptionTask | undefined;
@@ -638,10 +701,62 @@ export class Driver {
     }
   }
 
-  #tellWatchers(projection: string): void {
-    const watchers = this.#watchers.get(projection);
-    this.#watchers.delete(projection);
+  /** Has an event handled, which takes its time. */
+  #react(output: Reader): void {
+    const run = output.number();
+    const reaction = this.#reactions[output.word()]!;
+    const attempt = output.word();
+    const page = output.word();
+    const event = this.#events(page)[output.word()]!;
+    const aborting = new AbortController();
+    this.#reacting.set(run, { reaction, aborting });
+    const done = (error: string | null) => {
+      if (!this.#reacting.delete(run) || this.#core.freed) return;
+      const { outbox } = this.#core;
+      outbox.add(() => {
+        outbox.word(INPUT_REACTED).number(run).flag(error === null);
+        if (error === null) outbox.word(0);
+        else outbox.str(error);
+      });
+      this.#schedule();
+    };
+    // Not now: what it does may call the engine.
+    const handling = Promise.resolve().then(() =>
+      reaction.react(event, this.read(event), this.#besides[page]!, attempt, aborting.signal),
+    );
+    handling.then(
+      () => done(null),
+      (error: unknown) => done(reasonOf(error)),
+    );
+  }
+
+  /** Gives the reactions to other engines, once what is being handled has come to an end, or soon after. */
+  async #releaseReactions(): Promise<void> {
+    for (const { aborting } of this.#reacting.values()) aborting.abort(closed());
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const patience = new Promise<void>((resolve) => (timer = setTimeout(resolve, LONGEST_RELEASE)));
+    const release = async (reaction: Reaction) => {
+      for (;;) {
+        const moved = this.#moved(reaction, undefined);
+        if (!(await reaction.control(this).pause()).runsHere) return;
+        await moved;
+      }
+    };
+    // Where the store fails, others take over after the time of a lease.
+    const released = Promise.all(this.#reactions.map(release)).catch(() => undefined);
+    await Promise.race([released, patience]);
+    clearTimeout(timer);
+  }
+
+  #tellWatchers(what: AnyProjection | Reaction): void {
+    const watchers = this.#watchers.get(what);
+    this.#watchers.delete(what);
     for (const tell of watchers ?? []) tell();
+  }
+
+  report(report: Report): void {
+    // What it throws is its own matter.
+    queueMicrotask(() => this.#onReport?.(report));
   }
 
   #setTimer(): void {
@@ -700,7 +815,7 @@ export class Driver {
     let cause = failure;
     if (code === "domain-failed" && failure !== undefined) {
       // What the engine itself has found wrong with a decision is told as such.
-      if (AnnalsError.is(failure) && failure.code.startsWith("invalid-")) return failure;
+      if (AnnalsError.is(failure) && /^(invalid|unreadable)-/.test(failure.code)) return failure;
       message = `the domain failed: ${reasonOf(failure)}`;
     } else if (code === "outcome-unknown" || STORAGE_CODES.includes(code as never)) {
       cause = this.#lastFailure;
@@ -723,16 +838,19 @@ export class Driver {
 
   #fold(output: Reader): void {
     const number = output.word();
-    const functions = this.#aggregates[output.word()]!.functions!;
+    const { functions, forms: known } = this.#aggregates[output.word()]!;
     const from = output.number();
     const into = output.number();
     const pageNumber = output.word();
     const page = this.#pages[pageNumber]!;
     const messages = isMessages(page) ? page : messagesOf(page);
-    const { types } = messages;
+    const { forms } = messages;
     const payloads = payloadsOf(messages);
     let index = 0;
-    let type = "";
+    let form = "";
+    let plan: unknown;
+    let skipped = 0;
+    let last = 0;
     let state: unknown;
     try {
       if (from === SNAPSHOT) state = deepFreeze(JSON.parse(this.#besides[pageNumber]!));
@@ -740,27 +858,69 @@ export class Driver {
       return void this.#answer(number, into, DECISION_UNREADABLE_SNAPSHOT).str(reasonOf(error));
     }
     try {
-      if (from !== SNAPSHOT) state = this.#stateOf(functions, from);
-      for (; index < types.length; index += 1) {
-        type = types[index]!;
+      if (from !== SNAPSHOT) state = this.#stateOf(functions!, from);
+      for (; index < forms.length; index += 1) {
+        if (forms[index] !== form) plan = planOf(known, (form = forms[index]!));
         const data = payloads[index];
         if (data === undefined) throw new Error("not JSON");
-        state = evolve(functions, state, { type, data });
+        if (typeof plan === "string") {
+          state = evolve(functions!, state, { type: plan, data });
+          continue;
+        }
+        const events = upcast(known, { ...partsOf(form), data });
+        if (events === null) {
+          skipped += 1;
+          last = index;
+        } else for (const { type, data } of events) state = evolve(functions!, state, { type, data });
       }
       // Those in between are nobody's but `evolve`'s.
       index -= 1;
       this.#states.set(into, toState(state));
-      this.#answer(number, into, DECISION_FOLDED);
+      const answer = this.#answer(number, into, DECISION_FOLDED).flag(skipped > 0);
+      if (skipped > 0) answer.word(skipped).word(last).str(partsOf(forms[last]!).type);
     } catch (error) {
       const task = this.#tasks[number];
       if (task !== undefined && task.kind !== "subscription") task.failure = error;
-      this.#answer(number, into, DECISION_UNREADABLE).word(index).str(`${type}: ${reasonOf(error)}`);
+      const [problem, reason] = problemOf(error, partsOf(form).type);
+      this.#answer(number, into, DECISION_UNREADABLE).word(index).word(EVENT_PROBLEMS.indexOf(problem)).str(reason);
     }
+  }
+
+  #formsOf(index: number): Forms | null {
+    return this.#core.native[index] ?? this.#aggregates[index]!.forms;
+  }
+
+  /**
+   * What an event is today, or as it is stored; `null` if it is passed by. Events of other aggregates are
+   * as they are stored.
+   */
+  today(event: StoredEvent, asStored?: boolean): readonly OlderEvent[] | null {
+    const { aggregateType, type, schemaVersion: version } = event;
+    try {
+      const index = asStored === true ? -1 : this.#aggregates.findIndex((known) => known.type === aggregateType);
+      const forms = index < 0 ? null : this.#formsOf(index);
+      const isToday = index < 0 || typeof planOf(forms, formOf(type, version)) === "string";
+      if (!isToday && forms?.versions === null) return this.#core.upcast(event);
+      const stored = { type, version, data: JSON.parse(event.data) as unknown };
+      return isToday ? [stored] : upcast(forms, stored);
+    } catch (error) {
+      throw unreadable(event, error);
+    }
+  }
+
+  /** The same; if it is passed by, that is reported. */
+  read(event: StoredEvent, asStored?: boolean): readonly OlderEvent[] {
+    const today = this.today(event, asStored);
+    if (today !== null) return today;
+    const { revision, type } = event;
+    this.report({ kind: "events-skipped", stream: streamOf(event), revision, type, count: 1 });
+    return [];
   }
 
   #decide(output: Reader): void {
     const number = output.word();
-    const functions = this.#aggregates[output.word()]!.functions!;
+    const { type: aggregateType, functions: erased, forms } = this.#aggregates[output.word()]!;
+    const functions = erased!;
     const from = output.number();
     const into = output.number();
     const issuedAt = output.time();
@@ -780,7 +940,7 @@ export class Driver {
       const decision: unknown = functions.decide(state, command, {
         id,
         issuedAt: new Date(issuedAt),
-        others: others === null ? [] : this.#others(task, others),
+        others: others === null ? [] : this.#others(task, others, query),
       });
       if (!Array.isArray(decision)) {
         task.refusal = toRefusal(decision);
@@ -791,12 +951,14 @@ export class Driver {
       const values: Message[] = [];
       for (const event of decision as unknown[]) {
         const { type, data } = toMessage(event, "decide");
+        const schemaVersion = forms === null ? 1 : forms.versions!.get(type);
+        if (schemaVersion === undefined) throw new Error(`decide returned ${type}, which is not among the events of ${aggregateType}`);
         const payload = toPayload(data === undefined ? {} : data, `event ${type}`);
         const value = { type, data: payload.value };
         const tags = functions.tags === undefined ? [] : tagsOf(functions.tags(value, state));
         checkNames([type, ...tags]);
         state = evolve(functions, state, value);
-        decided.push({ eventId: "", type, schemaVersion: 1, tags, data: payload.text });
+        decided.push({ eventId: "", type, schemaVersion, tags, data: payload.text });
         values.push(value);
       }
       this.#states.set(into, toState(state));
@@ -817,14 +979,17 @@ export class Driver {
     return this.#core.outbox.word(INPUT_DOMAIN).word(number).number(into).word(decision);
   }
 
-  #others(task: CommandTask, others: Others): never[] {
+  #others(task: CommandTask, others: Others, query: Query): never[] {
     const found: unknown[] = [];
     const { aggregate, id } = task.input;
     for (const page of others.pages) {
       for (const event of this.#events(page)) {
         if (event.aggregateType === aggregate.type && event.aggregateId === id) continue;
-        const stream = { type: event.aggregateType, id: event.aggregateId };
-        found.push({ type: event.type, data: JSON.parse(event.data) as unknown, stream });
+        const stream = streamOf(event);
+        for (const { type, data } of this.read(event)) {
+          // A query that names types finds those that may become events of these, too.
+          if (query.some(({ types }) => types.length === 0 || types.includes(type))) found.push({ type, data, stream });
+        }
       }
     }
     for (const { task: neighbour, index } of others.neighbours) {
@@ -996,7 +1161,7 @@ export class Driver {
     const page = this.#freePages.pop() ?? this.#pages.length;
     this.#pages[page] = events;
     message.word(held ? 0 : 1).word(page);
-    if (held) message.word(isMessages(events) ? events.types.length : events.length);
+    if (held) message.word(isMessages(events) ? events.forms.length : events.length);
     else writeRows(message, events as StoredEvent[], ofOneStream);
     return page;
   }
@@ -1043,6 +1208,21 @@ export class Driver {
     }
     return verdicts;
   }
+}
+
+const streamOf = ({ aggregateType: type, aggregateId: id }: StoredEvent) => ({ type, id });
+
+/** What is wrong with an event of this type, and how that is told. */
+function problemOf(error: unknown, type: string): [problem: EventProblem, reason: string] {
+  return error instanceof EventError ? [error.problem, error.message] : ["failed", `${type}: ${reasonOf(error)}`];
+}
+
+export function unreadable(event: StoredEvent, error: unknown): AnnalsError {
+  const { type, revision } = event;
+  const stream = streamOf(event);
+  const [problem, why] = problemOf(error, type);
+  const reason = `event ${revision} of ${stream.type}/${stream.id} can't be read: ${why}`;
+  return new AnnalsError("unreadable-event", reason, { stream, revision, problem }, error);
 }
 
 function readStreamLoad(output: Reader, helds: boolean[]) {

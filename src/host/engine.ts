@@ -1,13 +1,25 @@
 /// <reference lib="esnext.disposable" preserve="true" />
-import type { Aggregate, AnyAggregate, AnyProjection, Message, Projection, Refusal } from "./domain.js";
+import type { Aggregate, AnyAggregate, AnyProjection, Message, Projection, Reaction, Refusal } from "./domain.js";
 import type { ViewReader } from "./projections/reader.js";
-import { type Appended, type Behind, cancelled, type Choice, Driver, isoTime, type StateInput, type StateResult } from "./driver.js";
+import type { ReactionControl } from "./reactions/control.js";
+import {
+  type Appended,
+  type Behind,
+  cancelled,
+  type Choice,
+  Driver,
+  isoTime,
+  type StateInput,
+  type StateResult,
+  unreadable,
+} from "./driver.js";
 import { placeOf } from "./epoch.js";
 import { AnnalsError, invalidArgument, RefusedError } from "./errors.js";
 import type { EngineModule } from "./module.js";
 import type { AbortSignal } from "./platform.js";
-import { isWellFormed, reasonOf, toPayload } from "./payload.js";
+import { isWellFormed, toPayload } from "./payload.js";
 import type { Durability, StorageAdapter, StoredEvent } from "./storage.js";
+import type { OlderEvent } from "./upcast.js";
 import { checkNames } from "./wire.js";
 
 declare const position: unique symbol;
@@ -27,11 +39,15 @@ export interface OpenOptions {
   readonly aggregates: readonly AnyAggregate[];
   /** The read models that it keeps: see `annals/projections`. */
   readonly projections?: readonly AnyProjection[];
+  /** What it does when something has happened: see `annals/reactions`. */
+  readonly reactions?: readonly Reaction[];
   /** How patient and how large it is. */
   readonly limits?: Limits;
   /** Is told what changes no answer, and what an operator may want to know. */
-  readonly onReport?: (report: SnapshotReport) => void;
+  readonly onReport?: (report: Report) => void;
 }
+
+export type Report = SnapshotReport | SkippedReport;
 
 /** A snapshot that could not be used or kept. States are the same without it, only later. */
 export interface SnapshotReport {
@@ -47,6 +63,18 @@ export interface SnapshotReport {
   readonly reason: string;
 }
 
+/** Events of unknown types that were passed by together, as their aggregate's `unknownEvents` says. */
+export interface SkippedReport {
+  readonly kind: "events-skipped";
+  readonly stream: { readonly type: string; readonly id: string };
+  /** The last of them. */
+  readonly revision: number;
+  /** Its type. */
+  readonly type: string;
+  /** How many there were. */
+  readonly count: number;
+}
+
 export interface Limits {
   /** Milliseconds after which an attempt at a storage request is given up. Default: 10,000. */
   readonly requestTimeout?: number;
@@ -56,6 +84,11 @@ export interface Limits {
   readonly pageLimit?: number;
   /** Milliseconds between looks at the log, where the store does not notify. Default: 1,000. */
   readonly pollInterval?: number;
+  /**
+   * Milliseconds after which a reaction whose engine says nothing more is taken over by another.
+   * Default: 10,000.
+   */
+  readonly lease?: number;
 }
 
 /** What may be said about a command besides what it asks. */
@@ -78,7 +111,11 @@ export interface ExecuteOptions {
   readonly signal?: AbortSignal;
 }
 
-/** An event as the store has it. */
+/**
+ * An event of the log. Its type and its data are those of today: upcasters have read what earlier
+ * releases have stored, unless it was asked for as it is stored. They may have made several events of
+ * it, which share all but type, version and data.
+ */
 export type RecordedEvent<Event extends Message = Message> = Event extends Message
   ? {
       readonly type: Event["type"];
@@ -87,7 +124,9 @@ export type RecordedEvent<Event extends Message = Message> = Event extends Messa
       readonly stream: { readonly type: string; readonly id: string };
       /** Its place in the stream, from 1. */
       readonly revision: number;
+      /** Unique in the store, but for what upcasters have made of one event. */
       readonly eventId: string;
+      /** The version of its type that its data is of. */
       readonly schemaVersion: number;
       readonly tags: readonly string[];
       /** When the store took it: ISO 8601, UTC. */
@@ -143,6 +182,11 @@ export interface StateOptions {
   readonly signal?: AbortSignal;
 }
 
+export interface HistoryOptions extends Omit<StateOptions, "cached"> {
+  /** Give the events as they are stored: nothing is upcast, and none is passed by. */
+  readonly stored?: boolean;
+}
+
 export interface StateAt<State> {
   /** The state, frozen. */
   readonly state: State;
@@ -153,12 +197,14 @@ export interface StateAt<State> {
 export interface History<State, Event extends Message> extends StateAt<State> {
   /** Every event up to that revision. */
   readonly events: readonly RecordedEvent<Event>[];
+  /** How many there are besides, of unknown types: see `unknownEvents` of the aggregate. */
+  readonly skipped: number;
 }
 
 export interface EventsOptions<A extends AnyAggregate = AnyAggregate, Type extends string = string> {
   /** Events after this position. Default, and with `null`: from the first. */
   readonly after?: Position | null;
-  /** Only these types. */
+  /** Only these types: those of today, or as they are stored, if that is what is asked for. */
   readonly types?: readonly Type[];
   /** Only those of these aggregates. */
   readonly aggregates?: readonly A[];
@@ -168,6 +214,8 @@ export interface EventsOptions<A extends AnyAggregate = AnyAggregate, Type exten
   readonly correlationId?: string;
   /** Whether it goes on with events to come. Default: `true`. */
   readonly follow?: boolean;
+  /** Give events as they are stored: nothing is upcast, and none is passed by. */
+  readonly stored?: boolean;
   /** Most events read at once. Default: 500. */
   readonly pageSize?: number;
   /** Ends it: the loop is left with an error of code `cancelled`. */
@@ -194,12 +242,12 @@ export class Engine {
 
   /** Opens an engine over a store, in a module the application brings. */
   static async open(options: OpenOptions & { readonly module: EngineModule }): Promise<Engine> {
-    const { module, storage, aggregates, projections = [], limits = {}, onReport } = options;
+    const { module, storage, aggregates, projections = [], reactions = [], limits = {}, onReport } = options;
     if (typeof storage?.append !== "function") throw invalidArgument("expected a storage adapter");
     if (!Array.isArray(aggregates)) throw invalidArgument("expected an array of aggregates");
-    const values = [limits.requestTimeout, limits.cachedStates, limits.pageLimit, limits.pollInterval];
+    const values = [limits.requestTimeout, limits.cachedStates, limits.pageLimit, limits.pollInterval, limits.lease];
     return new this(
-      await Driver.open({ module, storage, aggregates, projections, limits: values.map((value) => limit(value)), onReport }),
+      await Driver.open({ module, storage, aggregates, projections, reactions, limits: values.map((value) => limit(value)), onReport }),
     );
   }
 
@@ -238,7 +286,7 @@ export class Engine {
         options.signal,
         ({ commandId, appended, events, state, revision, duplicate, durability, behind }) => {
           const recorded = appended === null
-            ? events.map((event) => this.#recorded<Event>(event))
+            ? events.flatMap((event) => this.#recorded<Event>(event, this.#driver.read(event)))
             : this.#appended<Event>(appended);
           resolve({
             commandId,
@@ -289,16 +337,32 @@ export class Engine {
     });
   }
 
-  /** The state of an aggregate, and every event that led to it. */
-  history<State, Command extends Message, Event extends Message, Refused extends Refusal>(
+  /**
+   * The state of an aggregate, and every event that led to it. The events are those of today, as
+   * `evolve` gets them; with `stored` they are as they are stored.
+   */
+  history<
+    State,
+    Command extends Message,
+    Event extends Message,
+    Refused extends Refusal,
+    Stored extends boolean = false,
+  >(
     aggregate: Aggregate<State, Command, Event, Refused>,
     id: string,
-    options: Omit<StateOptions, "cached"> = {},
-  ): Promise<History<State, Event>> {
+    options?: HistoryOptions & { readonly stored?: Stored },
+  ): Promise<History<State, Stored extends true ? Message : Event>>;
+  history(aggregate: AnyAggregate, id: string, options: HistoryOptions = {}): Promise<History<unknown, Message>> {
     return new Promise<StateResult>((resolve, reject) => {
       this.#driver.state(this.#stateInput(aggregate, id, options, true), options.signal, resolve, reject);
     }).then(({ state, revision, events }) => {
-      return { state: state as State, revision, events: events.map((e) => this.#recorded<Event>(e)) };
+      let skipped = 0;
+      const recorded = events.flatMap((event) => {
+        const today = this.#driver.today(event, options.stored);
+        if (today === null) skipped += 1;
+        return this.#recorded(event, today ?? []);
+      });
+      return { state, revision, events: recorded, skipped };
     });
   }
 
@@ -324,6 +388,12 @@ export class Engine {
     });
   }
 
+  /** Looks after a reaction: `await engine.reaction(confirmation).status()`. */
+  reaction(reaction: Reaction): ReactionControl {
+    if (typeof reaction?.control !== "function") throw invalidArgument("expected a reaction");
+    return reaction.control(this.#driver);
+  }
+
   /**
    * The events of the log in order: those stored, then, unless `follow` is false, those to come.
    * Leaving the loop ends it. The next page is read when the last is used up.
@@ -335,12 +405,21 @@ export class Engine {
    * ```
    */
   events<A extends AnyAggregate = Aggregate, const Type extends EventOf<A>["type"] = EventOf<A>["type"]>(
-    options: EventsOptions<A, Type> = {},
-  ): AsyncIterableIterator<RecordedEvent<EventOfType<EventOf<A>, Type>>> {
+    options?: EventsOptions<A, Type> & { readonly stored?: false },
+  ): AsyncIterableIterator<RecordedEvent<EventOfType<EventOf<A>, Type>>>;
+  /** The events of the log as they are stored. */
+  events(options: EventsOptions & { readonly stored: true }): AsyncIterableIterator<RecordedEvent>;
+  events(options: EventsOptions = {}): AsyncIterableIterator<RecordedEvent> {
     const after = (options.after ?? null) === null ? 0 : this.#numberOf(options.after!);
     const pageSize = options.pageSize ?? 500;
     if (!Number.isSafeInteger(pageSize) || pageSize < 1) throw invalidArgument("expected a pageSize of at least 1");
-    return new Events(this.#driver, { ...options, pageSize, after }, (event, epoch) => this.#recorded(event, epoch)) as never;
+    const { types = [], stored } = options;
+    const read = (event: StoredEvent, epoch: string) => {
+      // What may become one of these types comes too.
+      const today = this.#driver.read(event, stored).filter(({ type }) => types.length === 0 || types.includes(type));
+      return this.#recorded(event, today, epoch);
+    };
+    return new Events(this.#driver, { ...options, pageSize, after }, read) as never;
   }
 
   /**
@@ -361,23 +440,23 @@ export class Engine {
     this.#driver.abandon();
   }
 
+  /** What a stored event is, or has become. */
   #recorded<Event extends Message>(
     event: StoredEvent,
+    today: readonly OlderEvent[],
     epoch = this.#driver.epoch,
-  ): RecordedEvent<Event> {
+  ): RecordedEvent<Event>[] {
     const parse = (text: string): unknown => {
       try {
         return JSON.parse(text);
       } catch (error) {
-        const { type, revision, aggregateType, aggregateId } = event;
-        const what = `event ${revision} (${type}) of ${aggregateType}/${aggregateId}`;
-        const reason = `${what} can't be read: ${reasonOf(error)}`;
-        const stream = { type: aggregateType, id: aggregateId };
-        throw new AnnalsError("unreadable-event", reason, { stream, revision }, error);
+        throw unreadable(event, error);
       }
     };
-    const tags = event.tags === "[]" ? [] : parse(event.tags);
-    return recordedEvent(event, event, event, epoch, parse(event.data), tags, parse);
+    return today.map(({ type, version, data }) => {
+      const tags = event.tags === "[]" ? [] : parse(event.tags);
+      return recordedEvent(event, { type, eventId: event.eventId, schemaVersion: version }, event, epoch, data, tags, parse);
+    });
   }
 
   /** The events of a commit as the store has them. */
@@ -423,7 +502,8 @@ export class Engine {
   }
 }
 
-function recordedEvent<Event extends Message>(
+/** An event as it is given out. */
+export function recordedEvent<Event extends Message>(
   source: Pick<StoredEvent, "aggregateType" | "aggregateId" | "issuedAt" | "commandId" | "correlationId" | "causationId" | "actor" | "extra">,
   { type, eventId, schemaVersion }: Pick<StoredEvent, "type" | "eventId" | "schemaVersion">,
   { position, revision, recordedAt }: Pick<StoredEvent, "position" | "revision" | "recordedAt">,
@@ -460,8 +540,10 @@ interface Waiting {
 class Events implements AsyncIterableIterator<unknown, undefined> {
   /** Not there while it is being made, when the engine may end already. */
   readonly #subscription: { next(): void; cancel(): void } | undefined;
-  readonly #recorded: (event: StoredEvent, epoch: string) => unknown;
+  readonly #read: (event: StoredEvent, epoch: string) => unknown[];
   #page: StoredEvent[] = [];
+  /** What the last event of the page that was looked at has become. */
+  #found: unknown[] = [];
   #epoch = "";
   #at = 0;
   #ended = false;
@@ -473,17 +555,18 @@ class Events implements AsyncIterableIterator<unknown, undefined> {
   constructor(
     driver: Driver,
     options: Omit<EventsOptions, "after"> & { readonly after: number; readonly pageSize: number },
-    recorded: (event: StoredEvent, epoch: string) => unknown,
+    read: (event: StoredEvent, epoch: string) => unknown[],
   ) {
     const { signal } = options;
     if (signal?.aborted === true) throw cancelled(signal);
-    this.#recorded = recorded;
+    this.#read = read;
     this.#subscription = driver.subscribe({
       after: options.after,
       types: options.types ?? [],
       aggregateTypes: (options.aggregates ?? []).map((aggregate) => aggregate.type),
       correlationId: options.correlationId ?? null,
       tags: options.tags ?? [],
+      stored: options.stored,
       limit: options.pageSize,
       follow: options.follow ?? true,
       onEvents: (events, epoch) => {
@@ -496,7 +579,7 @@ class Events implements AsyncIterableIterator<unknown, undefined> {
     });
     if (signal !== undefined) {
       const onAbort = () => {
-        this.#page = [];
+        this.#page = this.#found = [];
         this.#end(cancelled(signal));
       };
       signal.addEventListener("abort", onAbort, { once: true });
@@ -514,7 +597,7 @@ class Events implements AsyncIterableIterator<unknown, undefined> {
   }
 
   return(): Promise<IteratorResult<unknown, undefined>> {
-    this.#page = [];
+    this.#page = this.#found = [];
     this.#end(null);
     return Promise.resolve({ done: true, value: undefined });
   }
@@ -524,18 +607,20 @@ class Events implements AsyncIterableIterator<unknown, undefined> {
   }
 
   #serve(): void {
-    while (this.#waiting.length > 0 && this.#at < this.#page.length) {
-      let value: unknown;
+    while (this.#waiting.length > 0 && (this.#found.length > 0 || this.#at < this.#page.length)) {
+      if (this.#found.length > 0) {
+        this.#waiting.shift()!.resolve({ done: false, value: this.#found.shift() });
+        continue;
+      }
       try {
-        value = this.#recorded(this.#page[this.#at++]!, this.#epoch);
+        this.#found = this.#read(this.#page[this.#at++]!, this.#epoch);
       } catch (error) {
         this.#page = [];
-        return this.#end(error as AnnalsError);
+        this.#end(error as AnnalsError);
       }
-      this.#waiting.shift()!.resolve({ done: false, value });
       if (this.#at === this.#page.length && !this.#ended) this.#subscription?.next();
     }
-    if (this.#ended && this.#at >= this.#page.length) {
+    if (this.#ended && this.#at >= this.#page.length && this.#found.length === 0) {
       for (const { resolve, reject } of this.#waiting.splice(0)) {
         if (this.#error === null) resolve({ done: true, value: undefined });
         else reject(this.#error);

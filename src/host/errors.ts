@@ -14,7 +14,7 @@ export type ErrorCode =
   | "outcome-unknown"
   /** `decide`, `reads` or `tags` threw or returned what they may not; `cause` has what they threw. */
   | "domain-failed"
-  /** A stored event can't be parsed or folded; `details` has its stream and revision. */
+  /** A stored event can't be read or folded; `details` has its stream and revision, and says why. */
   | "unreadable-event"
   | "unknown-aggregate"
   | "no-such-revision"
@@ -25,6 +25,7 @@ export type ErrorCode =
   /** The state is not what its JSON says, so that it can't be kept as a snapshot. */
   | "state-not-json"
   | "unknown-projection"
+  | "unknown-reaction"
   | "unknown-index"
   /** A view stopped before it came to what was asked; `details` has the reason and where. */
   | "projection-stopped"
@@ -55,6 +56,12 @@ export type ErrorCode =
   | "foreign-epoch"
   | "unknown-format";
 
+/**
+ * What is wrong with a stored event: a later release has written it (`newer-version`), this release
+ * does not know its type (`unknown-type`), or its payload, an upcaster or `evolve` fails (`failed`).
+ */
+export type EventProblem = "failed" | "newer-version" | "unknown-type";
+
 /** The stream an error is about. */
 interface OfStream {
   readonly stream: { readonly type: string; readonly id: string };
@@ -67,13 +74,14 @@ export interface ErrorDetails {
   readonly contended: OfStream & { readonly attempts: number };
   readonly "command-id-reused": { readonly commandId: string };
   readonly "outcome-unknown": { readonly commandId: string; readonly cause: StorageCode };
-  readonly "unreadable-event": OfStream & { readonly revision: number };
+  readonly "unreadable-event": OfStream & { readonly revision: number; readonly problem: EventProblem };
   readonly "unknown-aggregate": { readonly type: string | undefined };
   readonly "no-such-revision": OfStream & { readonly asked: number; readonly actual: number };
   readonly "no-such-position": { readonly position: string };
   readonly "no-snapshots": { readonly type: string };
   readonly "state-not-json": OfStream;
   readonly "unknown-projection": { readonly projection: string };
+  readonly "unknown-reaction": { readonly reaction: string };
   readonly "unknown-index": { readonly projection: string; readonly index: string };
   readonly "projection-stopped": {
     readonly projection: string;

@@ -1,18 +1,28 @@
-/** Types and payloads of events that are only folded: how they are written, and how they are read. */
+/** Forms and payloads of events that are only folded: how they are written, and how they are read. */
 import type { Messages, StoredEvent } from "./storage.js";
+
+/** An event's type and schema version as one text, as in {@link Messages}. */
+export function formOf(type: string, version: number): string {
+  return version === 1 ? type : `${type}\x7f${version}`;
+}
+
+export function partsOf(form: string): { readonly type: string; readonly version: number } {
+  const [type, version = "1"] = form.split("\x7f");
+  return { type: type!, version: Number(version) };
+}
 
 export function messagesOf(events: readonly StoredEvent[]): Messages {
   return {
-    types: events.map(({ type }) => type),
+    forms: events.map(({ type, schemaVersion }) => formOf(type, schemaVersion)),
     data: `[${events.map(({ data }) => data).join(",\n")}]`,
   };
 }
 
 /** If one is broken, those before it. */
-export function payloadsOf({ types, data }: Messages): unknown[] {
+export function payloadsOf({ forms, data }: Messages): unknown[] {
   try {
     const all = JSON.parse(data) as unknown[];
-    if (all.length === types.length) return all;
+    if (all.length === forms.length) return all;
   } catch {
     // Found below.
   }
@@ -28,5 +38,5 @@ export function payloadsOf({ types, data }: Messages): unknown[] {
     }
   }
   // Where there are too many, one that is broken looks like several.
-  return found.length < types.length ? found : [];
+  return found.length < forms.length ? found : [];
 }

@@ -1,9 +1,10 @@
-import type { AnyAggregate, AnyProjection } from "./domain.js";
+import type { AnyAggregate, AnyProjection, Reaction } from "./domain.js";
 import { AnnalsError, closed } from "./errors.js";
 import { encoder } from "./payload.js";
-import { checkNames, Reader, readVerdicts, Writer, writeFacts } from "./wire.js";
+import { checkNames, EVENT_PROBLEMS, Reader, readForms, readVerdicts, Writer, writeFacts } from "./wire.js";
 import type * as platform from "./platform.js";
-import type { Facts, Verdict } from "./storage.js";
+import type { Facts, StoredEvent, Verdict } from "./storage.js";
+import { EventError, type Forms, type OlderEvent } from "./upcast.js";
 
 const KINDS: readonly string[] = ["live", "inline", "async"];
 
@@ -20,6 +21,8 @@ export interface Glue {
   makeRoom(core: number, words: number, textBytes: number): void;
   exchange(core: number, now: number, words: number, textBytes: number): number;
   judge(core: number, request: number, words: number, textBytes: number): number;
+  /** Of those that define a domain. */
+  upcast?(core: number, words: number, textBytes: number): number;
   misuse(core: number): { code: "api-misuse"; message: string };
   freeCore(core: number): void;
   lastPanic(): string | undefined;
@@ -169,8 +172,8 @@ export class Core {
   /** The engine's time, which never goes back. */
   now = Date.now();
 
-  /** Of each aggregate, then of each projection, whether the module defines it. */
-  readonly native: readonly boolean[];
+  /** Of each aggregate, then of each projection, the forms of its events; `null` if they are defined here. */
+  readonly native: readonly (Forms | null)[];
 
   private constructor(instance: Instance, onPoison: (error: AnnalsError) => void, message: Writer) {
     this.#instance = instance;
@@ -182,7 +185,7 @@ export class Core {
       const bytes = this.#write(message);
       const reader = this.#read(this.#glue.startCore(this.#core, message.length, bytes));
       const native = [];
-      while (reader.hasMore) native.push(reader.flag());
+      while (reader.hasMore) native.push(reader.option(() => readForms(reader)));
       return native;
     });
     instance.engines.add(onPoison);
@@ -192,24 +195,33 @@ export class Core {
     module: EngineModule,
     aggregates: readonly AnyAggregate[],
     projections: readonly AnyProjection[],
+    reactions: readonly Reaction[],
     limits: readonly number[],
     onPoison: (error: AnnalsError) => void,
   ): Promise<Core> {
-    const texts = projections.flatMap(({ name, types, indexes }) => [name, ...types, ...indexes]);
-    checkNames([...aggregates.map(({ type }) => type), ...texts]);
+    checkNames([
+      ...aggregates.flatMap(({ type, forms }) => [type, ...(forms?.plans.keys() ?? [])]),
+      ...projections.flatMap(({ name, types, indexes }) => [name, ...types, ...indexes]),
+      ...reactions.flatMap(({ name, types, tags }) => [name, ...types, ...tags]),
+    ]);
     const starting = instantiate(module);
     // While the code is being compiled: Node loads its cryptography when it is first asked for it.
     const message = new Writer();
     for (const word of crypto.getRandomValues(new Uint32Array(8))) message.word(word);
     for (const limit of limits) message.word(limit);
     const write = (number: number) => void message.number(number);
-    message.list(aggregates, ({ type, snapshots }) => {
+    message.list(aggregates, ({ type, snapshots, forms }) => {
       message.str(type).option(snapshots, ({ version, every, afterReplayOf }) => {
         message.word(version).option(every, write).option(afterReplayOf, write);
       });
+      message.str(forms?.fingerprint ?? "").strings(forms?.becoming ?? []);
     });
     message.list(projections, ({ name, version, kind, types, indexes }) => {
       message.str(name).word(version).word(KINDS.indexOf(kind)).strings(types).strings(indexes);
+    });
+    message.list(reactions, ({ name, types, aggregateTypes, tags, startsNow, numbers }) => {
+      message.str(name).strings(types).strings(aggregateTypes).strings(tags).flag(startsNow);
+      for (const number of numbers) message.word(number);
     });
     return new Core(await starting, onPoison, message);
   }
@@ -239,6 +251,25 @@ export class Core {
       const verdicts = this.#read(this.#glue.judge(this.#core, request, message.length, bytes));
       return verdicts.hasMore ? readVerdicts(verdicts) : null;
     });
+  }
+
+  /** What an event of an aggregate that the module defines is today; `null` if it is passed by. */
+  upcast(event: StoredEvent): OlderEvent[] | null {
+    const upcast = this.#call(() => {
+      const message = this.#facts;
+      message.clear();
+      message.str(event.aggregateType).str(event.type).word(event.schemaVersion).str(event.data);
+      const bytes = this.#write(message);
+      return this.#read(this.#glue.upcast!(this.#core, message.length, bytes));
+    });
+    switch (upcast.word()) {
+      case 0:
+        return upcast.list(() => ({ type: upcast.str(), version: upcast.word(), data: JSON.parse(upcast.str()) as unknown }));
+      case 1:
+        return null;
+      default:
+        throw new EventError(EVENT_PROBLEMS[upcast.word()]!, upcast.str());
+    }
   }
 
   free(): void {

@@ -199,10 +199,13 @@ export interface Loaded {
   readonly head: number;
 }
 
-/** Types and payloads of events in order: all that a state is made of. */
+/** Forms and payloads of events in order: all that a state is made of. */
 export interface Messages {
-  /** The type of each event. */
-  readonly types: readonly string[];
+  /**
+   * The form of each event: its type, and, if its schema version is not 1, the character U+007F, which
+   * is in no name and which JSON leaves as it is, and the version.
+   */
+  readonly forms: readonly string[];
   /**
    * The text of a JSON array of their payloads. Its elements are separated by a comma and a line
    * feed, so that one that is broken can be told from the others.

@@ -5,6 +5,7 @@
  * in the order they were written.
  */
 import { AnnalsError } from "./errors.js";
+import { partsOf } from "./messages.js";
 import { isWellFormed, utf8Length } from "./payload.js";
 import type {
   DocumentName,
@@ -18,6 +19,7 @@ import type {
   StoredEvent,
   Verdict,
 } from "./storage.js";
+import type { Forms } from "./upcast.js";
 
 const TWO_32 = 0x1_0000_0000;
 
@@ -193,6 +195,8 @@ export const INPUT_TAKE_SNAPSHOT = 10;
 export const INPUT_READ_VIEW = 11;
 export const INPUT_CONTROL_VIEW = 12;
 export const INPUT_PROJECTED = 13;
+export const INPUT_ASK_REACTION = 14;
+export const INPUT_REACTED = 15;
 
 /** What comes from it. */
 export const OUTPUT_STORAGE = 1;
@@ -211,6 +215,11 @@ export const OUTPUT_SNAPSHOT = 13;
 export const OUTPUT_PROJECT = 14;
 export const OUTPUT_VIEW_READ = 15;
 export const OUTPUT_VIEW_MOVED = 16;
+export const OUTPUT_REACT = 17;
+export const OUTPUT_REACTION_READ = 18;
+export const OUTPUT_REACTION_MOVED = 19;
+export const OUTPUT_REACTION_LOST = 20;
+export const OUTPUT_SKIPPED = 21;
 
 /** What a domain function gave. */
 export const DECISION_FOLDED = 0;
@@ -248,6 +257,8 @@ export const STORAGE_CODES = [
 ] as const;
 
 export const DURABILITIES = ["memory", "process-crash", "power-loss", "replicated"] as const;
+
+export const EVENT_PROBLEMS = ["failed", "newer-version", "unknown-type"] as const;
 
 const CONFLICTS = ["revision", "matched", "neighbour"] as const;
 
@@ -330,6 +341,12 @@ export function writeVerdicts(writer: Writer, verdicts: readonly Verdict[]): voi
   });
 }
 
+/** The forms of the events of an aggregate that the module defines. */
+export function readForms(reader: Reader): Forms {
+  const today = reader.strings().map((form) => [form, partsOf(form).type] as const);
+  return { plans: new Map(today), versions: null, becoming: [], fingerprint: "", skips: false };
+}
+
 export function writeFacts(writer: Writer, facts: Facts): void {
   writer.number(facts.head).number(facts.lastRecordedAt);
   writer.list(facts.commits, (commit) => {
@@ -343,16 +360,16 @@ export function writeFacts(writer: Writer, facts: Facts): void {
 export function writeRows(writer: Writer, events: readonly StoredEvent[], ofOneStream: boolean): void {
   writer.list(events, (event) => {
     if (!ofOneStream) writer.str(event.aggregateType).str(event.aggregateId);
-    writer.number(event.revision).str(event.type).str(event.data);
+    writer.number(event.revision).str(event.type).word(event.schemaVersion).str(event.data);
   });
 }
 
-/** A type that comes again and again is told once. */
-export function writeMessages(writer: Writer, { types, data }: Messages): void {
+/** A form that comes again and again is told once. */
+export function writeMessages(writer: Writer, { forms, data }: Messages): void {
   let last: string | undefined;
-  writer.list(types, (type) => {
-    if (type === last) writer.word(0);
-    else writer.word(1).str((last = type));
+  writer.list(forms, (form) => {
+    if (form === last) writer.word(0);
+    else writer.word(1).str((last = form));
   });
   writer.str(data);
 }

@@ -1,20 +1,23 @@
 //! The engine over a store that answers at once.
 
+use std::sync::Arc;
+
 use crate::aggregate::Aggregate;
 use crate::engine::Config;
 use crate::error::{ApiMisuse, Error};
 use crate::event::TaskId;
 use crate::projection::Projection;
 use crate::protocol::{
-    Answer, CheckpointWish, Input, LogFilter, LogStart, Output, ReadAt, SnapshotReport, ViewAt,
-    ViewQuery, ViewRead, ViewScan, ViewStatus,
+    Answer, CheckpointWish, Input, LogFilter, LogStart, Output, React, Reacted, Reacting,
+    ReactionAction, ReactionRead, ReadAt, ViewAt, ViewQuery, ViewRead, ViewScan, ViewStatus,
 };
+use crate::reaction::ReactionDefinition;
 use crate::stream::{Position, Revision};
 
 use super::StorageAdapter;
 use super::driver::{
-    Clock, CommandOptions, Diff, Documents, Driver, Events, Executed, NamedEvents, Read, compare,
-    documents,
+    Clock, CommandOptions, Diff, Documents, Driver, Events, Executed, NamedEvents, Occasion, Read,
+    Report, compare, documents, key_of,
 };
 
 /// An engine with a blocking store.
@@ -73,6 +76,31 @@ pub struct Annals<S, C> {
     driver: Driver,
     store: S,
     clock: C,
+    reactions: Vec<Reaction>,
+}
+
+/// A reaction, and the function that handles its events. It is called when the engine is served; an error
+/// says why an event could not be handled.
+pub struct Reaction {
+    definition: ReactionDefinition,
+    #[allow(clippy::type_complexity, reason = "a function is given an event and may fail")]
+    handle: Box<dyn FnMut(Occasion<'_>) -> Result<(), String>>,
+}
+
+impl Reaction {
+    /// A reaction with its function.
+    pub fn new(
+        definition: ReactionDefinition,
+        handle: impl FnMut(Occasion<'_>) -> Result<(), String> + 'static,
+    ) -> Self {
+        Self { definition, handle: Box::new(handle) }
+    }
+}
+
+impl std::fmt::Debug for Reaction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.definition.fmt(f)
+    }
 }
 
 /// The operating system's clock.
@@ -100,7 +128,60 @@ impl<S: StorageAdapter, C: Clock> Annals<S, C> {
     /// # Errors
     /// If the configuration can't be used.
     pub fn new(config: Config, store: S, clock: C) -> Result<Self, ApiMisuse> {
-        Ok(Self { driver: Driver::new(config)?, store, clock })
+        Self::with_reactions(config, store, clock, Vec::new())
+    }
+
+    /// The same with reactions, which are added to the configuration.
+    ///
+    /// # Errors
+    /// If the configuration can't be used; also if it has reactions already, whose functions nobody knows.
+    pub fn with_reactions(
+        mut config: Config,
+        store: S,
+        clock: C,
+        reactions: Vec<Reaction>,
+    ) -> Result<Self, ApiMisuse> {
+        if let Some(reaction) = config.reactions.first() {
+            return Err(ApiMisuse::NoHandler(Arc::clone(&reaction.name)));
+        }
+        config.reactions = reactions.iter().map(|reaction| reaction.definition.clone()).collect();
+        Ok(Self { driver: Driver::new(config)?, store, clock, reactions })
+    }
+
+    /// How a reaction is, after something has been done with it.
+    ///
+    /// # Errors
+    /// [`ReadError`](crate::ReadError) says why that can't be told.
+    pub fn reaction(
+        &mut self,
+        name: &str,
+        action: Option<ReactionAction>,
+    ) -> Result<ReactionRead, Error> {
+        let task = self.driver.ask_reaction(self.clock.now(), name, action)?;
+        Ok(self.run(|driver| driver.reaction_read(task))??)
+    }
+
+    /// Serves the engine for so many milliseconds: views catch up, and reactions run.
+    ///
+    /// # Errors
+    /// Never but for a bug.
+    pub fn serve(&mut self, millis: u64) -> Result<(), Error> {
+        let until = self.clock.now().plus(millis);
+        loop {
+            match self.driver.poll() {
+                Some(Output::Idle { wake_at }) => {
+                    let now = self.clock.now();
+                    if now >= until {
+                        return Ok(());
+                    }
+                    let at = wake_at.map_or(until, |at| at.min(until));
+                    let pause = at.millis() - self.driver.engine.now().max(now).millis();
+                    self.clock.sleep(u64::try_from(pause).unwrap_or(0).max(1));
+                    self.driver.engine.handle_input(self.clock.now().max(at), Input::Tick)?;
+                }
+                output => self.handle(output)?,
+            }
+        }
     }
 
     /// The store.
@@ -254,9 +335,9 @@ impl<S: StorageAdapter, C: Clock> Annals<S, C> {
         Ok(self.run(|driver| driver.view_read(task))??)
     }
 
-    /// What there is to report about snapshots since this was called last: changes no answer, and an
-    /// operator may want to know. At most the newest 256.
-    pub fn take_reports(&mut self) -> Vec<SnapshotReport> {
+    /// What there is to report since this was called last: changes no answer, and an operator may want
+    /// to know. At most the newest 256.
+    pub fn take_reports(&mut self) -> Vec<Report> {
         self.driver.take_reports()
     }
 
@@ -364,11 +445,6 @@ impl<S: StorageAdapter, C: Clock> Annals<S, C> {
     fn run<T>(&mut self, answer: impl Fn(&mut Driver) -> Option<T>) -> Result<T, ApiMisuse> {
         loop {
             match self.driver.poll() {
-                Some(Output::Storage(request)) => {
-                    let result = self.store.call(&request);
-                    let answer = Answer { request: request.id, attempt: request.attempt, result };
-                    self.driver.engine.handle_input(self.clock.now(), Input::Answer(answer))?;
-                }
                 Some(Output::Idle { wake_at }) => {
                     if let Some(answer) = answer(&mut self.driver) {
                         return Ok(answer);
@@ -378,11 +454,33 @@ impl<S: StorageAdapter, C: Clock> Annals<S, C> {
                     self.clock.sleep(u64::try_from(pause).unwrap_or(0));
                     self.driver.engine.handle_input(at.max(self.clock.now()), Input::Tick)?;
                 }
-                Some(Output::Domain(_) | Output::AwaitDomain | Output::Project(_)) => {
-                    unreachable!("aggregates and projections are native")
-                }
-                Some(Output::Notice(_) | Output::Release(_)) | None => {}
+                output => self.handle(output)?,
             }
+        }
+    }
+
+    fn handle(&mut self, output: Option<Output>) -> Result<(), ApiMisuse> {
+        match output {
+            Some(Output::Storage(request)) => {
+                let result = self.store.call(&request);
+                let answer = Answer { request: request.id, attempt: request.attempt, result };
+                self.driver.engine.handle_input(self.clock.now(), Input::Answer(answer))
+            }
+            Some(Output::React(React { run, reaction, attempt, event })) => {
+                let Reacting::Event(event) = event else {
+                    unreachable!("a native store gives whole events")
+                };
+                let Reaction { definition, handle } = &mut self.reactions[reaction.0 as usize];
+                let key = key_of(&definition.name, &event);
+                let result = handle(Occasion { event: &event, key: &key, attempt });
+                let result = result.map(|()| Vec::new()).map_err(Arc::from);
+                let reacted = Input::Reacted(Reacted { run, result });
+                self.driver.engine.handle_input(self.clock.now(), reacted)
+            }
+            Some(Output::Domain(_) | Output::AwaitDomain | Output::Project(_)) => {
+                unreachable!("aggregates and projections are native")
+            }
+            Some(Output::Idle { .. } | Output::Notice(_) | Output::Release(_)) | None => Ok(()),
         }
     }
 }

@@ -12,9 +12,10 @@ use crate::event::{CommitSummary, Metadata, RecordedEvent, TaskId};
 use crate::ids::CommandId;
 use crate::projection::Projection;
 use crate::protocol::{
-    AskCheckpoint, CheckpointWish, ControlView, Durability, Execute, Input, LogFilter, LogStart,
-    Notice, Outcome, Output, Page, ReadAt, ReadState, ReadView, ScanPlace, SnapshotReport,
-    StateRead, StoredDocument, Subscribe, TakeSnapshot, ViewAt, ViewQuery, ViewRead,
+    AskCheckpoint, AskReaction, CheckpointWish, ControlView, Durability, Execute, Input, LogFilter,
+    LogStart, Notice, Outcome, Output, Page, ReactionAction, ReactionRead, ReadAt, ReadState,
+    ReadView, ScanPlace, SkippedEvents, SnapshotReport, StateRead, StoredDocument, Subscribe,
+    TakeSnapshot, ViewAt, ViewQuery, ViewRead,
 };
 use crate::stream::{ExpectedRevision, Position, Revision, StreamId};
 use crate::time::Timestamp;
@@ -120,6 +121,32 @@ pub struct StateAt<State> {
     pub revision: Revision,
 }
 
+/// What changes no answer, and what an operator may want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// A snapshot that could not be used or kept.
+    Snapshot(SnapshotReport),
+    /// Events of unknown types that a state was made without.
+    Skipped(SkippedEvents),
+}
+
+/// An event as a reaction is given it.
+#[derive(Clone, Copy, Debug)]
+pub struct Occasion<'a> {
+    /// The event.
+    pub event: &'a RecordedEvent,
+    /// The same for every attempt at this event by this reaction, for others to tell whether they have
+    /// seen it.
+    pub key: &'a str,
+    /// Which attempt this is, from 1, as far as is known.
+    pub attempt: u32,
+}
+
+/// The key of a reaction's event.
+pub(super) fn key_of(reaction: &str, event: &RecordedEvent) -> String {
+    format!("{reaction}/{}", event.event_id)
+}
+
 /// A page of the log.
 #[derive(Debug)]
 pub struct Events {
@@ -155,7 +182,7 @@ pub(super) struct Driver {
     done: BTreeMap<TaskId, Notice>,
     pages: BTreeMap<TaskId, Vec<AnyPage>>,
     /// The newest, until somebody takes them.
-    reports: VecDeque<SnapshotReport>,
+    reports: VecDeque<Report>,
 }
 
 /// Most reports that are kept for who may take them.
@@ -235,7 +262,7 @@ impl Driver {
         Ok(task)
     }
 
-    pub(super) fn take_reports(&mut self) -> Vec<SnapshotReport> {
+    pub(super) fn take_reports(&mut self) -> Vec<Report> {
         self.reports.drain(..).collect()
     }
 
@@ -249,7 +276,8 @@ impl Driver {
     ) -> Result<TaskId, ApiMisuse> {
         let task = self.next_task();
         let name = name.map(Into::into);
-        let subscribe = Subscribe { task, name, start, filter, limit, follow: false };
+        let follow = false;
+        let subscribe = Subscribe { task, name, start, filter, upcasts: false, limit, follow };
         self.engine.handle_input(now, Input::Subscribe(subscribe))?;
         Ok(task)
     }
@@ -286,6 +314,7 @@ impl Driver {
                     | Notice::SnapshotTaken { task, .. }
                     | Notice::ViewRead { task, .. }
                     | Notice::Checkpoint { task, .. }
+                    | Notice::ReactionRead { task, .. }
                     | Notice::SubscriptionEnded { task, .. } => {
                         if self.awaited.contains(&task) {
                             self.done.insert(task, notice);
@@ -301,13 +330,11 @@ impl Driver {
                     Notice::Opened(_)
                     | Notice::OpenFailed(_)
                     | Notice::Events { .. }
-                    | Notice::ViewMoved(_) => {}
-                    Notice::Snapshot(report) => {
-                        if self.reports.len() == MAX_REPORTS {
-                            self.reports.pop_front();
-                        }
-                        self.reports.push_back(report);
-                    }
+                    | Notice::ViewMoved(_)
+                    | Notice::ReactionMoved(_)
+                    | Notice::ReactionLost(_) => {}
+                    Notice::Snapshot(report) => self.report(Report::Snapshot(report)),
+                    Notice::Skipped(skipped) => self.report(Report::Skipped(skipped)),
                 }
                 None
             }
@@ -315,6 +342,13 @@ impl Driver {
             Output::Release(_) => None,
             output => Some(output),
         }
+    }
+
+    fn report(&mut self, report: Report) {
+        if self.reports.len() == MAX_REPORTS {
+            self.reports.pop_front();
+        }
+        self.reports.push_back(report);
     }
 
     pub(super) fn executed<A: Aggregate>(
@@ -381,6 +415,29 @@ impl Driver {
     }
 
     /// The first page of a subscription without a name, or its end.
+    pub(super) fn ask_reaction(
+        &mut self,
+        now: Timestamp,
+        reaction: &str,
+        action: Option<ReactionAction>,
+    ) -> Result<TaskId, ApiMisuse> {
+        let task = self.next_task();
+        let ask = AskReaction { task, reaction: reaction.into(), action };
+        self.engine.handle_input(now, Input::AskReaction(ask))?;
+        Ok(task)
+    }
+
+    pub(super) fn reaction_read(
+        &mut self,
+        task: TaskId,
+    ) -> Option<Result<ReactionRead, ReadError>> {
+        match self.fetch(task)? {
+            Notice::ReactionRead { result, .. } => Some(result),
+            _ => None,
+        }
+    }
+
+    /// The first page of a subscription, or its end.
     pub(super) fn page(&mut self, task: TaskId) -> Option<Result<Option<Events>, ReadError>> {
         Some(self.any_page(task)?.map(|page| page.map(|(events, _)| events)))
     }

@@ -14,15 +14,17 @@ use crate::error::{ApiMisuse, Error, StorageError};
 use crate::event::TaskId;
 use crate::projection::Projection;
 use crate::protocol::{
-    Answer, CheckpointWish, Input, LogFilter, LogStart, Output, ReadAt, RequestId, SnapshotReport,
-    StorageAnswer, ViewAt, ViewQuery, ViewRead, ViewScan, ViewStatus,
+    Answer, CheckpointWish, Input, LogFilter, LogStart, Output, React, Reacted, Reacting,
+    ReactionAction, ReactionRead, ReadAt, RequestId, StorageAnswer, ViewAt, ViewQuery, ViewRead,
+    ViewScan, ViewStatus,
 };
+use crate::reaction::ReactionDefinition;
 use crate::stream::{Position, Revision};
 use crate::time::Timestamp;
 
 use super::driver::{
-    CommandOptions, Diff, Documents, Driver, Events, Executed, NamedEvents, Read, compare,
-    documents,
+    CommandOptions, Diff, Documents, Driver, Events, Executed, NamedEvents, Occasion, Read, Report,
+    compare, documents, key_of,
 };
 use super::{AsyncStorageAdapter, LocalFuture};
 
@@ -57,14 +59,41 @@ impl<S, R> fmt::Debug for AsyncAnnals<S, R> {
 type Call = Pin<Box<dyn Future<Output = Result<StorageAnswer, StorageError>>>>;
 
 struct Shared<S, R> {
+    reactions: Vec<AsyncReaction>,
     store: S,
     runtime: R,
     wakers: Arc<Wakers>,
     inner: RefCell<Inner>,
 }
 
+/// A reaction, and the function that handles its events. An error says why an event could not be
+/// handled.
+pub struct AsyncReaction {
+    definition: ReactionDefinition,
+    #[allow(clippy::type_complexity, reason = "a function is given an event and may fail")]
+    handle: Box<dyn Fn(Occasion<'_>) -> LocalFuture<Result<(), String>>>,
+}
+
+impl AsyncReaction {
+    /// A reaction with its function.
+    pub fn new(
+        definition: ReactionDefinition,
+        handle: impl Fn(Occasion<'_>) -> LocalFuture<Result<(), String>> + 'static,
+    ) -> Self {
+        Self { definition, handle: Box::new(handle) }
+    }
+}
+
+impl fmt::Debug for AsyncReaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.definition.fmt(f)
+    }
+}
+
 struct Inner {
     driver: Driver,
+    /// Events that are being handled, by their runs.
+    reacting: Vec<(u64, LocalFuture<Result<(), String>>)>,
     calls: Vec<(RequestId, u32, Call)>,
     alarm: Option<(Timestamp, LocalFuture<()>)>,
 }
@@ -99,9 +128,56 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
     /// # Errors
     /// If the configuration can't be used.
     pub fn new(config: Config, store: S, runtime: R) -> Result<Self, ApiMisuse> {
-        let inner = Inner { driver: Driver::new(config)?, calls: Vec::new(), alarm: None };
-        let wakers = Arc::default();
-        Ok(Self { shared: Rc::new(Shared { store, runtime, wakers, inner: RefCell::new(inner) }) })
+        Self::with_reactions(config, store, runtime, Vec::new())
+    }
+
+    /// The same with reactions, which are added to the configuration.
+    ///
+    /// # Errors
+    /// If the configuration can't be used; also if it has reactions already, whose functions nobody knows.
+    pub fn with_reactions(
+        mut config: Config,
+        store: S,
+        runtime: R,
+        reactions: Vec<AsyncReaction>,
+    ) -> Result<Self, ApiMisuse> {
+        if let Some(reaction) = config.reactions.first() {
+            return Err(ApiMisuse::NoHandler(Arc::clone(&reaction.name)));
+        }
+        config.reactions = reactions.iter().map(|reaction| reaction.definition.clone()).collect();
+        let (calls, reacting) = (Vec::new(), Vec::new());
+        let inner = Inner { driver: Driver::new(config)?, reacting, calls, alarm: None };
+        let (wakers, inner) = (Arc::default(), RefCell::new(inner));
+        Ok(Self { shared: Rc::new(Shared { reactions, store, runtime, wakers, inner }) })
+    }
+
+    /// How a reaction is, after something has been done with it.
+    ///
+    /// # Errors
+    /// [`ReadError`](crate::ReadError) says why that can't be told.
+    pub async fn reaction(
+        &self,
+        name: &str,
+        action: Option<ReactionAction>,
+    ) -> Result<ReactionRead, Error> {
+        let task = self.start(|driver, now| driver.ask_reaction(now, name, action))?;
+        Ok(self.finish(task, |driver| driver.reaction_read(task)).await??)
+    }
+
+    /// Serves the engine: views catch up, and reactions run. It never ends.
+    ///
+    /// # Errors
+    /// Never but for a bug.
+    pub async fn serve(&self) -> Result<(), Error> {
+        poll_fn(|context| {
+            self.shared.wakers.add(context.waker());
+            let mut inner = self.shared.inner.borrow_mut();
+            match self.serve_once(&mut inner) {
+                Ok(()) => Poll::Pending,
+                Err(error) => Poll::Ready(Err(error.into())),
+            }
+        })
+        .await
     }
 
     /// Gives a command to the aggregate `id` of type `A`. Dropping the future gives the command up
@@ -229,9 +305,9 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
         Ok(self.finish(task, |driver| driver.view_read(task)).await??)
     }
 
-    /// What there is to report about snapshots since this was called last: changes no answer, and an
-    /// operator may want to know. At most the newest 256.
-    pub fn take_reports(&self) -> Vec<SnapshotReport> {
+    /// What there is to report since this was called last: changes no answer, and an operator may want
+    /// to know. At most the newest 256.
+    pub fn take_reports(&self) -> Vec<Report> {
         self.shared.inner.borrow_mut().driver.take_reports()
     }
 
@@ -333,7 +409,7 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
         poll_fn(|context| {
             self.shared.wakers.add(context.waker());
             let mut inner = self.shared.inner.borrow_mut();
-            if let Err(error) = self.serve(&mut inner) {
+            if let Err(error) = self.serve_once(&mut inner) {
                 return Poll::Ready(Err(error));
             }
             match answer(&mut inner.driver) {
@@ -345,7 +421,7 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
     }
 
     /// Does all that can be done without waiting.
-    fn serve(&self, inner: &mut Inner) -> Result<(), ApiMisuse> {
+    fn serve_once(&self, inner: &mut Inner) -> Result<(), ApiMisuse> {
         let waker = Waker::from(Arc::clone(&self.shared.wakers));
         let mut context = Context::from_waker(&waker);
         let mut progress = false;
@@ -357,6 +433,15 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
                         inner.calls.push((id, attempt, self.shared.store.call(request)));
                     }
                     Some(Output::Idle { wake_at }) => break wake_at,
+                    Some(Output::React(React { run, reaction, attempt, event })) => {
+                        let Reacting::Event(event) = event else {
+                            unreachable!("a native store gives whole events")
+                        };
+                        let reaction = &self.shared.reactions[reaction.0 as usize];
+                        let key = key_of(&reaction.definition.name, &event);
+                        let occasion = Occasion { event: &event, key: &key, attempt };
+                        inner.reacting.push((run, (reaction.handle)(occasion)));
+                    }
                     Some(Output::Domain(_) | Output::AwaitDomain | Output::Project(_)) => {
                         unreachable!("aggregates and projections are native")
                     }
@@ -373,8 +458,17 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
                     Poll::Pending => true,
                 }
             });
+            let mut reacted = Vec::new();
+            inner.reacting.retain_mut(|(run, future)| match future.as_mut().poll(&mut context) {
+                Poll::Ready(result) => {
+                    let result = result.map(|()| Vec::new()).map_err(Arc::from);
+                    reacted.push(Reacted { run: *run, result });
+                    false
+                }
+                Poll::Pending => true,
+            });
             let now = self.shared.runtime.now();
-            if answers.is_empty() {
+            if answers.is_empty() && reacted.is_empty() {
                 if !self.rings(inner, wake_at, &mut context) {
                     break;
                 }
@@ -382,6 +476,9 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
                     .driver
                     .engine
                     .handle_input(wake_at.map_or(now, |at| at.max(now)), Input::Tick)?;
+            }
+            for answer in reacted {
+                inner.driver.engine.handle_input(now, Input::Reacted(answer))?;
             }
             for answer in answers {
                 inner.driver.engine.handle_input(now, Input::Answer(answer))?;

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::aggregate::{Aggregate, Context};
+use crate::event::{NewEvent, Payload, RecordedEvent};
 use crate::query::{Query, Tag};
+use crate::upcast::Upcasters;
+use crate::variant::{from_variant, to_variant};
 
 /// An appointment of a doctor in a slot. No two of a doctor share a slot.
 #[derive(Debug)]
@@ -128,6 +131,14 @@ impl Aggregate for Appointment {
         }
     }
 
+    fn upcasters() -> Upcasters<Event> {
+        Upcasters::none()
+            .upcast("Noted", 1, |old: OldNote| Note { note: old.text.parse().unwrap_or(0) })
+            .becomes("Taken", 1, |Taken { at: (doctor, slot) }: Taken| {
+                [Event::Booked { doctor, slot }]
+            })
+    }
+
     fn tags(event: &Event, before: &State) -> Vec<Tag> {
         let old = before.booked.map(|(doctor, slot)| tag(doctor, slot).into());
         match event {
@@ -139,6 +150,47 @@ impl Aggregate for Appointment {
             Event::Remarked { doctor, slot } => vec![tag(*doctor, *slot).into()],
         }
     }
+}
+
+/// Data of `Noted`, version 1.
+#[derive(Serialize, Deserialize)]
+struct OldNote {
+    text: String,
+}
+
+/// Data of `Noted`, version 2.
+#[derive(Serialize)]
+struct Note {
+    note: u32,
+}
+
+/// Data of `Taken`, as a booking was called.
+#[derive(Serialize, Deserialize)]
+struct Taken {
+    at: (u8, u8),
+}
+
+/// The event as an earlier release would have stored it.
+pub(super) fn as_older(event: NewEvent) -> NewEvent {
+    let Payload::Text(text) = &event.data else { unreachable!("the store gets texts") };
+    let (event_type, data) = match from_variant(&event.event_type, text) {
+        Ok(Event::Noted { note }) => {
+            ("Noted", serde_json::to_string(&OldNote { text: note.to_string() }))
+        }
+        Ok(Event::Booked { doctor, slot }) => {
+            ("Taken", serde_json::to_string(&Taken { at: (doctor, slot) }))
+        }
+        _ => return event,
+    };
+    let data = Payload::Text(data.expect("it is JSON").into());
+    NewEvent { event_type: event_type.into(), schema_version: 1, data, ..event }
+}
+
+/// The event as it is read today. No two of the desk are made of one.
+pub(super) fn as_today(event: &RecordedEvent) -> RecordedEvent {
+    let read = event.read::<Appointment>().expect("an event of the desk").remove(0);
+    let (event_type, data) = to_variant(&read).expect("an enum");
+    RecordedEvent { event_type, schema_version: 0, data, ..event.clone() }
 }
 
 fn tag(doctor: u8, slot: u8) -> String {

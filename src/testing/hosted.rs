@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use crate::aggregate::{Context, OtherEvent};
 use crate::domain::{
-    AggregateDefinition, Command, Domain, EventText, NativeAggregate, NativeDecision, NativeState,
+    AggregateDefinition, Command, Domain, EventText, Folded, NativeAggregate, NativeDecision,
+    NativeState,
 };
 use crate::event::{NewEvent, Payload, RecordedEvent, TaskId};
 use crate::projection::{Known, LogEvent, ProjectionDefinition};
@@ -17,8 +18,15 @@ use crate::protocol::{
 };
 use crate::snapshot::{JsonCodec, StateCodec};
 use crate::stream::StreamId;
+use crate::upcast::Unreadable;
 
-use super::desk::Appointment;
+use super::desk::{Appointment, as_today};
+
+/// The aggregate with what the engine is told of the desk's upcasters.
+pub(super) fn with_upcasters(definition: AggregateDefinition) -> AggregateDefinition {
+    let native = AggregateDefinition::native::<Appointment>();
+    definition.with_upcasters("Noted\n2\nTaken\n2\n", native.becoming.to_vec())
+}
 
 /// What a host keeps for an engine.
 pub(super) struct Hosted {
@@ -149,7 +157,8 @@ impl Hosted {
         for (key, text) in &project.known {
             known.insert(Arc::clone(key), text.clone());
         }
-        let result = native.project(&mut events, &known, project.end);
+        let aggregates = [AggregateDefinition::native::<Appointment>()];
+        let result = native.project(&mut events, &aggregates, &known, project.end);
         ProjectAnswer { run: project.run, result }
     }
 
@@ -194,9 +203,11 @@ impl Hosted {
         match request {
             DomainRequest::Fold { task, from, into, page, .. } => {
                 let events = &self.pages[&page];
-                let mut texts = events
-                    .iter()
-                    .map(|event| EventText { event_type: &event.event_type, data: &event.data });
+                let mut texts = events.iter().map(|event| EventText {
+                    event_type: &event.event_type,
+                    schema_version: event.schema_version,
+                    data: &event.data,
+                });
                 let start = match from {
                     Handle::SNAPSHOT => match self.codec.read(&self.snapshots[&page]) {
                         Ok(state) => state,
@@ -208,12 +219,13 @@ impl Hosted {
                     from => self.state(from),
                 };
                 let result = match self.domain.fold(start, &mut texts) {
-                    Ok(state) => {
+                    Ok(Folded { state, skipped }) => {
                         self.states.insert(into, state);
-                        DomainResult::Folded
+                        DomainResult::Folded(skipped)
                     }
-                    Err((index, reason)) => DomainResult::Unreadable {
+                    Err((index, Unreadable { problem, reason })) => DomainResult::Unreadable {
                         index: u32::try_from(index).expect("pages are short"),
+                        problem,
                         reason,
                     },
                 };
@@ -227,15 +239,17 @@ impl Hosted {
                 if wanted != loaded {
                     return DomainAnswer { task, into, result: DomainResult::Reads(wanted) };
                 }
-                let mut seen = Vec::new();
-                for page in others.iter().flat_map(|others| &others.pages) {
-                    seen.extend(self.pages[page].iter().map(|event| OtherEvent {
+                let pages = others.iter().flat_map(|others| &others.pages);
+                let read: Vec<_> = pages.flat_map(|page| &self.pages[page]).map(as_today).collect();
+                let mut seen: Vec<_> = read
+                    .iter()
+                    .map(|event| OtherEvent {
                         stream: &event.stream,
                         revision: event.revision,
                         event_type: &event.event_type,
                         data: &event.data,
-                    }));
-                }
+                    })
+                    .collect();
                 seen.retain(|other| other.stream != stream);
                 for (neighbour, index) in others.iter().flat_map(|others| &others.neighbours) {
                     seen.push(OtherEvent {

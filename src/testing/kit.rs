@@ -17,7 +17,7 @@ use crate::time::Timestamp;
 use crate::variant::to_variant;
 
 use super::diff::{line_diff, pretty};
-use super::story::{Asked, Outcome, Story, indented};
+use super::story::{Asked, NOTHING, Outcome, Story, indented};
 
 /// Begins a test of an aggregate to which these events have happened, or none.
 ///
@@ -73,9 +73,10 @@ use super::story::{Asked, Outcome, Story, indented};
 #[must_use = "a test expects something"]
 pub fn given<A: Aggregate>(events: impl IntoIterator<Item = A::Event>) -> Case<A, Given> {
     let mut story = Story::new(A::TYPE);
+    story.check_upcasters::<A>();
     story.happened::<A>(&story.stream(), events);
     if story.lines.is_empty() {
-        story.lines.push("      nothing".into());
+        story.lines.push(NOTHING.into());
     }
     Case { story, stage: Given(()), aggregate: PhantomData }
 }
@@ -260,6 +261,29 @@ impl<A: Aggregate> Case<A, Given> {
         self
     }
 
+    /// Lets an event happen as an earlier release has stored it: its type, its schema version and its
+    /// data as JSON text. Its upcasters are called twice, as every function.
+    ///
+    /// # Panics
+    /// With the whole story, if it can't be read, or something is wrong with what its upcasters give.
+    #[track_caller]
+    #[must_use = "a test expects something"]
+    pub fn stored(mut self, event_type: &str, version: u32, data: &str) -> Self {
+        self.story.stored::<A>(event_type, version, data);
+        self
+    }
+
+    /// What was given as [`stored`](Self::stored) is read as these events, in order.
+    ///
+    /// # Panics
+    /// With the whole story, if it is read as others.
+    #[track_caller]
+    pub fn then_upcast(self, events: impl IntoIterator<Item = A::Event>) -> Self {
+        let expected = self.story.events_as_values(events);
+        self.expect(&expected, &self.story.upcast::<A>());
+        self
+    }
+
     /// The events given add up to this state.
     ///
     /// # Panics
@@ -278,12 +302,8 @@ impl<A: Aggregate> Case<A, When> {
     /// With the whole story, if something else comes.
     #[track_caller]
     pub fn then(mut self, events: impl IntoIterator<Item = A::Event>) -> Self {
-        let mut expected = Vec::new();
-        for event in events {
-            let (event_type, data) = self.story.check("an expected event", to_variant(&event));
-            expected.push((event_type, self.story.value_of(&data)));
-        }
-        self.expect(&Outcome::Events(expected));
+        let expected = self.story.events_as_values(events);
+        self.expect_outcome(&expected);
         self.stage.0.met = true;
         self
     }
@@ -306,7 +326,7 @@ impl<A: Aggregate> Case<A, When> {
         let (code, details) =
             self.story.check("the expected refusal", to_variant(expected.borrow()));
         let details = self.story.value_of(&details);
-        self.expect(&Outcome::Refused(code, details));
+        self.expect_outcome(&Outcome::Refused(code, details));
         self.stage.0.met = true;
         self
     }
@@ -321,7 +341,7 @@ impl<A: Aggregate> Case<A, When> {
             Outcome::Refused(found, details) if **found == *code => details.clone(),
             _ => Value::Null,
         };
-        self.expect(&Outcome::Refused(code.into(), details));
+        self.expect_outcome(&Outcome::Refused(code.into(), details));
         self.stage.0.met = true;
         self
     }
@@ -393,8 +413,14 @@ impl<A: Aggregate> Case<A, When> {
     }
 
     #[track_caller]
-    fn expect(&self, expected: &Outcome) {
-        let found = &self.stage.0.outcome;
+    fn expect_outcome(&self, expected: &Outcome) {
+        self.expect(expected, &self.stage.0.outcome);
+    }
+}
+
+impl<A: Aggregate, S: Stage> Case<A, S> {
+    #[track_caller]
+    fn expect(&self, expected: &Outcome, found: &Outcome) {
         if expected == found {
             return;
         }

@@ -100,6 +100,7 @@ impl Readers {
             name: Some(Arc::clone(text)),
             start: *start,
             filter: filter.clone(),
+            upcasts: false,
             limit: 3,
             follow: true,
         };

@@ -7,14 +7,16 @@ use std::sync::Arc;
 use crate::domain::AggregateDefinition;
 use crate::engine::{Config, Engine, Mutation};
 use crate::error::{Applied, CommandError, ReadError, StorageError, StorageErrorCode};
-use crate::event::{Metadata, TaskId};
+use crate::event::{Metadata, RecordedEvent, TaskId};
 use crate::ids::{CommandId, IdSource};
 use crate::projection::ViewKind;
 use crate::protocol::{
     Answer, AskCheckpoint, CheckpointWish, Conflict, DomainAnswer, DomainRequest, Execute, Input,
-    LogFilter, LogStart, Notice, Output, ReadState, ReadView, SnapshotProblem, SnapshotReport,
-    StorageAnswer, StorageBody, StorageRequest, Subscribe, TakeSnapshot, Verdict,
+    LogFilter, LogStart, Notice, Output, React, Reacted, Reacting, ReadState, ReadView, Saved,
+    SnapshotProblem, SnapshotReport, StorageAnswer, StorageBody, StorageRequest, Subscribe,
+    TakeSnapshot, Verdict,
 };
+use crate::reaction::StartAt;
 use crate::snapshot::SnapshotPolicy;
 use crate::storage::{MemoryStore, StorageAdapter};
 use crate::stream::{ExpectedRevision, Position, StreamId};
@@ -22,8 +24,9 @@ use crate::time::Timestamp;
 use crate::variant::to_variant;
 
 use super::check::{Asked, Checker, Heard};
-use super::desk::{Appointment, Command};
-use super::hosted::Hosted;
+use super::desk::{Appointment, Command, as_older, as_today};
+use super::hosted::{self, Hosted};
+use super::reactions::{self, Mailer};
 use super::readers::{Readers, Session, Step};
 use super::views;
 
@@ -69,6 +72,10 @@ pub struct Scenario {
     /// Whether the engines have readers of named subscriptions: one each of its own, and one of a name
     /// that they share.
     pub readers: bool,
+    /// Whether some of the events are stored as an earlier release would have stored them.
+    pub older_forms: bool,
+    /// Where the engines' reaction begins, if they have one.
+    pub reactions: Option<StartAt>,
     /// Commands and reads.
     pub operations: usize,
     /// Commands that come one after the other, each as soon as an append is under way, while an older
@@ -95,6 +102,9 @@ impl Scenario {
         let damaged = snapshots.map_or(0, |_| rate(&mut apart));
         let kinds = [ViewKind::Live, ViewKind::Inline, ViewKind::Async];
         let views = kinds.get(apart.below(6) as usize).copied();
+        let starts = [StartAt::Beginning, StartAt::Beginning, StartAt::Now];
+        let reactions = starts.get(apart.below(6) as usize).copied();
+        let older_forms = apart.below(2) == 0;
         let readers = apart.below(3) == 0;
         let faults = match random.below(4) {
             0 => Faults::default(),
@@ -118,6 +128,8 @@ impl Scenario {
             snapshots,
             views,
             readers,
+            older_forms,
+            reactions,
             operations: 10 + random.below(50) as usize,
             overtakers: if seed % 16 == 15 { 40 } else { 0 },
             faults,
@@ -143,6 +155,8 @@ pub struct Report {
     pub snapshots: u64,
     /// Snapshots that were found and were none.
     pub ignored: u64,
+    /// Events that an earlier release has stored.
+    pub older: u64,
     /// Answers of views.
     pub views: u64,
     /// Views that have come to an event they can't take in.
@@ -153,6 +167,8 @@ pub struct Report {
     pub read_again: u64,
     /// Readers that were told that somebody else has moved their checkpoint.
     pub moved: u64,
+    /// Events that a reaction has handled.
+    pub reacted: u64,
     /// Faults of all kinds.
     pub faults: u64,
     /// Digest of everything the engines have put out.
@@ -171,11 +187,13 @@ impl Report {
             conflicts: self.conflicts + other.conflicts,
             snapshots: self.snapshots + other.snapshots,
             ignored: self.ignored + other.ignored,
+            older: self.older + other.older,
             views: self.views + other.views,
             stopped: self.stopped + other.stopped,
             read: self.read + other.read,
             read_again: self.read_again + other.read_again,
             moved: self.moved + other.moved,
+            reacted: self.reacted + other.reacted,
             faults: self.faults + other.faults,
             digest: self.digest.rotate_left(5) ^ other.digest,
         }
@@ -234,6 +252,8 @@ enum Happening {
     Reads { host: usize, life: u32, reader: usize },
     /// Somebody sets the checkpoint of a reader back.
     SetBack { host: usize },
+    /// An event has been handled, or could not be.
+    Reacted { host: usize, life: u32, run: u64, event: Box<RecordedEvent> },
 }
 
 struct Host {
@@ -261,6 +281,8 @@ struct World<'a> {
     agenda: BTreeMap<(Timestamp, u64), Happening>,
     last: u64,
     store: MemoryStore,
+    /// What is in the store, as it is read today.
+    log: Vec<RecordedEvent>,
     hosts: Vec<Host>,
     /// Those drawn, then the elder and its overtakers, if there are any.
     operations: Vec<Asked>,
@@ -270,6 +292,7 @@ struct World<'a> {
     /// Operations that have not ended.
     unfinished: usize,
     checker: Checker,
+    mailer: Mailer,
     report: Report,
 }
 
@@ -295,12 +318,14 @@ impl<'a> World<'a> {
             agenda: BTreeMap::new(),
             last: 0,
             store,
+            log: Vec::new(),
             hosts: Vec::new(),
             to_come: drawn,
             elder_is_done: false,
             unfinished: drawn,
             operations,
             checker: Checker::default(),
+            mailer: Mailer::default(),
             report: Report { digest: 0xcbf2_9ce4_8422_2325, ..Report::default() },
         };
         for index in 0..scenario.engines {
@@ -318,10 +343,10 @@ impl<'a> World<'a> {
             SnapshotPolicy { version: 1, every, after_replay_of }
         });
         let definition = match (self.scenario.hosted, policy) {
-            (true, None) => AggregateDefinition::hosted("Appointment"),
-            (true, Some(policy)) => {
-                AggregateDefinition::hosted_with_snapshots("Appointment", policy)
-            }
+            (true, None) => hosted::with_upcasters(AggregateDefinition::hosted("Appointment")),
+            (true, Some(policy)) => hosted::with_upcasters(
+                AggregateDefinition::hosted_with_snapshots("Appointment", policy),
+            ),
             (false, None) => AggregateDefinition::native::<Appointment>(),
             (false, Some(policy)) => {
                 AggregateDefinition::native_with_snapshots::<Appointment>(policy)
@@ -342,6 +367,11 @@ impl<'a> World<'a> {
                 definition.native = None;
             }
             config.projections.push(definition);
+        }
+        if let Some(start_at) = self.scenario.reactions {
+            config.lease = 300;
+            let concurrency = 1 + self.scenario.seed as u32 % 3;
+            config.reactions.push(reactions::definition(start_at, concurrency));
         }
         let engine = Engine::new(config).expect("the configuration is fine");
         let mut host = Host {
@@ -378,12 +408,21 @@ impl<'a> World<'a> {
         self.hosts.iter().all(|host| host.engine.views_are_at(head))
     }
 
+    /// Whether nothing is left to be reacted to.
+    fn all_reacted(&self) -> bool {
+        let head = Position(self.store.log().len() as u64);
+        let mut hosts = self.hosts.iter();
+        self.scenario.reactions.is_none()
+            || (hosts.clone().all(|host| host.engine.reactions_are_at(head))
+                && hosts.any(|host| host.engine.runs_reactions()))
+    }
+
     fn check_views(&self) -> Result<(), String> {
         let head = Position(self.store.log().len() as u64);
         let is_stored = self.scenario.views.is_some_and(|kind| kind != ViewKind::Live);
-        // The older one is cleared away when all engines are of the newer release.
         for version in (0..self.hosts.len()).filter(|_| is_stored).map(version_of) {
-            views::check_store(version, &self.store, Some(head))?;
+            let stays = version > 1 || self.hosts.len() == 1;
+            views::check_store(version, &self.store, &self.log, stays.then_some(head))?;
         }
         Ok(())
     }
@@ -417,8 +456,11 @@ impl<'a> World<'a> {
                 return Err(format!("{} operations never end", self.unfinished));
             }
             self.happen(happening)?;
-            let at_rest = self.all_followed() && self.all_kept() && self.all_viewed();
-            let at_rest = at_rest && self.all_read();
+            let at_rest = self.all_followed()
+                && self.all_kept()
+                && self.all_viewed()
+                && self.all_reacted()
+                && self.all_read();
             if self.unfinished == 0 && at_rest {
                 break;
             }
@@ -435,6 +477,9 @@ impl<'a> World<'a> {
         if !self.all_read() {
             return Err("a reader has not handled the last events".to_owned());
         }
+        if !self.all_reacted() {
+            return Err("a reaction has not come to the last events".to_owned());
+        }
         self.end()
     }
 
@@ -449,8 +494,12 @@ impl<'a> World<'a> {
     }
 
     fn end(mut self) -> Result<Report, String> {
-        self.checker.check_log(&self.operations, self.store.log())?;
+        self.checker.check_log(&self.operations, &self.log)?;
         self.check_views()?;
+        if self.scenario.reactions.is_some() {
+            self.mailer.end(&self.store)?;
+        }
+        self.report.reacted = self.mailer.count();
         for (index, host) in self.hosts.iter().enumerate() {
             if !host.hosted.is_empty_but_for(self.scenario.cached_states) {
                 return Err(format!("host {index} was left with states or pages"));
@@ -464,11 +513,28 @@ impl<'a> World<'a> {
         match happening {
             Happening::Operation(index) => self.give(index),
             Happening::Request { host, life, request } => {
-                self.reach_store(host, life, &request);
+                self.reach_store(host, life, &request)?;
                 match &mut self.readers {
                     Some(readers) => readers.check_store(&self.store),
                     None => Ok(()),
                 }
+            }
+            Happening::Reacted { host, life, run, event } => {
+                // Even a process that has ended may have done it before.
+                let is_there = self.hosts[host].life == life;
+                let fails = reactions::is_poison(&event)
+                    || (self.unfinished > 0 && self.random.below(8) == 0)
+                    || (!is_there && self.random.below(2) == 0);
+                let result = if fails {
+                    Err(reactions::failure(&event))
+                } else {
+                    self.mailer.handle(&event, self.store.log())?;
+                    Ok(vec![reactions::handled_document(&self.store, &event)])
+                };
+                if is_there {
+                    self.input(host, Input::Reacted(Reacted { run, result }))?;
+                }
+                Ok(())
             }
             Happening::Answer { host, life, body, answer } => {
                 if self.hosts[host].life != life {
@@ -684,6 +750,19 @@ impl<'a> World<'a> {
                         self.give_domain_answers(index)?;
                     }
                 }
+                Output::React(React { run, event, .. }) => {
+                    let event = match event {
+                        Reacting::Event(event) => event,
+                        Reacting::Held { .. } => return Err("an event of a held page".to_owned()),
+                    };
+                    let life = host.life;
+                    // Now and then it takes longer than a lease.
+                    let after = match self.random.below(20) {
+                        0 => self.random.below(500),
+                        _ => self.random.below(30),
+                    };
+                    self.later(after, Happening::Reacted { host: index, life, run, event });
+                }
                 Output::Project(project) => {
                     let kind = self.scenario.views.ok_or("there are no views")?;
                     let definition = views::definition(kind, version_of(index));
@@ -743,7 +822,15 @@ impl<'a> World<'a> {
     fn send(&mut self, host: usize, mut request: StorageRequest) {
         let hosted = &self.hosts[host].hosted;
         if let StorageBody::Append(append) = &request.body {
-            request.body = StorageBody::Append(Arc::new(hosted.with_payloads(append)));
+            let mut append = hosted.with_payloads(append);
+            if self.scenario.older_forms {
+                let events = append.commits.iter_mut().flat_map(|commit| &mut commit.events);
+                // Every attempt has the same events.
+                for event in events.filter(|event| event.id.0.as_u128() % 2 == 0) {
+                    event.event = as_older(event.event.clone());
+                }
+            }
+            request.body = StorageBody::Append(Arc::new(append));
         } else if let StorageBody::SaveDocuments(save) = &request.body {
             request.body = StorageBody::SaveDocuments(Arc::new(hosted.with_values(save)));
         }
@@ -757,7 +844,12 @@ impl<'a> World<'a> {
         self.later(after, Happening::Request { host, life, request });
     }
 
-    fn reach_store(&mut self, host: usize, life: u32, request: &StorageRequest) {
+    fn reach_store(
+        &mut self,
+        host: usize,
+        life: u32,
+        request: &StorageRequest,
+    ) -> Result<(), String> {
         if self.fault(self.scenario.faults.restored) {
             self.store.set_epoch(&format!("restored-{}", self.report.steps));
         }
@@ -769,6 +861,18 @@ impl<'a> World<'a> {
         let head = self.store.log().len();
         let refused = self.fault(self.scenario.faults.refused);
         let result = if refused { self.refuse(request) } else { self.store.call(request) };
+        let appended = &self.store.log()[head..];
+        let is_older = |event: &&RecordedEvent| {
+            &*event.event_type == "Taken"
+                || (&*event.event_type == "Noted" && event.schema_version == 1)
+        };
+        self.report.older += appended.iter().filter(is_older).count() as u64;
+        self.log.extend(appended.iter().map(as_today));
+        if let (Ok(StorageAnswer::Saved(Saved::Kept(_))), StorageBody::SaveDocuments(save)) =
+            (&result, &request.body)
+        {
+            self.mailer.hear_save(save, &self.log)?;
+        }
         if let Ok(StorageAnswer::Appended(verdicts)) = &result {
             let lost = |verdict: &&Verdict| match verdict {
                 // A commit that rests on a duplicate or a conflict has not met a conflict itself.
@@ -791,7 +895,7 @@ impl<'a> World<'a> {
             }
         }
         if self.fault(self.scenario.faults.lost_after) {
-            return;
+            return Ok(());
         }
         let answer = Answer { request: request.id, attempt: request.attempt, result };
         if self.fault(self.scenario.faults.answered_twice) {
@@ -802,6 +906,7 @@ impl<'a> World<'a> {
         let after = self.latency();
         let body = request.body.clone();
         self.later(after, Happening::Answer { host, life, body, answer });
+        Ok(())
     }
 
     fn refuse(&mut self, request: &StorageRequest) -> Result<StorageAnswer, StorageError> {
@@ -809,7 +914,14 @@ impl<'a> World<'a> {
             0 => Err(StorageError::permanent(StorageErrorCode::Full, "the disk is full")),
             1 => {
                 // Nobody knows whether it was done; here it was.
-                drop(self.store.call(request));
+                if let (
+                    Ok(StorageAnswer::Saved(Saved::Kept(_))),
+                    StorageBody::SaveDocuments(save),
+                ) = (self.store.call(request), &request.body)
+                {
+                    // What is wrong with it is found when it is next written.
+                    drop(self.mailer.hear_save(save, self.store.log()));
+                }
                 let message = "the connection was lost";
                 let error = StorageError::permanent(StorageErrorCode::Failed, message);
                 Err(StorageError { applied: Applied::Unknown, ..error })
@@ -850,6 +962,8 @@ impl<'a> World<'a> {
         let head = Position(self.store.log().len() as u64);
         match notice {
             Notice::Opened(_) | Notice::OpenFailed(_) | Notice::ViewMoved(_) => Ok(()),
+            Notice::ReactionMoved(_) | Notice::ReactionLost(_) => Ok(()),
+            Notice::ReactionRead { .. } => Err("nobody has asked a reaction".to_owned()),
             Notice::ViewRead { task, result } => {
                 let host = &mut self.hosts[index];
                 let operation = host.open.remove(&task).ok_or("an answer nobody waits for")?;
@@ -858,7 +972,7 @@ impl<'a> World<'a> {
                 let stopped = matches!(result, Err(ReadError::ProjectionStopped { .. }));
                 self.report.stopped += u64::from(stopped);
                 let asked_at = self.operations[operation].given_at_head;
-                views::hear(operation, asked_at, &result, self.store.log())
+                views::hear(operation, asked_at, &result, &self.log)
             }
             Notice::Snapshot(SnapshotReport { problem, .. }) => match problem {
                 SnapshotProblem::Ignored(_) => {
@@ -868,6 +982,7 @@ impl<'a> World<'a> {
                 SnapshotProblem::Storage(_) => Ok(()),
                 SnapshotProblem::NotJson(reason) => Err(reason.to_string()),
             },
+            Notice::Skipped(skipped) => Err(format!("nothing is unknown here: {skipped:?}")),
             Notice::CommandDone { task, result } => {
                 let host = &mut self.hosts[index];
                 let operation = host.open.remove(&task).ok_or("an answer nobody waits for")?;
@@ -889,8 +1004,8 @@ impl<'a> World<'a> {
                         self.report.outcomes += 1;
                         let state = state_json(&host.hosted, &outcome.state);
                         let pages = &outcome.events;
-                        let events =
-                            pages.iter().flat_map(|page| host.hosted.events(page)).collect();
+                        let events = pages.iter().flat_map(|page| host.hosted.events(page));
+                        let events = events.map(|event| as_today(&event)).collect();
                         Ok(Heard {
                             commit: outcome.commit,
                             revision: outcome.revision,
@@ -904,10 +1019,13 @@ impl<'a> World<'a> {
                 if let (Some(ViewKind::Inline), true, Ok(Heard { commit: Some(commit), .. })) =
                     (self.scenario.views, taken_in, &result)
                 {
-                    let position = Some(commit.last_position());
-                    views::check_store(version_of(index), &self.store, position)?;
+                    // A newer release clears an older one's view away, which is made anew.
+                    let version = version_of(index);
+                    let stays = version > 1 || self.hosts.len() == 1;
+                    let position = stays.then(|| commit.last_position());
+                    views::check_store(version, &self.store, &self.log, position)?;
                 }
-                self.checker.hear_command(asked, operation, head, &result, self.store.log())
+                self.checker.hear_command(asked, operation, head, &result, &self.log)
             }
             Notice::StateRead { task, result } => {
                 let host = &mut self.hosts[index];
@@ -915,13 +1033,13 @@ impl<'a> World<'a> {
                 self.unfinished -= 1;
                 let Ok(read) = result else { return Ok(()) };
                 let state = state_json(&host.hosted, &read.state);
-                let events: Vec<_> =
-                    read.events.iter().flat_map(|page| host.hosted.events(page)).collect();
+                let events = read.events.iter().flat_map(|page| host.hosted.events(page));
+                let events: Vec<_> = events.map(|event| as_today(&event)).collect();
                 let asked = &self.operations[operation];
                 let wants_events = operation.is_multiple_of(2);
                 let heard = Heard { commit: None, revision: read.revision, state, events };
                 let at = asked.read_at(operation);
-                self.checker.hear_read(asked, at, head, &heard, wants_events, self.store.log())
+                self.checker.hear_read(asked, at, head, &heard, wants_events, &self.log)
             }
             Notice::SnapshotTaken { task, result } => {
                 let host = &mut self.hosts[index];
@@ -929,7 +1047,7 @@ impl<'a> World<'a> {
                 self.unfinished -= 1;
                 let Ok(revision) = result else { return Ok(()) };
                 let asked = &self.operations[operation];
-                self.checker.hear_snapshot(asked, head, revision, self.store.log())
+                self.checker.hear_snapshot(asked, head, revision, &self.log)
             }
             Notice::Checkpoint { result, .. } => match result {
                 Ok(_) | Err(ReadError::Storage(_)) => Ok(()),
@@ -949,8 +1067,9 @@ impl<'a> World<'a> {
                 Ok(())
             }
             Notice::Events { task, page, next, .. } => {
-                let events = self.hosts[index].hosted.events(&page);
-                self.checker.hear_events(index, &events, next, self.store.log())?;
+                let events: Vec<_> =
+                    self.hosts[index].hosted.events(&page).iter().map(as_today).collect();
+                self.checker.hear_events(index, &events, next, &self.log)?;
                 let input = Input::Next(task);
                 self.hosts[index].engine.handle_input(self.now, input).map_err(|e| e.to_string())
             }
@@ -989,7 +1108,7 @@ fn version_of(host: usize) -> u32 {
 /// A subscription that goes on where a host has come to.
 fn follow(task: TaskId, after: Position) -> Subscribe {
     let (start, filter) = (LogStart::After(after), LogFilter::default());
-    Subscribe { task, name: None, start, filter, limit: 3, follow: true }
+    Subscribe { task, name: None, start, filter, upcasts: false, limit: 3, follow: true }
 }
 
 fn state_json(hosted: &Hosted, state: &crate::domain::State) -> String {

@@ -14,6 +14,7 @@ use crate::payload::check_payload;
 use crate::query::{Query, Tag};
 use crate::stream::{Revision, StreamId, check_name};
 use crate::time::Timestamp;
+use crate::upcast::Message;
 use crate::variant::{from_variant, to_variant};
 
 use super::diff::{difference, line_diff, pretty};
@@ -86,9 +87,15 @@ pub(super) struct LoggedEvent {
     pub(super) stream: StreamId,
     pub(super) revision: Revision,
     pub(super) event_type: Arc<str>,
+    pub(super) schema_version: u32,
     pub(super) data: Arc<str>,
     pub(super) tags: Vec<Tag>,
+    /// Whether an earlier release has stored it.
+    pub(super) is_old: bool,
 }
+
+/// How a failure tells that nothing has happened.
+pub(super) const NOTHING: &str = "      nothing";
 
 /// The beginning of 2026.
 const DEFAULT_TIME: Timestamp = Timestamp::from_millis(1_767_225_600_000);
@@ -134,13 +141,60 @@ impl Story {
             let (event_type, data) = self.check("an event can't be written", to_variant(&event));
             self.lines.push(format!("      {event_type} {data}"));
             let tags = self.tags_of::<A>(&event, &state);
-            self.append(
-                stream,
-                &NewEvent { event_type, schema_version: 1, tags, data: Payload::Text(data) },
-            );
+            let schema_version = native::<A>().version(&event_type);
+            let data = Payload::Text(data);
+            self.append(stream, &NewEvent { event_type, schema_version, tags, data }, false);
             state = self.state_after::<A>(state, &event);
         }
         self.expect_same(&self.json_of(&state), &self.json_of(&self.state_of::<A>(stream)));
+    }
+
+    /// Lets an event happen as an earlier release has stored it.
+    #[track_caller]
+    pub(super) fn stored<A: Aggregate>(&mut self, event_type: &str, version: u32, data: &str) {
+        self.lines.retain(|line| line != NOTHING);
+        self.lines.push(format!("      {event_type} (version {version}) {data}"));
+        let event = NewEvent {
+            event_type: event_type.into(),
+            schema_version: version,
+            tags: Vec::new(),
+            data: Payload::Text(data.into()),
+        };
+        let stream = self.stream();
+        self.append(&stream, &event, true);
+        self.state_of::<A>(&stream);
+    }
+
+    /// What earlier releases have stored, as it is read today.
+    #[track_caller]
+    pub(super) fn upcast<A: Aggregate>(&self) -> Outcome {
+        let stream = self.stream();
+        let mut found = Vec::new();
+        for event in self.log.iter().filter(|event| event.is_old && event.stream == stream) {
+            for Message { event_type, data, .. } in self.messages_of::<A>(event) {
+                found.push((event_type, self.value_of(&data)));
+            }
+        }
+        Outcome::Events(found)
+    }
+
+    /// What an event of the log is today.
+    #[track_caller]
+    fn messages_of<A: Aggregate>(&self, event: &LoggedEvent) -> Vec<Message> {
+        let LoggedEvent { event_type, schema_version, data, .. } = event;
+        let native = native::<A>();
+        let once = native.upcast(event_type, *schema_version, data);
+        let again = native.upcast(event_type, *schema_version, data);
+        let messages = match once.clone() {
+            Ok(messages) => messages.unwrap_or_default(),
+            Err(why) => self.fail(&why.reason),
+        };
+        if once != again {
+            self.fail(&format!(
+                "two runs of the upcasters of {event_type} on the same data differ: {once:?} and {again:?}"
+            ));
+        }
+        messages
     }
 
     /// Fails if events lead to another state when serde has written and read them.
@@ -151,6 +205,27 @@ impl Story {
                 "an event is another when it is read from its text: the state is {read} then, and not {written}"
             ));
         }
+    }
+
+    /// Fails if the aggregate's upcasters can't be applied one after the other.
+    #[track_caller]
+    pub(super) fn check_upcasters<A: Aggregate>(&self) {
+        if let Some((event_type, rule)) = native::<A>().mistake() {
+            self.fail(&format!("upcasters of {event_type}: {rule}"));
+        }
+    }
+
+    /// What a test expects, as it is compared.
+    #[track_caller]
+    pub(super) fn events_as_values<E: Serialize>(
+        &self,
+        events: impl IntoIterator<Item = E>,
+    ) -> Outcome {
+        let written = |event: E| {
+            let (event_type, data) = self.check("an expected event", to_variant(&event));
+            (event_type, self.value_of(&data))
+        };
+        Outcome::Events(events.into_iter().map(written).collect())
     }
 
     /// What comes of a command.
@@ -213,7 +288,7 @@ impl Story {
             ));
         }
         for event in &decision.events {
-            self.append(&stream, event);
+            self.append(&stream, event, false);
         }
         if let Some(after) = &decision.after {
             self.expect_same(after, &self.json_of(&self.state_of::<A>(&stream)));
@@ -281,8 +356,8 @@ impl Story {
 
     /// Checks an event as the engine does, and appends it.
     #[track_caller]
-    fn append(&mut self, stream: &StreamId, event: &NewEvent) {
-        let NewEvent { event_type, tags, data: Payload::Text(data), .. } = event else {
+    fn append(&mut self, stream: &StreamId, event: &NewEvent, is_old: bool) {
+        let NewEvent { event_type, schema_version, tags, data: Payload::Text(data) } = event else {
             unreachable!("a native aggregate's events are texts")
         };
         self.check("an event", check_name("event type", event_type));
@@ -295,8 +370,10 @@ impl Story {
             stream: stream.clone(),
             revision: Revision(before + 1),
             event_type: Arc::clone(event_type),
+            schema_version: *schema_version,
             data: Arc::clone(data),
             tags: tags.clone(),
+            is_old,
         });
     }
 
@@ -310,8 +387,11 @@ impl Story {
                 "two calls of initial with the same arguments differ: {once} and {again}"
             ));
         }
+        let mut messages = Vec::new();
         for event in self.log.iter().filter(|event| event.stream == *stream) {
-            let LoggedEvent { event_type, data, .. } = event;
+            messages.append(&mut self.messages_of::<A>(event));
+        }
+        for Message { event_type, data, .. } in &messages {
             let read: A::Event = self.check(event_type, from_variant(event_type, data));
             let written = self.check(event_type, to_variant(&read));
             if *written.0 != **event_type || self.value_of(&written.1) != self.value_of(data) {

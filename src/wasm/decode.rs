@@ -4,19 +4,21 @@ use std::sync::Arc;
 
 use crate::domain::AggregateDefinition;
 use crate::engine::Config;
-use crate::error::{Applied, StorageError, StorageErrorCode};
+use crate::error::{Applied, EventProblem, StorageError, StorageErrorCode};
 use crate::event::{CommitSummary, FirstOutcome, Metadata, NewEvent, Payload, TaskId};
 use crate::judge::{CommitFacts, Facts};
 use crate::projection::{ProjectionDefinition, ViewKind};
 use crate::protocol::{
-    Answer, AskCheckpoint, CheckpointWish, Conflict, ControlView, DocumentsRead, DomainAnswer,
-    DomainResult, Durability, Epoch, EventPlace, EventRow, Execute, Handle, Info, Input, Loaded,
-    LogEnd, LogFilter, LogPage, LogStart, Page, PageId, ProjectAnswer, Projected,
-    ProjectedDocument, ReadAt, ReadState, ReadView, RequestId, Saved, ScanPlace, ScannedPage,
+    Answer, AskCheckpoint, AskReaction, CheckpointWish, Conflict, ControlView, Document,
+    DocumentName, DocumentValue, DocumentsRead, DomainAnswer, DomainResult, Durability, Epoch,
+    EventPlace, EventRow, Execute, Handle, Info, Input, Loaded, LogEnd, LogFilter, LogPage,
+    LogStart, Page, PageId, Posting, ProjectAnswer, Projected, ProjectedDocument, Reacted,
+    ReactionAction, ReadAt, ReadState, ReadView, RequestId, Saved, ScanPlace, ScannedPage, Skipped,
     StorageAnswer, StoredDocument, StoredSnapshot, StreamSlice, Subscribe, TakeSnapshot, Verdict,
     ViewAt, ViewQuery, ViewRange, ViewScan,
 };
 use crate::query::{Query, QueryItem};
+use crate::reaction::{ReactionDefinition, RetryPolicy, StartAt};
 use crate::snapshot::SnapshotPolicy;
 use crate::stream::{ExpectedRevision, Position, Revision, StreamId};
 use crate::time::Timestamp;
@@ -48,6 +50,8 @@ pub(super) fn input(reader: &mut Reader<'_>, names: &[Arc<str>]) -> Result<Input
         13 => Input::Projected(projected(reader)?),
         30 => Input::Handled(task(reader)?, position(reader)?),
         31 => Input::AskCheckpoint(ask_checkpoint(reader)?),
+        14 => Input::AskReaction(ask_reaction(reader)?),
+        15 => Input::Reacted(reacted(reader)?),
         tag => return Err(Malformed::Tag(tag)),
     })
 }
@@ -91,6 +95,41 @@ fn read_view(reader: &mut Reader<'_>) -> Result<ReadView> {
 }
 
 #[inline(never)]
+fn ask_reaction(reader: &mut Reader<'_>) -> Result<AskReaction> {
+    Ok(AskReaction {
+        task: task(reader)?,
+        reaction: reader.string()?,
+        action: match reader.word()? {
+            0 => None,
+            1 => Some(ReactionAction::Pause),
+            2 => Some(ReactionAction::Resume),
+            3 => Some(ReactionAction::Retry(reader.string()?)),
+            4 => Some(ReactionAction::Drop(reader.string()?)),
+            tag => return Err(Malformed::Tag(tag)),
+        },
+    })
+}
+
+#[inline(never)]
+fn reacted(reader: &mut Reader<'_>) -> Result<Reacted> {
+    let run = reader.number()?;
+    let handled = reader.flag()?;
+    let result = if handled { Ok(reader.list(document)?) } else { Err(reader.string()?) };
+    Ok(Reacted { run, result })
+}
+
+/// A document that is saved with a reaction's progress.
+fn document(reader: &mut Reader<'_>) -> Result<Document> {
+    Ok(Document {
+        name: DocumentName { collection: reader.string()?, key: reader.string()? },
+        revision: reader.number()?,
+        value: reader.option(Reader::string)?.map_or(DocumentValue::Removed, DocumentValue::Text),
+        postings: reader
+            .list(|reader| Ok(Posting { index: reader.string()?, value: reader.string()? }))?,
+    })
+}
+
+#[inline(never)]
 fn projected(reader: &mut Reader<'_>) -> Result<ProjectAnswer> {
     let run = reader.number()?;
     let result = match reader.word()? {
@@ -117,13 +156,17 @@ pub(super) fn config(reader: &mut Reader<'_>) -> Result<Config> {
     for bytes in seed.chunks_exact_mut(4) {
         bytes.copy_from_slice(&reader.word()?.to_le_bytes());
     }
-    let limits = [reader.word()?, reader.word()?, reader.word()?, reader.word()?];
+    let mut limits = [0; 5];
+    for limit in &mut limits {
+        *limit = reader.word()?;
+    }
     let aggregates = reader.list(|reader| {
         let name = reader.str()?;
-        Ok(match reader.option(snapshot_policy)? {
+        let definition = match reader.option(snapshot_policy)? {
             Some(policy) => AggregateDefinition::hosted_with_snapshots(name, policy),
             None => AggregateDefinition::hosted(name),
-        })
+        };
+        Ok(definition.with_upcasters(reader.str()?, reader.list(Reader::string)?))
     })?;
     let projections = reader.list(|reader| {
         let (name, version) = (reader.str()?, reader.word()?);
@@ -136,13 +179,34 @@ pub(super) fn config(reader: &mut Reader<'_>) -> Result<Config> {
         let (types, indexes) = (reader.list(Reader::string)?, reader.list(Reader::string)?);
         Ok(ProjectionDefinition::hosted(name, version, kind, types, indexes))
     })?;
+    let reactions = reader.list(|reader| {
+        Ok(ReactionDefinition {
+            name: reader.string()?,
+            filter: LogFilter {
+                types: reader.list(Reader::string)?,
+                aggregate_types: reader.list(Reader::string)?,
+                tags: reader.list(Reader::string)?,
+                correlation_id: None,
+            },
+            upcasts: true,
+            start_at: if reader.flag()? { StartAt::Now } else { StartAt::Beginning },
+            retries: RetryPolicy {
+                max_attempts: reader.word()?,
+                first_pause: reader.word()?.into(),
+                max_pause: reader.word()?.into(),
+            },
+            concurrency: reader.word()?,
+        })
+    })?;
     let mut config = Config::new(seed, aggregates);
     config.projections = projections;
-    let [request_timeout, cached_states, page_limit, poll_interval] =
+    config.reactions = reactions;
+    let [request_timeout, cached_states, page_limit, poll_interval, lease] =
         limits.map(|limit| (limit > 0).then_some(limit));
     config.request_timeout = request_timeout.map_or(config.request_timeout, u64::from);
     config.cached_states = cached_states.map_or(config.cached_states, |limit| limit as usize);
     config.page_limit = page_limit.unwrap_or(config.page_limit);
+    config.lease = lease.map_or(config.lease, u64::from);
     config.poll_interval = poll_interval.map_or(config.poll_interval, u64::from);
     Ok(config)
 }
@@ -168,6 +232,11 @@ pub(super) fn facts(reader: &mut Reader<'_>) -> Result<Facts> {
             })
         })?,
     })
+}
+
+/// An event to be upcast: its aggregate type, its type, its schema version and its data.
+pub(super) fn event<'a>(reader: &mut Reader<'a>) -> Result<(&'a str, &'a str, u32, &'a str)> {
+    Ok((reader.str()?, reader.str()?, reader.word()?, reader.str()?))
 }
 
 fn task(reader: &mut Reader<'_>) -> Result<TaskId> {
@@ -248,6 +317,7 @@ fn subscribe(reader: &mut Reader<'_>) -> Result<Subscribe> {
             tags: reader.list(Reader::string)?,
             correlation_id: reader.option(Reader::string)?,
         },
+        upcasts: reader.flag()?,
         limit: reader.word()?,
         follow: reader.flag()?,
     })
@@ -419,6 +489,7 @@ fn page(reader: &mut Reader<'_>, owner: Option<&StreamId>) -> Result<Page> {
                     },
                     revision: revision(reader)?,
                     event_type: reader.string()?,
+                    schema_version: reader.word()?,
                     data: reader.string()?,
                 })
             })?,
@@ -426,13 +497,13 @@ fn page(reader: &mut Reader<'_>, owner: Option<&StreamId>) -> Result<Page> {
         2 => {
             // What comes again and again is told once.
             let mut last: Arc<str> = "".into();
-            let types = reader.list(|reader| {
+            let forms = reader.list(|reader| {
                 if reader.flag()? {
                     last = reader.string()?;
                 }
                 Ok(Arc::clone(&last))
             })?;
-            Page::Messages { types: types.into(), data: reader.string()? }
+            Page::Messages { forms: forms.into(), data: reader.string()? }
         }
         tag => return Err(Malformed::Tag(tag)),
     })
@@ -443,8 +514,22 @@ fn domain_answer(reader: &mut Reader<'_>) -> Result<DomainAnswer> {
     let task = task(reader)?;
     let into = Handle(reader.number()?);
     let result = match reader.word()? {
-        0 => DomainResult::Folded,
-        1 => DomainResult::Unreadable { index: reader.word()?, reason: reader.string()? },
+        0 => DomainResult::Folded(reader.option(|reader| {
+            Ok(Skipped {
+                count: reader.word()?,
+                last: reader.word()?,
+                event_type: reader.string()?,
+            })
+        })?),
+        1 => DomainResult::Unreadable {
+            index: reader.word()?,
+            problem: {
+                let number = reader.word()?;
+                let problem = EventProblem::ALL.get(number as usize).copied();
+                problem.ok_or(Malformed::Tag(number))?
+            },
+            reason: reader.string()?,
+        },
         2 => DomainResult::Reads(query(reader)?),
         3 => {
             let mut index = 0;

@@ -7,12 +7,14 @@ use crate::error::{CommandError, ReadError, StorageError, UnreadableEvent};
 use crate::event::{CommitSummary, FirstOutcome, Payload};
 use crate::protocol::{
     Append, Commit, Conflict, DocumentName, DocumentValue, DomainRequest, Durability, Load, LogEnd,
-    Notice, Outcome, Output, Page, Project, ReadDocuments, ReadLog, SaveDocuments, SnapshotProblem,
-    SnapshotReport, StorageBody, StorageRequest, Until, Verdict, ViewRead,
+    Notice, Outcome, Output, Page, Project, React, Reacting, ReactionRead, ReadDocuments, ReadLog,
+    SaveDocuments, SkippedEvents, SnapshotProblem, SnapshotReport, StorageBody, StorageRequest,
+    Until, Verdict, ViewRead,
 };
 use crate::query::Query;
 use crate::stream::{Revision, StreamId};
 use crate::time::Timestamp;
+use crate::upcast::{Message, Unreadable};
 
 use super::words::Writer;
 
@@ -32,6 +34,7 @@ pub(super) fn output(writer: &mut Writer, output: &Output) {
         }
         Output::AwaitDomain => writer.word(11),
         Output::Project(project) => self::project(writer, project),
+        Output::React(react) => self::react(writer, react),
     }
 }
 
@@ -264,6 +267,39 @@ fn project(writer: &mut Writer, project: &Project) {
 }
 
 #[inline(never)]
+fn react(writer: &mut Writer, react: &React) {
+    writer.word(17);
+    writer.number(react.run);
+    writer.word(react.reaction.0);
+    writer.word(react.attempt);
+    match &react.event {
+        Reacting::Held { page, index } => {
+            writer.word(page.0);
+            writer.word(*index);
+        }
+        Reacting::Event(_) => unreachable!("JavaScript keeps its pages"),
+    }
+}
+
+#[inline(never)]
+fn reaction_read(writer: &mut Writer, read: &ReactionRead) {
+    writer.word(0);
+    writer.number(read.position.0);
+    writer.number(read.head.0);
+    writer.flag(read.runs_here);
+    writer.flag(read.runs);
+    writer.flag(read.paused);
+    writer.list(&read.lanes, |writer, parked| {
+        writer.str(&parked.lane);
+        writer.number(parked.position.0);
+        writer.word(parked.attempts);
+        writer.option(parked.retry_at, time);
+        writer.str(&parked.error);
+    });
+    writer.option(read.trouble.as_ref(), |writer, trouble| writer.str(trouble));
+}
+
+#[inline(never)]
 fn view_read(writer: &mut Writer, read: &ViewRead) {
     let ViewRead { position, documents, more, count, status } = read;
     writer.word(0);
@@ -389,6 +425,22 @@ fn notice(writer: &mut Writer, notice: &Notice) {
                 Err(error) => read_error(writer, error),
             }
         }
+        Notice::ReactionRead { task, result } => {
+            writer.word(18);
+            writer.word(task.0);
+            match result {
+                Ok(read) => reaction_read(writer, read),
+                Err(error) => read_error(writer, error),
+            }
+        }
+        Notice::ReactionMoved(reaction) => {
+            writer.word(19);
+            writer.word(reaction.0);
+        }
+        Notice::ReactionLost(reaction) => {
+            writer.word(20);
+            writer.word(reaction.0);
+        }
         Notice::ViewMoved(projection) => {
             writer.word(16);
             writer.word(projection.0);
@@ -403,6 +455,13 @@ fn notice(writer: &mut Writer, notice: &Notice) {
                 }
                 Err(error) => read_error(writer, error),
             }
+        }
+        Notice::Skipped(SkippedEvents { stream: of, revision, event_type, count }) => {
+            writer.word(21);
+            stream(writer, of);
+            writer.number(revision.0);
+            writer.str(event_type);
+            writer.word(*count);
         }
         Notice::SubscriptionEnded { task, result } => {
             writer.word(10);
@@ -560,6 +619,7 @@ fn read_error(writer: &mut Writer, failure: &ReadError) {
         ReadError::Unreadable(event) => unreadable(details, event),
         ReadError::NoSnapshots(name) => details.text("type", name),
         ReadError::UnknownProjection(name) => details.text("projection", name),
+        ReadError::UnknownReaction(name) => details.text("reaction", name),
         ReadError::UnknownIndex { projection, index } => {
             details.text("projection", projection).text("index", index)
         }
@@ -575,5 +635,31 @@ fn read_error(writer: &mut Writer, failure: &ReadError) {
 }
 
 fn unreadable(details: Details, event: &UnreadableEvent) -> Details {
-    details.stream(&event.stream).number("revision", event.revision.0)
+    let details = details.stream(&event.stream).number("revision", event.revision.0);
+    details.text("problem", event.problem.name())
+}
+
+/// What JavaScript is told of the forms of an aggregate's events: those of today.
+pub(super) fn forms(writer: &mut Writer, today: &[String]) {
+    writer.list(today, |writer, form| writer.str(form));
+}
+
+/// What an event is today: 0 and events, 1 if it is passed by, or 2, the number of its problem, and why.
+pub(super) fn upcast(writer: &mut Writer, upcast: &Result<Option<Vec<Message>>, Unreadable>) {
+    match upcast {
+        Ok(Some(messages)) => {
+            writer.word(0);
+            writer.list(messages, |writer, message| {
+                writer.str(&message.event_type);
+                writer.word(message.schema_version);
+                writer.str(&message.data);
+            });
+        }
+        Ok(None) => writer.word(1),
+        Err(Unreadable { problem, reason }) => {
+            writer.word(2);
+            writer.word(*problem as u32);
+            writer.str(reason);
+        }
+    }
 }

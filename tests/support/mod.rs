@@ -211,6 +211,7 @@ impl Host {
             name: None,
             start: annals::protocol::LogStart::After(annals::Position(0)),
             filter: annals::protocol::LogFilter::default(),
+            upcasts: false,
             limit: 10,
             follow: true,
         };
@@ -242,7 +243,10 @@ impl Host {
                     self.read.insert(task, result);
                 }
                 Output::Notice(notice) => self.notices.push(notice),
-                output @ (Output::Domain(_) | Output::AwaitDomain | Output::Project(_)) => {
+                output @ (Output::Domain(_)
+                | Output::AwaitDomain
+                | Output::Project(_)
+                | Output::React(_)) => {
                     unreachable!("{output:?}: the domain is native")
                 }
                 Output::Release(_) => {}
@@ -328,7 +332,7 @@ impl Host {
                 }
                 Output::Idle { .. } => return,
                 Output::Notice(notice) => self.notices.push(notice),
-                Output::Project(project) => unreachable!("{project:?}: no view is kept"),
+                output @ (Output::Project(_) | Output::React(_)) => unreachable!("{output:?}"),
                 Output::Release(_) => {}
             }
         }

@@ -57,14 +57,16 @@ export async function diff<State, Command extends Message, Event extends Message
   const { from: start, to: end, ...rest } = options;
   if (start === undefined) throw invalidArgument("expected a point from which on");
   // Given together they share requests, so that both are of one moment.
-  const [from, { events, ...to }] = await Promise.all([
+  const [from, { events, state, revision }] = await Promise.all([
     engine.state(aggregate, id, { ...rest, at: start }),
     engine.history(aggregate, id, end === undefined ? rest : { ...rest, at: end }),
   ]);
-  if (from.revision > to.revision) {
-    throw invalidArgument(`expected two points in order, found revision ${from.revision} and then ${to.revision}`);
+  if (from.revision > revision) {
+    throw invalidArgument(`expected two points in order, found revision ${from.revision} and then ${revision}`);
   }
-  return { from, to, changes: changesOf(from.state, to.state, []), events: events.slice(from.revision) };
+  // Upcasters may have made several of one, or none.
+  const later = events.filter((event) => event.revision > from.revision);
+  return { from, to: { state, revision }, changes: changesOf(from.state, state, []), events: later };
 }
 
 /** States are what JSON can say, but for members that are `undefined`, which are not there. */

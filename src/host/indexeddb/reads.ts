@@ -271,14 +271,14 @@ async function sliceOf(
 }
 
 function messagesAt(places: readonly Place[]): Messages {
-  const types: string[] = [];
+  const forms: string[] = [];
   const data: string[] = [];
   for (const { record, index } of places) {
     const message = messageOf(record, index);
-    types.push(message.type);
+    forms.push(message.form);
     data.push(message.data);
   }
-  return { types, data: `[${data.join(",\n")}]` };
+  return { forms, data: `[${data.join(",\n")}]` };
 }
 
 /** The matches of each query. Queries asked together often find the same records. */

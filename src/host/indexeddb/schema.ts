@@ -1,4 +1,5 @@
 import { newEpoch } from "../epoch.js";
+import { formOf } from "../messages.js";
 import { toOrdered } from "../order.js";
 import { keyOf } from "../recent.js";
 import type { Commit, FirstOutcome, SaveDocumentsRequest, StoredEvent, Verdict } from "../storage.js";
@@ -44,7 +45,7 @@ export interface AppendRecord {
   readonly hashes: readonly string[];
   /** For each event the index of its stream, … */
   readonly streamOf: readonly number[];
-  /** … the JSON of an object with its `type` and `data`, … */
+  /** … the JSON of an object with its form as `type` and its `data`, … */
   readonly messages: readonly string[];
   /** … and the JSON of the {@link Envelope} around them. */
   readonly envelopes: readonly string[];
@@ -226,7 +227,8 @@ function recordOf(accepted: readonly Accepted[]): AppendRecord {
         commit.extra,
       ];
       streamOf.push(stream);
-      messages.push(`{"type":${JSON.stringify(event.type)},"data":${event.data}}`);
+      const form = formOf(event.type, event.schemaVersion);
+      messages.push(`{"type":${JSON.stringify(form)},"data":${event.data}}`);
       envelopes.push(JSON.stringify(envelope));
     }
   }
@@ -244,13 +246,13 @@ function recordOf(accepted: readonly Accepted[]): AppendRecord {
   };
 }
 
-/** An event's type and the text of its data. */
+/** An event's form and the text of its data. */
 export function messageOf({ messages }: AppendRecord, index: number) {
   const message = messages[index]!;
   // In JSON a quote within the type has a backslash before it, so this is where the type ends.
   const end = message.indexOf('","data":');
   return {
-    type: JSON.parse(message.slice('{"type":'.length, end + 1)) as string,
+    form: JSON.parse(message.slice('{"type":'.length, end + 1)) as string,
     data: message.slice(end + '","data":'.length, -1),
   };
 }

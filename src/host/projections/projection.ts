@@ -55,8 +55,8 @@ export type LoggedEvent<Event extends Message = Message> = InlineEvent<Event> & 
 
 interface Common<Document> {
   /**
-   * Version of the documents, from 1. Raise it whenever the functions or the documents' form change:
-   * the view is then built anew beside the old one, which is shown until then.
+   * Version of the documents, from 1. Raise it whenever the functions, the documents' form or upcasters
+   * of the events change: the view is then built anew beside the old one, which is shown until then.
    */
   readonly version: number;
   /** What documents are found under besides their keys. */
@@ -141,11 +141,14 @@ function define<Document>(
     isNative: on === null,
     types: Object.keys(on ?? {}),
     indexes: Object.keys(indexes),
-    project: (output: WireReader, events: readonly StoredEvent[], epoch: string) =>
-      project(on ?? {}, kind, indexes, output, events, epoch),
+    project: (output: WireReader, events: readonly StoredEvent[], epoch: string, today: Today) =>
+      project(on ?? {}, kind, indexes, output, events, epoch, today),
     reader: (access: ConstructorParameters<typeof Reader>[0]) => new Reader(access, name) as never,
   });
 }
+
+/** What a stored event is, as the upcasters of its aggregate read it. */
+type Today = (event: StoredEvent) => readonly Message[];
 
 /** Thrown where a document is not there yet. */
 const MISSING = new Error("the document is being loaded; what is done meanwhile is done for nothing");
@@ -211,6 +214,7 @@ function project(
   output: WireReader,
   events: readonly StoredEvent[],
   epoch: string,
+  today: Today,
 ): (message: Writer) => void {
   const which = output.word();
   const end = which === 0 ? Infinity : which === 1 ? output.number() : output.time();
@@ -226,9 +230,13 @@ function project(
       break;
     }
     try {
-      const result: unknown = on[type]!(drafts, given(event, kind, epoch) as never);
-      if (typeof (result as PromiseLike<unknown> | undefined)?.then === "function") {
-        throw new Error("expected a function that is done when it returns, found a promise");
+      for (const message of today(event)) {
+        // What may become one of its types comes too.
+        if (!Object.hasOwn(on, message.type)) continue;
+        const result: unknown = on[message.type]!(drafts, given(event, message, kind, epoch) as never);
+        if (typeof (result as PromiseLike<unknown> | undefined)?.then === "function") {
+          throw new Error("expected a function that is done when it returns, found a promise");
+        }
       }
     } catch (error) {
       // While documents are missing, all is done for nothing but to find out which.
@@ -253,9 +261,13 @@ function project(
   };
 }
 
-function given(event: StoredEvent, kind: ViewKind, epoch: string): InlineEvent | LoggedEvent {
-  const { type, revision, issuedAt, actor, position, recordedAt } = event;
-  const data: unknown = JSON.parse(event.data);
+function given(
+  event: StoredEvent,
+  { type, data }: Message,
+  kind: ViewKind,
+  epoch: string,
+): InlineEvent | LoggedEvent {
+  const { revision, issuedAt, actor, position, recordedAt } = event;
   const stream = { type: event.aggregateType, id: event.aggregateId };
   const known = { type, data, stream, revision, issuedAt, actor };
   return kind === "inline" ? known : { ...known, position: `${epoch}:${position}` as Position, recordedAt };

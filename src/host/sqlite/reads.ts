@@ -242,8 +242,8 @@ function sliceOf(
   const more = Math.min(last, revision) - after > limit;
   if (text === null) return { snapshot, events: [], revision, more };
   const line = text.indexOf("\n");
-  const types = JSON.parse(text.slice(0, line)) as string[];
-  return { snapshot, events: { types, data: text.slice(line + 1) }, revision, more };
+  const forms = JSON.parse(text.slice(0, line)) as string[];
+  return { snapshot, events: { forms, data: text.slice(line + 1) }, revision, more };
 }
 
 function wholeSliceOf(

@@ -1,4 +1,5 @@
 import { newEpoch } from "../epoch.js";
+import { formOf } from "../messages.js";
 import { StorageFailure } from "../storage.js";
 import { isBusy, unknownFormat } from "./errors.js";
 
@@ -141,13 +142,18 @@ const REVISION = `(
   SELECT max(revision) FROM events
   WHERE aggregate_type = asked.type AND aggregate_id = asked.id)`;
 
+/** The form of an event. Numbers that are written out need not be made texts, event by event. */
+const FORM = `CASE schema_version WHEN 1 THEN event_type
+  ${[2, 3, 4, 5, 6].map((version) => `WHEN ${version} THEN event_type || '${formOf("", version)}'`).join(" ")}
+  ELSE event_type || char(127) || schema_version END`;
+
 /**
- * A line with the types of events as JSON, then their `Messages.data`: a row for each would cost
+ * A line with the forms of events as JSON, then their `Messages.data`: a row for each would cost
  * more. They are ordered by an inner query, to whose order SQLite holds where an aggregate depends
  * on it.
  */
 const MESSAGES = `
-  json_group_array(event_type) || char(10) || '[' || group_concat(data, ',\n') || ']'`;
+  json_group_array(${FORM}) || char(10) || '[' || group_concat(data, ',\n') || ']'`;
 
 /** A blob comes after all texts: so no end is given. */
 const IN_KEYS = `FROM documents WHERE collection = ? AND key >= ? AND key < ifnull(?, x'')`;
@@ -196,7 +202,7 @@ const LISTS = {
   slices: `
     SELECT asked.key, ${REVISION}, (
       SELECT ${MESSAGES} FROM (
-        SELECT event_type, data FROM events
+        SELECT event_type, schema_version, data FROM events
         WHERE aggregate_type = asked.type AND aggregate_id = asked.id
           AND revision > asked.after AND revision <= asked.up_to
         ORDER BY revision))
@@ -210,7 +216,7 @@ const LISTS = {
         SELECT max(revision) FROM events WHERE aggregate_type = ? AND aggregate_id = ?) END,
       ${MESSAGES}
     FROM (
-      SELECT revision, event_type, data FROM events
+      SELECT revision, event_type, schema_version, data FROM events
       WHERE aggregate_type = ? AND aggregate_id = ? AND revision > ? AND revision <= ?
       ORDER BY revision)`,
 

@@ -32,6 +32,12 @@ export function expectOutcome(story: Story, outcome: Outcome, expected: Expected
   }
 }
 
+/** Fails if upcasters have made other events of what earlier releases have stored. */
+export function expectUpcast(story: Story, events: readonly unknown[]): void {
+  const found = story.upcast.map((event) => ({ ...event, stream: { type: story.type, id: story.id }, tags: [] }));
+  expectEvents(story, { kind: "events", events: found, id: story.id, query: [], met: true }, events);
+}
+
 function expectEvents(story: Story, outcome: Outcome, events: readonly unknown[]): void {
   const expected = guarded(story, () => events.map(toEvent));
   const text = textOfEvents(expected);

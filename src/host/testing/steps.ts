@@ -2,9 +2,19 @@
 import type { Aggregate, AnyAggregate, Message, Refusal } from "../domain.js";
 import type { EventOf } from "../engine.js";
 import type { Query } from "../storage.js";
-import { type Expected, expectAccepted, expectOutcome, expectReads, expectState, expectTags, goOn } from "./expectations.js";
+import type { OlderEvent } from "../upcast.js";
+import {
+  type Expected,
+  expectAccepted,
+  expectOutcome,
+  expectReads,
+  expectState,
+  expectTags,
+  expectUpcast,
+  goOn,
+} from "./expectations.js";
 import { AssertionError } from "./failure.js";
-import { at, begin, commanded, othersHappened, type Outcome, rename, type Story } from "./story.js";
+import { at, begin, commanded, othersHappened, type Outcome, rename, stored, type Story } from "./story.js";
 
 /** A length of time; its parts add up. */
 export interface Span {
@@ -111,6 +121,26 @@ export class Given<State, Command extends Message, Event extends Message, Refuse
   /** Names the aggregate under test. Needed only where its id is looked at. */
   id(id: string): this {
     return this.with(rename(this.story, id));
+  }
+
+  /**
+   * Lets events happen as an earlier release has stored them, each with its schema version. Their
+   * upcasters are watched as every function is.
+   *
+   * ```ts
+   * given(appointment)
+   *   .stored({ type: "AppointmentMoved", version: 1, data: { start: "09:00" } })
+   *   .thenUpcast({ type: "AppointmentRescheduled", data: { start: "09:00" } });
+   * ```
+   */
+  stored(...events: readonly OlderEvent[]): this {
+    return this.with(stored(this.story, events));
+  }
+
+  /** What was given as `stored` is read as these events, in order. Without any: it means nothing. */
+  thenUpcast(...expected: readonly Event[]): this {
+    expectUpcast(this.story, expected);
+    return this;
   }
 
   /** The events given add up to this state. */

@@ -5,8 +5,9 @@ import { AnnalsError } from "../errors.js";
 import { isWellFormed, reasonOf, toPayload, toState, utf8Length } from "../payload.js";
 import { matches } from "../query.js";
 import type { Query } from "../storage.js";
+import { type Forms, type OlderEvent, upcast } from "../upcast.js";
 import { AssertionError, Mistake } from "./failure.js";
-import { strict, Thrown } from "./strict.js";
+import { strict, strictForms, Thrown } from "./strict.js";
 import { brief, difference } from "./values.js";
 
 /** An event of the log of a test. */
@@ -34,15 +35,21 @@ export type Outcome = (
 export interface Story {
   readonly type: string;
   readonly functions: ErasedFunctions;
+  readonly forms: Forms | null;
   /** The one under test. */
   readonly id: string;
   /** Milliseconds since 1970. */
   readonly now: number;
   readonly log: readonly LoggedEvent[];
   readonly states: ReadonlyMap<string, unknown>;
+  /** What upcasters have made of events that earlier releases have stored. */
+  readonly upcast: readonly Message[];
   /** How a failure tells it, after its first line. */
   readonly lines: readonly string[];
 }
+
+/** How a failure tells that nothing has happened. */
+const NOTHING = "      nothing";
 
 /** What the one under test is called if nobody says. */
 const DEFAULT_ID = "under-test";
@@ -52,13 +59,39 @@ export function begin(aggregate: AnyAggregate, events: readonly unknown[]): Stor
   const story: Story = {
     type: aggregate.type,
     functions,
+    forms: strictForms(aggregate.forms),
     id: DEFAULT_ID,
     now: Date.parse("2026-01-01T00:00:00.000Z"),
     log: [],
     states: new Map(),
-    lines: events.length === 0 ? ["      nothing"] : [],
+    upcast: [],
+    lines: events.length === 0 ? [NOTHING] : [],
   };
-  return happened(story, aggregate.type, functions, DEFAULT_ID, events);
+  return happened(story, aggregate, functions, DEFAULT_ID, events);
+}
+
+/** The same after events that an earlier release has stored. */
+export function stored(story: Story, events: readonly OlderEvent[]): Story {
+  const shown = events.map((event) => `      ${event?.type} (version ${event?.version}) ${brief(event?.data)}`);
+  const lines = [...story.lines.filter((line) => line !== NOTHING), ...shown];
+  const telling: Story = { ...story, lines };
+  return guarded(telling, () => {
+    const key = keyOf(story.type, story.id);
+    let state = stateOf(story, story.id);
+    const found: Message[] = [];
+    for (const event of events) {
+      const { type, data } = toEvent(event);
+      const { version } = event;
+      checkName("event type", type);
+      if (!Number.isSafeInteger(version) || version < 1) throw new Mistake(`expected a version of at least 1, found ${brief(version)}`);
+      for (const today of upcast(story.forms, { type, version, data }) ?? []) {
+        const value = toEvent(today);
+        state = checkState("evolve", evolve(story.functions, state, value));
+        found.push(value);
+      }
+    }
+    return { ...telling, states: new Map(story.states).set(key, state), upcast: [...story.upcast, ...found] };
+  });
 }
 
 /** How a failure tells it. */
@@ -89,14 +122,15 @@ export function othersHappened(
   events: readonly unknown[],
 ): Story {
   const type = aggregate?.type ?? story.type;
-  const functions = aggregate === null || type === story.type ? story.functions : functionsOf(aggregate);
+  const isSame = aggregate === null || type === story.type;
+  const functions = isSame ? story.functions : functionsOf(aggregate);
   const telling: Story = { ...story, lines: [...story.lines, `given ${type} ${id}`] };
   return guarded(telling, () => {
     checkName("id", id);
     if (type === story.type && id === story.id) {
       throw new Mistake(`${id} is the one under test: its events are given first, or come of its commands`);
     }
-    return happened(telling, type, functions, id, events);
+    return happened(telling, isSame ? story : aggregate, functions, id, events);
   });
 }
 
@@ -141,7 +175,7 @@ export function commanded(story: Story, id: string, command: Message): { story: 
         return { story: asking, outcome: { kind: "refused", refusal, query, ...given } };
       }
       const decided = decision.map((event) => toMessage(event, "decide"));
-      const after = happened(asking, story.type, functions, id, decided, false);
+      const after = happened(asking, story, functions, id, decided, false);
       const events = after.log.slice(story.log.length);
       return { story: after, outcome: { kind: "events", events, query, ...given } };
     } catch (error) {
@@ -160,7 +194,7 @@ export function stateOf(story: Story, id: string): unknown {
 /** What is appended if these events happen to the stream, with the tags they get there. */
 function happened(
   story: Story,
-  type: string,
+  { type, forms }: { readonly type: string; readonly forms: Forms | null },
   functions: ErasedFunctions,
   id: string,
   events: readonly unknown[],
@@ -177,6 +211,7 @@ function happened(
       const value = toEvent(event);
       const tags = functions.tags === undefined ? [] : tagsOf(functions.tags(value, state));
       checkName("event type", value.type);
+      if (forms?.versions?.has(value.type) === false) throw new Mistake(`${value.type} is not among the events of ${type}`);
       for (const tag of tags) checkName("tag", tag);
       state = checkState("evolve", evolve(functions, state, value));
       log.push({ stream, ...value, tags });

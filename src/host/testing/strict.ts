@@ -1,5 +1,6 @@
 /** Domain functions under watch: each is called twice, and must be pure. */
 import type { ErasedFunctions } from "../domain.js";
+import type { AnyStep, Forms } from "../upcast.js";
 import { deepFreeze, reasonOf } from "../payload.js";
 import { Mistake } from "./failure.js";
 import { copyOf, difference } from "./values.js";
@@ -7,7 +8,7 @@ import { copyOf, difference } from "./values.js";
 /** What a domain function threw by itself. */
 export class Thrown extends Error {
   constructor(
-    readonly by: keyof ErasedFunctions,
+    readonly by: string,
     readonly error: unknown,
   ) {
     super(`${by} threw: ${reasonOf(error)}`);
@@ -29,12 +30,25 @@ export function strict(functions: ErasedFunctions): ErasedFunctions {
   };
 }
 
+/** The same upcasters, under watch too. */
+export function strictForms(forms: Forms | null): Forms | null {
+  if (forms === null) return null;
+  const watched = (plan: string | AnyStep): string | AnyStep => {
+    if (typeof plan === "string") return plan;
+    const call = (name: string, run: (data: unknown) => unknown) => (data: unknown) =>
+      twice(name, ["data"], [data], ([data]) => run(data)) as never;
+    if (typeof plan === "function") return call("its upcaster", plan);
+    return { becomes: call("becomes", (data) => plan.becomes(data)) };
+  };
+  return { ...forms, plans: new Map([...forms.plans].map(([form, plan]) => [form, watched(plan)])) };
+}
+
 /**
  * The first call has frozen arguments, as the engine's states are. The second has copies that may
  * be changed: whether they were says more than the error of a frozen object, and some code gets none.
  */
 function twice(
-  name: keyof ErasedFunctions,
+  name: string,
   inputs: readonly string[],
   args: readonly unknown[],
   run: (args: readonly unknown[]) => unknown,

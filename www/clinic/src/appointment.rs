@@ -1,6 +1,6 @@
 //! The aggregate: what an appointment is, what may be asked of it, and what may happen to it.
 
-use annals::{Aggregate, Context, Query, Tag};
+use annals::{Aggregate, Context, Query, Tag, Upcasters};
 use serde::{Deserialize, Serialize};
 
 use crate::slot::{Slot, Time, check_name};
@@ -130,6 +130,22 @@ pub enum Event {
         reason: String,
     },
 }
+
+/// Data of `AppointmentCancelled`, version 1.
+#[derive(Deserialize)]
+struct MaybeReason {
+    reason: Option<String>,
+}
+
+/// Data of `AppointmentCancelled`, version 2.
+#[derive(Serialize)]
+struct Reason {
+    reason: String,
+}
+
+/// Data of `AppointmentAcknowledged`.
+#[derive(Deserialize)]
+struct Acknowledged {}
 
 /// Why a command may be refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -322,6 +338,17 @@ impl Aggregate for Appointment {
             // What is left no decision gives.
             (_, state) => state,
         }
+    }
+
+    /// A cancellation had its reason only if one was given, and a confirmation was called otherwise.
+    fn upcasters() -> Upcasters<Event> {
+        Upcasters::none()
+            .upcast("AppointmentCancelled", 1, |old: MaybeReason| Reason {
+                reason: old.reason.unwrap_or_default(),
+            })
+            .becomes("AppointmentAcknowledged", 1, |_: Acknowledged| {
+                [Event::AppointmentConfirmed {}]
+            })
     }
 
     /// What takes or frees a slot has the slot's tags; a move has those of both.

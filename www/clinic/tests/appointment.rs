@@ -323,3 +323,18 @@ fn a_decision_reads_the_slot_it_wants_and_nothing_else() {
         at_eight([booked()]).when(command).then_reads(&none);
     }
 }
+
+#[test]
+fn what_earlier_releases_have_stored_is_read_as_today() {
+    let given = || given::<Appointment>([booked()]);
+    given()
+        .stored("AppointmentAcknowledged", 1, "{}")
+        .then_upcast([Event::AppointmentConfirmed {}])
+        .then_state(State::Confirmed(booking()));
+    for (data, reason) in [("{}", ""), (r#"{"reason":"ill"}"#, "ill")] {
+        given()
+            .stored("AppointmentCancelled", 1, data)
+            .then_upcast([Event::AppointmentCancelled { reason: reason.into() }])
+            .then_state(State::Cancelled(booking()));
+    }
+}

@@ -574,16 +574,6 @@ fn an_engine_clears_an_older_version_away_once_though_it_is_still_run() {
 }
 
 #[test]
-fn a_position_that_has_not_come_has_no_view() {
-    let mut engine = with::<1, ASYNC>(&Shared::new());
-    let position = book(&mut engine, "v-1", "d-1", 10);
-    let later = ViewAt::Past(LogEnd::Position(Position(position.0 + 1)));
-    let error = engine.document::<Async>("d-1", later).expect_err("nothing is there yet");
-    let Error::Read(error) = error else { panic!("{error}") };
-    assert_eq!(error.code(), "no-such-position");
-}
-
-#[test]
 fn a_view_of_the_past_is_of_the_position_that_is_asked() {
     let mut engine = with::<1, ASYNC>(&Shared::new());
     let first = book(&mut engine, "v-1", "d-1", 10);

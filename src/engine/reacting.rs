@@ -14,7 +14,6 @@
 //! turn among the events of its lane; one that could not be handled is a lane of its own, and waits for
 //! its next attempt without the others.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::error::{ReadError, StorageError};
@@ -76,7 +75,7 @@ pub(super) struct Reactor {
     /// Documents that are to be saved with the progress, once that says that their events are handled.
     unsaved: Vec<Unsaved>,
     /// Of a process manager: states of lanes, as they are or will be in the store.
-    states: BTreeMap<Arc<str>, Option<Arc<str>>>,
+    states: States,
     /// Lanes whose states are to be read.
     unknown: Vec<Arc<str>>,
     /// Those whose states are being read, and the number of that question.
@@ -185,6 +184,28 @@ struct Timers {
     next: Option<Timestamp>,
 }
 
+/// States by lane, in order: a map of its own kind would be kilobytes of code.
+#[derive(Default)]
+struct States(Vec<(Arc<str>, Option<Arc<str>>)>);
+
+impl States {
+    fn find(&self, lane: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| (**known).cmp(lane))
+    }
+
+    /// What is known of the lane's state; within: the state, if it has one.
+    fn get(&self, lane: &str) -> Option<&Option<Arc<str>>> {
+        Some(&self.0[self.find(lane).ok()?].1)
+    }
+
+    fn set(&mut self, lane: &Arc<str>, state: Option<Arc<str>>) {
+        match self.find(lane) {
+            Ok(place) => self.0[place].1 = state,
+            Err(place) => self.0.insert(place, (Arc::clone(lane), state)),
+        }
+    }
+}
+
 /// What is to be handled next.
 enum Next {
     Timer(DueTimer, u32),
@@ -255,7 +276,7 @@ impl Reactor {
             fulfilled: Vec::new(),
             asks_requests: false,
             unsaved: Vec::new(),
-            states: BTreeMap::new(),
+            states: States::default(),
             unknown: Vec::new(),
             asked_states: None,
             timers: Timers::default(),
@@ -280,7 +301,7 @@ impl Reactor {
         self.fulfilled.clear();
         self.asks_requests = false;
         self.unsaved.clear();
-        self.states.clear();
+        self.states.0.clear();
         self.unknown.clear();
         self.asked_states = None;
         self.timers = Timers::default();
@@ -319,7 +340,7 @@ impl Reactor {
 
     /// Whether the state of the lane is known. If not, it will be asked.
     fn knows(&mut self, lane: &Arc<str>) -> bool {
-        let known = self.states.contains_key(lane);
+        let known = self.states.get(lane).is_some();
         let is_asked = |(_, lanes): &(u32, Vec<Arc<str>>)| lanes.contains(lane);
         if !known
             && !self.unknown.contains(lane)
@@ -366,9 +387,9 @@ impl Reactor {
 
     /// Lets go of states that nothing is under way with, if there are many.
     fn forget_states(&mut self) {
-        if self.states.len() > MAX_STATES {
+        if self.states.0.len() > MAX_STATES {
             let mut states = std::mem::take(&mut self.states);
-            states.retain(|lane, _| self.is_busy(lane));
+            states.0.retain(|(lane, _)| self.is_busy(lane));
             self.states = states;
         }
     }
@@ -1011,7 +1032,7 @@ impl Engine {
                         DocumentValue::Text(text) => Some(Arc::clone(text)),
                         DocumentValue::State(_) | DocumentValue::Removed => None,
                     };
-                    reactor.states.insert(Arc::clone(&name.key), text);
+                    reactor.states.set(&name.key, text);
                 }
             }
             reactor.timers_written(&timers, documents);
@@ -1089,7 +1110,9 @@ impl Engine {
             return;
         };
         for (lane, document) in lanes.into_iter().zip(found.documents) {
-            reactor.states.entry(lane).or_insert(document.map(|document| document.value));
+            if reactor.states.get(&lane).is_none() {
+                reactor.states.set(&lane, document.map(|document| document.value));
+            }
         }
     }
 

@@ -4,7 +4,7 @@ import { cancelled } from "../driver.js";
 import { AnnalsError, invalidArgument } from "../errors.js";
 import { deepFreeze, isWellFormed, reasonOf } from "../payload.js";
 import type { AbortSignal } from "../platform.js";
-import type { Reader as WireReader, Writer } from "../wire.js";
+import { INPUT_READ_VIEW, type Reader as WireReader, type Writer } from "../wire.js";
 import { type IndexValue, indexValue } from "./projection.js";
 
 /** As of when a view is asked. */
@@ -38,6 +38,7 @@ export interface RangeOptions extends ViewOptions {
   readonly to?: IndexValue;
 }
 
+/** Which documents, and how many of them from where on. */
 export interface ListOptions extends RangeOptions {
   /** Where to go on: the `cursor` of the page before. */
   readonly cursor?: string | null;
@@ -47,13 +48,16 @@ export interface ListOptions extends RangeOptions {
   readonly limit?: number;
 }
 
+/** A document and its key. */
 export interface Listed<Document> {
   readonly key: string;
   /** The document, frozen. */
   readonly document: Document;
 }
 
+/** A page of documents. */
 export interface Listing<Document> {
+  /** In the order that was asked for. One with several values in an index comes under each. */
   readonly documents: readonly Listed<Document>[];
   /** Where the next page goes on; `null` if this is the last. */
   readonly cursor: string | null;
@@ -69,6 +73,7 @@ export interface ViewStatus {
   readonly progress: number;
   /** Whether this release's version is being built. An older one is given until then. */
   readonly building: boolean;
+  /** Whether this engine takes nothing more in. */
   readonly paused: boolean;
   /** Where and why it has stopped. */
   readonly stopped: { readonly position: Position; readonly reason: string } | null;
@@ -204,6 +209,7 @@ export class Reader implements ViewReader<unknown> {
       : waits ? [1, numberOf(after)]
       : [latest === true ? 2 : 0];
     const asked = driver.ask(
+      INPUT_READ_VIEW,
       this.#name,
       signal,
       (message) => write(message.choice(which)),

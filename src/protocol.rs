@@ -15,7 +15,7 @@ use std::sync::Arc;
 use crate::domain::State;
 use crate::error::{CommandError, EventProblem, ReadError, StorageError};
 use crate::event::{CommitSummary, FirstOutcome, Metadata, NewEvent, RecordedEvent, TaskId};
-use crate::ids::{CommandHash, CommandId, EventId};
+use crate::ids::{CommandHash, CommandId, EventId, TimerId};
 use crate::query::Query;
 use crate::stream::{ExpectedRevision, Position, Revision, StreamId};
 use crate::time::Timestamp;
@@ -47,8 +47,13 @@ pub enum Input {
     AskReaction(AskReaction),
     /// What came of [`Output::React`].
     Reacted(Reacted),
-    /// The subscription's reader is ready for the next page.
+    /// The subscription's reader is ready for the next page, and has handled those before it.
     Next(TaskId),
+    /// Of the page that the reader of a named subscription has, it has handled the events up to this
+    /// position. It is kept when the subscription is given up.
+    Handled(TaskId, Position),
+    /// A question for the checkpoint of a named subscription, or a wish to move it.
+    AskCheckpoint(AskCheckpoint),
     /// Give up the task. A command whose append is under way can't be given up: its outcome comes.
     Cancel(TaskId),
     /// The answer of the storage adapter to a request.
@@ -245,8 +250,11 @@ pub enum ReadAt {
 pub struct Subscribe {
     /// The host's number for it.
     pub task: TaskId,
-    /// Events after this position.
-    pub after: Position,
+    /// The name under which the store keeps a checkpoint: up to where its events have been handled.
+    /// One that has come somewhere goes on from there.
+    pub name: Option<Arc<str>>,
+    /// Where it starts; with a name, the first time.
+    pub start: LogStart,
     /// Which of them.
     pub filter: LogFilter,
     /// Whether types are those of today: events that upcasters may make such events of come too.
@@ -255,6 +263,45 @@ pub struct Subscribe {
     pub limit: u32,
     /// Whether it goes on with events to come; if not, it ends at the head.
     pub follow: bool,
+}
+
+/// Where a subscription starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogStart {
+    /// With the first event after this position.
+    After(Position),
+    /// With the first event to come.
+    Now,
+}
+
+/// A question for the checkpoint of a named subscription, or a wish to move it.
+#[derive(Clone, Debug)]
+pub struct AskCheckpoint {
+    /// The host's number for it.
+    pub task: TaskId,
+    /// The subscription's name.
+    pub name: Arc<str>,
+    /// What is asked or wished.
+    pub wish: CheckpointWish,
+}
+
+/// What is asked of a checkpoint, or is to become of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckpointWish {
+    /// Where it is.
+    Read,
+    /// It goes from one position to another: what is between has been handled. If it is not at the
+    /// first, somebody else has moved it.
+    Advance {
+        /// Where it is.
+        from: Position,
+        /// Where it goes.
+        to: Position,
+    },
+    /// It is put there, wherever it is. Whoever reads under its name is told.
+    Set(LogStart),
+    /// It is taken away.
+    Forget,
 }
 
 /// Which events of the log. An empty list lets everything pass.
@@ -1056,6 +1103,8 @@ pub struct React {
     pub attempt: u32,
     /// The event.
     pub event: Reacting,
+    /// Of a process manager: the state of the event's lane, as JSON text, if there is one.
+    pub state: Option<Arc<str>>,
 }
 
 /// An event that is reacted to.
@@ -1070,6 +1119,25 @@ pub enum Reacting {
         /// Index of the event in it.
         index: u32,
     },
+    /// None, but the time has come for a timer of a process manager.
+    Timer(Box<DueTimer>),
+}
+
+/// A timer of a process manager.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DueTimer {
+    /// The lane it is of.
+    pub lane: Arc<str>,
+    /// Its name. A lane has one timer of a name.
+    pub name: Arc<str>,
+    /// When it was to be handled, at the earliest.
+    pub due: Timestamp,
+    /// Its id, the same for all attempts.
+    pub id: TimerId,
+    /// Id of the event that led to it.
+    pub causation_id: Arc<str>,
+    /// What ties it together with that event.
+    pub correlation_id: Arc<str>,
 }
 
 /// The answer to a [`React`].
@@ -1084,9 +1152,10 @@ pub struct Reacted {
 /// A lane of a reaction, such as a stream, that was left behind with an event that could not be handled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParkedLane {
-    /// Which lane: of a stream a JSON array of type and id.
+    /// Which lane: of a stream a JSON array of type and id, of a process manager the correlation key. A
+    /// timer that could not be handled is a lane of its own: a JSON array of `timer`, key and name.
     pub lane: Arc<str>,
-    /// Position of the event, or before it, if it has not been tried.
+    /// Position of the event, or before it, if it has not been tried. 0 for a timer.
     pub position: Position,
     /// How often it has been tried.
     pub attempts: u32,
@@ -1134,6 +1203,15 @@ pub enum Notice {
         page: Page,
         /// Up to where the log has been read.
         next: Position,
+        /// Where the checkpoint of a named subscription is.
+        checkpoint: Option<Position>,
+    },
+    /// The checkpoint of a named subscription has been read or moved.
+    Checkpoint {
+        /// The task.
+        task: TaskId,
+        /// Where it is; `None` if there is none.
+        result: Result<Option<Position>, ReadError>,
     },
     /// A snapshot that was wished for has been kept: the revision it is the state at.
     SnapshotTaken {

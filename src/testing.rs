@@ -18,6 +18,7 @@ mod diff;
 mod hosted;
 mod kit;
 mod reactions;
+mod readers;
 mod simulation;
 mod story;
 mod views;

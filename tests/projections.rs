@@ -1,19 +1,19 @@
 //! Views: built from the log, kept beside it, and never short without saying so.
 
+mod support;
+
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use annals::protocol::{
-    LogEnd, SaveDocuments, StorageAnswer, StorageBody, StorageRequest, ViewAt, ViewScan,
-};
-use annals::storage::{Annals, Clock, CommandOptions, MemoryStore, StorageAdapter};
+use annals::protocol::{LogEnd, SaveDocuments, StorageBody, StorageRequest, ViewAt, ViewScan};
+use annals::storage::{Annals, CommandOptions, MemoryStore, StorageAdapter};
 use annals::{
     Aggregate, AggregateDefinition, ApiMisuse, Config, Context, Error, EventContext, IndexEntry,
-    Position, ProjectError, Projection, ProjectionDefinition, ReadError, StorageError,
-    StorageErrorCode, Timestamp, View, ViewKind,
+    Position, ProjectError, Projection, ProjectionDefinition, ReadError, Timestamp, View, ViewKind,
 };
 use serde::{Deserialize, Serialize};
+use support::shared::{Shared, Ticking};
 
 /// Visits of patients to doctors.
 struct Visit;
@@ -145,63 +145,6 @@ impl<const V: u32, const K: u8> Projection for Agenda<V, K> {
     fn index(document: &Entry) -> Vec<IndexEntry> {
         let (Entry::Day(Day { minutes, .. }) | Entry::Visit { minutes, .. }) = document;
         vec![IndexEntry::new("minutes", *minutes)]
-    }
-}
-
-/// Time passes when somebody waits.
-#[derive(Clone, Default)]
-struct Ticking(Rc<Cell<u64>>);
-
-impl Clock for Ticking {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_millis(1_795_000_000_000).plus(self.0.get())
-    }
-
-    fn sleep(&mut self, millis: u64) {
-        self.0.set(self.0.get() + millis);
-    }
-}
-
-/// A store that several engines share, and that notes what it is asked.
-#[derive(Clone)]
-struct Shared {
-    store: Rc<RefCell<MemoryStore>>,
-    saves: Rc<RefCell<Vec<Arc<SaveDocuments>>>>,
-    /// Requests to change documents are refused so many times.
-    full: Rc<Cell<u32>>,
-    /// What happens before the next request to change documents.
-    #[allow(clippy::type_complexity, reason = "a test's hook")]
-    before_save: Rc<RefCell<Option<Box<dyn FnOnce()>>>>,
-}
-
-impl Shared {
-    fn new() -> Self {
-        Self::of(MemoryStore::new("store-1"))
-    }
-
-    fn of(store: MemoryStore) -> Self {
-        Self {
-            store: Rc::new(RefCell::new(store)),
-            saves: Rc::default(),
-            full: Rc::default(),
-            before_save: Rc::default(),
-        }
-    }
-}
-
-impl StorageAdapter for Shared {
-    fn call(&mut self, request: &StorageRequest) -> Result<StorageAnswer, StorageError> {
-        if let StorageBody::SaveDocuments(save) = &request.body {
-            if let Some(hook) = self.before_save.take() {
-                hook();
-            }
-            if self.full.get() > 0 {
-                self.full.set(self.full.get() - 1);
-                return Err(StorageError::permanent(StorageErrorCode::Full, "the disk is full"));
-            }
-            self.saves.borrow_mut().push(Arc::clone(save));
-        }
-        self.store.borrow_mut().call(request)
     }
 }
 

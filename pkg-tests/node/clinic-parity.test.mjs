@@ -36,7 +36,7 @@ async function playTypeScript() {
   }
 }
 
-const rust = nativeAggregate("Appointment");
+const [rust, rustAgenda] = [nativeAggregate("Appointment"), nativeProjection("agenda")];
 
 async function openWasm(options) {
   const module = { glue, wasm: await readFile(new URL("../../www/clinic/pkg/clinic_bg.wasm", import.meta.url)) };
@@ -44,10 +44,9 @@ async function openWasm(options) {
 }
 
 async function playWasm() {
-  const agenda = nativeProjection("agenda");
-  const engine = await openWasm({ projections: [agenda] });
+  const engine = await openWasm({ projections: [rustAgenda] });
   try {
-    return await play(engine, rust, agenda);
+    return await play(engine, rust, rustAgenda);
   } finally {
     await engine.close();
   }

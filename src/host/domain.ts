@@ -233,7 +233,7 @@ function formsOf(aggregate: string, { events, retired, unknownEvents }: AnyDefin
       }
       plans.set(formOf(type, version++), step);
     }
-    if (!isRight) throw mistake(`a list of upcasters of ${type}${isToday ? "" : ", the last of which says what it becomes"}`);
+    if (!isRight) throw mistake(`one list of upcasters of ${type}${isToday ? "" : ", the last of which says what it becomes"}`);
     if (isToday) {
       versions.set(type, version);
       plans.set(formOf(type, version), type);

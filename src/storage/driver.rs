@@ -10,12 +10,13 @@ use crate::engine::{Config, Engine};
 use crate::error::{ApiMisuse, CommandError, Error, ReadError};
 use crate::event::{CommitSummary, Metadata, RecordedEvent, TaskId};
 use crate::ids::CommandId;
+use crate::manager::{Given, NativeManager};
 use crate::projection::Projection;
 use crate::protocol::{
-    AskReaction, ControlView, Durability, Execute, Input, LogFilter, Notice, Outcome, Output, Page,
-    ReactionAction, ReactionRead, ReadAt, ReadState, ReadView, ScanPlace, SkippedEvents,
-    SnapshotReport, StateRead, StoredDocument, Subscribe, TakeSnapshot, ViewAt, ViewQuery,
-    ViewRead,
+    AskCheckpoint, AskReaction, CheckpointWish, ControlView, Document, Durability, Execute, Input,
+    LogFilter, LogStart, Notice, Outcome, Output, Page, React, Reacted, ReactionAction,
+    ReactionRead, ReadAt, ReadState, ReadView, ScanPlace, SkippedEvents, SnapshotReport, StateRead,
+    StoredDocument, Subscribe, TakeSnapshot, ViewAt, ViewQuery, ViewRead,
 };
 use crate::stream::{ExpectedRevision, Position, Revision, StreamId};
 use crate::time::Timestamp;
@@ -156,6 +157,22 @@ pub struct Events {
     pub next: Position,
 }
 
+/// A page of a named subscription.
+#[derive(Debug)]
+pub struct NamedEvents {
+    /// The subscription.
+    pub name: Arc<str>,
+    /// Where its checkpoint was: these events come after that.
+    pub checkpoint: Position,
+    /// The events.
+    pub events: Vec<RecordedEvent>,
+    /// Where its checkpoint belongs when they have been handled.
+    pub next: Position,
+}
+
+/// A page, and where the checkpoint of its subscription was, if that has one.
+type AnyPage = (Events, Option<Position>);
+
 /// An engine and the answers nobody has fetched yet.
 #[derive(Debug)]
 pub(super) struct Driver {
@@ -164,9 +181,20 @@ pub(super) struct Driver {
     /// Tasks somebody waits for; what comes of others is not kept.
     awaited: BTreeSet<TaskId>,
     done: BTreeMap<TaskId, Notice>,
-    pages: BTreeMap<TaskId, Vec<Events>>,
+    pages: BTreeMap<TaskId, Vec<AnyPage>>,
     /// The newest, until somebody takes them.
     reports: VecDeque<Report>,
+    managing: Vec<Managing>,
+}
+
+/// Commands of a process manager that are under way.
+#[derive(Debug)]
+struct Managing {
+    run: u64,
+    tasks: Vec<TaskId>,
+    /// What is saved when all are done.
+    documents: Vec<Document>,
+    failed: Option<Arc<str>>,
 }
 
 /// Most reports that are kept for who may take them.
@@ -176,7 +204,7 @@ impl Driver {
     pub(super) fn new(config: Config) -> Result<Self, ApiMisuse> {
         let engine = Engine::new(config)?;
         let (awaited, done, pages, reports) = Default::default();
-        Ok(Self { engine, last_task: 0, awaited, done, pages, reports })
+        Ok(Self { engine, last_task: 0, awaited, done, pages, reports, managing: Vec::new() })
     }
 
     fn next_task(&mut self) -> TaskId {
@@ -209,6 +237,61 @@ impl Driver {
         };
         self.engine.handle_input(now, Input::Execute(execute))?;
         Ok(task)
+    }
+
+    /// Lets a process manager handle an event or a timer, and gives its commands.
+    pub(super) fn manage(
+        &mut self,
+        now: Timestamp,
+        manager: &dyn NativeManager,
+        react: &React,
+    ) -> Result<(), ApiMisuse> {
+        let run = react.run;
+        let (given, documents) = match manager.handle(react) {
+            Ok(handled) => handled,
+            Err(error) => {
+                let result = Err(error.into());
+                return self.engine.handle_input(now, Input::Reacted(Reacted { run, result }));
+            }
+        };
+        let mut tasks = Vec::new();
+        for Given { stream, command_type, data, command_id, metadata } in given {
+            let task = self.next_task();
+            tasks.push(task);
+            let execute = Execute {
+                task,
+                stream,
+                command_type,
+                data,
+                command_id: Some(command_id),
+                expected: ExpectedRevision::Any,
+                issued_at: None,
+                metadata,
+            };
+            self.engine.handle_input(now, Input::Execute(execute))?;
+        }
+        self.managing.push(Managing { run, tasks, documents, failed: None });
+        self.tell_managed()
+    }
+
+    /// A command of a process manager is done.
+    fn managed(&mut self, at: usize, task: TaskId, error: Option<Arc<str>>) {
+        let Managing { tasks, failed, .. } = &mut self.managing[at];
+        tasks.retain(|other| *other != task);
+        *failed = failed.take().or(error);
+        self.awaited.remove(&task);
+        self.tell_managed().expect("what has been handled may be told at any time");
+    }
+
+    /// Tells the engine what has become of events whose commands are all done.
+    fn tell_managed(&mut self) -> Result<(), ApiMisuse> {
+        while let Some(at) = self.managing.iter().position(|managing| managing.tasks.is_empty()) {
+            let Managing { run, documents, failed, .. } = self.managing.swap_remove(at);
+            let result = failed.map_or(Ok(documents), Err);
+            let now = self.engine.now();
+            self.engine.handle_input(now, Input::Reacted(Reacted { run, result }))?;
+        }
+        Ok(())
     }
 
     pub(super) fn read<A: Aggregate>(
@@ -253,14 +336,43 @@ impl Driver {
     pub(super) fn subscribe(
         &mut self,
         now: Timestamp,
-        after: Position,
+        name: Option<&str>,
+        start: LogStart,
         filter: LogFilter,
         limit: u32,
     ) -> Result<TaskId, ApiMisuse> {
         let task = self.next_task();
-        let subscribe = Subscribe { task, after, filter, upcasts: false, limit, follow: false };
+        let name = name.map(Into::into);
+        let follow = false;
+        let subscribe = Subscribe { task, name, start, filter, upcasts: false, limit, follow };
         self.engine.handle_input(now, Input::Subscribe(subscribe))?;
         Ok(task)
+    }
+
+    fn managing_of(&self, task: TaskId) -> Option<usize> {
+        self.managing.iter().position(|managing| managing.tasks.contains(&task))
+    }
+
+    pub(super) fn ask_checkpoint(
+        &mut self,
+        now: Timestamp,
+        name: &str,
+        wish: CheckpointWish,
+    ) -> Result<TaskId, ApiMisuse> {
+        let task = self.next_task();
+        let ask = AskCheckpoint { task, name: name.into(), wish };
+        self.engine.handle_input(now, Input::AskCheckpoint(ask))?;
+        Ok(task)
+    }
+
+    pub(super) fn checkpoint(
+        &mut self,
+        task: TaskId,
+    ) -> Option<Result<Option<Position>, ReadError>> {
+        match self.fetch(task)? {
+            Notice::Checkpoint { result, .. } => Some(result),
+            _ => None,
+        }
     }
 
     /// Files what is for the application; gives back what is for the host.
@@ -268,19 +380,31 @@ impl Driver {
         match self.engine.poll_output() {
             Output::Notice(notice) => {
                 match notice {
+                    Notice::CommandDone { task, result } if self.managing_of(task).is_some() => {
+                        let at = self.managing_of(task).expect("it was found");
+                        let error = match result {
+                            // A refusal is an answer.
+                            Ok(_) | Err(CommandError::Refused { .. }) => None,
+                            Err(error) => Some(error.to_string().into()),
+                        };
+                        self.managed(at, task, error);
+                    }
                     Notice::CommandDone { task, .. }
                     | Notice::StateRead { task, .. }
                     | Notice::SnapshotTaken { task, .. }
                     | Notice::ViewRead { task, .. }
+                    | Notice::Checkpoint { task, .. }
                     | Notice::ReactionRead { task, .. }
                     | Notice::SubscriptionEnded { task, .. } => {
                         if self.awaited.contains(&task) {
                             self.done.insert(task, notice);
                         }
                     }
-                    Notice::Events { task, page, next } if self.awaited.contains(&task) => {
+                    Notice::Events { task, page, next, checkpoint }
+                        if self.awaited.contains(&task) =>
+                    {
                         let events = Events { events: whole([page]), next };
-                        self.pages.entry(task).or_default().push(events);
+                        self.pages.entry(task).or_default().push((events, checkpoint));
                     }
                     // Tasks that wait for the store fail by themselves.
                     Notice::Opened(_)
@@ -370,6 +494,7 @@ impl Driver {
         }
     }
 
+    /// The first page of a subscription without a name, or its end.
     pub(super) fn ask_reaction(
         &mut self,
         now: Timestamp,
@@ -394,6 +519,23 @@ impl Driver {
 
     /// The first page of a subscription, or its end.
     pub(super) fn page(&mut self, task: TaskId) -> Option<Result<Option<Events>, ReadError>> {
+        Some(self.any_page(task)?.map(|page| page.map(|(events, _)| events)))
+    }
+
+    /// The first page of a subscription with this name, or its end.
+    pub(super) fn named_page(
+        &mut self,
+        task: TaskId,
+        name: &str,
+    ) -> Option<Result<Option<NamedEvents>, ReadError>> {
+        let page = self.any_page(task)?;
+        Some(page.map(|page| {
+            let (Events { events, next }, checkpoint) = page?;
+            Some(NamedEvents { name: name.into(), checkpoint: checkpoint?, events, next })
+        }))
+    }
+
+    fn any_page(&mut self, task: TaskId) -> Option<Result<Option<AnyPage>, ReadError>> {
         if let Some(pages) = self.pages.get_mut(&task)
             && !pages.is_empty()
         {

@@ -12,18 +12,20 @@ use crate::aggregate::Aggregate;
 use crate::engine::Config;
 use crate::error::{ApiMisuse, Error, StorageError};
 use crate::event::TaskId;
+use crate::manager::{NativeManager, ProcessManager};
 use crate::projection::Projection;
 use crate::protocol::{
-    Answer, Input, LogFilter, Output, React, Reacted, Reacting, ReactionAction, ReactionRead,
-    ReadAt, RequestId, StorageAnswer, ViewAt, ViewQuery, ViewRead, ViewScan, ViewStatus,
+    Answer, CheckpointWish, Input, LogFilter, LogStart, Output, React, Reacted, Reacting,
+    ReactionAction, ReactionRead, ReadAt, RequestId, StorageAnswer, ViewAt, ViewQuery, ViewRead,
+    ViewScan, ViewStatus,
 };
 use crate::reaction::ReactionDefinition;
 use crate::stream::{Position, Revision};
 use crate::time::Timestamp;
 
 use super::driver::{
-    CommandOptions, Diff, Documents, Driver, Events, Executed, Occasion, Read, Report, compare,
-    documents, key_of,
+    CommandOptions, Diff, Documents, Driver, Events, Executed, NamedEvents, Occasion, Read, Report,
+    compare, documents, key_of,
 };
 use super::{AsyncStorageAdapter, LocalFuture};
 
@@ -69,8 +71,13 @@ struct Shared<S, R> {
 /// handled.
 pub struct AsyncReaction {
     definition: ReactionDefinition,
+    handler: Handler,
+}
+
+enum Handler {
     #[allow(clippy::type_complexity, reason = "a function is given an event and may fail")]
-    handle: Box<dyn Fn(Occasion<'_>) -> LocalFuture<Result<(), String>>>,
+    Function(Box<dyn Fn(Occasion<'_>) -> LocalFuture<Result<(), String>>>),
+    Manager(Rc<dyn NativeManager>),
 }
 
 impl AsyncReaction {
@@ -79,7 +86,14 @@ impl AsyncReaction {
         definition: ReactionDefinition,
         handle: impl Fn(Occasion<'_>) -> LocalFuture<Result<(), String>> + 'static,
     ) -> Self {
-        Self { definition, handle: Box::new(handle) }
+        Self { definition, handler: Handler::Function(Box::new(handle)) }
+    }
+
+    /// The reaction of a process manager.
+    #[must_use]
+    pub fn manager<M: ProcessManager>() -> Self {
+        let handler = Handler::Manager(crate::manager::native::<M>());
+        Self { definition: ReactionDefinition::manager::<M>(), handler }
     }
 }
 
@@ -320,8 +334,74 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
         filter: LogFilter,
         limit: u32,
     ) -> Result<Option<Events>, Error> {
-        let task = self.start(|driver, now| driver.subscribe(now, after, filter, limit))?;
+        let start = LogStart::After(after);
+        let task = self.start(|driver, now| driver.subscribe(now, None, start, filter, limit))?;
         Ok(self.finish(task, |driver| driver.page(task)).await??)
+    }
+
+    /// The next page of a named subscription: events after its checkpoint that pass the filter;
+    /// `None` at the log's end. The first time, it starts where `start` says. The same page comes again
+    /// until [`handled`](Self::handled) is told of it.
+    ///
+    /// # Errors
+    /// [`ReadError`](crate::ReadError) says why it can't be read.
+    pub async fn next_events(
+        &self,
+        name: &str,
+        start: LogStart,
+        filter: LogFilter,
+        limit: u32,
+    ) -> Result<Option<NamedEvents>, Error> {
+        let task =
+            self.start(|driver, now| driver.subscribe(now, Some(name), start, filter, limit))?;
+        Ok(self.finish(task, |driver| driver.named_page(task, name)).await??)
+    }
+
+    /// Moves the checkpoint of a named subscription past a page.
+    ///
+    /// # Errors
+    /// [`ReadError::SubscriptionMoved`](crate::ReadError::SubscriptionMoved) if the checkpoint is no
+    /// longer where it was when the page was read; another [`ReadError`](crate::ReadError) if it can't be
+    /// stored.
+    pub async fn handled(&self, page: &NamedEvents) -> Result<(), Error> {
+        let wish = CheckpointWish::Advance { from: page.checkpoint, to: page.next };
+        self.ask_checkpoint(&page.name, wish).await.map(|_| ())
+    }
+
+    /// The checkpoint of a named subscription: all up to here has been handled. It may be some way
+    /// behind where no event passes the filter.
+    ///
+    /// # Errors
+    /// [`ReadError`](crate::ReadError) says why it can't be read.
+    pub async fn checkpoint(&self, name: &str) -> Result<Option<Position>, Error> {
+        self.ask_checkpoint(name, CheckpointWish::Read).await
+    }
+
+    /// Puts the checkpoint of a named subscription somewhere else, and gives the position. Whoever
+    /// reads under the name is told when its own progress is next stored.
+    ///
+    /// # Errors
+    /// [`ReadError`](crate::ReadError) says why it was not put there.
+    pub async fn set_checkpoint(&self, name: &str, to: LogStart) -> Result<Position, Error> {
+        let at = self.ask_checkpoint(name, CheckpointWish::Set(to)).await?;
+        Ok(at.expect("where it has been put"))
+    }
+
+    /// Takes the checkpoint of a named subscription away, as if it had never been read.
+    ///
+    /// # Errors
+    /// [`ReadError`](crate::ReadError) says why it was not taken away.
+    pub async fn forget_checkpoint(&self, name: &str) -> Result<(), Error> {
+        self.ask_checkpoint(name, CheckpointWish::Forget).await.map(|_| ())
+    }
+
+    async fn ask_checkpoint(
+        &self,
+        name: &str,
+        wish: CheckpointWish,
+    ) -> Result<Option<Position>, Error> {
+        let task = self.start(|driver, now| driver.ask_checkpoint(now, name, wish))?;
+        Ok(self.finish(task, |driver| driver.checkpoint(task)).await??)
     }
 
     fn start<T, E>(
@@ -366,14 +446,23 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
                         inner.calls.push((id, attempt, self.shared.store.call(request)));
                     }
                     Some(Output::Idle { wake_at }) => break wake_at,
-                    Some(Output::React(React { run, reaction, attempt, event })) => {
-                        let Reacting::Event(event) = event else {
+                    Some(Output::React(react)) => {
+                        let reaction = &self.shared.reactions[react.reaction.0 as usize];
+                        let handle = match &reaction.handler {
+                            Handler::Function(handle) => handle,
+                            Handler::Manager(manager) => {
+                                let now = self.shared.runtime.now();
+                                inner.driver.manage(now, &**manager, &react)?;
+                                continue;
+                            }
+                        };
+                        let React { run, attempt, event: Reacting::Event(event), .. } = react
+                        else {
                             unreachable!("a native store gives whole events")
                         };
-                        let reaction = &self.shared.reactions[reaction.0 as usize];
                         let key = key_of(&reaction.definition.name, &event);
                         let occasion = Occasion { event: &event, key: &key, attempt };
-                        inner.reacting.push((run, (reaction.handle)(occasion)));
+                        inner.reacting.push((run, handle(occasion)));
                     }
                     Some(Output::Domain(_) | Output::AwaitDomain | Output::Project(_)) => {
                         unreachable!("aggregates and projections are native")

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod shared;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -208,7 +210,8 @@ impl Host {
         let task = self.next_task();
         let mut subscribe = Subscribe {
             task,
-            after: annals::Position(0),
+            name: None,
+            start: annals::protocol::LogStart::After(annals::Position(0)),
             filter: annals::protocol::LogFilter::default(),
             upcasts: false,
             limit: 10,

@@ -211,6 +211,12 @@ function checkKey(key: string): void {
   throw invalidArgument(`expected a string of whole characters as key, found ${typeof key}`);
 }
 
+/**
+ * What the events of a page are today. A page is taken in again when documents have been loaded, and what
+ * functions did to an event's data would be seen then: it is frozen.
+ */
+const pages = new WeakMap<readonly StoredEvent[], (readonly Message[])[]>();
+
 /** Takes a page in. Returns what writes the answer: the functions may have given the engine commands. */
 function project(
   on: Handlers,
@@ -225,10 +231,12 @@ function project(
   const end = which === 0 ? Infinity : which === 1 ? output.number() : output.time();
   const known = new Map(output.list(() => [output.str(), output.option(() => output.str())]));
   const drafts = new Drafts(known);
+  const read = pages.get(events) ?? [];
+  pages.set(events, read);
   let beyond: number | null = null;
   const failed = (position: number, reason: string) => (message: Writer) =>
     void message.word(PROJECTED_FAILED).number(position).str(reason);
-  for (const event of events) {
+  for (const [index, event] of events.entries()) {
     const { position, type, recordedAt } = event;
     if ((which === 2 ? Date.parse(recordedAt) : position) > end) {
       beyond = position;
@@ -236,7 +244,7 @@ function project(
     }
     drafts.position = position;
     try {
-      for (const message of today(event)) {
+      for (const message of (read[index] ??= today(event))) {
         // What may become one of its types comes too.
         if (!Object.hasOwn(on, message.type)) continue;
         const result: unknown = on[message.type]!(drafts, given(event, message, kind, epoch) as never);
@@ -274,6 +282,7 @@ function given(
   epoch: string,
 ): InlineEvent | LoggedEvent {
   const { revision, issuedAt, actor, position, recordedAt } = event;
+  deepFreeze(data);
   const stream = { type: event.aggregateType, id: event.aggregateId };
   const known = { type, data, stream, revision, issuedAt, actor };
   return kind === "inline" ? known : { ...known, position: `${epoch}:${position}` as Position, recordedAt };

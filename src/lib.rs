@@ -40,6 +40,7 @@ mod domain;
 mod engine;
 mod error;
 mod event;
+mod fold;
 mod ids;
 pub mod judge;
 mod payload;
@@ -70,6 +71,7 @@ pub use error::{
     StorageError, StorageErrorCode, UnreadableEvent,
 };
 pub use event::{CommitSummary, FirstOutcome, Metadata, NewEvent, Payload, RecordedEvent, TaskId};
+pub use fold::{FoldError, FoldedView, fold};
 pub use ids::{CommandHash, CommandId, EventId};
 pub use payload::{MAX_DEPTH, MAX_PAYLOAD_BYTES, check_payload};
 pub use projection::{

@@ -86,6 +86,8 @@ impl Outcome {
 pub(super) struct LoggedEvent {
     pub(super) stream: StreamId,
     pub(super) revision: Revision,
+    pub(super) issued_at: Timestamp,
+    pub(super) actor: Option<Arc<str>>,
     pub(super) event_type: Arc<str>,
     pub(super) schema_version: u32,
     pub(super) data: Arc<str>,
@@ -107,6 +109,8 @@ pub(super) struct Story {
     /// The one under test.
     pub(super) id: Arc<str>,
     pub(super) now: Timestamp,
+    /// Who does what happens.
+    pub(super) actor: Option<Arc<str>>,
     pub(super) log: Vec<LoggedEvent>,
     /// How a failure tells it, after its first line.
     pub(super) lines: Vec<String>,
@@ -119,6 +123,7 @@ impl Story {
             aggregate_type,
             id: DEFAULT_ID.into(),
             now: DEFAULT_TIME,
+            actor: None,
             log: Vec::new(),
             lines: Vec::new(),
         }
@@ -267,14 +272,16 @@ impl Story {
             .map(|event| OtherEvent {
                 stream: &event.stream,
                 revision: event.revision,
+                issued_at: event.issued_at,
+                actor: event.actor.as_deref(),
                 event_type: &event.event_type,
                 data: &event.data,
             })
             .collect();
-        let context = Context { issued_at: self.now, others: &others };
-        let unwritten = self.direct_decision::<A>(state.clone(), command, &context);
-        let decision = self.decision(&*native, &at_hand, &read, &context);
-        let again = self.decision(&*native, &at_hand, &read, &context);
+        let context = || Context::new(self.now, &others);
+        let unwritten = self.direct_decision::<A>(state.clone(), command, &context());
+        let decision = self.decision(&*native, &at_hand, &read, &context());
+        let again = self.decision(&*native, &at_hand, &read, &context());
         if decision != again {
             let (once, again) = (decision.outcome.told(), again.outcome.told());
             self.fail(&format!(
@@ -334,7 +341,11 @@ impl Story {
         command: &A::Command,
         context: &Context<'_>,
     ) -> Outcome {
-        match A::decide(&state, command, context) {
+        let decision = A::decide(&state, command, context);
+        if let Some(error) = context.unfolded() {
+            self.fail(&format!("decide: {error}"));
+        }
+        match decision {
             Ok(events) => {
                 let mut found = Vec::new();
                 for event in &events {
@@ -369,6 +380,8 @@ impl Story {
         self.log.push(LoggedEvent {
             stream: stream.clone(),
             revision: Revision(before + 1),
+            issued_at: self.now,
+            actor: self.actor.clone(),
             event_type: Arc::clone(event_type),
             schema_version: *schema_version,
             data: Arc::clone(data),

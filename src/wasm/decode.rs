@@ -334,8 +334,6 @@ fn answer(reader: &mut Reader<'_>) -> Result<Answer> {
                 Ok(EventPlace {
                     position: position(reader)?,
                     recorded_at: time(reader)?,
-                    issued_at: time(reader)?,
-                    actor: reader.option(Reader::string)?,
                 })
             })?,
             next: position(reader)?,
@@ -469,6 +467,8 @@ fn page(reader: &mut Reader<'_>, owner: Option<&StreamId>) -> Result<Page> {
                     event_type: reader.string()?,
                     schema_version: reader.word()?,
                     data: reader.string()?,
+                    issued_at: time(reader)?,
+                    actor: reader.option(Reader::string)?,
                 })
             })?,
         },

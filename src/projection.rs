@@ -134,6 +134,14 @@ impl IndexEntry {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IndexValue(Arc<str>);
 
+impl IndexValue {
+    /// As stores have it.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn into_text(self) -> Arc<str> {
+        self.0
+    }
+}
+
 impl From<&str> for IndexValue {
     fn from(text: &str) -> Self {
         Self(format!("s{text}").into())
@@ -527,7 +535,13 @@ impl<P: Projection> NativeProjection for Typed<P> {
             }
             view.at(positions.len());
             positions.push(position);
-            match project_stored::<P>(&mut view, &event.context::<P>(), event.text, aggregates, types) {
+            match project_stored::<P>(
+                &mut view,
+                &event.context::<P>(),
+                event.text,
+                aggregates,
+                types,
+            ) {
                 // While documents are missing, all is done for nothing but to find out which.
                 Err(ProjectError(Reason::Failed(reason))) if view.missing.is_empty() => {
                     return Projected::Failed { position, reason };

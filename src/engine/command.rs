@@ -15,8 +15,8 @@ use crate::ids::{CommandHash, CommandId};
 use crate::payload::{check_payload, hash_command};
 use crate::protocol::{
     AggregateIndex, CommitEvent, Conflict, DomainAnswer, DomainRequest, DomainResult, Execute,
-    Handle, Neighbour, Notice, Others, Outcome, Output, PageId, QueryLoad, Skipped, SkippedEvents, StreamLoad,
-    Until,
+    Handle, Neighbour, Notice, Others, Outcome, Output, PageId, QueryLoad, Skipped, SkippedEvents,
+    StreamLoad, Until,
 };
 use crate::query::Query;
 use crate::stream::{ExpectedRevision, Position, Revision, StreamId, check_name};

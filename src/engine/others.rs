@@ -55,7 +55,9 @@ pub(crate) fn read_others(
     page: &KeptPage,
 ) -> Result<Option<ReadOthers>, UnreadableEvent> {
     let events: Vec<_> = match page {
-        KeptPage::Events(events) => events.iter().map(|event| (event.other(), event.text())).collect(),
+        KeptPage::Events(events) => {
+            events.iter().map(|event| (event.other(), event.text())).collect()
+        }
         KeptPage::Rows(rows) => rows.1.iter().map(|row| (row.other(), row.text())).collect(),
         _ => return Ok(None),
     };

@@ -14,7 +14,8 @@ use crate::event::{NewEvent, Payload, RecordedEvent, TaskId};
 use crate::projection::{Known, LogEvent, ProjectionDefinition};
 use crate::protocol::{
     Append, Document, DocumentValue, DomainAnswer, DomainRequest, DomainResult, Handle, Load,
-    Neighbour, Page, PageId, Project, ProjectAnswer, Release, SaveDocuments, StorageAnswer, StorageBody,
+    Neighbour, Page, PageId, Project, ProjectAnswer, Release, SaveDocuments, StorageAnswer,
+    StorageBody,
 };
 use crate::snapshot::{JsonCodec, StateCodec};
 use crate::stream::StreamId;

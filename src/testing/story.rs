@@ -3,6 +3,7 @@
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -131,6 +132,34 @@ impl Story {
 
     pub(super) fn stream(&self) -> StreamId {
         StreamId::new(self.aggregate_type, &self.id)
+    }
+
+    /// Another time.
+    #[track_caller]
+    pub(super) fn at(&mut self, time: impl fmt::Display) {
+        match time.to_string().parse() {
+            Ok(now) => self.at_time(now),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// A later time.
+    pub(super) fn advance(&mut self, span: Duration) {
+        let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        self.at_time(self.now.plus(millis));
+    }
+
+    fn at_time(&mut self, now: Timestamp) {
+        self.now = now;
+        self.lines.push(format!("at    {now}"));
+    }
+
+    /// Another actor.
+    #[track_caller]
+    pub(super) fn by(&mut self, actor: &str) {
+        self.check("by", check_name("actor", actor));
+        self.actor = Some(actor.into());
+        self.lines.push(format!("by    {actor}"));
     }
 
     /// Lets events happen to a stream, as if commands had led to them.
@@ -517,4 +546,8 @@ fn native<A: Aggregate>() -> Rc<dyn NativeAggregate> {
 pub(super) fn indented(lines: &[String], first: &str, others: &str) -> Vec<String> {
     let label = |index| if index == 0 { first } else { others };
     lines.iter().enumerate().map(|(index, line)| format!("{}{line}", label(index))).collect()
+}
+
+pub(super) fn text_lines(text: &str) -> Vec<String> {
+    text.lines().map(ToOwned::to_owned).collect()
 }

@@ -331,10 +331,7 @@ fn answer(reader: &mut Reader<'_>) -> Result<Answer> {
         4 => Ok(StorageAnswer::Log(LogPage {
             page: page(reader, None)?,
             places: reader.list(|reader| {
-                Ok(EventPlace {
-                    position: position(reader)?,
-                    recorded_at: time(reader)?,
-                })
+                Ok(EventPlace { position: position(reader)?, recorded_at: time(reader)? })
             })?,
             next: position(reader)?,
             head: position(reader)?,

@@ -20,7 +20,7 @@ use crate::protocol::{
     Document, DocumentName, DocumentScan, DocumentValue, Posting, ReadDocuments, SaveDocuments,
     ScannedPage, ViewScan,
 };
-use crate::stream::{Revision, StreamId};
+use crate::stream::{Position, Revision, StreamId};
 use crate::variant::variants_of;
 
 /// The documents that a projection makes of events, and of nothing before them.
@@ -113,8 +113,10 @@ pub(crate) fn fold_texts<'e, P: Projection>(
     events: impl Iterator<Item = (EventContext<'e>, EventText<'e>)> + Clone,
 ) -> Result<FoldedView<P>, FoldError> {
     let types = variants_of::<P::Event>();
-    let failed = |index: usize, reason: Arc<str>| {
-        let (context, text) = events.clone().nth(index).expect("it was taken in");
+    // They are told by their places among these.
+    let failed = |Position(index): Position, reason: Arc<str>| {
+        let found = events.clone().nth(index as usize);
+        let (context, text) = found.expect("it was taken in");
         FoldError {
             projection: P::NAME,
             stream: context.stream.clone(),
@@ -124,10 +126,10 @@ pub(crate) fn fold_texts<'e, P: Projection>(
         }
     };
     let mut view = View::empty();
-    for (index, (context, text)) in events.clone().enumerate() {
-        view.at(index);
+    for (index, (context, text)) in (0..).zip(events.clone()) {
+        view.at(Position(index));
         let taken = project_stored::<P>(&mut view, &context, text, aggregates, types);
-        taken.map_err(|error: ProjectError| failed(index, error.into_reason()))?;
+        taken.map_err(|error: ProjectError| failed(Position(index), error.into_reason()))?;
     }
     let mut documents = BTreeMap::new();
     for (key, document, written) in view.into_documents() {

@@ -9,8 +9,9 @@ use uuid::Uuid;
 use crate::digest::sip_hash;
 use crate::time::Timestamp;
 
-/// The key of command hashes. It is part of the stored format.
+/// The keys of command hashes and of event ids. They are part of the stored format.
 const HASH_KEY: u128 = 0x6a1c_9e52_7d0b_4f38_8a55_e0c3_41f2_9b6d;
+const EVENT_KEY: u128 = 0x1d7a_f3c6_95e2_4b08_b9c4_6e21_d05f_837a;
 
 /// The id of a command. Whoever gives the same id twice asks the same thing twice.
 ///
@@ -22,6 +23,10 @@ pub struct CommandId(pub Uuid);
 /// so a command that is decided again gives its events the same ids.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventId(pub Uuid);
+
+/// The id of a timer that a process manager has set: it follows from what it was set for and its name.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TimerId(pub Uuid);
 
 /// A digest of what a command asks: stream, type and data, not metadata.
 ///
@@ -40,16 +45,18 @@ impl EventId {
     /// The id of the event at `index` (from 0) of the commit made by `command`.
     #[must_use]
     pub fn derive(command: CommandId, index: u32) -> Self {
-        Self(Uuid::new_v5(&command.0, &index.to_be_bytes()))
+        let mut name = [0; 20];
+        name[..16].copy_from_slice(command.0.as_bytes());
+        name[16..].copy_from_slice(&index.to_be_bytes());
+        Self(digest(EVENT_KEY, &name))
     }
 }
 
 impl CommandHash {
-    /// The digest of `canonical`, the canonical form of a command, as a UUID of version 8.
+    /// The digest of `canonical`, the canonical form of a command.
     #[must_use]
     pub(crate) fn of(canonical: &[u8]) -> Self {
-        let digest = sip_hash(HASH_KEY.to_be_bytes(), canonical);
-        Self(uuid::Builder::from_custom_bytes(digest).into_uuid())
+        Self(digest(HASH_KEY, canonical))
     }
 
     /// Whether it may be the digest of the same command as another. Stores of format 1 keep digests of
@@ -58,6 +65,11 @@ impl CommandHash {
     pub fn may_equal(self, other: Self) -> bool {
         self == other || [self, other].iter().any(|hash| hash.0.get_version_num() == 5)
     }
+}
+
+/// A digest as a UUID of version 8.
+pub(crate) fn digest(key: u128, bytes: &[u8]) -> Uuid {
+    uuid::Builder::from_custom_bytes(sip_hash(key.to_be_bytes(), bytes)).into_uuid()
 }
 
 macro_rules! uuid_text {
@@ -80,7 +92,7 @@ macro_rules! uuid_text {
         }
     )*};
 }
-uuid_text!(CommandId, EventId, CommandHash);
+uuid_text!(CommandId, EventId, CommandHash, TimerId);
 
 /// A seeded source of identifiers and of the jitter of back-offs (xoshiro256++ by Blackman and
 /// Vigna, <https://prng.di.unimi.it>). The host gives the seed; the core has no randomness.

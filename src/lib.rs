@@ -22,6 +22,7 @@
 //!
 //! - [`Aggregate`]: write a domain in Rust.
 //! - [`Upcasters`]: change the form of events that have been stored.
+//! - [`ProcessManager`]: answer events with commands, and do things in time.
 //! - `annals::testing::given`, with the feature `testing`: test that domain.
 //! - [`storage::Annals`] drives the engine over a blocking store, [`storage::AsyncAnnals`] over an
 //!   asynchronous one, on any executor.
@@ -43,6 +44,7 @@ mod event;
 mod fold;
 mod ids;
 pub mod judge;
+mod manager;
 mod payload;
 pub mod projection;
 pub mod protocol;
@@ -72,7 +74,8 @@ pub use error::{
 };
 pub use event::{CommitSummary, FirstOutcome, Metadata, NewEvent, Payload, RecordedEvent, TaskId};
 pub use fold::{FoldError, FoldedView, fold};
-pub use ids::{CommandHash, CommandId, EventId};
+pub use ids::{CommandHash, CommandId, EventId, TimerId};
+pub use manager::{Cause, Commands, ProcessManager};
 pub use payload::{MAX_DEPTH, MAX_PAYLOAD_BYTES, check_payload};
 pub use projection::{
     EventContext, IndexEntry, IndexValue, ProjectError, Projection, ProjectionDefinition, View,
@@ -80,7 +83,7 @@ pub use projection::{
 };
 pub use protocol::{Input, Output};
 pub use query::{Query, QueryItem, Tag};
-pub use reaction::{ReactionDefinition, RetryPolicy, StartAt};
+pub use reaction::{LaneOf, Lanes, ReactionDefinition, RetryPolicy, StartAt};
 pub use snapshot::SnapshotPolicy;
 pub use stream::{ExpectedRevision, MAX_NAME_BYTES, Position, Revision, StreamId};
 pub use time::{Timestamp, TimestampError};

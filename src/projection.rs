@@ -319,7 +319,7 @@ pub struct View<'a, D> {
     /// Those that have been looked at or written since.
     drafts: BTreeMap<Arc<str>, Draft<D>>,
     /// The event that is being taken in.
-    at: usize,
+    at: Position,
     missing: Vec<Arc<str>>,
 }
 
@@ -327,12 +327,12 @@ pub struct View<'a, D> {
 struct Draft<D> {
     document: Option<D>,
     /// The last event that has written it.
-    written: Option<usize>,
+    written: Option<Position>,
 }
 
 impl<'a, D> View<'a, D> {
     fn new(known: Option<&'a Known>) -> Self {
-        Self { known, drafts: BTreeMap::new(), at: 0, missing: Vec::new() }
+        Self { known, drafts: BTreeMap::new(), at: Position(0), missing: Vec::new() }
     }
 
     /// Without a document.
@@ -341,12 +341,12 @@ impl<'a, D> View<'a, D> {
     }
 
     /// Says which event is taken in next.
-    pub(crate) fn at(&mut self, index: usize) {
-        self.at = index;
+    pub(crate) fn at(&mut self, event: Position) {
+        self.at = event;
     }
 
     /// The documents that are there, and the last events that have written them.
-    pub(crate) fn into_documents(self) -> impl Iterator<Item = (Arc<str>, D, usize)> {
+    pub(crate) fn into_documents(self) -> impl Iterator<Item = (Arc<str>, D, Position)> {
         self.drafts
             .into_iter()
             .filter_map(|(key, draft)| Some((key, draft.document?, draft.written?)))
@@ -525,7 +525,6 @@ impl<P: Projection> NativeProjection for Typed<P> {
     ) -> Projected {
         let types = variants_of::<P::Event>();
         let mut view = View::new(Some(known));
-        let mut positions = Vec::new();
         let mut beyond = None;
         for event in events {
             let position = event.position;
@@ -533,8 +532,7 @@ impl<P: Projection> NativeProjection for Typed<P> {
                 beyond = Some(position);
                 break;
             }
-            view.at(positions.len());
-            positions.push(position);
+            view.at(position);
             match project_stored::<P>(
                 &mut view,
                 &event.context::<P>(),
@@ -554,14 +552,12 @@ impl<P: Projection> NativeProjection for Typed<P> {
         }
         let mut documents = Vec::new();
         for (key, Draft { document, written }) in view.drafts {
-            let Some(written) = written else {
+            let Some(position) = written else {
                 continue;
             };
             match written_document::<P>(key, document.as_ref()) {
                 Ok(document) => documents.push(document),
-                Err(reason) => {
-                    return Projected::Failed { position: positions[written], reason };
-                }
+                Err(reason) => return Projected::Failed { position, reason },
             }
         }
         Projected::Done { documents, beyond }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use crate::domain::State;
 use crate::error::{CommandError, EventProblem, ReadError, StorageError};
 use crate::event::{CommitSummary, FirstOutcome, Metadata, NewEvent, RecordedEvent, TaskId};
-use crate::ids::{CommandHash, CommandId, EventId};
+use crate::ids::{CommandHash, CommandId, EventId, TimerId};
 use crate::query::Query;
 use crate::stream::{ExpectedRevision, Position, Revision, StreamId};
 use crate::time::Timestamp;
@@ -1067,6 +1067,8 @@ pub struct React {
     pub attempt: u32,
     /// The event.
     pub event: Reacting,
+    /// Of a process manager: the state of the event's lane, as JSON text, if there is one.
+    pub state: Option<Arc<str>>,
 }
 
 /// An event that is reacted to.
@@ -1081,6 +1083,25 @@ pub enum Reacting {
         /// Index of the event in it.
         index: u32,
     },
+    /// None, but the time has come for a timer of a process manager.
+    Timer(Box<DueTimer>),
+}
+
+/// A timer of a process manager.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DueTimer {
+    /// The lane it is of.
+    pub lane: Arc<str>,
+    /// Its name. A lane has one timer of a name.
+    pub name: Arc<str>,
+    /// When it was to be handled, at the earliest.
+    pub due: Timestamp,
+    /// Its id, the same for all attempts.
+    pub id: TimerId,
+    /// Id of the event that led to it.
+    pub causation_id: Arc<str>,
+    /// What ties it together with that event.
+    pub correlation_id: Arc<str>,
 }
 
 /// The answer to a [`React`].
@@ -1095,9 +1116,10 @@ pub struct Reacted {
 /// A lane of a reaction, such as a stream, that was left behind with an event that could not be handled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParkedLane {
-    /// Which lane: of a stream a JSON array of type and id.
+    /// Which lane: of a stream a JSON array of type and id, of a process manager the correlation key. A
+    /// timer that could not be handled is a lane of its own: a JSON array of `timer`, key and name.
     pub lane: Arc<str>,
-    /// Position of the event, or before it, if it has not been tried.
+    /// Position of the event, or before it, if it has not been tried. 0 for a timer.
     pub position: Position,
     /// How often it has been tried.
     pub attempts: u32,

@@ -7,9 +7,10 @@
 
 use std::sync::Arc;
 
+use crate::event::RecordedEvent;
 use crate::payload::strings_of;
 use crate::protocol::{LogFilter, ParkedLane};
-use crate::stream::Position;
+use crate::stream::{Position, StreamId};
 use crate::time::Timestamp;
 
 /// The collection of documents that tell how far each reaction has come.
@@ -40,13 +41,15 @@ pub struct RetryPolicy {
 }
 
 impl Default for RetryPolicy {
-    /// Eight attempts in about two minutes.
     fn default() -> Self {
-        Self { max_attempts: 8, first_pause: 1_000, max_pause: 60_000 }
+        Self::DEFAULT
     }
 }
 
 impl RetryPolicy {
+    /// Eight attempts in about two minutes.
+    pub const DEFAULT: Self = Self { max_attempts: 8, first_pause: 1_000, max_pause: 60_000 };
+
     /// Milliseconds before the next attempt after so many; `None` if there is none.
     pub(crate) fn pause(&self, attempts: u32) -> Option<u64> {
         let pause = self.first_pause.saturating_mul(1 << (attempts - 1).min(32));
@@ -54,8 +57,21 @@ impl RetryPolicy {
     }
 }
 
+/// The lane of an event; `None`: the event is not wanted.
+pub type LaneOf = fn(&RecordedEvent) -> Option<Arc<str>>;
+
+/// What events are handled one after the other.
+#[derive(Clone, Copy, Debug)]
+pub enum Lanes {
+    /// Those of one stream.
+    Streams,
+    /// Those with one correlation key, which this function tells. Each key has a state and timers: the
+    /// reaction is a process manager's.
+    Native(LaneOf),
+}
+
 /// A reaction an engine is made with. Its function lives in the host.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ReactionDefinition {
     /// Its name, part of the stored form.
     pub name: Arc<str>,
@@ -69,8 +85,17 @@ pub struct ReactionDefinition {
     pub start_at: StartAt,
     /// What happens to events that can't be handled.
     pub retries: RetryPolicy,
-    /// Most events that are being handled together, at least 1. Two of one stream never are.
+    /// Most events that are being handled together, at least 1. Two of one lane never are.
     pub concurrency: u32,
+    /// What its lanes are.
+    pub lanes: Lanes,
+}
+
+/// The lane of a stream: a JSON array of type and id.
+pub(crate) fn lane_of(stream: &StreamId) -> Arc<str> {
+    let StreamId { aggregate_type, aggregate_id } = stream;
+    let pair = [&**aggregate_type, &**aggregate_id];
+    serde_json::to_string(&pair).expect("strings can be written as JSON").into()
 }
 
 /// How far a reaction has come: all up to a position has been handled, but for some lanes.

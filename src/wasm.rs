@@ -3,7 +3,7 @@
 //! Inputs and outputs cross as numbers in a buffer of 32-bit words and as one string beside it
 //! (`words.rs`); JavaScript reads and writes both in linear memory, and is never called. Whatever
 //! has gathered crosses at once: inputs in, outputs out. A misuse, which is small and rare, crosses
-//! as an object.
+//! as an array.
 //!
 //! A panic leaves the module in an unknown state. The host finds it as a trap, asks
 //! [`last_panic`] what it was, and uses the module no more.
@@ -102,15 +102,13 @@ pub fn create_core() -> usize {
     create(Vec::new(), Vec::new())
 }
 
-/// A misuse, as JavaScript sees it.
+/// A misuse, as JavaScript sees it: code and message. An object would bring a table of its members'
+/// names.
 #[derive(Debug, Serialize)]
-struct Misuse {
-    code: &'static str,
-    message: String,
-}
+struct Misuse(&'static str, String);
 
 fn misuse(what: impl std::fmt::Display) -> Misuse {
-    Misuse { code: ApiMisuse::CODE, message: what.to_string() }
+    Misuse(ApiMisuse::CODE, what.to_string())
 }
 
 /// What a call returns that was a misuse. A call that returns an error or a value costs more than
@@ -325,11 +323,11 @@ pub fn start(core: usize, words: usize, text_bytes: usize) -> u32 {
     })
 }
 
-/// The last misuse: an object with `code` and `message`.
+/// The last misuse: its code and its message.
 #[wasm_bindgen(js_name = misuse)]
 #[must_use]
 pub fn misuse_of(core: usize) -> JsValue {
-    // An object of two strings can always be made.
+    // An array of two strings can always be made.
     with(core, |core| serde_wasm_bindgen::to_value(&core.misuse.take()).unwrap_or(JsValue::NULL))
 }
 

@@ -1,19 +1,19 @@
 //! Views: built from the log, kept beside it, and never short without saying so.
 
+mod support;
+
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use annals::protocol::{
-    LogEnd, SaveDocuments, StorageAnswer, StorageBody, StorageRequest, ViewAt, ViewScan,
-};
-use annals::storage::{Annals, Clock, CommandOptions, MemoryStore, StorageAdapter};
+use annals::protocol::{LogEnd, SaveDocuments, StorageBody, StorageRequest, ViewAt, ViewScan};
+use annals::storage::{Annals, CommandOptions, MemoryStore, StorageAdapter};
 use annals::{
     Aggregate, AggregateDefinition, ApiMisuse, Config, Context, Error, EventContext, IndexEntry,
-    Position, ProjectError, Projection, ProjectionDefinition, ReadError, StorageError,
-    StorageErrorCode, Timestamp, View, ViewKind,
+    Position, ProjectError, Projection, ProjectionDefinition, ReadError, Timestamp, View, ViewKind,
 };
 use serde::{Deserialize, Serialize};
+use support::shared::{Shared, Ticking};
 
 /// Visits of patients to doctors.
 struct Visit;
@@ -145,63 +145,6 @@ impl<const V: u32, const K: u8> Projection for Agenda<V, K> {
     fn index(document: &Entry) -> Vec<IndexEntry> {
         let (Entry::Day(Day { minutes, .. }) | Entry::Visit { minutes, .. }) = document;
         vec![IndexEntry::new("minutes", *minutes)]
-    }
-}
-
-/// Time passes when somebody waits.
-#[derive(Clone, Default)]
-struct Ticking(Rc<Cell<u64>>);
-
-impl Clock for Ticking {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_millis(1_795_000_000_000).plus(self.0.get())
-    }
-
-    fn sleep(&mut self, millis: u64) {
-        self.0.set(self.0.get() + millis);
-    }
-}
-
-/// A store that several engines share, and that notes what it is asked.
-#[derive(Clone)]
-struct Shared {
-    store: Rc<RefCell<MemoryStore>>,
-    saves: Rc<RefCell<Vec<Arc<SaveDocuments>>>>,
-    /// Requests to change documents are refused so many times.
-    full: Rc<Cell<u32>>,
-    /// What happens before the next request to change documents.
-    #[allow(clippy::type_complexity, reason = "a test's hook")]
-    before_save: Rc<RefCell<Option<Box<dyn FnOnce()>>>>,
-}
-
-impl Shared {
-    fn new() -> Self {
-        Self::of(MemoryStore::new("store-1"))
-    }
-
-    fn of(store: MemoryStore) -> Self {
-        Self {
-            store: Rc::new(RefCell::new(store)),
-            saves: Rc::default(),
-            full: Rc::default(),
-            before_save: Rc::default(),
-        }
-    }
-}
-
-impl StorageAdapter for Shared {
-    fn call(&mut self, request: &StorageRequest) -> Result<StorageAnswer, StorageError> {
-        if let StorageBody::SaveDocuments(save) = &request.body {
-            if let Some(hook) = self.before_save.take() {
-                hook();
-            }
-            if self.full.get() > 0 {
-                self.full.set(self.full.get() - 1);
-                return Err(StorageError::permanent(StorageErrorCode::Full, "the disk is full"));
-            }
-            self.saves.borrow_mut().push(Arc::clone(save));
-        }
-        self.store.borrow_mut().call(request)
     }
 }
 
@@ -600,4 +543,99 @@ fn a_checkpoint_beyond_the_end_of_the_log_stops_the_view() {
     let mut engine = with::<1, ASYNC>(&other);
     let error = engine.document::<Async>("d-1", ViewAt::Now).expect_err("it has stopped");
     assert!(error.to_string().contains("beyond the log's end"), "{error}");
+}
+
+#[test]
+fn an_engine_clears_an_older_version_away_once_though_it_is_still_run() {
+    type New = Agenda<2, ASYNC>;
+    let store = Shared::new();
+    let mut old = with::<1, ASYNC>(&store);
+    let mut first = with::<2, ASYNC>(&store);
+    book(&mut old, "v-0", "d-1", 10);
+    old.view_status::<Async>(ViewAt::Now).expect("it answers");
+    first.view_status::<New>(ViewAt::Now).expect("it answers");
+    // Of two of the new release now one is faster and now the other, so both look again at what is
+    // there.
+    let mut newer = [with::<2, ASYNC>(&store), with::<2, ASYNC>(&store)];
+    for number in 1..=12 {
+        book(&mut old, &format!("v-{number}"), "d-1", 10);
+        let day = day_of::<Async>(&mut old, "d-1", ViewAt::Now);
+        assert_eq!(day, Some((10 * (number + 1), number as usize + 1)));
+        newer.reverse();
+        for engine in &mut newer {
+            engine.view_status::<New>(ViewAt::Now).expect("it answers");
+        }
+    }
+    let saves = store.saves.borrow();
+    let clears = saves.iter().filter(|save| save.clear.contains(&"view/1/agenda".into()));
+    // The old release clears what may be left when it makes its view anew.
+    let by_the_new = clears.filter(|save| save.expected[0].name.key.ends_with(",2]")).count();
+    assert!((1..=newer.len()).contains(&by_the_new), "{by_the_new} times");
+}
+
+#[test]
+fn a_view_of_the_past_is_of_the_position_that_is_asked() {
+    let mut engine = with::<1, ASYNC>(&Shared::new());
+    let first = book(&mut engine, "v-1", "d-1", 10);
+    // What the view does not want is none of its positions either.
+    let asked = give(&mut engine, "v-1", &Event::Noted {});
+    give(&mut engine, "v-1", &Event::Noted {});
+    for position in [first, asked] {
+        let past = ViewAt::Past(LogEnd::Position(position));
+        let found = engine.documents::<Async>(ViewScan::by_key(), past).expect("it answers");
+        assert_eq!((found.position, found.documents.len()), (position, 2));
+    }
+}
+
+#[test]
+fn a_document_that_cannot_be_kept_stops_the_view_before_the_event_that_has_written_it() {
+    struct Odd;
+    impl Projection for Odd {
+        const NAME: &'static str = "odd";
+        const VERSION: u32 = 1;
+        const KIND: ViewKind = ViewKind::Async;
+        type Event = Booking;
+        type Document = u32;
+        fn project(
+            view: &mut View<'_, u32>,
+            event: Booking,
+            context: &EventContext<'_>,
+        ) -> Result<(), ProjectError> {
+            if let Booking::Booked { minutes, .. } = event {
+                view.set(&context.stream.aggregate_id, minutes);
+            }
+            Ok(())
+        }
+        fn index(minutes: &u32) -> Vec<IndexEntry> {
+            if *minutes > 20 { vec![IndexEntry::new("nowhere", 1)] } else { Vec::new() }
+        }
+    }
+    let store = Shared::new();
+    let mut writer = engine(&store, Vec::new());
+    let positions =
+        [10, 20, 30].map(|minutes| book(&mut writer, &format!("v-{minutes}"), "d-1", minutes));
+    let mut engine = engine(&store, vec![ProjectionDefinition::native::<Odd>()]);
+    engine.document::<Odd>("v-10", ViewAt::Now).expect_err("it has stopped");
+    let stopped = engine.view_status::<Odd>(ViewAt::Reached).expect("it answers").stopped;
+    assert_eq!(stopped.map(|stop| stop.position), Some(positions[2]));
+}
+
+#[test]
+fn what_changes_nothing_is_not_read_for_ever_by_those_who_come_after() {
+    let store = Shared::new();
+    let mut engine = with::<1, ASYNC>(&store);
+    book(&mut engine, "v-1", "d-1", 10);
+    engine.view_status::<Async>(ViewAt::Now).expect("it answers");
+    let saves = store.saves.borrow().len();
+    // 16 pages of three events.
+    for number in 1..=3 * 16 {
+        assert_eq!(store.saves.borrow().len(), saves, "after {number} events");
+        give(&mut engine, "v-1", &Event::Noted {});
+        engine.view_status::<Async>(ViewAt::Now).expect("it answers");
+    }
+    let saves = store.saves.borrow();
+    let [checkpoint] = &saves.last().expect("it was saved").documents[..] else {
+        panic!("the checkpoint alone")
+    };
+    assert_eq!(checkpoint.revision, 1 + 3 * 16);
 }

@@ -1,20 +1,25 @@
 //! What earlier releases have stored is read as the domain knows it today, and stays as it is.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use annals::protocol::{
     Answer, Append, Commit, CommitEvent, CommitExpectation, DomainAnswer, DomainRequest,
-    DomainResult, Execute, Notice, Page, PageId, ReadAt, ReadState, RequestId, Skipped,
-    SkippedEvents, StorageAnswer, StorageBody, StorageRequest, StreamSlice, Verdict, ViewAt,
-    ViewScan,
+    DomainResult, Execute, LogFilter, Notice, Page, PageId, ReadAt, ReadState, RequestId, Skipped,
+    SkippedEvents, StorageAnswer, StorageBody, StorageRequest, StreamSlice, Subscribe, Verdict,
+    ViewAt, ViewScan,
 };
-use annals::storage::{Annals, Clock, CommandOptions, MemoryStore, Report, StorageAdapter};
+use annals::storage::{
+    Annals, Clock, CommandOptions, MemoryStore, Reaction, Report, StorageAdapter,
+};
 use annals::{
     Aggregate, AggregateDefinition, ApiMisuse, CommandError, CommandId, Config, Context, Engine,
-    Error, EventContext, EventId, EventProblem, ExpectedRevision, Input, Metadata, NewEvent,
-    Output, Payload, ProjectError, Projection, ProjectionDefinition, Query, QueryItem, ReadError,
-    RecordedEvent, Revision, SnapshotPolicy, StorageError, StreamId, Tag, TaskId, Timestamp,
-    UnreadableEvent, Upcast, Upcasters, View, ViewKind,
+    Error, EventContext, EventId, EventProblem, ExpectedRevision, Input, Lanes, Metadata, NewEvent,
+    Output, Payload, Position, ProjectError, Projection, ProjectionDefinition, Query, QueryItem,
+    ReactionDefinition, ReadError, RecordedEvent, RetryPolicy, Revision, SnapshotPolicy, StartAt,
+    StorageError, StreamId, Tag, TaskId, Timestamp, UnreadableEvent, Upcast, Upcasters, View,
+    ViewKind,
 };
 use serde::{Deserialize, Serialize};
 
@@ -735,6 +740,79 @@ fn a_view_stops_at_an_event_that_can_not_be_read() {
 }
 
 // ---------------------------------------------------------------------------------------------
+// Reactions
+
+/// A clock that goes on while somebody sleeps.
+#[derive(Debug)]
+struct Clockwork(Timestamp);
+
+impl Clock for Clockwork {
+    fn now(&self) -> Timestamp {
+        self.0
+    }
+
+    fn sleep(&mut self, millis: u64) {
+        self.0 = self.0.plus(millis);
+    }
+}
+
+/// What a reaction to this type is told, and which events those were.
+fn handled(events: &[Stored], name: &str, upcasts: bool) -> (Vec<Event>, Vec<u64>, usize) {
+    let definition = ReactionDefinition {
+        name: "mailer".into(),
+        filter: LogFilter { types: vec![name.into()], ..LogFilter::default() },
+        upcasts,
+        start_at: StartAt::Beginning,
+        retries: RetryPolicy { max_attempts: 2, first_pause: 1, max_pause: 1 },
+        concurrency: 4,
+        lanes: Lanes::Streams,
+    };
+    let told = Rc::new(RefCell::new((Vec::new(), Vec::new())));
+    let telling = Rc::clone(&told);
+    let mailer = Reaction::new(definition, move |occasion| {
+        let events = occasion.event.read::<Appointment>().map_err(|error| error.to_string())?;
+        let (told, revisions) = &mut *telling.borrow_mut();
+        told.extend(events);
+        revisions.push(occasion.event.revision.0);
+        Ok(())
+    });
+    let clock = Clockwork(Timestamp::from_millis(0));
+    let mut annals =
+        Annals::with_reactions(config::<Appointment>(), filled(events), clock, vec![mailer])
+            .expect("the configuration is fine");
+    annals.serve(100).expect("it runs");
+    let status = annals.reaction("mailer", None).expect("its status");
+    assert_eq!(status.position, Position(events.len() as u64));
+    drop(annals);
+    let (told, revisions) = Rc::into_inner(told).expect("nobody tells any more").into_inner();
+    (told, revisions, status.lanes.len())
+}
+
+#[test]
+fn reactions_find_what_may_have_become_an_event_of_their_types() {
+    let (told, revisions, parked) = handled(&stored(), "Rescheduled", true);
+    assert_eq!((revisions, parked), (vec![5, 6, 7, 8, 9], 0));
+    assert_eq!(
+        told,
+        [
+            Event::Rescheduled { start: 9 },
+            Event::Rescheduled { start: 4 },
+            Event::Rescheduled { start: 12 },
+            Event::Booked { doctor: "8".into(), room: None, minutes: 30 },
+            Event::Confirmed,
+        ]
+    );
+    let (told, revisions, _) = handled(&stored(), "Rescheduled", false);
+    assert_eq!((told, revisions), (vec![Event::Rescheduled { start: 9 }], vec![5]));
+}
+
+#[test]
+fn what_a_reaction_can_not_read_is_parked() {
+    let events = [("Confirmed", 1, "{}"), ("Confirmed", 2, "{}"), ("Confirmed", 1, "{}")];
+    assert_eq!(handled(&events, "Confirmed", true), (vec![Event::Confirmed], vec![1], 1));
+}
+
+// ---------------------------------------------------------------------------------------------
 // Domains whose functions live in the host
 
 /// Drives an engine with a domain of the host's until it is idle. Its domain requests are answered by
@@ -832,6 +910,32 @@ fn what_the_host_names_is_read_with_what_may_have_become_it() {
     });
     assert_eq!(proved.expect("a condition").query, widened);
     assert_eq!(store.log()[1].schema_version, 4, "the host says the version");
+}
+
+#[test]
+fn subscriptions_to_types_of_today_bring_what_may_have_become_them() {
+    for (upcasts, types, expected) in [
+        (true, vec!["Rescheduled"], vec!["Rescheduled", "Moved", "Taken"]),
+        (false, vec!["Rescheduled"], vec!["Rescheduled"]),
+        (true, vec![], vec![]),
+    ] {
+        let hosted = AggregateDefinition::hosted("Appointment")
+            .with_upcasters("Moved\n2\n", vec!["Moved".into(), "Taken".into()]);
+        let mut engine = Engine::new(Config::new([5; 32], vec![hosted])).expect("fine");
+        let named = |types: Vec<&str>| types.into_iter().map(Into::into).collect::<Vec<Arc<str>>>();
+        let filter = LogFilter { types: named(types), ..LogFilter::default() };
+        let (task, after) = (TaskId(1), Position(0));
+        let subscribe = Subscribe { task, after, filter, upcasts, limit: 3, follow: false };
+        let now = Timestamp::from_millis(0);
+        engine.handle_input(now, Input::Subscribe(subscribe)).expect("a wish");
+        let mut store = filled(&stored());
+        let (requests, _) = drive(&mut engine, &mut store, |_| unreachable!("nothing is folded"));
+        let asked = requests.iter().find_map(|body| match body {
+            StorageBody::ReadLog(read) => Some(read.filter.types.clone()),
+            _ => None,
+        });
+        assert_eq!(asked, Some(named(expected)));
+    }
 }
 
 #[test]

@@ -175,20 +175,19 @@ test("events that come while the past is shown wait at the end of the slider", a
   assert.deepEqual(await agenda(page), [booked]);
 });
 
-test("the page folds the events to what the engine's own states are", async () => {
-  const states = await page.evaluate(async () => {
-    const { engine, appointment, log } = clinic;
+test("the agenda is after each event what the engine's own states are", async () => {
+  const pairs = await page.evaluate(async () => {
+    const { engine, appointment, agenda, log } = clinic;
     const pairs = [];
-    for (const [id, entry] of log.at(log.events.length)) {
-      for (let revision = 1; revision <= entry.revision; revision += 1) {
-        const { state } = await engine.state(appointment, id, { at: { revision } });
-        const count = log.events.findIndex((event) => event.stream.id === id && event.revision === revision) + 1;
-        const { status, booking } = log.at(count).get(id);
-        pairs.push([{ ...booking, status }, { ...state }]);
+    for (const { position } of log.events) {
+      const { documents } = await engine.view(agenda).list({ at: { position } });
+      for (const { key, document: { status, booking, revision } } of documents) {
+        const found = await engine.state(appointment, key, { at: { position } });
+        pairs.push([{ revision, state: { ...booking, status } }, found]);
       }
     }
     return pairs;
   });
-  assert.equal(states.length, 4);
-  for (const [folded, state] of states) assert.deepEqual(folded, state);
+  assert.equal(pairs.length, 5);
+  for (const [entry, found] of pairs) assert.deepEqual(entry, found);
 });

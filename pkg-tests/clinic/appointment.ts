@@ -128,22 +128,7 @@ export const appointment = aggregate<State, Command, Event, Refused>("Appointmen
     }
   },
 
-  evolve: (state, event) => {
-    if (event.type === "AppointmentBooked") return { status: "booked", ...event.data };
-    // What else could come here no decision gives.
-    if (state.status === "none" || state.status === "cancelled") return state;
-    switch (event.type) {
-      case "AppointmentRescheduled":
-        // The patient has to confirm the new time.
-        return { ...state, ...event.data, status: "booked" };
-      case "AppointmentUpdated":
-        return { ...state, ...event.data };
-      case "AppointmentConfirmed":
-        return { ...state, status: "confirmed" };
-      case "AppointmentCancelled":
-        return { ...state, status: "cancelled" };
-    }
-  },
+  evolve,
 
   /** A cancellation had its reason only if one was given, and a confirmation was called otherwise. */
   events: {
@@ -172,6 +157,24 @@ export const appointment = aggregate<State, Command, Event, Refused>("Appointmen
     }
   },
 });
+
+/** What an appointment comes to. */
+export function evolve(state: State, event: Event): State {
+  if (event.type === "AppointmentBooked") return { status: "booked", ...event.data };
+  // What else could come here no decision gives.
+  if (state.status === "none" || state.status === "cancelled") return state;
+  switch (event.type) {
+    case "AppointmentRescheduled":
+      // The patient has to confirm the new time.
+      return { ...state, ...event.data, status: "booked" };
+    case "AppointmentUpdated":
+      return { ...state, ...event.data };
+    case "AppointmentConfirmed":
+      return { ...state, status: "confirmed" };
+    case "AppointmentCancelled":
+      return { ...state, status: "cancelled" };
+  }
+}
 
 function isLive(state: State): state is Booking & { status: "booked" | "confirmed" } {
   return state.status === "booked" || state.status === "confirmed";
@@ -245,7 +248,8 @@ function conflict(slot: Slot, others: readonly OtherEvent[], issuedAt: Date) {
   return undefined;
 }
 
-function slotTags({ doctor, room, start, end }: Slot): string[] {
+/** The tags of whatever takes or frees a slot. */
+export function slotTags({ doctor, room, start, end }: Slot): string[] {
   const first = start.slice(0, 10);
   // An appointment that ends at midnight does not touch the day that begins then.
   const last = new Date(Date.parse(end) - 1).toISOString().slice(0, 10);

@@ -9,16 +9,22 @@ export const script = JSON.parse(await readFile(scriptFile, "utf8"));
 
 /**
  * Lines of canonical JSON: what came of each step, every event of the log, each appointment at
- * every revision.
+ * every revision, the agenda after every event.
  */
-export async function play(engine, appointment) {
+export async function play(engine, appointment, agenda) {
   const told = [];
   for (const [index, step] of script.entries()) {
     // A refusal is the same whether it is returned or thrown.
     const ask = index % 2 === 0 ? attempt : execute;
     told.push(await outcome(() => ask(engine, appointment, step)));
   }
-  for await (const event of engine.events({ follow: false })) told.push(plainEvent(event));
+  const positions = [];
+  const tags = new Set();
+  for await (const event of engine.events({ follow: false })) {
+    told.push(plainEvent(event));
+    positions.push(event.position);
+    event.tags.forEach((tag) => tags.add(tag));
+  }
   for (const id of [...new Set(script.map((step) => step.id))].sort()) {
     const { revision: last } = await engine.state(appointment, id);
     for (let revision = 0; revision <= last; revision += 1) {
@@ -26,6 +32,12 @@ export async function play(engine, appointment) {
       told.push({ id, revision, state });
     }
   }
+  const view = engine.view(agenda);
+  const entries = async (options) => (await view.list(options)).documents;
+  const moments = [{ time: new Date(0) }, ...positions.map((position) => ({ position }))];
+  for (const [after, at] of moments.entries()) told.push({ after, agenda: await entries({ index: "start", at }) });
+  told.push({ agenda: await entries({ index: "held", descending: true }) });
+  for (const held of [...tags].sort()) told.push({ held, agenda: await entries({ index: "held", equals: held }) });
   return told.map(canonical);
 }
 

@@ -1,5 +1,5 @@
-// One domain, written in TypeScript and in Rust, gives the same events, states and refusals: in
-// JavaScript, in WebAssembly and natively.
+// One domain, written in TypeScript and in Rust, gives the same events, states, refusals and
+// documents: in JavaScript, in WebAssembly and natively.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -10,12 +10,14 @@ import { promisify } from "node:util";
 import { Engine } from "annals";
 import { Engine as SlimEngine, nativeAggregate } from "annals/slim";
 import { memoryStorage } from "annals/memory";
+import { nativeProjection } from "annals/projections";
 import * as glue from "../../www/clinic/pkg/clinic.js";
 import { kindOf, play, script, scriptFile } from "../clinic/play.mjs";
 import { fill } from "../support/upcasting.mjs";
 import { importTypeScript } from "../support/typescript.mjs";
 
 const { appointment } = await importTypeScript(new URL("../clinic/appointment.ts", import.meta.url));
+const { agenda } = await importTypeScript(new URL("../clinic/agenda.ts", import.meta.url));
 
 let typescript;
 let wasm;
@@ -26,15 +28,15 @@ before(async () => {
 });
 
 async function playTypeScript() {
-  const engine = await Engine.open({ storage: memoryStorage(), aggregates: [appointment] });
+  const engine = await Engine.open({ storage: memoryStorage(), aggregates: [appointment], projections: [agenda] });
   try {
-    return await play(engine, appointment);
+    return await play(engine, appointment, agenda);
   } finally {
     await engine.close();
   }
 }
 
-const rust = nativeAggregate("Appointment");
+const [rust, rustAgenda] = [nativeAggregate("Appointment"), nativeProjection("agenda")];
 
 async function openWasm(options) {
   const module = { glue, wasm: await readFile(new URL("../../www/clinic/pkg/clinic_bg.wasm", import.meta.url)) };
@@ -42,9 +44,9 @@ async function openWasm(options) {
 }
 
 async function playWasm() {
-  const engine = await openWasm();
+  const engine = await openWasm({ projections: [rustAgenda] });
   try {
-    return await play(engine, rust);
+    return await play(engine, rust, rustAgenda);
   } finally {
     await engine.close();
   }
@@ -96,9 +98,21 @@ test("the script walks every kind of command, event and refusal", () => {
   ]);
 });
 
-test("TypeScript and native Rust agree on events, states and refusals", () => same(typescript, native));
+test("the agenda is told with every kind of entry, and after every event", () => {
+  const told = native.map((line) => JSON.parse(line));
+  const agendas = told.filter(({ after }) => after !== undefined);
+  const events = told.filter(({ eventId }) => eventId).length;
+  assert.deepEqual(agendas.map(({ after }) => after), Array.from({ length: events + 1 }, (_, index) => index));
+  assert.deepEqual(agendas[0].agenda, []);
+  const statuses = new Set(agendas.flatMap(({ agenda }) => agenda.map(({ document }) => document.status)));
+  assert.deepEqual([...statuses].sort(), ["booked", "cancelled", "confirmed"]);
+  const held = told.filter(({ held }) => held !== undefined);
+  assert.ok(held.some(({ agenda }) => agenda.length > 1) && held.some(({ agenda }) => agenda.length === 0));
+});
 
-test("Rust in WebAssembly and native Rust agree on events, states and refusals", () => same(wasm, native));
+test("TypeScript and native Rust agree on events, states, refusals and documents", () => same(typescript, native));
+
+test("Rust in WebAssembly and native Rust agree on events, states, refusals and documents", () => same(wasm, native));
 
 // --- What earlier releases have stored ----------------------------------------------------------
 

@@ -5,6 +5,7 @@ import { test } from "node:test";
 import { AnnalsError, Engine } from "annals";
 import { memoryStorage } from "annals/memory";
 import { projection } from "annals/projections";
+import { reaction } from "annals/reactions";
 import { trace } from "annals/audit";
 import { logOf } from "../support/clinic.mjs";
 import { onEachStore, sqliteStores } from "../support/engine-stores.mjs";
@@ -187,6 +188,60 @@ onEachStore("a view stops at an event that can't be read", async (place) => {
   assert.match(stopped.reason, /version 3 is later than this release knows/);
 });
 
+// --- Reactions --------------------------------------------------------------------------------
+
+/** Runs a reaction over a store until it has come to its end. */
+async function reacted(place, events, on, aggregate = today) {
+  await fill(place.storage(), "a-1", events);
+  const mail = reaction("mail", { startAt: "beginning", retries: { attempts: 2, firstPause: 1, maxPause: 1 }, on });
+  const engine = await place.open({ aggregates: [aggregate], reactions: [mail] });
+  for (;;) {
+    const { behind, parked } = await engine.reaction(mail).status();
+    if (behind === 0 && parked.every(({ retryAt }) => retryAt === null)) return { engine, parked };
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+}
+
+onEachStore("a reaction is given the events of today, whatever they were called", async (place) => {
+  const seen = [];
+  const note = (event, { key }) => void seen.push({ event, key });
+  const { engine, parked } = await reacted(place, forms, { Rescheduled: note, Confirmed: note });
+  assert.deepEqual(parked, []);
+  const log = await logOf(engine, { types: ["Rescheduled", "Confirmed"] });
+  assert.deepEqual(seen.map(({ event }) => event), log);
+  // The second part of what was split has a key of its own.
+  const keys = log.map(({ eventId, revision }) => (revision === 8 ? `mail/${eventId}/1` : `mail/${eventId}`));
+  assert.deepEqual(seen.map(({ key }) => key), keys);
+});
+
+onEachStore("the parts of a split event are handled in order, and tried again together", async (place) => {
+  const seen = [];
+  const { parked } = await reacted(place, [forms[7]], {
+    async Booked(_, { attempt }) {
+      await undefined;
+      seen.push(`Booked ${attempt}`);
+    },
+    Confirmed(_, { attempt }) {
+      seen.push(`Confirmed ${attempt}`);
+      if (attempt === 1) throw new Error("no route");
+    },
+  });
+  assert.deepEqual(parked, []);
+  assert.deepEqual(seen, ["Booked 1", "Confirmed 1", "Booked 2", "Confirmed 2"]);
+});
+
+onEachStore("an event that a reaction can't read is parked with the reason", async (place) => {
+  const seen = [];
+  const later = { type: "Confirmed", version: 2, data: "{}" };
+  const { parked } = await reacted(place, [forms[3], later], { Confirmed: ({ revision }) => void seen.push(revision) });
+  assert.deepEqual(seen, [1]);
+  assert.equal(parked.length, 1);
+  assert.equal(
+    parked[0].error,
+    "event 2 of Appointment/a-1 can't be read: Confirmed: version 2 is later than this release knows",
+  );
+});
+
 // --- What can't be read -----------------------------------------------------------------------
 
 async function unreadable(place, events, aggregate = today) {
@@ -284,12 +339,12 @@ test("a definition that can't be applied is refused, and says of which type", ()
   const step = (data) => data;
   const events = { Booked: [], Confirmed: [] };
   for (const [changed, message] of [
-    [{ events: { Booked: step } }, /Appointment: expected a list of upcasters of Booked/],
-    [{ events: { Booked: [{}] } }, /Appointment: expected a list of upcasters of Booked/],
-    [{ events: { Booked: [null] } }, /Appointment: expected a list of upcasters of Booked/],
-    [{ events, retired: { Booked: [{ becomes: step }] } }, /a list of upcasters of Booked/],
-    [{ events, retired: { Moved: [] } }, /a list of upcasters of Moved, the last of which says what it becomes/],
-    [{ events, retired: { Moved: [{ becomes: step }, step] } }, /a list of upcasters of Moved, the last of which says what it becomes/],
+    [{ events: { Booked: step } }, /Appointment: expected one list of upcasters of Booked/],
+    [{ events: { Booked: [{}] } }, /Appointment: expected one list of upcasters of Booked/],
+    [{ events: { Booked: [null] } }, /Appointment: expected one list of upcasters of Booked/],
+    [{ events, retired: { Booked: [{ becomes: step }] } }, /one list of upcasters of Booked/],
+    [{ events, retired: { Moved: [] } }, /one list of upcasters of Moved, the last of which says what it becomes/],
+    [{ events, retired: { Moved: [{ becomes: step }, step] } }, /one list of upcasters of Moved, the last of which says what it becomes/],
     [{ events: undefined, retired: { Moved: [{ becomes: step }] } }, /expected events, which name every type/],
     [{ events: undefined, retired: undefined, unknownEvents: "skip" }, /expected events, which name every type/],
   ]) {

@@ -26,7 +26,7 @@ function driver() {
   throw new Error("neither better-sqlite3 nor libsql can be loaded");
 }
 
-const [[, example], [, reacting], [, testing], [, changing], ...others] = readme.matchAll(/```(?:ts|js)\n([\s\S]*?)```/g);
+const [[, example], [, projecting], [, reacting], [, testing], [, changing], ...others] = readme.matchAll(/```(?:ts|js)\n([\s\S]*?)```/g);
 
 test("no example of the README is left out", () => assert.deepEqual(others, []));
 
@@ -34,6 +34,16 @@ test("the README's example runs and prints what its comments say", async () => {
   const { stdout, stderr, status } = await runs(example.replace('"better-sqlite3"', JSON.stringify(driver())));
   assert.equal(status, 0, stderr);
   assert.equal(stdout, "{ code: 'slot-taken', details: { by: 'a-1' } }\nAppointmentBooked by reception\n");
+});
+
+test("the README's read model gives what its comments say", async () => {
+  const domain = example.slice(example.indexOf("type Slot"), example.indexOf("const storage"));
+  const modules = { "appointment.js": `import { aggregate, refuse } from "annals"; ${domain} export { appointment };` };
+  const { stdout, stderr, status } = await runs(projecting, modules);
+  assert.equal(status, 0, stderr);
+  const said = [...projecting.matchAll(/console\.log\(.*\); \/\/ (.*)/g)].map(([, comment]) => `${comment}\n`);
+  assert.equal(said.length, 3);
+  assert.equal(stdout, said.join(""));
 });
 
 test("the README's reaction runs when something has been booked", async () => {

@@ -84,7 +84,8 @@ pub(super) struct Stored {
     /// The older versions that are there, and whether they have been built.
     pub(super) older: Vec<(u32, bool)>,
     /// Whether the older ones may go: this version had been built before this engine began, so that
-    /// releases that show them are gone, or make them anew.
+    /// releases that show them are gone, or make them anew. They go once: two releases that are run
+    /// for long would only make each other work.
     clears: bool,
 }
 
@@ -156,6 +157,10 @@ const BUILDING: &str = r#"{"built":false}"#;
 /// Pages after which a view lets others go first: hosts with a store that answers at once would do
 /// nothing else until it is built.
 const MAX_IN_A_ROW: u32 = 4;
+
+/// Pages' worth of the log that may change nothing before it is written down that they have been taken
+/// in: who comes after reads so much again.
+const MAX_UNSAVED_PAGES: u64 = 16;
 
 /// Longest pause after failures of the store, in milliseconds.
 const MAX_PAUSE: u64 = 30_000;
@@ -486,12 +491,12 @@ impl Engine {
             stop: None,
             late: Vec::new(),
         });
+        if let LogEnd::Position(end) = work.end
+            && next >= end
+        {
+            (work.reached, work.complete) = (end, true);
+        }
         if work.page.is_empty() {
-            if let LogEnd::Position(end) = work.end
-                && next >= end
-            {
-                (work.reached, work.complete) = (end, true);
-            }
             return self.page_done(index, work, Vec::new());
         }
         self.project(index, work);
@@ -545,7 +550,7 @@ impl Engine {
             }
             Projected::Done { documents, beyond } => {
                 if let Some(beyond) = beyond {
-                    work.reached = Position(beyond.0 - 1);
+                    work.reached = work.reached.min(Position(beyond.0 - 1));
                     work.complete = work.stop.is_none();
                 }
                 match self.written(index, documents) {
@@ -659,6 +664,7 @@ impl Engine {
         let name = Arc::clone(&self.definition(index).name);
         let version = self.definition(index).version;
         let saves_checkpoint_first = mutant!(self, CheckpointFirst);
+        let unsaved = u64::from(self.config.page_limit) * MAX_UNSAVED_PAGES;
         let runner = self.runner_mut(index);
         match &mut runner.place {
             Place::Memory(table) => {
@@ -667,7 +673,8 @@ impl Engine {
             }
             Place::Store(stored) => {
                 let is_built = stored.built || work.complete;
-                if documents.is_empty() && is_built == stored.built || reached.0 == 0 {
+                let is_near = reached.0 < stored.saved.0 + unsaved;
+                if documents.is_empty() && is_near && is_built == stored.built || reached.0 == 0 {
                     stored.built = is_built;
                 } else {
                     let mut clear = Vec::new();
@@ -725,6 +732,8 @@ impl Engine {
         }
         if let Place::Store(stored) = &mut self.runner_mut(index).place {
             stored.saved = work.reached;
+            // What is there again from now on is still made by somebody.
+            stored.clears = false;
             work.changes |= stored.built != (stored.built || work.complete);
             stored.built |= work.complete;
         }

@@ -8,19 +8,25 @@
 //! Events of one stream are handled one after the other: a stream is a *lane*. One whose event could
 //! not be handled is left behind with that event, and the reaction goes on; later it is read again
 //! from there, up to where the reaction has come, and is a lane like the others.
+//!
+//! The lanes of a process manager are correlation keys. Each has a state, which is read before its first
+//! event and kept at hand, and timers, which are looked at by the time they are due. A timer takes its
+//! turn among the events of its lane; one that could not be handled is a lane of its own, and waits for
+//! its next attempt without the others.
 
 use std::sync::Arc;
 
 use crate::error::{ReadError, StorageError};
-use crate::event::TaskId;
+use crate::event::{RecordedEvent, TaskId};
+use crate::manager::{DUE, states_of, timers_of};
 use crate::payload::strings_of;
 use crate::protocol::{
     AskReaction, Document, DocumentExpectation, DocumentName, DocumentScan, DocumentValue,
-    DocumentsRead, LogPage, Notice, Output, ParkedLane, React, Reacted, Reacting, ReactionAction,
-    ReactionIndex, ReactionRead, ReadDocuments, ReadLog, SaveDocuments, Saved, StorageAnswer,
-    StorageBody,
+    DocumentsRead, DueTimer, LogPage, Notice, Output, ParkedLane, React, Reacted, Reacting,
+    ReactionAction, ReactionIndex, ReactionRead, ReadDocuments, ReadLog, SaveDocuments, Saved,
+    ScanPlace, StorageAnswer, StorageBody, StoredDocument,
 };
-use crate::reaction::{Progress, REACTIONS, REQUESTS, ReactionDefinition, StartAt};
+use crate::reaction::{Lanes, Progress, REACTIONS, REQUESTS, ReactionDefinition, StartAt, lane_of};
 use crate::stream::{Position, StreamId};
 use crate::time::Timestamp;
 
@@ -61,10 +67,21 @@ pub(super) struct Reactor {
     is_reading: bool,
     running: Vec<Running>,
     catching_up: Option<CatchUp>,
-    /// Wishes that have been fulfilled, to be removed with the next save.
-    fulfilled: Vec<DocumentName>,
+    /// Wishes that have been fulfilled, to be removed with the next save; whether that is on its way.
+    fulfilled: Vec<(DocumentName, bool)>,
+    /// Whether wishes are being read. Until those that were found are removed, none are: they would be
+    /// found again.
+    asks_requests: bool,
     /// Documents that are to be saved with the progress, once that says that their events are handled.
     unsaved: Vec<Unsaved>,
+    /// Of a process manager: states of lanes, as they are or will be in the store.
+    states: States,
+    /// Lanes whose states are to be read.
+    unknown: Vec<Arc<str>>,
+    /// Those whose states are being read, and the number of that question.
+    asked_states: Option<(u32, Vec<Arc<str>>)>,
+    timers: Timers,
+    last_question: u32,
     /// When the request that is saving was sent.
     saving_since: Option<Timestamp>,
     /// Number of the last save. Answers to those before it don't tell.
@@ -107,6 +124,9 @@ pub(super) enum Asked {
     Log,
     Lane,
     Requests,
+    /// The question with this number.
+    States(u32),
+    Timers(u32),
 }
 
 /// A lane that was left behind. Its position is that of the event that is to be handled next, or before
@@ -138,12 +158,63 @@ enum EventState {
     Passed,
 }
 
-/// An event that the host is handling.
+/// An event or a timer that the host is handling.
 struct Running {
     run: u64,
     lane: Arc<str>,
+    /// 0 for a timer.
     position: Position,
+    timer: Option<DueTimer>,
 }
+
+/// What is known of a process manager's timers.
+#[derive(Default)]
+struct Timers {
+    /// Whether some may be due that are not known.
+    wanted: bool,
+    /// Where the last look ended, if there may be more behind it.
+    after: Option<ScanPlace>,
+    /// The number of the question that is under way, and the timers that are to be tried again.
+    asked: Option<(u32, Vec<Arc<str>>)>,
+    /// Timers that were written since the question was sent: its answer may have them as they were.
+    written: Vec<Arc<str>>,
+    /// Those whose time has come, and how often they have been tried.
+    due: Vec<(DueTimer, u32)>,
+    /// When the next one is due, as far as is known.
+    next: Option<Timestamp>,
+}
+
+/// States by lane, in order: a map of its own kind would be kilobytes of code.
+#[derive(Default)]
+struct States(Vec<(Arc<str>, Option<Arc<str>>)>);
+
+impl States {
+    fn find(&self, lane: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| (**known).cmp(lane))
+    }
+
+    /// What is known of the lane's state; within: the state, if it has one.
+    fn get(&self, lane: &str) -> Option<&Option<Arc<str>>> {
+        Some(&self.0[self.find(lane).ok()?].1)
+    }
+
+    fn set(&mut self, lane: &Arc<str>, state: Option<Arc<str>>) {
+        match self.find(lane) {
+            Ok(place) => self.0[place].1 = state,
+            Err(place) => self.0.insert(place, (Arc::clone(lane), state)),
+        }
+    }
+}
+
+/// What is to be handled next.
+enum Next {
+    Timer(DueTimer, u32),
+    /// The event at this index of the page.
+    Event(usize),
+}
+
+/// Most states that are kept at hand from one page to the next.
+const MAX_STATES: usize = 1_000;
 
 /// What came of an event, until the store has it. What comes next in its lane may rest on it.
 struct Unsaved {
@@ -160,6 +231,11 @@ struct CatchUp {
 }
 
 impl Lane {
+    /// Whether it is a timer, and no lane of events.
+    fn is_timer(&self) -> bool {
+        self.parked.position == Position(0)
+    }
+
     /// Whether all that the reaction has passed of it has been handled.
     fn is_handled(&self) -> bool {
         self.parked.position > self.last
@@ -176,13 +252,6 @@ pub(super) struct ReactionTask {
 
 fn name_of(reaction: &ReactionDefinition) -> DocumentName {
     DocumentName { collection: REACTIONS.into(), key: Arc::clone(&reaction.name) }
-}
-
-/// The lane of a stream: a JSON array of type and id.
-fn lane_of(stream: &StreamId) -> Arc<str> {
-    let StreamId { aggregate_type, aggregate_id } = stream;
-    let pair = [&**aggregate_type, &**aggregate_id];
-    serde_json::to_string(&pair).expect("strings can be written as JSON").into()
 }
 
 impl Reactor {
@@ -205,7 +274,13 @@ impl Reactor {
             running: Vec::new(),
             catching_up: None,
             fulfilled: Vec::new(),
+            asks_requests: false,
             unsaved: Vec::new(),
+            states: States::default(),
+            unknown: Vec::new(),
+            asked_states: None,
+            timers: Timers::default(),
+            last_question: 0,
             saving_since: None,
             last_save: 0,
             dirty: false,
@@ -224,7 +299,12 @@ impl Reactor {
         self.is_reading = false;
         self.running.clear();
         self.fulfilled.clear();
+        self.asks_requests = false;
         self.unsaved.clear();
+        self.states.0.clear();
+        self.unknown.clear();
+        self.asked_states = None;
+        self.timers = Timers::default();
         self.saving_since = None;
         self.dirty = false;
     }
@@ -233,15 +313,93 @@ impl Reactor {
         self.lanes.iter_mut().find(|lane| *lane.parked.lane == *name)
     }
 
+    /// Whether a lane of events was left behind.
+    fn is_left(&self, name: &str) -> bool {
+        self.lanes.iter().any(|lane| !lane.is_timer() && *lane.parked.lane == *name)
+    }
+
     fn is_running(&self, lane: &str) -> bool {
+        let timer_is = |timer: &DueTimer| *timer.key() == *lane;
+        let is_it = |running: &Running| {
+            *running.lane == *lane || running.timer.as_ref().is_some_and(timer_is)
+        };
+        self.running.iter().any(is_it)
+    }
+
+    /// Whether something of the lane is on its way, so that nothing more of it may begin.
+    fn is_busy(&self, lane: &str) -> bool {
         self.running.iter().any(|running| *running.lane == *lane)
+            || self.unsaved.iter().any(|unsaved| *unsaved.lane == *lane)
+    }
+
+    /// The next question's number.
+    fn question(&mut self) -> u32 {
+        self.last_question = self.last_question.wrapping_add(1);
+        self.last_question
+    }
+
+    /// Whether the state of the lane is known. If not, it will be asked.
+    fn knows(&mut self, lane: &Arc<str>) -> bool {
+        let known = self.states.get(lane).is_some();
+        let is_asked = |(_, lanes): &(u32, Vec<Arc<str>>)| lanes.contains(lane);
+        if !known
+            && !self.unknown.contains(lane)
+            && !self.asked_states.as_ref().is_some_and(is_asked)
+        {
+            self.unknown.push(Arc::clone(lane));
+        }
+        known
+    }
+
+    /// Timers that could not be handled, and when they are to be tried again. Those of lanes that were
+    /// left behind wait.
+    fn timers_to_retry(&self) -> impl Iterator<Item = (&Arc<str>, Timestamp)> {
+        let timers = self.lanes.iter().filter(|lane| lane.is_timer());
+        timers.filter_map(|Lane { parked: ParkedLane { lane, retry_at, .. }, .. }| {
+            let waits = self.is_running(lane) || self.is_left(&DueTimer::lane_of_key(lane)?);
+            retry_at.filter(|_| !waits).map(|at| (lane, at))
+        })
+    }
+
+    /// The next timer that can be handled. Those of lanes that were left behind are looked at again when
+    /// these rejoin.
+    fn next_timer(&mut self) -> Option<Next> {
+        let mut due = std::mem::take(&mut self.timers.due);
+        due.retain(|(timer, _)| !self.is_left(&timer.lane));
+        let is_free =
+            |(timer, _): &(DueTimer, u32)| !self.is_busy(&timer.lane) && self.knows(&timer.lane);
+        let found = due.iter().position(is_free);
+        let next = found.map(|at| due.remove(at));
+        self.timers.due = due;
+        next.map(|(timer, attempts)| Next::Timer(timer, attempts))
+    }
+
+    /// Documents of timers have been written: what is known of these is of before.
+    fn timers_written(&mut self, collection: &str, documents: &[Document]) {
+        for Document { name, .. } in documents {
+            if *name.collection == *collection {
+                self.timers.due.retain(|(timer, _)| timer.key() != name.key);
+                self.lanes.retain(|lane| !lane.is_timer() || lane.parked.lane != name.key);
+                self.timers.written.push(Arc::clone(&name.key));
+            }
+        }
+    }
+
+    /// Lets go of states that nothing is under way with, if there are many.
+    fn forget_states(&mut self) {
+        if self.states.0.len() > MAX_STATES {
+            let mut states = std::mem::take(&mut self.states);
+            states.0.retain(|(lane, _)| self.is_busy(lane));
+            self.states = states;
+        }
     }
 
     /// The documents of events that the progress says are handled.
     fn take_covered(&mut self) -> Vec<Document> {
         let mut documents = Vec::new();
         for Unsaved { lane, position, documents: made, is_on_its_way } in &mut self.unsaved {
-            let left = self.lanes.iter().find(|known| known.parked.lane == *lane);
+            let is_left = |known: &&Lane| !known.is_timer() && known.parked.lane == *lane;
+            let left = self.lanes.iter().find(is_left);
             let is_handled = match left {
                 Some(left) => *position < left.parked.position,
                 None => *position <= self.position,
@@ -266,6 +424,7 @@ impl Reactor {
         };
         if next.is_none() {
             self.page = None;
+            self.forget_states();
         }
         if position > self.position {
             self.position = position;
@@ -280,34 +439,37 @@ impl Reactor {
         self.lanes.retain(|lane| !lane.is_handled() || position < lane.last);
         let rejoin = self.lanes.len() < count;
         self.dirty |= rejoin;
+        self.timers.wanted |= rejoin;
         rejoin
     }
 
     /// The next event of the page that can be handled. Those of lanes that were left behind are passed.
-    fn next_event(&mut self) -> Option<usize> {
-        let lanes = &mut self.lanes;
-        let (running, unsaved) = (&self.running, &self.unsaved);
-        let events = &mut self.page.as_mut()?.events;
+    fn next_event(&mut self, manages: bool) -> Option<Next> {
+        let mut page = self.page.take()?;
         let mut blocked: Vec<Arc<str>> = Vec::new();
-        for (index, event) in events.iter_mut().enumerate() {
+        let mut found = None;
+        for (index, event) in page.events.iter_mut().enumerate() {
             if event.state != EventState::Waits {
                 continue;
             }
-            if let Some(lane) = lanes.iter_mut().find(|lane| lane.parked.lane == event.lane) {
+            let is_it = |lane: &&mut Lane| !lane.is_timer() && lane.parked.lane == event.lane;
+            if let Some(lane) = self.lanes.iter_mut().find(is_it) {
                 lane.last = lane.last.max(event.position);
                 event.state = EventState::Passed;
                 continue;
             }
             if blocked.contains(&event.lane)
-                || running.iter().any(|running| running.lane == event.lane)
-                || unsaved.iter().any(|unsaved| unsaved.lane == event.lane)
+                || self.is_busy(&event.lane)
+                || (manages && !self.knows(&event.lane))
             {
                 blocked.push(Arc::clone(&event.lane));
                 continue;
             }
-            return Some(index);
+            found = Some(Next::Event(index));
+            break;
         }
-        None
+        self.page = Some(page);
+        found
     }
 }
 
@@ -379,10 +541,16 @@ impl Engine {
             Step::Standby => Some(now.plus(half.max(1))),
             Step::Active => {
                 let waits_for_lane = reactor.catching_up.is_none() && !reactor.paused;
-                let left = reactor.lanes.iter().filter(|lane| !lane.is_handled());
+                let is_lane = |lane: &&Lane| !lane.is_handled() && !lane.is_timer();
+                let left = reactor.lanes.iter().filter(is_lane);
                 let retries = left.filter_map(|lane| lane.parked.retry_at);
                 let retry = retries.min().filter(|_| waits_for_lane);
-                Some(retry.map_or(reactor.beat_at, |retry| retry.min(reactor.beat_at)))
+                let timers = reactor.timers_to_retry().map(|(_, at)| at);
+                let timer = timers.chain(reactor.timers.next).min().filter(|_| {
+                    let Timers { asked, due, .. } = &reactor.timers;
+                    asked.is_none() && due.is_empty() && self.may_start(index)
+                });
+                [retry, timer].into_iter().flatten().chain([reactor.beat_at]).min()
             }
             _ => None,
         };
@@ -456,7 +624,11 @@ impl Engine {
             StorageAnswer::Documents(found) if asked == Asked::Requests => {
                 self.requests_read(index, found);
             }
-            StorageAnswer::Documents(found) => self.progress_read(index, found),
+            StorageAnswer::Documents(found) => match asked {
+                Asked::States(question) => self.states_read(index, question, found),
+                Asked::Timers(question) => self.timers_read(index, question, found),
+                _ => self.progress_read(index, found),
+            },
             StorageAnswer::Saved(saved) if asked == Asked::Save(self.reactors[index].last_save) => {
                 self.progress_saved(index, saved);
             }
@@ -495,6 +667,7 @@ impl Engine {
             reactor.revision = revision;
             reactor.step = Step::Active;
             reactor.unsaved.iter_mut().for_each(|unsaved| unsaved.is_on_its_way = false);
+            reactor.fulfilled.iter_mut().for_each(|(_, is_on_its_way)| *is_on_its_way = false);
             reactor.saving_since = None;
             reactor.dirty = true;
             return;
@@ -544,7 +717,8 @@ impl Engine {
         }
         let progress = Progress { owner, position: reactor.position, lanes };
         let mut documents = reactor.take_covered();
-        for name in &reactor.fulfilled {
+        for (name, is_on_its_way) in &mut reactor.fulfilled {
+            *is_on_its_way = true;
             let (value, postings) = (DocumentValue::Removed, Vec::new());
             documents.push(Document { name: name.clone(), revision: 0, value, postings });
         }
@@ -580,8 +754,9 @@ impl Engine {
             return;
         }
         reactor.revision += 1;
-        reactor.fulfilled.clear();
+        reactor.fulfilled.retain(|(_, is_on_its_way)| !is_on_its_way);
         reactor.unsaved.retain(|unsaved| !unsaved.is_on_its_way);
+        reactor.timers.wanted |= !reactor.timers.written.is_empty();
         reactor.failures = 0;
         match reactor.step {
             Step::Releasing => {
@@ -593,6 +768,7 @@ impl Engine {
                 reactor.step = Step::Active;
                 reactor.is_ours = true;
                 reactor.grown = true;
+                reactor.timers.wanted = true;
                 reactor.valid_until = since.plus(lease);
                 self.notice_reaction(index);
             }
@@ -619,6 +795,12 @@ impl Engine {
         match asked {
             Asked::Log => reactor.is_reading = false,
             Asked::Lane => reactor.catching_up = None,
+            Asked::Requests => reactor.asks_requests = false,
+            Asked::States(_) => reactor.asked_states = None,
+            Asked::Timers(_) => {
+                reactor.timers.asked = None;
+                reactor.timers.wanted = true;
+            }
             _ => {}
         }
         // Whether the save was done is seen in the document.
@@ -636,9 +818,17 @@ impl Engine {
     fn pump(&mut self, index: ReactorIndex) {
         let concurrency = self.config.reactions[index].concurrency as usize;
         let (now, limit) = (self.now, self.config.page_limit);
+        let manages = self.manages(index);
         while self.reactors[index].running.len() < concurrency && self.may_start(index) {
-            let Some(at) = self.reactors[index].next_event() else {
-                break;
+            let reactor = &mut self.reactors[index];
+            let next = reactor.next_timer().or_else(|| reactor.next_event(manages));
+            let at = match next {
+                None => break,
+                Some(Next::Timer(timer, attempts)) => {
+                    self.react_to_timer(index, timer, attempts + 1);
+                    continue;
+                }
+                Some(Next::Event(at)) => at,
             };
             let page = self.reactors[index].page.as_mut().expect("an event of it was found");
             page.events[at].state = EventState::Runs;
@@ -647,6 +837,10 @@ impl Engine {
             self.react(index, lane, position, event, 1);
         }
         self.catch_up(index);
+        if manages {
+            self.ask_for_states(index);
+            self.look_at_timers(index);
+        }
         let reactor = &mut self.reactors[index];
         reactor.pass();
         if reactor.rejoin() {
@@ -697,9 +891,15 @@ impl Engine {
         attempt: u32,
     ) {
         let run = self.next_serial();
-        self.reactors[index].running.push(Running { run, lane, position });
+        let reactor = &mut self.reactors[index];
+        let state = reactor.states.get(&lane).cloned().flatten();
+        let timer = match &event {
+            Reacting::Timer(timer) => Some((**timer).clone()),
+            Reacting::Event(_) | Reacting::Held { .. } => None,
+        };
+        reactor.running.push(Running { run, lane, position, timer });
         let reaction = ReactionIndex(u32::try_from(index).expect("fewer than 2^32"));
-        self.outputs.push_back(Output::React(React { run, reaction, attempt, event }));
+        self.outputs.push_back(Output::React(React { run, reaction, attempt, event, state }));
     }
 
     /// Goes on with the lane that is being caught up, or begins with one whose time has come.
@@ -708,11 +908,12 @@ impl Engine {
         if !self.may_start(index) {
             return;
         }
-        let (now, limit) = (self.now, self.config.page_limit);
+        let (now, limit, manages) = (self.now, self.config.page_limit, self.manages(index));
         let reactor = &mut self.reactors[index];
         if reactor.catching_up.is_none() {
             let is_due = |lane: &&Lane| {
-                !lane.is_handled() && lane.parked.retry_at.is_some_and(|at| at <= now)
+                let is_due = lane.parked.retry_at.is_some_and(|at| at <= now);
+                is_due && !lane.is_handled() && !lane.is_timer()
             };
             let Some(due) = reactor.lanes.iter().find(is_due) else {
                 return;
@@ -722,17 +923,18 @@ impl Engine {
             reactor.catching_up = Some(CatchUp { lane, page: None });
             return self.read_lane(index, after, limit);
         }
-        let Some(CatchUp { lane, page: Some(page) }) = &mut reactor.catching_up else {
+        let Some(CatchUp { lane, page: Some(_) }) = &reactor.catching_up else {
             return;
         };
-        if reactor.running.iter().any(|running| running.lane == *lane)
-            || reactor.unsaved.iter().any(|unsaved| unsaved.lane == *lane)
-        {
+        let lane = Arc::clone(lane);
+        if reactor.is_busy(&lane) || (manages && !reactor.knows(&lane)) {
             return;
         }
-        let lane = Arc::clone(lane);
-        let found = reactor.lanes.iter_mut().find(|known| known.parked.lane == lane);
-        let Some(known) = found else {
+        let Some(CatchUp { page: Some(page), .. }) = &mut reactor.catching_up else {
+            return;
+        };
+        let is_it = |known: &&mut Lane| !known.is_timer() && known.parked.lane == lane;
+        let Some(known) = reactor.lanes.iter_mut().find(is_it) else {
             reactor.catching_up = None;
             return;
         };
@@ -768,6 +970,7 @@ impl Engine {
     fn log_for_reaction(&mut self, index: ReactorIndex, asked: Asked, log: LogPage) {
         let LogPage { page, places, next, head } = log;
         let kept = self.keep(page);
+        let lanes = self.config.reactions[index].lanes;
         let reactor = &mut self.reactors[index];
         reactor.head = reactor.head.max(head);
         let event = |stream: &StreamId, position| Event {
@@ -777,7 +980,16 @@ impl Engine {
         };
         let events = match &kept {
             KeptPage::Events(events) => {
-                events.iter().map(|found| event(&found.stream, found.position)).collect()
+                let event = |found: &RecordedEvent| match lanes {
+                    Lanes::Streams => event(&found.stream, found.position),
+                    Lanes::Native(lane_of) => {
+                        let (position, lane) = (found.position, lane_of(found));
+                        let is_wanted = lane.is_some();
+                        let state = if is_wanted { EventState::Waits } else { EventState::Passed };
+                        Event { lane: lane.unwrap_or_default(), position, state }
+                    }
+                };
+                events.iter().map(event).collect()
             }
             KeptPage::Rows(rows) => {
                 let rows = rows.1.iter().zip(&places);
@@ -805,18 +1017,37 @@ impl Engine {
         let Some(index) = found else {
             return;
         };
-        let retries = self.config.reactions[index].retries;
+        let ReactionDefinition { name, retries, lanes, .. } = &self.config.reactions[index];
+        let (name, retries) = (Arc::clone(name), *retries);
+        let manages = !matches!(lanes, Lanes::Streams);
         let now = self.now;
         let reactor = &mut self.reactors[index];
         let at = reactor.running.iter().position(is_it).expect("found above");
-        let Running { lane, position, .. } = reactor.running.remove(at);
+        let Running { lane, position, timer, .. } = reactor.running.remove(at);
+        if let (true, Ok(documents)) = (manages, &result) {
+            let (states, timers) = (states_of(&name), timers_of(&name));
+            for Document { name, value, .. } in documents {
+                if name.collection == states {
+                    let text = match value {
+                        DocumentValue::Text(text) => Some(Arc::clone(text)),
+                        DocumentValue::State(_) | DocumentValue::Removed => None,
+                    };
+                    reactor.states.set(&name.key, text);
+                }
+            }
+            reactor.timers_written(&timers, documents);
+        }
+        if let Some(timer) = timer {
+            return self.timer_done(index, timer, result);
+        }
         if let Some(page) = &mut reactor.page {
             let events = page.events.iter_mut().filter(|event| event.position == position);
             events.for_each(|event| event.state = EventState::Passed);
         }
         reactor.dirty = true;
         let mut parks = false;
-        match (result, reactor.lane(&lane)) {
+        let is_it = |known: &&mut Lane| !known.is_timer() && known.parked.lane == lane;
+        match (result, reactor.lanes.iter_mut().find(is_it)) {
             (Ok(documents), known) => {
                 if let Some(known) = known {
                     known.parked.position = Position(position.0 + 1);
@@ -841,6 +1072,193 @@ impl Engine {
                 }
             }
         }
+        if parks {
+            self.notice_reaction(index);
+        }
+        self.ready_reactors.push_back(index);
+    }
+
+    // -----------------------------------------------------------------------------------------
+    // Process managers
+
+    fn manages(&self, index: ReactorIndex) -> bool {
+        !matches!(self.config.reactions[index].lanes, Lanes::Streams)
+    }
+
+    /// Reads the states of lanes that are about to go on, all in one request.
+    fn ask_for_states(&mut self, index: ReactorIndex) {
+        let collection = states_of(&self.config.reactions[index].name);
+        let reactor = &mut self.reactors[index];
+        if reactor.asked_states.is_some() || reactor.unknown.is_empty() {
+            return;
+        }
+        let lanes = std::mem::take(&mut reactor.unknown);
+        let name = |lane: &Arc<str>| DocumentName {
+            collection: Arc::clone(&collection),
+            key: Arc::clone(lane),
+        };
+        let read = ReadDocuments { names: lanes.iter().map(name).collect(), scans: Vec::new() };
+        let question = reactor.question();
+        reactor.asked_states = Some((question, lanes));
+        let body = StorageBody::ReadDocuments(Arc::new(read));
+        self.ask_for_reaction(index, Asked::States(question), body);
+    }
+
+    fn states_read(&mut self, index: ReactorIndex, question: u32, found: DocumentsRead) {
+        let reactor = &mut self.reactors[index];
+        let Some((_, lanes)) = reactor.asked_states.take_if(|(asked, _)| *asked == question) else {
+            return;
+        };
+        for (lane, document) in lanes.into_iter().zip(found.documents) {
+            if reactor.states.get(&lane).is_none() {
+                reactor.states.set(&lane, document.map(|document| document.value));
+            }
+        }
+    }
+
+    /// Looks for timers whose time has come, if there may be some.
+    #[inline(never)]
+    fn look_at_timers(&mut self, index: ReactorIndex) {
+        let (now, limit) = (self.now, self.config.page_limit);
+        let collection = timers_of(&self.config.reactions[index].name);
+        let may_start = self.may_start(index);
+        let reactor = &mut self.reactors[index];
+        let retries = reactor.timers_to_retry().filter(|(_, at)| *at <= now);
+        let retries: Vec<Arc<str>> = retries.map(|(key, _)| Arc::clone(key)).collect();
+        let is_time = reactor.timers.next.is_some_and(|at| at <= now);
+        let wants = reactor.timers.wanted
+            || reactor.timers.after.is_some()
+            || is_time
+            || !retries.is_empty();
+        let is_free = reactor.timers.asked.is_none() && reactor.timers.due.is_empty();
+        if !wants || !is_free || !may_start {
+            return;
+        }
+        let name = |key: &Arc<str>| DocumentName {
+            collection: Arc::clone(&collection),
+            key: Arc::clone(key),
+        };
+        let names = retries.iter().map(name).collect();
+        let scan = DocumentScan {
+            collection: Arc::clone(&collection),
+            index: Some(DUE.into()),
+            from: None,
+            to: None,
+            after: reactor.timers.after.take(),
+            descending: false,
+            limit: Some(limit),
+        };
+        let read = ReadDocuments { names, scans: vec![scan] };
+        let question = reactor.question();
+        reactor.timers.asked = Some((question, retries));
+        reactor.timers.wanted = false;
+        reactor.timers.next = None;
+        // What is not in the store yet is not seen.
+        let unsaved = reactor.unsaved.iter().flat_map(|unsaved| &unsaved.documents);
+        let timers = unsaved.filter(|document| document.name.collection == collection);
+        reactor.timers.written = timers.map(|document| Arc::clone(&document.name.key)).collect();
+        let body = StorageBody::ReadDocuments(Arc::new(read));
+        self.ask_for_reaction(index, Asked::Timers(question), body);
+    }
+
+    #[inline(never)]
+    fn timers_read(&mut self, index: ReactorIndex, question: u32, found: DocumentsRead) {
+        let now = self.now;
+        let reactor = &mut self.reactors[index];
+        let asked = reactor.timers.asked.take_if(|(asked, _)| *asked == question);
+        let Some((_, retries)) = asked else {
+            return;
+        };
+        for (key, document) in retries.into_iter().zip(found.documents) {
+            if reactor.timers.written.contains(&key) {
+                continue;
+            }
+            let read = document.and_then(|document| DueTimer::from_json(&document.value));
+            match (read, reactor.lane(&key)) {
+                (Some(timer), Some(lane)) => {
+                    let attempts = lane.parked.attempts;
+                    reactor.timers.due.push((timer, attempts));
+                }
+                // Somebody has taken it away.
+                _ => {
+                    reactor.lanes.retain(|lane| !lane.is_timer() || lane.parked.lane != key);
+                    reactor.dirty = true;
+                }
+            }
+        }
+        let Some(page) = found.scans.into_iter().next() else {
+            return;
+        };
+        let mut last = None;
+        for (place, StoredDocument { value, .. }) in page.documents {
+            let Some(timer) = DueTimer::from_json(&value) else {
+                if reactor.lane(&place.key).is_none() {
+                    let (lane, error) = (Arc::clone(&place.key), "the timer can't be read".into());
+                    let (position, attempts, retry_at) = (Position(0), 0, None);
+                    let parked = ParkedLane { lane, position, attempts, retry_at, error };
+                    reactor.lanes.push(Lane { parked, last: position });
+                    reactor.dirty = true;
+                }
+                last = Some(place);
+                continue;
+            };
+            if timer.due > now {
+                reactor.timers.next = Some(timer.due);
+                return;
+            }
+            if !reactor.timers.written.contains(&place.key)
+                && !reactor.is_running(&place.key)
+                && !reactor.is_left(&timer.lane)
+            {
+                reactor.timers.due.push((timer, 0));
+            }
+            last = Some(place);
+        }
+        reactor.timers.after = last.filter(|_| page.more);
+    }
+
+    fn react_to_timer(&mut self, index: ReactorIndex, timer: DueTimer, attempt: u32) {
+        let lane = Arc::clone(&timer.lane);
+        self.react(index, lane, Position(0), Reacting::Timer(Box::new(timer)), attempt);
+    }
+
+    /// A timer that has been handled is gone. One that could not be is left behind by itself.
+    #[inline(never)]
+    fn timer_done(
+        &mut self,
+        index: ReactorIndex,
+        timer: DueTimer,
+        result: Result<Vec<Document>, Arc<str>>,
+    ) {
+        let ReactionDefinition { name, retries, .. } = &self.config.reactions[index];
+        let (now, key) = (self.now, timer.key());
+        let reactor = &mut self.reactors[index];
+        reactor.dirty = true;
+        reactor.timers.written.push(Arc::clone(&key));
+        let known =
+            reactor.lanes.iter().position(|lane| lane.is_timer() && lane.parked.lane == key);
+        let known = known.map(|at| reactor.lanes.swap_remove(at));
+        let mut parks = false;
+        let documents = match result {
+            Ok(mut documents) => {
+                let gone = timer.document(name, false);
+                if documents.iter().all(|document| document.name != gone.name) {
+                    documents.push(Document { value: DocumentValue::Removed, ..gone });
+                }
+                documents
+            }
+            Err(error) => {
+                let attempts = known.map_or(0, |known| known.parked.attempts) + 1;
+                let retry_at = retries.pause(attempts).map(|pause| now.plus(pause));
+                parks = retry_at.is_none();
+                let position = Position(0);
+                let parked = ParkedLane { lane: key, position, attempts, retry_at, error };
+                reactor.lanes.push(Lane { parked, last: position });
+                vec![timer.document(name, false)]
+            }
+        };
+        let (lane, position) = (timer.lane, Position(0));
+        reactor.unsaved.push(Unsaved { lane, position, documents, is_on_its_way: false });
         if parks {
             self.notice_reaction(index);
         }
@@ -908,7 +1326,12 @@ impl Engine {
         };
         known.parked.attempts = 0;
         known.parked.retry_at = Some(now);
-        if what == "drop" {
+        if what == "drop" && known.is_timer() {
+            reactor.lanes.retain(|known| !known.is_timer() || *known.parked.lane != *lane);
+            reactor.timers.due.retain(|(timer, _)| *timer.key() != *lane);
+            let collection = timers_of(&self.config.reactions[index].name);
+            reactor.fulfilled.push((DocumentName { collection, key: lane.into() }, false));
+        } else if what == "drop" {
             known.parked.position.0 += 1;
         }
         reactor.dirty = true;
@@ -916,6 +1339,11 @@ impl Engine {
     }
 
     fn read_requests(&mut self, index: ReactorIndex) {
+        let reactor = &mut self.reactors[index];
+        if reactor.asks_requests || !reactor.fulfilled.is_empty() {
+            return;
+        }
+        reactor.asks_requests = true;
         let name = &self.config.reactions[index].name;
         let name = serde_json::to_string(&**name).expect("a string can be written as JSON");
         let prefix = format!("[{name},");
@@ -934,6 +1362,7 @@ impl Engine {
     }
 
     fn requests_read(&mut self, index: ReactorIndex, found: DocumentsRead) {
+        self.reactors[index].asks_requests = false;
         if self.reactors[index].step != Step::Active {
             return;
         }
@@ -943,9 +1372,7 @@ impl Engine {
             }
             let reactor = &mut self.reactors[index];
             let name = DocumentName { collection: REQUESTS.into(), key: place.key };
-            if !reactor.fulfilled.contains(&name) {
-                reactor.fulfilled.push(name);
-            }
+            reactor.fulfilled.push((name, false));
             reactor.dirty = true;
         }
     }
@@ -1024,7 +1451,9 @@ impl Engine {
             Step::Standby => true,
             Step::Active => {
                 let parked = |lane: &Lane| lane.parked.retry_at.is_none();
-                reactor.position >= head
+                reactor.timers.due.is_empty()
+                    && reactor.unsaved.is_empty()
+                    && reactor.position >= head
                     && reactor.lanes.iter().all(parked)
                     && reactor.running.is_empty()
                     && reactor.saving_since.is_none()

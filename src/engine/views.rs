@@ -198,8 +198,8 @@ impl Engine {
         if let ViewAt::Past(LogEnd::Position(asked)) = task.at
             && asked > runner.head
         {
-            let head = runner.head;
-            return self.finish_view(id, Err(ReadError::NoSuchPosition { asked, head }));
+            let error = ReadError::NoSuchPosition { asked, head: runner.head };
+            return self.finish_view(id, Err(error));
         }
         let status = runner.status(definition);
         if task.query == ViewQuery::Status {

@@ -233,7 +233,7 @@ function formsOf(aggregate: string, { events, retired, unknownEvents }: AnyDefin
       }
       plans.set(formOf(type, version++), step);
     }
-    if (!isRight) throw mistake(`a list of upcasters of ${type}${isToday ? "" : ", the last of which says what it becomes"}`);
+    if (!isRight) throw mistake(`one list of upcasters of ${type}${isToday ? "" : ", the last of which says what it becomes"}`);
     if (isToday) {
       versions.set(type, version);
       plans.set(formOf(type, version), type);
@@ -260,7 +260,9 @@ export type ViewKind = "live" | "inline" | "async";
 /** A read model, and the type of its documents. Its code comes with it, from `annals/projections`. */
 export interface Projection<Document = unknown> {
   readonly name: string;
+  /** @internal Of one that the module defines, what the module says goes. */
   readonly version: number;
+  /** @internal The same. */
   readonly kind: ViewKind;
   /** @internal Whether the module defines it. */
   readonly isNative: boolean;

@@ -264,7 +264,7 @@ export class Driver {
   readonly #reactions: readonly Reaction[];
   /** What gives up the events that are being reacted to, by their runs. */
   readonly #reacting = new Map<number, { readonly reaction: Reaction; readonly aborting: AbortController }>();
-  /** Those who wait for a view or a reaction to move. */
+  /** Those who watch a view or a reaction. */
   readonly #watchers = new Map<AnyProjection | Reaction, Set<() => void>>();
   readonly #onReport: ((report: Report) => void) | undefined;
   #core!: Core;
@@ -436,18 +436,18 @@ export class Driver {
     this.#schedule();
   }
 
-  /** Resolves when the view or the reaction next moves, when the engine ends, or at the signal. */
-  moved(name: string, signal: AbortSignal | undefined): Promise<void> {
-    return this.#moved(this.#projections.find((projection) => projection.name === name)!, signal);
+  /** Tells whenever the view moves, and when the engine ends. Returns the way to stop it. */
+  watch(projection: string, onMoved: () => void): () => void {
+    return this.#watch(this.#projections.find(({ name }) => name === projection), onMoved);
   }
 
-  #moved(what: AnyProjection | Reaction, signal: AbortSignal | undefined): Promise<void> {
-    return new Promise((resolve) => {
-      let watchers = this.#watchers.get(what);
-      if (watchers === undefined) this.#watchers.set(what, (watchers = new Set()));
-      watchers.add(resolve);
-      signal?.addEventListener("abort", () => resolve(), { once: true });
-    });
+  #watch(what: AnyProjection | Reaction | undefined, onMoved: () => void): () => void {
+    // One that the engine does not know never moves.
+    if (what === undefined) return () => undefined;
+    let watchers = this.#watchers.get(what);
+    if (watchers === undefined) this.#watchers.set(what, (watchers = new Set()));
+    watchers.add(onMoved);
+    return () => void watchers.delete(onMoved);
   }
 
   /** Returns the way to ask for the next page, and the way to end it. */
@@ -737,9 +737,15 @@ export class Driver {
     const patience = new Promise<void>((resolve) => (timer = setTimeout(resolve, LONGEST_RELEASE)));
     const release = async (reaction: Reaction) => {
       for (;;) {
-        const moved = this.#moved(reaction, undefined);
-        if (!(await reaction.control(this).pause()).runsHere) return;
-        await moved;
+        let onMoved = () => {};
+        const moved = new Promise<void>((resolve) => (onMoved = resolve));
+        const stop = this.#watch(reaction, () => onMoved());
+        try {
+          if (!(await reaction.control(this).pause()).runsHere) return;
+          await moved;
+        } finally {
+          stop();
+        }
       }
     };
     // Where the store fails, others take over after the time of a lease.
@@ -749,9 +755,7 @@ export class Driver {
   }
 
   #tellWatchers(what: AnyProjection | Reaction): void {
-    const watchers = this.#watchers.get(what);
-    this.#watchers.delete(what);
-    for (const tell of watchers ?? []) tell();
+    for (const tell of this.#watchers.get(what) ?? []) tell();
   }
 
   report(report: Report): void {

@@ -23,7 +23,7 @@ export interface Glue {
   judge(core: number, request: number, words: number, textBytes: number): number;
   /** Of those that define a domain. */
   upcast?(core: number, words: number, textBytes: number): number;
-  misuse(core: number): { code: "api-misuse"; message: string };
+  misuse(core: number): [code: "api-misuse", message: string];
   freeCore(core: number): void;
   lastPanic(): string | undefined;
   __wbg_reset_state(): void;
@@ -310,7 +310,7 @@ export class Core {
   /** A reader of what is in linear memory, or of a copy of it. */
   #read(words: number, copies?: boolean): Reader {
     if (words === MISUSED) {
-      const { code, message } = this.#glue.misuse(this.#core);
+      const [code, message] = this.#glue.misuse(this.#core);
       throw new AnnalsError(code, message, {});
     }
     this.#look();

@@ -1,11 +1,13 @@
 //! The engine over a store that answers at once.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::aggregate::Aggregate;
 use crate::engine::Config;
 use crate::error::{ApiMisuse, Error};
 use crate::event::TaskId;
+use crate::manager::{NativeManager, ProcessManager};
 use crate::projection::Projection;
 use crate::protocol::{
     Answer, Input, LogFilter, Output, React, Reacted, Reacting, ReactionAction, ReactionRead,
@@ -83,8 +85,13 @@ pub struct Annals<S, C> {
 /// says why an event could not be handled.
 pub struct Reaction {
     definition: ReactionDefinition,
+    handler: Handler,
+}
+
+enum Handler {
     #[allow(clippy::type_complexity, reason = "a function is given an event and may fail")]
-    handle: Box<dyn FnMut(Occasion<'_>) -> Result<(), String>>,
+    Function(Box<dyn FnMut(Occasion<'_>) -> Result<(), String>>),
+    Manager(Rc<dyn NativeManager>),
 }
 
 impl Reaction {
@@ -93,7 +100,14 @@ impl Reaction {
         definition: ReactionDefinition,
         handle: impl FnMut(Occasion<'_>) -> Result<(), String> + 'static,
     ) -> Self {
-        Self { definition, handle: Box::new(handle) }
+        Self { definition, handler: Handler::Function(Box::new(handle)) }
+    }
+
+    /// The reaction of a process manager.
+    #[must_use]
+    pub fn manager<M: ProcessManager>() -> Self {
+        let handler = Handler::Manager(crate::manager::native::<M>());
+        Self { definition: ReactionDefinition::manager::<M>(), handler }
     }
 }
 
@@ -382,11 +396,18 @@ impl<S: StorageAdapter, C: Clock> Annals<S, C> {
                 let answer = Answer { request: request.id, attempt: request.attempt, result };
                 self.driver.engine.handle_input(self.clock.now(), Input::Answer(answer))
             }
-            Some(Output::React(React { run, reaction, attempt, event })) => {
-                let Reacting::Event(event) = event else {
+            Some(Output::React(react)) => {
+                let Reaction { definition, handler } =
+                    &mut self.reactions[react.reaction.0 as usize];
+                let handle = match handler {
+                    Handler::Function(handle) => handle,
+                    Handler::Manager(manager) => {
+                        return self.driver.manage(self.clock.now(), &**manager, &react);
+                    }
+                };
+                let React { run, attempt, event: Reacting::Event(event), .. } = react else {
                     unreachable!("a native store gives whole events")
                 };
-                let Reaction { definition, handle } = &mut self.reactions[reaction.0 as usize];
                 let key = key_of(&definition.name, &event);
                 let result = handle(Occasion { event: &event, key: &key, attempt });
                 let result = result.map(|()| Vec::new()).map_err(Arc::from);

@@ -10,12 +10,13 @@ use crate::engine::{Config, Engine};
 use crate::error::{ApiMisuse, CommandError, Error, ReadError};
 use crate::event::{CommitSummary, Metadata, RecordedEvent, TaskId};
 use crate::ids::CommandId;
+use crate::manager::{Given, NativeManager};
 use crate::projection::Projection;
 use crate::protocol::{
-    AskReaction, ControlView, Durability, Execute, Input, LogFilter, Notice, Outcome, Output, Page,
-    ReactionAction, ReactionRead, ReadAt, ReadState, ReadView, ScanPlace, SkippedEvents,
-    SnapshotReport, StateRead, StoredDocument, Subscribe, TakeSnapshot, ViewAt, ViewQuery,
-    ViewRead,
+    AskReaction, ControlView, Document, Durability, Execute, Input, LogFilter, Notice, Outcome,
+    Output, Page, React, Reacted, ReactionAction, ReactionRead, ReadAt, ReadState, ReadView,
+    ScanPlace, SkippedEvents, SnapshotReport, StateRead, StoredDocument, Subscribe, TakeSnapshot,
+    ViewAt, ViewQuery, ViewRead,
 };
 use crate::stream::{ExpectedRevision, Position, Revision, StreamId};
 use crate::time::Timestamp;
@@ -167,6 +168,17 @@ pub(super) struct Driver {
     pages: BTreeMap<TaskId, Vec<Events>>,
     /// The newest, until somebody takes them.
     reports: VecDeque<Report>,
+    managing: Vec<Managing>,
+}
+
+/// Commands of a process manager that are under way.
+#[derive(Debug)]
+struct Managing {
+    run: u64,
+    tasks: Vec<TaskId>,
+    /// What is saved when all are done.
+    documents: Vec<Document>,
+    failed: Option<Arc<str>>,
 }
 
 /// Most reports that are kept for who may take them.
@@ -176,7 +188,7 @@ impl Driver {
     pub(super) fn new(config: Config) -> Result<Self, ApiMisuse> {
         let engine = Engine::new(config)?;
         let (awaited, done, pages, reports) = Default::default();
-        Ok(Self { engine, last_task: 0, awaited, done, pages, reports })
+        Ok(Self { engine, last_task: 0, awaited, done, pages, reports, managing: Vec::new() })
     }
 
     fn next_task(&mut self) -> TaskId {
@@ -209,6 +221,61 @@ impl Driver {
         };
         self.engine.handle_input(now, Input::Execute(execute))?;
         Ok(task)
+    }
+
+    /// Lets a process manager handle an event or a timer, and gives its commands.
+    pub(super) fn manage(
+        &mut self,
+        now: Timestamp,
+        manager: &dyn NativeManager,
+        react: &React,
+    ) -> Result<(), ApiMisuse> {
+        let run = react.run;
+        let (given, documents) = match manager.handle(react) {
+            Ok(handled) => handled,
+            Err(error) => {
+                let result = Err(error.into());
+                return self.engine.handle_input(now, Input::Reacted(Reacted { run, result }));
+            }
+        };
+        let mut tasks = Vec::new();
+        for Given { stream, command_type, data, command_id, metadata } in given {
+            let task = self.next_task();
+            tasks.push(task);
+            let execute = Execute {
+                task,
+                stream,
+                command_type,
+                data,
+                command_id: Some(command_id),
+                expected: ExpectedRevision::Any,
+                issued_at: None,
+                metadata,
+            };
+            self.engine.handle_input(now, Input::Execute(execute))?;
+        }
+        self.managing.push(Managing { run, tasks, documents, failed: None });
+        self.tell_managed()
+    }
+
+    /// A command of a process manager is done.
+    fn managed(&mut self, at: usize, task: TaskId, error: Option<Arc<str>>) {
+        let Managing { tasks, failed, .. } = &mut self.managing[at];
+        tasks.retain(|other| *other != task);
+        *failed = failed.take().or(error);
+        self.awaited.remove(&task);
+        self.tell_managed().expect("what has been handled may be told at any time");
+    }
+
+    /// Tells the engine what has become of events whose commands are all done.
+    fn tell_managed(&mut self) -> Result<(), ApiMisuse> {
+        while let Some(at) = self.managing.iter().position(|managing| managing.tasks.is_empty()) {
+            let Managing { run, documents, failed, .. } = self.managing.swap_remove(at);
+            let result = failed.map_or(Ok(documents), Err);
+            let now = self.engine.now();
+            self.engine.handle_input(now, Input::Reacted(Reacted { run, result }))?;
+        }
+        Ok(())
     }
 
     pub(super) fn read<A: Aggregate>(
@@ -263,11 +330,24 @@ impl Driver {
         Ok(task)
     }
 
+    fn managing_of(&self, task: TaskId) -> Option<usize> {
+        self.managing.iter().position(|managing| managing.tasks.contains(&task))
+    }
+
     /// Files what is for the application; gives back what is for the host.
     pub(super) fn poll(&mut self) -> Option<Output> {
         match self.engine.poll_output() {
             Output::Notice(notice) => {
                 match notice {
+                    Notice::CommandDone { task, result } if self.managing_of(task).is_some() => {
+                        let at = self.managing_of(task).expect("it was found");
+                        let error = match result {
+                            // A refusal is an answer.
+                            Ok(_) | Err(CommandError::Refused { .. }) => None,
+                            Err(error) => Some(error.to_string().into()),
+                        };
+                        self.managed(at, task, error);
+                    }
                     Notice::CommandDone { task, .. }
                     | Notice::StateRead { task, .. }
                     | Notice::SnapshotTaken { task, .. }

@@ -12,6 +12,7 @@ use crate::aggregate::Aggregate;
 use crate::engine::Config;
 use crate::error::{ApiMisuse, Error, StorageError};
 use crate::event::TaskId;
+use crate::manager::{NativeManager, ProcessManager};
 use crate::projection::Projection;
 use crate::protocol::{
     Answer, Input, LogFilter, Output, React, Reacted, Reacting, ReactionAction, ReactionRead,
@@ -69,8 +70,13 @@ struct Shared<S, R> {
 /// handled.
 pub struct AsyncReaction {
     definition: ReactionDefinition,
+    handler: Handler,
+}
+
+enum Handler {
     #[allow(clippy::type_complexity, reason = "a function is given an event and may fail")]
-    handle: Box<dyn Fn(Occasion<'_>) -> LocalFuture<Result<(), String>>>,
+    Function(Box<dyn Fn(Occasion<'_>) -> LocalFuture<Result<(), String>>>),
+    Manager(Rc<dyn NativeManager>),
 }
 
 impl AsyncReaction {
@@ -79,7 +85,14 @@ impl AsyncReaction {
         definition: ReactionDefinition,
         handle: impl Fn(Occasion<'_>) -> LocalFuture<Result<(), String>> + 'static,
     ) -> Self {
-        Self { definition, handle: Box::new(handle) }
+        Self { definition, handler: Handler::Function(Box::new(handle)) }
+    }
+
+    /// The reaction of a process manager.
+    #[must_use]
+    pub fn manager<M: ProcessManager>() -> Self {
+        let handler = Handler::Manager(crate::manager::native::<M>());
+        Self { definition: ReactionDefinition::manager::<M>(), handler }
     }
 }
 
@@ -366,14 +379,23 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
                         inner.calls.push((id, attempt, self.shared.store.call(request)));
                     }
                     Some(Output::Idle { wake_at }) => break wake_at,
-                    Some(Output::React(React { run, reaction, attempt, event })) => {
-                        let Reacting::Event(event) = event else {
+                    Some(Output::React(react)) => {
+                        let reaction = &self.shared.reactions[react.reaction.0 as usize];
+                        let handle = match &reaction.handler {
+                            Handler::Function(handle) => handle,
+                            Handler::Manager(manager) => {
+                                let now = self.shared.runtime.now();
+                                inner.driver.manage(now, &**manager, &react)?;
+                                continue;
+                            }
+                        };
+                        let React { run, attempt, event: Reacting::Event(event), .. } = react
+                        else {
                             unreachable!("a native store gives whole events")
                         };
-                        let reaction = &self.shared.reactions[reaction.0 as usize];
                         let key = key_of(&reaction.definition.name, &event);
                         let occasion = Occasion { event: &event, key: &key, attempt };
-                        inner.reacting.push((run, (reaction.handle)(occasion)));
+                        inner.reacting.push((run, handle(occasion)));
                     }
                     Some(Output::Domain(_) | Output::AwaitDomain | Output::Project(_)) => {
                         unreachable!("aggregates and projections are native")

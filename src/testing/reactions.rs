@@ -9,7 +9,7 @@ use crate::event::RecordedEvent;
 use crate::protocol::{
     Document, DocumentName, DocumentValue, LogFilter, ParkedLane, SaveDocuments,
 };
-use crate::reaction::{Progress, REACTIONS, ReactionDefinition, RetryPolicy, StartAt};
+use crate::reaction::{Lanes, Progress, REACTIONS, ReactionDefinition, RetryPolicy, StartAt};
 use crate::storage::MemoryStore;
 use crate::stream::{Position, StreamId};
 
@@ -27,6 +27,7 @@ pub(super) fn definition(start_at: StartAt, concurrency: u32) -> ReactionDefinit
         start_at,
         retries: RetryPolicy { max_attempts: 3, first_pause: 20, max_pause: 60 },
         concurrency,
+        lanes: Lanes::Streams,
     }
 }
 

@@ -643,7 +643,9 @@ impl<'a> World<'a> {
                 Output::React(React { run, event, .. }) => {
                     let event = match event {
                         Reacting::Event(event) => event,
-                        Reacting::Held { .. } => return Err("an event of a held page".to_owned()),
+                        Reacting::Held { .. } | Reacting::Timer(_) => {
+                            return Err("what no reaction of streams is given".to_owned());
+                        }
                     };
                     let life = host.life;
                     // Now and then it takes longer than a lease.

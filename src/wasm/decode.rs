@@ -17,7 +17,7 @@ use crate::protocol::{
     StreamSlice, Subscribe, TakeSnapshot, Verdict, ViewAt, ViewQuery, ViewRange, ViewScan,
 };
 use crate::query::{Query, QueryItem};
-use crate::reaction::{ReactionDefinition, RetryPolicy, StartAt};
+use crate::reaction::{Lanes, ReactionDefinition, RetryPolicy, StartAt};
 use crate::snapshot::SnapshotPolicy;
 use crate::stream::{ExpectedRevision, Position, Revision, StreamId};
 use crate::time::Timestamp;
@@ -186,6 +186,7 @@ pub(super) fn config(reader: &mut Reader<'_>) -> Result<Config> {
                 correlation_id: None,
             },
             upcasts: true,
+            lanes: Lanes::Streams,
             start_at: if reader.flag()? { StartAt::Now } else { StartAt::Beginning },
             retries: RetryPolicy {
                 max_attempts: reader.word()?,

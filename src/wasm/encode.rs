@@ -277,7 +277,9 @@ fn react(writer: &mut Writer, react: &React) {
             writer.word(page.0);
             writer.word(*index);
         }
-        Reacting::Event(_) => unreachable!("JavaScript keeps its pages"),
+        Reacting::Event(_) | Reacting::Timer(_) => {
+            unreachable!("JavaScript keeps its pages, and has no process managers")
+        }
     }
 }
 

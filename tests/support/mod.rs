@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod shared;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

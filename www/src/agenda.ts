@@ -2,7 +2,7 @@
 
 import type { Wish } from "./booking.js";
 import { byId, h, keyed, setChildren, setText } from "./dom.js";
-import type { Entry } from "./log.js";
+import type { Entry } from "./entries.js";
 import { doctors, nameOf } from "./people.js";
 import { addDays, dayOf, longDay, midnight, minutesInto, range, shortDay, timeOfDay, weekday } from "./time.js";
 import type { Part, Show } from "./view.js";
@@ -104,7 +104,7 @@ function createGrid({ book, open }: AgendaActions): Part {
       const { day, entries, live, now, selected, event } = model;
       const todays = [...entries.values()]
         .filter((entry) => entry.status !== "cancelled" && touches(day, entry))
-        .sort((a, b) => column(a) - column(b) || (a.booking.start < b.booking.start ? -1 : 1));
+        .sort((a, b) => column(a) - column(b));
       const first = Math.min(openingHour, ...todays.map((entry) => Math.floor(from(day, entry) / 60)));
       const last = Math.max(closingHour, ...todays.map((entry) => Math.ceil(until(day, entry) / 60)));
 

@@ -1,5 +1,6 @@
 /** The Rust domain in `clinic/`, as the page sees it. */
 
+import { nativeProjection } from "annals/projections";
 import { nativeAggregate } from "annals/slim";
 
 /** What is known of an appointment. Times are ISO 8601, in UTC. */
@@ -54,3 +55,13 @@ export type Refusal =
   | { code: "unreadable-event"; details: { readonly appointment: string; readonly revision: number } };
 
 export const appointment = nativeAggregate<State, Command, Event, Refusal>("Appointment");
+
+/** An appointment in the agenda, by its id. */
+export interface AgendaEntry {
+  readonly status: "booked" | "confirmed" | "cancelled";
+  readonly booking: Booking;
+  /** The number of its events. */
+  readonly revision: number;
+}
+
+export const agenda = nativeProjection<AgendaEntry>("agenda");

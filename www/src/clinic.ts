@@ -3,7 +3,7 @@
 import { Engine, type Position } from "annals/slim";
 import { indexedDbStorage } from "annals/indexeddb";
 import * as glue from "../clinic/pkg/clinic.js";
-import { appointment, type Command, type Refusal } from "./appointment.js";
+import { agenda, appointment, type Command, type Refusal } from "./appointment.js";
 import { Log } from "./log.js";
 import { reportError } from "./errors.js";
 
@@ -16,6 +16,7 @@ export async function openClinic(onEvents: () => void) {
     module: { glue, wasm },
     storage: indexedDbStorage({ name: "clinic" }),
     aggregates: [appointment],
+    projections: [agenda],
   });
   const log = new Log();
 

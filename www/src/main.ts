@@ -1,10 +1,11 @@
 /** Opens the clinic and shows it: what the user chooses and what happens make one model, rendered by the parts. */
 
 import { createAgenda } from "./agenda.js";
-import { appointment } from "./appointment.js";
+import { agenda, appointment } from "./appointment.js";
 import { createBooking } from "./booking.js";
 import { openClinic } from "./clinic.js";
 import { byId, h, isIdle, isLost, options, setIdle } from "./dom.js";
+import { followEntries } from "./entries.js";
 import { reportError } from "./errors.js";
 import { createPanel } from "./panel.js";
 import { doctors, patients, reception } from "./people.js";
@@ -26,19 +27,22 @@ async function main(): Promise<void> {
     });
   };
   // A hidden tab draws no frames; it catches up when it is seen again.
-  const clinic = await openClinic(() => soon());
+  const clinic = await openClinic(() => void entries.follow());
 
   const view: View = { day: dayOf(new Date()), selected: undefined, at: undefined, actor: rememberedActor() };
   const show: Show = (change) => {
     Object.assign(view, change);
+    void entries.follow();
     soon();
   };
+  const entries = followEntries(clinic, () => view.at, soon);
+  await entries.follow();
   const model = (): Model => {
     const { log } = clinic;
     const live = view.at === undefined;
     const count = view.at ?? log.events.length;
     const event = live ? undefined : log.events[count - 1];
-    return { ...view, log, count, entries: log.at(count), live, event, now: new Date() };
+    return { ...view, log, count, entries: entries.entries(), live, event, now: new Date() };
   };
 
   const panel = createPanel(clinic, model, show);
@@ -68,7 +72,7 @@ async function main(): Promise<void> {
   render();
   document.body.classList.remove("loading");
   // For the curious: try it in the console.
-  Object.assign(globalThis, { clinic: { ...clinic, appointment } });
+  Object.assign(globalThis, { clinic: { ...clinic, agenda, appointment } });
 }
 
 /** On the first visit there is nothing to see, so it offers something. */

@@ -5,9 +5,10 @@ import type { At } from "annals/slim";
 import { appointment, type Booking, type Command, type Refusal } from "./appointment.js";
 import type { Clinic } from "./clinic.js";
 import { byId, h, isLost, keyed, options, setChildren, setText } from "./dom.js";
+import type { Entries, Entry } from "./entries.js";
 import { reportError } from "./errors.js";
 import { createForm, keepLength, type Field, type Form } from "./form.js";
-import type { Entry, LogEvent } from "./log.js";
+import type { LogEvent } from "./log.js";
 import { appointmentTypes, nameOf, rooms } from "./people.js";
 import { dayOf, exactly, moment, range, shortDay, timeOfDay } from "./time.js";
 import type { Model, Part, Show } from "./view.js";
@@ -24,6 +25,7 @@ type Contents = (model: Model) => Element[];
 export function createPanel(clinic: Clinic, model: () => Model, show: Show): Panel {
   const panel = byId("panel");
   let drawn = "";
+  let drawnEntries: Entries | undefined;
   let selectedBefore: string | undefined;
   let contents = createActivity(show);
   let opener: Element | null = null;
@@ -46,8 +48,10 @@ export function createPanel(clinic: Clinic, model: () => Model, show: Show): Pan
       const { selected, log, entries, live, count } = shown;
       const revision = selected === undefined ? count : `${entries.get(selected)?.revision} ${log.of(selected).length}`;
       const key = `${selected} ${revision} ${live}`;
-      if (key === drawn) return;
+      // The latest events have titles of any appointment.
+      if (key === drawn && (selected !== undefined || entries === drawnEntries)) return;
       drawn = key;
+      drawnEntries = entries;
       if (selected !== selectedBefore) {
         selectedBefore = selected;
         contents = selected === undefined ? createActivity(show) : createAppointment(selected, clinic, model, show, close);
@@ -76,8 +80,8 @@ function createAppointment(id: string, clinic: Clinic, model: () => Model, show:
   const showEvent = (event: LogEvent) => {
     const { log } = model();
     const at = log.events.indexOf(event) + 1;
-    const entry = log.at(at).get(id);
-    show({ at, ...(entry && { day: dayOf(entry.booking.start) }) });
+    const start = log.startOf(id, at);
+    show({ at, ...(start !== undefined && { day: dayOf(start) }) });
   };
   const linesOf = keyed((event: LogEvent) => createLine(event, () => showEvent(event)));
 

@@ -122,8 +122,8 @@ function captionOf({ event, entries }: Model): (Node | string)[] {
 
 /** The day of the appointment an event is about. */
 function dayOfEvent({ log }: Model, event: LogEvent, at: number): string | undefined {
-  const entry = log.at(at).get(event.stream.id);
-  return entry && dayOf(entry.booking.start);
+  const start = log.startOf(event.stream.id, at);
+  return start === undefined ? undefined : dayOf(start);
 }
 
 // --- Ticks --------------------------------------------------------------------------------------

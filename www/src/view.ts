@@ -1,6 +1,7 @@
 /** What is on the screen, and what the parts of the page are given to show. */
 
-import type { Entries, Log, LogEvent } from "./log.js";
+import type { Entries } from "./entries.js";
+import type { Log, LogEvent } from "./log.js";
 
 /** What the user has chosen. */
 export interface View {
@@ -18,7 +19,7 @@ export interface Model extends Readonly<View> {
   readonly log: Log;
   /** How many events are shown. */
   readonly count: number;
-  /** What these add up to. */
+  /** What these add up to, or did a moment ago: the view is being asked. */
   readonly entries: Entries;
   readonly live: boolean;
   /** In replay, the last event that is shown. */

@@ -2,7 +2,8 @@
 
 import type { Change } from "annals/audit";
 import type { Refusal } from "./appointment.js";
-import type { Entries, Entry, LogEvent } from "./log.js";
+import type { Entries, Entry } from "./entries.js";
+import type { LogEvent } from "./log.js";
 import { nameOf } from "./people.js";
 import { range, shortDay, timeOfDay } from "./time.js";
 

@@ -1,5 +1,5 @@
 //! What tests need in WebAssembly: the simulation, to hold it against the native one, and a domain
-//! with snapshots.
+//! with snapshots and views.
 
 #![allow(unsafe_code, reason = "wasm-bindgen's macros make it; nothing here does")]
 
@@ -10,7 +10,11 @@ use annals::testing::{Report, Scenario, simulate};
 use wasm_bindgen::prelude::*;
 
 annals::export_domain!(
-    tally::Tally => SnapshotPolicy { every: Some(3), ..SnapshotPolicy::version(1) }
+    tally::Tally => SnapshotPolicy { every: Some(3), ..SnapshotPolicy::version(1) };
+    projections:
+        tally::Totals<{ tally::LIVE }>,
+        tally::Totals<{ tally::INLINE }>,
+        tally::Totals<{ tally::ASYNC }>
 );
 
 /// Runs `count` seeds from `from` on. Returns the digest of everything the engines put out, or

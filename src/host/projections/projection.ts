@@ -113,6 +113,9 @@ export function projection<Document, Event extends Message>(
   if (!Number.isInteger(version) || version < 1 || version > 0xffff_ffff) {
     throw invalidArgument(`projection ${name}: expected a version of at least 1`);
   }
+  if (kind !== "async" && kind !== "inline" && kind !== "live") {
+    throw invalidArgument(`projection ${name}: expected async, inline or live as kind, found ${String(kind)}`);
+  }
   const functions = Object.entries({ ...on, ...indexes });
   if (Object.keys(on ?? {}).length === 0 || functions.some(([, call]) => typeof call !== "function")) {
     throw invalidArgument(`projection ${name}: expected functions by the types of events`);
@@ -157,8 +160,10 @@ class Drafts implements View<unknown> {
   /** JSON texts of documents as they were before the page, `null` where there is none. */
   readonly #known: ReadonlyMap<string, string | null>;
   readonly #documents = new Map<string, unknown>();
-  /** Texts of those that have been written. */
-  readonly written = new Map<string, string | null>();
+  /** Texts of those that have been written, and the last events that have. */
+  readonly written = new Map<string, readonly [text: string | null, position: number]>();
+  /** The event that is being taken in. */
+  position = 0;
   readonly missing = new Set<string>();
 
   constructor(known: ReadonlyMap<string, string | null>) {
@@ -182,7 +187,7 @@ class Drafts implements View<unknown> {
     checkKey(key);
     const { value, text } = toPayload(document, `document ${key}`);
     this.#documents.set(key, deepFreeze(value));
-    this.written.set(key, text);
+    this.written.set(key, [text, this.position]);
   }
 
   update(key: string, change: (document: unknown) => unknown): void {
@@ -192,7 +197,7 @@ class Drafts implements View<unknown> {
   delete(key: string): void {
     checkKey(key);
     this.#documents.set(key, undefined);
-    this.written.set(key, null);
+    this.written.set(key, [null, this.position]);
   }
 
   /** The document as it is now. */
@@ -229,6 +234,7 @@ function project(
       beyond = position;
       break;
     }
+    drafts.position = position;
     try {
       for (const message of today(event)) {
         // What may become one of its types comes too.
@@ -245,11 +251,11 @@ function project(
   }
   if (drafts.missing.size > 0) return (message) => void message.word(PROJECTED_MISSING).strings([...drafts.missing]);
   const documents: [key: string, text: string | null, postings: [string, string][]][] = [];
-  for (const [key, text] of drafts.written) {
+  for (const [key, [text, position]] of drafts.written) {
     try {
       documents.push([key, text, text === null ? [] : postingsOf(indexes, drafts.at(key))]);
     } catch (error) {
-      return failed(events[0]!.position, `document ${key}: ${reasonOf(error)}`);
+      return failed(position, `document ${key}: ${reasonOf(error)}`);
     }
   }
   return (message) => {

@@ -14,8 +14,11 @@ export interface ViewOptions {
    * the log for this question, in memory.
    */
   readonly at?: { readonly position: Position } | { readonly time: Date | string };
-  /** When it has taken in this position: what a command's outcome gives, to read one's own writes. */
-  readonly after?: Position;
+  /**
+   * When it has taken in this position: what a command's outcome gives, to read one's own writes.
+   * `null`, which a command that appends nothing gives, is nothing to wait for.
+   */
+  readonly after?: Position | null;
   /** When it has taken in all that is in the log now. */
   readonly latest?: boolean;
   readonly signal?: AbortSignal;
@@ -35,6 +38,7 @@ export interface RangeOptions extends ViewOptions {
   readonly to?: IndexValue;
 }
 
+/** Which documents, and how many of them from where on. */
 export interface ListOptions extends RangeOptions {
   /** Where to go on: the `cursor` of the page before. */
   readonly cursor?: string | null;
@@ -44,13 +48,16 @@ export interface ListOptions extends RangeOptions {
   readonly limit?: number;
 }
 
+/** A document and its key. */
 export interface Listed<Document> {
   readonly key: string;
   /** The document, frozen. */
   readonly document: Document;
 }
 
+/** A page of documents. */
 export interface Listing<Document> {
+  /** In the order that was asked for. One with several values in an index comes under each. */
   readonly documents: readonly Listed<Document>[];
   /** Where the next page goes on; `null` if this is the last. */
   readonly cursor: string | null;
@@ -66,6 +73,7 @@ export interface ViewStatus {
   readonly progress: number;
   /** Whether this release's version is being built. An older one is given until then. */
   readonly building: boolean;
+  /** Whether this engine takes nothing more in. */
   readonly paused: boolean;
   /** Where and why it has stopped. */
   readonly stopped: { readonly position: Position; readonly reason: string } | null;
@@ -82,7 +90,7 @@ export interface ViewReader<Document> {
   /** How the view is. */
   status(options?: ViewOptions): Promise<ViewStatus>;
   /** Waits until the view has taken in this position. Rejects if it stops before. */
-  waitFor(position: Position, options?: { readonly signal?: AbortSignal }): Promise<void>;
+  waitFor(position: Position | null, options?: { readonly signal?: AbortSignal }): Promise<void>;
   /**
    * What the query gives, now and whenever it gives something else. Leaving the loop ends it.
    *
@@ -153,7 +161,7 @@ export class Reader implements ViewReader<unknown> {
     return (await this.#ask(options, STATUS)).status;
   }
 
-  async waitFor(after: Position, { signal }: { readonly signal?: AbortSignal } = {}): Promise<void> {
+  async waitFor(after: Position | null, { signal }: { readonly signal?: AbortSignal } = {}): Promise<void> {
     await this.#ask({ after, ...(signal && { signal }) }, STATUS);
   }
 
@@ -162,14 +170,23 @@ export class Reader implements ViewReader<unknown> {
     { signal }: { readonly signal?: AbortSignal } = {},
   ): AsyncGenerator<Result, void, undefined> {
     let last: string | undefined | null = null;
-    for (;;) {
-      const moved = this.#access.driver.moved(this.#name, signal);
-      const found = await query(this);
-      const shown = JSON.stringify(found);
-      if (shown !== last) yield found;
-      last = shown;
-      await holding(moved);
-      if (signal?.aborted === true) throw cancelled(signal);
+    let wake = () => {};
+    const onMoved = () => wake();
+    const stop = this.#access.driver.watch(this.#name, onMoved);
+    signal?.addEventListener("abort", onMoved);
+    try {
+      for (;;) {
+        if (signal?.aborted === true) throw cancelled(signal);
+        const moved = new Promise<void>((resolve) => (wake = resolve));
+        const found = await query(this);
+        const shown = JSON.stringify(found);
+        if (shown !== last) yield found;
+        last = shown;
+        await holding(moved);
+      }
+    } finally {
+      stop();
+      signal?.removeEventListener("abort", onMoved);
     }
   }
 
@@ -184,11 +201,12 @@ export class Reader implements ViewReader<unknown> {
   #ask(options: ViewOptions = {}, write: (message: Writer) => void): Promise<ViewRead> {
     const { at, after, latest, signal } = options;
     const { driver, numberOf, millis } = this.#access;
+    const waits = after !== undefined && after !== null;
     const past = at as { readonly position?: Position; readonly time: Date | string } | undefined;
     const which: readonly [number, number?] =
       past?.position !== undefined ? [3, numberOf(past.position)]
       : past !== undefined ? [4, millis(past.time)]
-      : after !== undefined ? [1, numberOf(after)]
+      : waits ? [1, numberOf(after)]
       : [latest === true ? 2 : 0];
     const asked = driver.ask(
       this.#name,
@@ -196,7 +214,7 @@ export class Reader implements ViewReader<unknown> {
       (message) => write(message.choice(which)),
       (output) => readView(output, driver.epoch),
     );
-    return after === undefined ? asked : holding(asked);
+    return waits ? holding(asked) : asked;
   }
 
   #documents({ documents }: ViewRead): Listed<unknown>[] {
@@ -227,9 +245,9 @@ function scan(options: RangeOptions & ListOptions, limit: number | null): (messa
   const { index, equals, prefix, from, to, cursor, descending } = options;
   const name = optional(index, (given) => text("index", given));
   const value = (given: IndexValue) => (index === undefined ? text("key", given) : indexValue(index, given));
-  const only = optional(equals ?? prefix, value);
+  const only = optional(equals === undefined ? prefix : equals, value);
   const [low, high] = [optional(from, value), optional(to, value)];
-  const place = optional(cursor, placeOf);
+  const place = optional(cursor ?? undefined, placeOf);
   return (message) => {
     const write = (written: string) => void message.str(written);
     message.word(1).option(name, write);
@@ -240,8 +258,8 @@ function scan(options: RangeOptions & ListOptions, limit: number | null): (messa
   };
 }
 
-function optional<Given, Made>(given: Given | null | undefined, make: (given: Given) => Made): Made | null {
-  return given === undefined || given === null ? null : make(given);
+function optional<Given, Made>(given: Given | undefined, make: (given: Given) => Made): Made | null {
+  return given === undefined ? null : make(given);
 }
 
 function placeOf(cursor: string): readonly [string, string] {

@@ -1,6 +1,6 @@
 //! Plays a script of commands through the domain, natively, and prints what comes of each as a line
 //! of canonical JSON (keys sorted, no white space), then every event of the log, then each
-//! appointment at every revision.
+//! appointment at every revision, then the agenda after every event.
 //!
 //! ```sh
 //! cargo run -p clinic --example play -- pkg-tests/clinic/script.json
@@ -9,13 +9,13 @@
 use std::collections::BTreeSet;
 use std::error::Error;
 
-use annals::protocol::{LogFilter, ReadAt};
+use annals::protocol::{LogEnd, LogFilter, ReadAt, ViewAt, ViewScan};
 use annals::storage::{Annals, Clock, CommandOptions, Executed, MemoryStore};
 use annals::{
-    AggregateDefinition, CommandError, Config, ExpectedRevision, Metadata, Position, RecordedEvent,
-    Revision, Timestamp,
+    AggregateDefinition, CommandError, Config, ExpectedRevision, Metadata, Position,
+    ProjectionDefinition, RecordedEvent, Revision, Timestamp,
 };
-use clinic::Appointment;
+use clinic::{Agenda, Appointment};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -50,16 +50,21 @@ impl Clock for Still {
 fn main() -> Result<(), Box<dyn Error>> {
     let file = std::env::args().nth(1).ok_or("expected the name of a script")?;
     let steps: Vec<Step> = serde_json::from_str(&std::fs::read_to_string(file)?)?;
-    let config = Config::new([7; 32], vec![AggregateDefinition::native::<Appointment>()]);
+    let mut config = Config::new([7; 32], vec![AggregateDefinition::native::<Appointment>()]);
+    config.projections = vec![ProjectionDefinition::native::<Agenda>()];
     let mut annals = Annals::new(config, MemoryStore::new("play"), Still)?;
 
     for step in &steps {
         println!("{}", outcome(&mut annals, step)?);
     }
     let mut after = Position(0);
+    let mut positions = vec![after];
+    let mut tags = BTreeSet::new();
     while let Some(page) = annals.events(after, LogFilter::default(), 100)? {
         for event in &page.events {
             println!("{}", event_json(event)?);
+            positions.push(event.position);
+            tags.extend(event.tags.iter().map(ToString::to_string));
         }
         after = page.next;
     }
@@ -70,6 +75,18 @@ fn main() -> Result<(), Box<dyn Error>> {
             let read = annals.state::<Appointment>(id, ReadAt::Revision(Revision(revision)))?;
             println!("{}", json!({ "id": id, "revision": revision, "state": read.state }));
         }
+    }
+    for (after, position) in positions.iter().enumerate() {
+        let past = ViewAt::Past(LogEnd::Position(*position));
+        let agenda = entries(&mut annals, ViewScan::by_index("start"), past)?;
+        println!("{}", json!({ "after": after, "agenda": agenda }));
+    }
+    let last = ViewScan { descending: true, ..ViewScan::by_index("held") };
+    println!("{}", json!({ "agenda": entries(&mut annals, last, ViewAt::Reached)? }));
+    for tag in tags {
+        let held = ViewScan::by_index("held").equal(&*tag);
+        let agenda = entries(&mut annals, held, ViewAt::Reached)?;
+        println!("{}", json!({ "held": tag, "agenda": agenda }));
     }
     Ok(())
 }
@@ -94,6 +111,17 @@ fn outcome(annals: &mut Annals<MemoryStore, Still>, step: &Step) -> Result<Value
         Err(annals::Error::Command(error)) => json!({ "error": error.code() }),
         Err(error) => return Err(error.into()),
     })
+}
+
+/// Keys and documents.
+fn entries(
+    annals: &mut Annals<MemoryStore, Still>,
+    scan: ViewScan,
+    at: ViewAt,
+) -> Result<Vec<Value>, Box<dyn Error>> {
+    let found = annals.documents::<Agenda>(scan, at)?;
+    let entry = |listed: &annals::storage::Listed<clinic::Entry>| json!({ "key": &*listed.place.key, "document": listed.document });
+    Ok(found.documents.iter().map(entry).collect())
 }
 
 fn executed_json(executed: &Executed<Appointment>) -> Result<Value, Box<dyn Error>> {

@@ -1,0 +1,43 @@
+/** The clinic's agenda in TypeScript: the same projection as that of the Rust crate in www/clinic. */
+import { type InlineEvent, type View, projection } from "annals/projections";
+import { type Booking, type Event, type State, evolve, slotTags } from "./appointment.js";
+
+/** An appointment in the agenda. */
+export interface Entry {
+  readonly status: "booked" | "confirmed" | "cancelled";
+  readonly booking: Booking;
+  /** The number of its events. */
+  readonly revision: number;
+}
+
+/** A document for each appointment, by its id. */
+export const agenda = projection<Entry, Event>("agenda", {
+  version: 1,
+  // Who has booked looks at the agenda next.
+  kind: "inline",
+  on: {
+    AppointmentBooked: take,
+    AppointmentRescheduled: take,
+    AppointmentUpdated: take,
+    AppointmentConfirmed: take,
+    AppointmentCancelled: take,
+  },
+  /** By `start` are all, in order of time; by `held` those that hold a doctor or a room, under the slot's tags. */
+  indexes: {
+    start: ({ booking }) => booking.start,
+    held: ({ status, booking }) => (status === "cancelled" ? [] : slotTags(booking)),
+  },
+});
+
+function take(view: View<Entry>, event: InlineEvent<Event>): void {
+  const { id } = event.stream;
+  // What an appointment comes to is said by the appointment.
+  const state = evolve(stateOf(view.get(id)), event);
+  if (state.status === "none") throw new Error("it was never booked");
+  const { status, ...booking } = state;
+  view.set(id, { status, booking, revision: event.revision });
+}
+
+function stateOf(entry: Entry | undefined): State {
+  return entry === undefined ? { status: "none" } : { status: entry.status, ...entry.booking };
+}

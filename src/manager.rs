@@ -1,0 +1,400 @@
+//! Process managers: what is to be done across streams, and when.
+//!
+//! A process manager is a reaction that answers events with commands. Its lanes are correlation keys:
+//! the events of one key are handled one after the other, with a state and timers of their own. State,
+//! timers and progress are saved as one. Commands are given before, with ids that follow from the event
+//! or timer, so that giving them again after a crash repeats nothing.
+
+use std::marker::PhantomData;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use crate::aggregate::Aggregate;
+use crate::event::{Metadata, RecordedEvent};
+use crate::ids::{CommandId, TimerId, digest};
+use crate::payload::strings_of;
+use crate::projection::EventContext;
+use crate::protocol::{
+    Document, DocumentName, DocumentValue, DueTimer, LogFilter, Posting, React, Reacting,
+};
+use crate::reaction::{Lanes, ReactionDefinition, RetryPolicy, StartAt, lane_of};
+use crate::stream::StreamId;
+use crate::time::Timestamp;
+use crate::variant::{from_variant, to_variant, variants_of};
+
+/// The index of timers by the time they are due at.
+pub(crate) const DUE: &str = "due";
+
+/// The collection of a manager's states, by key.
+pub(crate) fn states_of(manager: &str) -> Arc<str> {
+    format!("managers/{manager}").into()
+}
+
+/// The collection of a manager's timers.
+pub(crate) fn timers_of(manager: &str) -> Arc<str> {
+    format!("timers/{manager}").into()
+}
+
+/// Answers events with commands.
+///
+/// Events are an enum with serde's ordinary derive; its variants are the types of events that the
+/// manager wants, of whatever aggregates. All functions are pure: an event may be handled again after a
+/// crash, and must then lead to the same commands.
+///
+/// # A reminder the day before
+///
+/// ```
+/// use annals::{Aggregate, Cause, Commands, EventContext, ProcessManager, StartAt, Timestamp};
+/// use serde::{Deserialize, Serialize};
+/// # #[derive(Serialize, Deserialize)]
+/// # enum Send { SendReminder { patient: String } }
+/// # struct Letter;
+/// # impl Aggregate for Letter {
+/// #     const TYPE: &'static str = "Letter";
+/// #     type State = ();
+/// #     type Command = Send;
+/// #     type Event = ();
+/// #     type Refusal = ();
+/// #     fn initial() {}
+/// #     fn decide(_: &(), _: &Send, _: &annals::Context<'_>) -> Result<Vec<()>, ()> { Ok(vec![]) }
+/// #     fn evolve((): (), (): &()) {}
+/// # }
+///
+/// struct Reminder;
+///
+/// #[derive(Deserialize)]
+/// enum Event { Booked { patient: String, start: i64 }, Cancelled {} }
+///
+/// impl ProcessManager for Reminder {
+///     const NAME: &'static str = "reminder";
+///     const START_AT: StartAt = StartAt::Now;
+///     type Event = Event;
+///     type State = String;
+///
+///     fn key(_: &Event, context: &EventContext<'_>) -> Option<String> {
+///         Some(context.stream.aggregate_id.to_string())
+///     }
+///
+///     fn handle(
+///         patient: &mut String,
+///         cause: Cause<'_, Event>,
+///         commands: &mut Commands,
+///     ) -> Result<(), String> {
+///         match cause {
+///             Cause::Event(Event::Booked { patient: name, start }, _) => {
+///                 *patient = name;
+///                 commands.remind_at("day before", Timestamp::from_millis(start - 86_400_000));
+///             }
+///             Cause::Event(Event::Cancelled {}, _) => commands.forget("day before"),
+///             Cause::Timer(timer) => {
+///                 let patient = patient.clone();
+///                 commands.give::<Letter>(&timer.lane, &Send::SendReminder { patient });
+///             }
+///         }
+///         Ok(())
+///     }
+/// }
+/// ```
+pub trait ProcessManager: 'static {
+    /// Its name, part of the stored form and of the ids of its commands.
+    const NAME: &'static str;
+    /// Where it begins on a store on which it has never run.
+    const START_AT: StartAt;
+    /// What happens to events and timers that can't be handled.
+    const RETRIES: RetryPolicy = RetryPolicy::DEFAULT;
+    /// Most events and timers that are being handled together, at least 1. Two of one key never are.
+    const CONCURRENCY: u32 = 8;
+    /// The events it handles, as they are stored: upcasters are an aggregate's. Its variants are the types
+    /// that are wanted.
+    type Event: DeserializeOwned + 'static;
+    /// What it remembers of a key. Of a key that it has not met, the default.
+    type State: Default + Serialize + DeserializeOwned + 'static;
+
+    /// The correlation key of an event; `None`: it is not wanted.
+    fn key(event: &Self::Event, context: &EventContext<'_>) -> Option<String>;
+
+    /// Takes an event or a timer in, and says what is to be done.
+    ///
+    /// # Errors
+    /// Why it can't be handled. It is tried again; after the last attempt its key is parked. Nothing of
+    /// what was said is done then.
+    fn handle(
+        state: &mut Self::State,
+        cause: Cause<'_, Self::Event>,
+        commands: &mut Commands,
+    ) -> Result<(), String>;
+}
+
+/// What a process manager is called for.
+#[derive(Debug)]
+pub enum Cause<'a, E> {
+    /// An event, and where it comes from.
+    Event(E, EventContext<'a>),
+    /// The time of a timer has come.
+    Timer(&'a DueTimer),
+}
+
+/// What a process manager wants to be done.
+#[derive(Debug, Default)]
+pub struct Commands {
+    given: Vec<Wish>,
+    timers: Vec<(Arc<str>, Option<Timestamp>)>,
+    ends: bool,
+    failed: Option<String>,
+}
+
+#[derive(Debug)]
+struct Wish {
+    stream: StreamId,
+    command_type: Arc<str>,
+    data: Arc<str>,
+}
+
+impl Commands {
+    /// Gives a command to the aggregate `id` of type `A`. A refusal is an answer: the command is not
+    /// given again. All that are given for one event go out together; they have no order among streams.
+    pub fn give<A: Aggregate>(&mut self, id: &str, command: &A::Command) {
+        match to_variant(command) {
+            Ok((command_type, data)) => {
+                let stream = StreamId::new(A::TYPE, id);
+                self.given.push(Wish { stream, command_type, data });
+            }
+            Err(error) => self.failed = Some(format!("the command can't be written: {error}")),
+        }
+    }
+
+    /// Sets the key's timer of this name, in the place of one that is set. It is handled at that time, or
+    /// as soon as may be after it, once.
+    pub fn remind_at(&mut self, name: &str, at: Timestamp) {
+        self.set(name, Some(at));
+    }
+
+    /// Takes the key's timer of this name away, if it is set.
+    pub fn forget(&mut self, name: &str) {
+        self.set(name, None);
+    }
+
+    /// The process is over: its state is taken away. Timers stay, unless they are forgotten.
+    pub fn end(&mut self) {
+        self.ends = true;
+    }
+
+    fn set(&mut self, name: &str, at: Option<Timestamp>) {
+        self.timers.retain(|(known, _)| **known != *name);
+        self.timers.push((name.into(), at));
+    }
+}
+
+/// A command of a process manager.
+#[derive(Debug)]
+pub(crate) struct Given {
+    pub(crate) stream: StreamId,
+    pub(crate) command_type: Arc<str>,
+    pub(crate) data: Arc<str>,
+    pub(crate) command_id: CommandId,
+    pub(crate) metadata: Metadata,
+}
+
+/// A native process manager whose types have been erased.
+pub(crate) trait NativeManager {
+    /// The commands, and what is to be saved once they are done.
+    fn handle(&self, react: &React) -> Result<(Vec<Given>, Vec<Document>), String>;
+}
+
+/// Carries the type `M` and no value of it.
+struct Typed<M>(PhantomData<fn() -> M>);
+
+pub(crate) fn native<M: ProcessManager>() -> Rc<dyn NativeManager> {
+    Rc::new(Typed::<M>(PhantomData))
+}
+
+impl ReactionDefinition {
+    /// The reaction of a process manager.
+    #[must_use]
+    pub fn manager<M: ProcessManager>() -> Self {
+        let types = variants_of::<M::Event>().iter().map(|name| (*name).into()).collect();
+        Self {
+            name: M::NAME.into(),
+            filter: LogFilter { types, ..LogFilter::default() },
+            // It reads events as they are stored.
+            upcasts: false,
+            start_at: M::START_AT,
+            retries: M::RETRIES,
+            concurrency: M::CONCURRENCY,
+            lanes: Lanes::Native(key_of::<M>),
+        }
+    }
+}
+
+fn context_of(event: &RecordedEvent) -> EventContext<'_> {
+    EventContext {
+        stream: &event.stream,
+        revision: event.revision,
+        issued_at: event.issued_at,
+        actor: event.metadata.actor.as_deref(),
+        recorded: Some((event.position, event.recorded_at)),
+    }
+}
+
+fn key_of<M: ProcessManager>(event: &RecordedEvent) -> Option<Arc<str>> {
+    match from_variant::<M::Event>(&event.event_type, &event.data) {
+        Ok(read) => M::key(&read, &context_of(event)).map(Arc::from),
+        // Nobody knows its key. It is handled apart, where it fails and is seen.
+        Err(_) => Some(lane_of(&event.stream)),
+    }
+}
+
+impl<M: ProcessManager> NativeManager for Typed<M> {
+    fn handle(&self, react: &React) -> Result<(Vec<Given>, Vec<Document>), String> {
+        let origin: Origin;
+        let cause = match &react.event {
+            Reacting::Event(event) => {
+                let read = from_variant::<M::Event>(&event.event_type, &event.data)
+                    .map_err(|error| format!("the event can't be read: {error}"))?;
+                let lane = M::key(&read, &context_of(event)).unwrap_or_default().into();
+                let correlation_id = event.metadata.correlation_id.clone();
+                origin = Origin {
+                    lane,
+                    id: event.event_id.0,
+                    revision: event.position.0,
+                    causation_id: event.event_id.to_string().into(),
+                    correlation_id: correlation_id.unwrap_or_else(|| event.command_id.to_text()),
+                };
+                Cause::Event(read, context_of(event))
+            }
+            Reacting::Timer(timer) => {
+                origin = Origin {
+                    lane: Arc::clone(&timer.lane),
+                    id: timer.id.0,
+                    revision: 1,
+                    causation_id: Arc::clone(&timer.causation_id),
+                    correlation_id: Arc::clone(&timer.correlation_id),
+                };
+                Cause::Timer(timer)
+            }
+            Reacting::Held { .. } => unreachable!("a native store gives whole events"),
+        };
+        let mut state: M::State = match &react.state {
+            Some(text) => serde_json::from_str(text)
+                .map_err(|error| format!("the state of {} can't be read: {error}", origin.lane))?,
+            None => M::State::default(),
+        };
+        let mut commands = Commands::default();
+        M::handle(&mut state, cause, &mut commands)?;
+        let Commands { given, timers, ends, failed } = commands;
+        if let Some(failed) = failed {
+            return Err(failed);
+        }
+        let value = if ends {
+            DocumentValue::Removed
+        } else {
+            let text = serde_json::to_string(&state);
+            let text = text.map_err(|error| format!("the state can't be written: {error}"))?;
+            DocumentValue::Text(text.into())
+        };
+        let name = DocumentName { collection: states_of(M::NAME), key: Arc::clone(&origin.lane) };
+        let mut documents =
+            vec![Document { name, revision: origin.revision, value, postings: Vec::new() }];
+        for (name, due) in timers {
+            documents.push(origin.timer(M::NAME, name, due));
+        }
+        let given = (0u32..).zip(given).map(|(index, wish)| origin.command(M::NAME, index, wish));
+        Ok((given.collect(), documents))
+    }
+}
+
+/// What commands and timers come of.
+struct Origin {
+    lane: Arc<str>,
+    /// Of the event or the timer.
+    id: Uuid,
+    revision: u64,
+    causation_id: Arc<str>,
+    correlation_id: Arc<str>,
+}
+
+impl Origin {
+    fn command(&self, manager: &str, index: u32, wish: Wish) -> Given {
+        let Wish { stream, command_type, data } = wish;
+        let command_id = CommandId(self.derive(&format!("command/{index}/{manager}")));
+        let metadata = Metadata {
+            correlation_id: Some(Arc::clone(&self.correlation_id)),
+            causation_id: Some(Arc::clone(&self.causation_id)),
+            actor: Some(manager.into()),
+            extra: None,
+        };
+        Given { stream, command_type, data, command_id, metadata }
+    }
+
+    fn timer(&self, manager: &str, name: Arc<str>, due: Option<Timestamp>) -> Document {
+        let id = TimerId(self.derive(&format!("timer/{manager}/{name}")));
+        let timer = DueTimer {
+            lane: Arc::clone(&self.lane),
+            name,
+            due: due.unwrap_or_default(),
+            id,
+            causation_id: Arc::clone(&self.causation_id),
+            correlation_id: Arc::clone(&self.correlation_id),
+        };
+        match due {
+            Some(_) => timer.document(manager, true),
+            None => Document { value: DocumentValue::Removed, ..timer.document(manager, false) },
+        }
+    }
+
+    fn derive(&self, what: &str) -> Uuid {
+        digest(self.id.as_u128(), what.as_bytes())
+    }
+}
+
+impl DueTimer {
+    /// The key of its document, and the lane it is when it can't be handled.
+    pub(crate) fn key(&self) -> Arc<str> {
+        let parts = ["timer", &*self.lane, &*self.name];
+        serde_json::to_string(&parts).expect("strings can be written as JSON").into()
+    }
+
+    /// Its document. One that is not `awaited` is not found by its time.
+    pub(crate) fn document(&self, manager: &str, awaited: bool) -> Document {
+        let Self { lane, name, due, id, causation_id, correlation_id } = self;
+        let (due, id) = (due.millis().to_string(), id.to_string());
+        let texts = [&**lane, &**name, &due, &id, &**causation_id, &**correlation_id];
+        let value = serde_json::to_string(&texts).expect("strings can be written as JSON");
+        let posting = Posting { index: DUE.into(), value: due_text(self.due) };
+        Document {
+            name: DocumentName { collection: timers_of(manager), key: self.key() },
+            revision: 1,
+            value: DocumentValue::Text(value.into()),
+            postings: awaited.then_some(posting).into_iter().collect(),
+        }
+    }
+
+    /// The lane of the timer with this key.
+    pub(crate) fn lane_of_key(key: &str) -> Option<String> {
+        strings_of(key)?.into_iter().nth(1)
+    }
+
+    pub(crate) fn from_json(text: &str) -> Option<Self> {
+        let texts = strings_of(text)?;
+        let [lane, name, due, id, causation_id, correlation_id] = &texts[..] else {
+            return None;
+        };
+        Some(Self {
+            lane: (&**lane).into(),
+            name: (&**name).into(),
+            due: Timestamp::from_millis(due.parse().ok()?),
+            id: id.parse().ok()?,
+            causation_id: (&**causation_id).into(),
+            correlation_id: (&**correlation_id).into(),
+        })
+    }
+}
+
+/// A time as the index has it. All times before 1970 have come alike.
+fn due_text(due: Timestamp) -> Arc<str> {
+    format!("{:016}", due.millis().max(0)).into()
+}

@@ -19,6 +19,8 @@ import { importTypeScript } from "../support/typescript.mjs";
 const { appointment } = await importTypeScript(new URL("../clinic/appointment.ts", import.meta.url));
 const { agenda } = await importTypeScript(new URL("../clinic/agenda.ts", import.meta.url));
 
+const [rust, rustAgenda] = [nativeAggregate("Appointment"), nativeProjection("agenda")];
+
 let typescript;
 let wasm;
 let native;
@@ -35,8 +37,6 @@ async function playTypeScript() {
     await engine.close();
   }
 }
-
-const [rust, rustAgenda] = [nativeAggregate("Appointment"), nativeProjection("agenda")];
 
 async function openWasm(options) {
   const module = { glue, wasm: await readFile(new URL("../../www/clinic/pkg/clinic_bg.wasm", import.meta.url)) };

@@ -33,6 +33,7 @@ export async function packageManifest() {
       "./sqlite": entry("sqlite/index"),
       "./projections": entry("projections/index"),
       "./reactions": entry("reactions/index"),
+      "./subscriptions": entry("subscriptions/index"),
       "./overlay": entry("overlay/index"),
       "./audit": entry("audit/index"),
       "./testing": entry("testing/index"),

@@ -3,10 +3,11 @@
 //! Everything that is under way is a *task*. A task waits in its stream's queue ([`streams`]), for
 //! a storage request ([`requests`]) or for the host's answer to a domain request. Whenever it can
 //! go on it is *ready*, and [`Engine::poll_output`] takes its next step ([`command`], [`read`],
-//! [`subscription`]). When nothing is ready, the reads that came up go out as one `Load`, and the
+//! [`subscription`], [`checkpoint`]). When nothing is ready, the reads that came up go out as one `Load`, and the
 //! commits that came up as one `Append` ([`batch`]); while that is under way, more gather.
 
 mod batch;
+pub(crate) mod checkpoint;
 mod command;
 pub(crate) mod map;
 pub(crate) mod others;
@@ -39,6 +40,7 @@ use crate::reaction::ReactionDefinition;
 use crate::time::Timestamp;
 
 use batch::{InFlight, Staged};
+use checkpoint::CheckpointTask;
 use command::CommandTask;
 use map::{Map, map};
 use projecting::{Runner, RunnerIndex};
@@ -106,6 +108,8 @@ pub enum Mutation {
     SnapshotDefaulting,
     /// A view's checkpoint is saved before its documents.
     CheckpointFirst,
+    /// A subscription at the end of the log goes on with the event that it hears of.
+    GapAtSeam,
     /// Decisions get events of others as they are stored.
     OthersAsStored,
     /// A reaction's progress is saved, whoever has it by then.
@@ -268,6 +272,7 @@ enum Task {
     Read(Box<ReadTask>),
     Subscription(Box<Subscription>),
     View(Box<ViewTask>),
+    Checkpoint(Box<CheckpointTask>),
     Reaction(Box<ReactionTask>),
 }
 
@@ -419,6 +424,8 @@ impl Engine {
             Input::AskReaction(ask) => self.ask_reaction(ask),
             Input::Reacted(answer) => self.host_reacted(answer),
             Input::Next(task) => self.next_page(task),
+            Input::Handled(task, position) => self.page_handled(task, position),
+            Input::AskCheckpoint(ask) => self.start_checkpoint(ask),
             Input::Cancel(task) => self.cancel(task),
             Input::Answer(answer) => self.handle_answer(answer),
             Input::Domain(answer) => self.handle_domain(answer),
@@ -438,6 +445,7 @@ impl Engine {
             }
             Input::Subscribe(subscribe) => Some(subscribe.task),
             Input::TakeSnapshot(wish) => Some(wish.task),
+            Input::AskCheckpoint(ask) => Some(ask.task),
             Input::ReadView(ReadView {
                 query: ViewQuery::Scan(ViewScan { limit: Some(0), .. }),
                 ..
@@ -527,6 +535,7 @@ impl Engine {
             Some(Task::Read(_)) => self.step_read(task),
             Some(Task::Subscription(_)) => self.step_subscription(task),
             Some(Task::View(_)) => self.step_view(task),
+            Some(Task::Checkpoint(_)) => self.step_checkpoint(task),
             Some(Task::Reaction(_)) => self.step_reaction_read(task),
             None => {}
         }
@@ -539,6 +548,7 @@ impl Engine {
             Some(Task::Read(_)) => self.cancel_read(task),
             Some(Task::Subscription(_)) => self.cancel_subscription(task),
             Some(Task::View(_)) => self.finish_view(task, Err(ReadError::Cancelled)),
+            Some(Task::Checkpoint(_)) => self.finish_checkpoint(task, Err(ReadError::Cancelled)),
             Some(Task::Reaction(_)) => self.finish_reaction_read(task, Err(ReadError::Cancelled)),
             // The task has ended while the host was asking.
             None => {}
@@ -551,7 +561,7 @@ impl Engine {
         match self.tasks.get(&answer.task)? {
             Task::Command(task) => task.accepts(answer),
             Task::Read(task) => task.accepts(answer),
-            Task::Subscription(_) | Task::View(_) | Task::Reaction(_) => None,
+            Task::Subscription(_) | Task::View(_) | Task::Checkpoint(_) | Task::Reaction(_) => None,
         }
     }
 
@@ -652,6 +662,7 @@ impl Engine {
             Some(Task::Read(_)) => self.finish_read(task, Err(error.into())),
             Some(Task::Subscription(_)) => self.end_subscription(task, Err(error.into())),
             Some(Task::View(_)) => self.finish_view(task, Err(error.into())),
+            Some(Task::Checkpoint(_)) => self.finish_checkpoint(task, Err(error.into())),
             Some(Task::Reaction(_)) => self.finish_reaction_read(task, Err(error.into())),
             None => {}
         }

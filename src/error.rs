@@ -309,6 +309,9 @@ pub enum ReadError {
         /// Why.
         reason: Arc<str>,
     },
+    /// Another reader of the subscription's name was faster, or somebody has moved its checkpoint.
+    #[error("the checkpoint of subscription {0} was moved by somebody else")]
+    SubscriptionMoved(Arc<str>),
     /// The store failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -476,6 +479,7 @@ impl ReadError {
             Self::UnknownIndex { .. } => "unknown-index",
             Self::UnreadableDocument { .. } => "unreadable-document",
             Self::ProjectionStopped { .. } => "projection-stopped",
+            Self::SubscriptionMoved(_) => "subscription-moved",
             Self::Storage(error) => error.code.code(),
             Self::Cancelled => "cancelled",
         }

@@ -47,8 +47,13 @@ pub enum Input {
     AskReaction(AskReaction),
     /// What came of [`Output::React`].
     Reacted(Reacted),
-    /// The subscription's reader is ready for the next page.
+    /// The subscription's reader is ready for the next page, and has handled those before it.
     Next(TaskId),
+    /// Of the page that the reader of a named subscription has, it has handled the events up to this
+    /// position. It is kept when the subscription is given up.
+    Handled(TaskId, Position),
+    /// A question for the checkpoint of a named subscription, or a wish to move it.
+    AskCheckpoint(AskCheckpoint),
     /// Give up the task. A command whose append is under way can't be given up: its outcome comes.
     Cancel(TaskId),
     /// The answer of the storage adapter to a request.
@@ -245,8 +250,11 @@ pub enum ReadAt {
 pub struct Subscribe {
     /// The host's number for it.
     pub task: TaskId,
-    /// Events after this position.
-    pub after: Position,
+    /// The name under which the store keeps a checkpoint: up to where its events have been handled.
+    /// One that has come somewhere goes on from there.
+    pub name: Option<Arc<str>>,
+    /// Where it starts; with a name, the first time.
+    pub start: LogStart,
     /// Which of them.
     pub filter: LogFilter,
     /// Whether types are those of today: events that upcasters may make such events of come too.
@@ -255,6 +263,45 @@ pub struct Subscribe {
     pub limit: u32,
     /// Whether it goes on with events to come; if not, it ends at the head.
     pub follow: bool,
+}
+
+/// Where a subscription starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogStart {
+    /// With the first event after this position.
+    After(Position),
+    /// With the first event to come.
+    Now,
+}
+
+/// A question for the checkpoint of a named subscription, or a wish to move it.
+#[derive(Clone, Debug)]
+pub struct AskCheckpoint {
+    /// The host's number for it.
+    pub task: TaskId,
+    /// The subscription's name.
+    pub name: Arc<str>,
+    /// What is asked or wished.
+    pub wish: CheckpointWish,
+}
+
+/// What is asked of a checkpoint, or is to become of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckpointWish {
+    /// Where it is.
+    Read,
+    /// It goes from one position to another: what is between has been handled. If it is not at the
+    /// first, somebody else has moved it.
+    Advance {
+        /// Where it is.
+        from: Position,
+        /// Where it goes.
+        to: Position,
+    },
+    /// It is put there, wherever it is. Whoever reads under its name is told.
+    Set(LogStart),
+    /// It is taken away.
+    Forget,
 }
 
 /// Which events of the log. An empty list lets everything pass.
@@ -1167,6 +1214,15 @@ pub enum Notice {
         page: Page,
         /// Up to where the log has been read.
         next: Position,
+        /// Where the checkpoint of a named subscription is.
+        checkpoint: Option<Position>,
+    },
+    /// The checkpoint of a named subscription has been read or moved.
+    Checkpoint {
+        /// The task.
+        task: TaskId,
+        /// Where it is; `None` if there is none.
+        result: Result<Option<Position>, ReadError>,
     },
     /// A snapshot that was wished for has been kept: the revision it is the state at.
     SnapshotTaken {

@@ -13,8 +13,8 @@ use std::pin::Pin;
 pub use blocking::SystemClock;
 pub use blocking::{Annals, Reaction};
 pub use driver::{
-    Clock, CommandOptions, Diff, Documents, Events, Executed, Listed, Occasion, Read, Report,
-    StateAt,
+    Clock, CommandOptions, Diff, Documents, Events, Executed, Listed, NamedEvents, Occasion, Read,
+    Report, StateAt,
 };
 pub use future::{AsyncAnnals, AsyncReaction, Runtime};
 pub use memory::MemoryStore;

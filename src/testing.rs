@@ -20,6 +20,7 @@ mod given_view;
 mod hosted;
 mod kit;
 mod reactions;
+mod readers;
 mod simulation;
 mod story;
 mod views;

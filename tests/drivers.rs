@@ -11,7 +11,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use annals::protocol::{LogFilter, ReadAt, StorageAnswer, StorageBody, StorageRequest};
+use annals::protocol::{LogFilter, LogStart, ReadAt, StorageAnswer, StorageBody, StorageRequest};
 use annals::storage::{
     Annals, AsyncAnnals, AsyncStorageAdapter, CommandOptions, LocalFuture, MemoryStore, Runtime,
     StorageAdapter, SystemClock,
@@ -49,6 +49,36 @@ fn a_blocking_store_serves_commands_states_histories_and_the_log() -> Result<(),
     let page = annals.events(Position(0), LogFilter::default(), 10)?.expect("a page");
     assert_eq!((page.events, page.next), (done.events, Position(1)));
     assert!(annals.events(page.next, LogFilter::default(), 10)?.is_none());
+    Ok(())
+}
+
+#[test]
+fn a_named_subscription_gives_a_page_until_it_has_been_handled() -> Result<(), Error> {
+    let mut annals = Annals::new(config(), MemoryStore::new("s"), SystemClock)?;
+    for id in 1..=5 {
+        annals.execute::<Booking>("b-1", &Command::Note, options(id))?;
+    }
+    let start = LogStart::After(Position(0));
+    let mut seen = Vec::new();
+    while let Some(page) = annals.next_events("mails", start, LogFilter::default(), 2)? {
+        let again = annals.next_events("mails", start, LogFilter::default(), 2)?;
+        assert_eq!(again.map(|page| page.events), Some(page.events.clone()));
+        annals.handled(&page)?;
+        assert_eq!(annals.checkpoint("mails")?, Some(page.next));
+        let Err(Error::Read(error)) = annals.handled(&page) else {
+            panic!("it was handled before")
+        };
+        assert_eq!(error, ReadError::SubscriptionMoved("mails".into()));
+        seen.extend(page.events.iter().map(|event| event.position.0));
+    }
+    assert_eq!(seen, [1, 2, 3, 4, 5]);
+    assert_eq!(annals.set_checkpoint("mails", LogStart::After(Position(3)))?, Position(3));
+    let page = annals.next_events("mails", start, LogFilter::default(), 9)?.expect("a page");
+    assert_eq!((page.checkpoint, page.events.len(), page.next), (Position(3), 2, Position(5)));
+    annals.forget_checkpoint("mails")?;
+    assert_eq!(annals.checkpoint("mails")?, None);
+    assert!(annals.next_events("mails", LogStart::Now, LogFilter::default(), 9)?.is_none());
+    assert_eq!(annals.checkpoint("mails")?, Some(Position(5)));
     Ok(())
 }
 
@@ -286,6 +316,44 @@ fn a_future_that_is_dropped_gives_its_command_up_and_the_others_go_on() -> Resul
             assert_eq!(page.expect("it can be read").map(|page| page.events.len()), Some(1));
         })],
     );
+    Ok(())
+}
+
+#[test]
+fn named_subscriptions_are_read_side_by_side() -> Result<(), Error> {
+    let store = Slow::new();
+    let annals = AsyncAnnals::new(config(), store.clone(), Still)?;
+    for id in 1..=4 {
+        let annals = annals.clone();
+        let job = async move {
+            let done = annals.execute::<Booking>("b-1", &Command::Note, options(id)).await;
+            assert!(done.is_ok());
+        };
+        run(&store, vec![Box::pin(job)]);
+    }
+    let read = async |name: &'static str, limit| -> Result<usize, Error> {
+        let start = LogStart::After(Position(0));
+        let mut seen = 0;
+        while let Some(page) = annals.next_events(name, start, LogFilter::default(), limit).await? {
+            seen += page.events.len();
+            annals.handled(&page).await?;
+        }
+        assert_eq!(annals.checkpoint(name).await?, Some(Position(4)));
+        assert_eq!(annals.set_checkpoint(name, start).await?, Position(0));
+        annals.forget_checkpoint(name).await?;
+        assert_eq!(annals.checkpoint(name).await?, None);
+        Ok(seen)
+    };
+    let seen = RefCell::new(Vec::new());
+    let jobs = [("mails", 1), ("bills", 3)].map(|(name, limit)| -> Job<'_> {
+        let (read, seen) = (&read, &seen);
+        Box::pin(async move {
+            let result = read(name, limit).await;
+            seen.borrow_mut().push(result);
+        })
+    });
+    run(&store, jobs.into());
+    assert_eq!(seen.into_inner(), [Ok(4), Ok(4)]);
     Ok(())
 }
 

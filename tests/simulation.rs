@@ -23,6 +23,8 @@ fn no_seed_breaks_a_promise() {
         ("snapshots", total.snapshots),
         ("ignored snapshots", total.ignored),
         ("answers of views", total.views),
+        ("events for readers with a name", total.read),
+        ("events that were given again", total.read_again),
         ("events in older forms", total.older),
         ("events reacted to", total.reacted),
     ] {
@@ -56,7 +58,8 @@ fn without_faults_one_engine_with_all_states_at_hand_meets_no_conflict() {
 fn an_append_under_way_is_in_doubt_when_another_request_finds_the_store_replaced() {
     let drawn = Scenario::from_seed(1_007_054);
     let faults = Faults { damaged: 0, ..drawn.faults };
-    let scenario = Scenario { snapshots: None, views: None, reactions: None, faults, ..drawn };
+    let (snapshots, views, reactions, readers) = (None, None, None, false);
+    let scenario = Scenario { snapshots, views, reactions, readers, faults, ..drawn };
     simulate(&scenario).unwrap_or_else(|failure| panic!("{failure}"));
 }
 
@@ -96,6 +99,11 @@ fn a_snapshot_that_defaults_is_found() {
 #[test]
 fn a_checkpoint_saved_before_its_view_is_found() {
     assert!(found(Mutation::CheckpointFirst).is_some());
+}
+
+#[test]
+fn a_gap_at_the_seam_of_a_subscription_is_found() {
+    assert!(found(Mutation::GapAtSeam).is_some());
 }
 
 #[test]

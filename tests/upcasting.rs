@@ -925,7 +925,15 @@ fn subscriptions_to_types_of_today_bring_what_may_have_become_them() {
         let named = |types: Vec<&str>| types.into_iter().map(Into::into).collect::<Vec<Arc<str>>>();
         let filter = LogFilter { types: named(types), ..LogFilter::default() };
         let (task, after) = (TaskId(1), Position(0));
-        let subscribe = Subscribe { task, after, filter, upcasts, limit: 3, follow: false };
+        let subscribe = Subscribe {
+            task,
+            name: None,
+            start: annals::protocol::LogStart::After(after),
+            filter,
+            upcasts,
+            limit: 3,
+            follow: false,
+        };
         let now = Timestamp::from_millis(0);
         engine.handle_input(now, Input::Subscribe(subscribe)).expect("a wish");
         let mut store = filled(&stored());

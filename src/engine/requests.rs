@@ -39,6 +39,7 @@ pub(super) enum Purpose {
     Append,
     Load(Vec<LoadPart>),
     ReadLog(TaskId, u64),
+    Checkpoint(TaskId, u64),
     Snapshots(Vec<Keep>),
     /// For a view: its runner, and the runner's serial.
     Runner(RunnerIndex, u64),
@@ -207,6 +208,9 @@ impl Engine {
             (Purpose::ReadLog(task, serial), StorageAnswer::Log(page)) => {
                 self.log_read(task, serial, page);
             }
+            (Purpose::Checkpoint(task, serial), answer) => {
+                self.checkpoint_answered(task, serial, answer, pending.unknown);
+            }
             (Purpose::Load(parts), StorageAnswer::Loaded(loaded)) => {
                 let mut streams: Vec<_> = loaded.streams.into_iter().map(Some).collect();
                 let mut queries: Vec<_> = loaded.queries.into_iter().map(Some).collect();
@@ -327,8 +331,9 @@ impl Engine {
             Purpose::Reactor(reactor, serial, asked) => {
                 self.reactor_failed(reactor, serial, asked, &error);
             }
-            Purpose::ReactionRead(task, serial) => self.fail_asker(task, serial, &error),
-            Purpose::ReadLog(task, serial) => self.fail_asker(task, serial, &error),
+            Purpose::ReactionRead(task, serial)
+            | Purpose::ReadLog(task, serial)
+            | Purpose::Checkpoint(task, serial) => self.fail_asker(task, serial, &error),
             Purpose::Load(parts) => {
                 for part in parts {
                     self.fail_asker(part.task, part.serial, &error);
@@ -344,7 +349,9 @@ impl Task {
         match self {
             Self::Command(task) => task.has_asked(),
             Self::Read(task) => task.has_asked(),
-            Self::Subscription(_) | Self::View(_) | Self::Reaction(_) => false,
+            Self::Subscription(_) | Self::View(_) | Self::Reaction(_) | Self::Checkpoint(_) => {
+                false
+            }
         }
     }
 
@@ -354,6 +361,7 @@ impl Task {
             Self::Read(task) => task.serial,
             Self::Subscription(task) => task.serial,
             Self::View(task) => task.serial,
+            Self::Checkpoint(task) => task.serial,
             Self::Reaction(task) => task.serial,
         }
     }

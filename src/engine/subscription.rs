@@ -4,34 +4,47 @@ use std::sync::Arc;
 
 use crate::error::ReadError;
 use crate::event::TaskId;
-use crate::protocol::{LogFilter, LogPage, Notice, ReadLog, StorageBody, Subscribe};
-use crate::stream::Position;
+use crate::protocol::{LogFilter, LogPage, LogStart, Notice, ReadLog, StorageBody, Subscribe};
+use crate::stream::{Position, check_name};
 use crate::time::Timestamp;
 
+use super::checkpoint::Named;
 use super::requests::Purpose;
-use super::{Engine, Store, Task, Timer};
+use super::{Engine, Store, Task, Timer, mutant};
 
 /// A subscription under way.
 pub(super) struct Subscription {
     pub(super) serial: u64,
-    after: Position,
+    pub(super) start: LogStart,
+    /// Whether it is known where it starts.
+    pub(super) has_started: bool,
+    pub(super) after: Position,
     filter: LogFilter,
     limit: u32,
     follow: bool,
     /// Whether the reader is ready for a page.
-    wanted: bool,
-    /// Whether a page is being read.
-    reading: bool,
+    pub(super) wanted: bool,
+    /// Whether the store is being asked for something.
+    pub(super) asking: bool,
     /// Whether the log may have grown since the page under way was asked for.
     grown: bool,
     /// The next look at the log, at its head.
     look_at: Option<Timestamp>,
+    pub(super) named: Option<Box<Named>>,
 }
 
 impl Engine {
     #[inline(never)]
     pub(super) fn start_subscription(&mut self, subscribe: Subscribe) {
-        let Subscribe { task: id, after, mut filter, upcasts, limit, follow } = subscribe;
+        let Subscribe { task: id, name, start, mut filter, upcasts, limit, follow } = subscribe;
+        if let Some(Err(error)) = name.as_ref().map(|name| check_name("subscription's name", name))
+        {
+            return self.notice(Notice::SubscriptionEnded { task: id, result: Err(error.into()) });
+        }
+        let (has_started, after) = match start {
+            LogStart::After(position) => (name.is_none(), position),
+            LogStart::Now => (false, Position(0)),
+        };
         if upcasts && !filter.types.is_empty() {
             let becoming = self.config.aggregates.iter().flat_map(|known| known.becoming.iter());
             filter.types.extend(becoming.cloned());
@@ -39,21 +52,24 @@ impl Engine {
         let serial = self.next_serial();
         let task = Subscription {
             serial,
+            start,
+            has_started,
             after,
             filter,
             limit,
             follow,
             wanted: true,
-            reading: false,
+            asking: false,
             grown: false,
             look_at: None,
+            named: name.map(|name| Box::new(Named::new(name))),
         };
         self.tasks.insert(id, Task::Subscription(Box::new(task)));
         self.subscriptions.insert((serial, id));
         self.ready.push_back(id);
     }
 
-    fn subscription_mut(&mut self, id: TaskId) -> &mut Subscription {
+    pub(super) fn subscription_mut(&mut self, id: TaskId) -> &mut Subscription {
         match self.tasks.get_mut(&id) {
             Some(Task::Subscription(task)) => task,
             _ => unreachable!("task {} is a subscription", id.0),
@@ -66,10 +82,23 @@ impl Engine {
             return;
         }
         let task = self.subscription_mut(id);
-        if !task.wanted || task.reading || task.look_at.is_some() {
+        if std::mem::replace(&mut task.asking, true) {
             return;
         }
-        task.reading = true;
+        if !task.has_started {
+            return self.find_start(id);
+        }
+        if self.save_checkpoint(id) {
+            return;
+        }
+        let task = self.subscription_mut(id);
+        if let Some(result) = task.named.as_mut().and_then(|named| named.ending.take()) {
+            return self.end_subscription(id, result);
+        }
+        if !task.wanted || task.look_at.is_some() {
+            task.asking = false;
+            return;
+        }
         task.grown = false;
         let read = ReadLog {
             after: task.after,
@@ -86,7 +115,18 @@ impl Engine {
         // The subscription may have ended while its reader was asking.
         if let Some(Task::Subscription(task)) = self.tasks.get_mut(&id) {
             task.wanted = true;
+            if let Some(named) = &mut task.named {
+                named.handle_all();
+            }
             self.ready.push_back(id);
+        }
+    }
+
+    pub(super) fn page_handled(&mut self, id: TaskId, position: Position) {
+        if let Some(Task::Subscription(task)) = self.tasks.get_mut(&id)
+            && let Some(named) = &mut task.named
+        {
+            named.handle(position);
         }
     }
 
@@ -103,18 +143,24 @@ impl Engine {
         if task.serial != serial {
             return;
         }
-        task.reading = false;
+        task.asking = false;
         // A store that does not go on before its head is not asked again at once.
         let goes_on = task.after < log.next && log.next < log.head;
         task.after = log.next;
+        if let Some(named) = &mut task.named {
+            named.give(log.next, page.is_empty());
+            // The checkpoint may be far behind by now.
+            self.ready.push_back(id);
+        }
         if !page.is_empty() {
             task.wanted = false;
+            let checkpoint = task.named.as_ref().and_then(|named| named.checkpoint());
             let page = page.to_page();
-            self.notice(Notice::Events { task: id, page, next: log.next });
+            self.notice(Notice::Events { task: id, page, next: log.next, checkpoint });
         } else if goes_on || task.grown {
             self.ready.push_back(id);
         } else if !task.follow {
-            self.end_subscription(id, Ok(()));
+            self.leave(id, Ok(()));
         } else if let Some(interval) = poll {
             let at = self.set_timer(interval, Timer::Subscription(id));
             self.subscription_mut(id).look_at = Some(at);
@@ -135,6 +181,7 @@ impl Engine {
     /// Somebody has appended: those who wait at the head look again.
     pub(super) fn advanced(&mut self, position: Option<Position>) {
         self.advance_runners(position);
+        let has_gap = mutant!(self, GapAtSeam);
         self.advance_reactors(position);
         for (_, id) in self.subscriptions.iter() {
             let Some(Task::Subscription(task)) = self.tasks.get_mut(id) else {
@@ -145,6 +192,9 @@ impl Engine {
             }
             task.grown = true;
             if let Some(at) = task.look_at.take() {
+                if let (true, Some(position)) = (has_gap, position) {
+                    task.after = Position(position.0 - 1);
+                }
                 self.timers.remove(&(at, Timer::Subscription(*id)));
                 self.ready.push_back(*id);
             }
@@ -152,7 +202,19 @@ impl Engine {
     }
 
     pub(super) fn cancel_subscription(&mut self, id: TaskId) {
-        self.end_subscription(id, Err(ReadError::Cancelled));
+        self.leave(id, Err(ReadError::Cancelled));
+    }
+
+    /// Ends the subscription, once its checkpoint is where it belongs.
+    #[inline(never)]
+    fn leave(&mut self, id: TaskId, result: Result<(), ReadError>) {
+        match &mut self.subscription_mut(id).named {
+            Some(named) if named.holds_back() => {
+                named.ending = Some(result);
+                self.ready.push_back(id);
+            }
+            _ => self.end_subscription(id, result),
+        }
     }
 
     pub(super) fn end_subscription(&mut self, id: TaskId, result: Result<(), ReadError>) {

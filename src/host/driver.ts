@@ -48,16 +48,16 @@ import {
   INPUT_CANCEL,
   INPUT_DOMAIN,
   INPUT_EXECUTE,
+  INPUT_HANDLED,
   INPUT_NEXT,
   INPUT_READ_STATE,
   INPUT_SUBSCRIBE,
   INPUT_TAKE_SNAPSHOT,
-  INPUT_ASK_REACTION,
   INPUT_CONTROL_VIEW,
   INPUT_PROJECTED,
   INPUT_REACTED,
-  INPUT_READ_VIEW,
   INPUT_TICK,
+  OUTPUT_CHECKPOINT,
   OUTPUT_COMMAND_DONE,
   OUTPUT_DECIDE,
   OUTPUT_EVENTS,
@@ -168,7 +168,9 @@ export interface StateResult {
 }
 
 export interface SubscriptionInput {
-  readonly after: number;
+  readonly name: string | null;
+  /** `null`: now. */
+  readonly after: number | null;
   readonly types: readonly string[];
   readonly aggregateTypes: readonly string[];
   readonly tags: readonly string[];
@@ -180,6 +182,8 @@ export interface SubscriptionInput {
   /** `epoch` is the store's when they were read. */
   onEvents(events: StoredEvent[], epoch: string): void;
   onEnd(error: AnnalsError | null): void;
+  /** It is to end: gives the position of the last event that has been handled. */
+  onLeave(): number;
 }
 
 interface CommandTask {
@@ -399,27 +403,8 @@ export class Driver {
     });
   }
 
-  /** Asks a view. */
+  /** Asks a view, a reaction or the checkpoint of a subscription. */
   ask<Result>(
-    projection: string,
-    signal: AbortSignal | undefined,
-    write: (message: Writer) => void,
-    read: (output: Reader) => Result,
-  ): Promise<Result> {
-    return this.#question(INPUT_READ_VIEW, projection, signal, write, read);
-  }
-
-  /** Asks a reaction, after something has been done with it. */
-  askReaction<Result>(
-    reaction: string,
-    signal: AbortSignal | undefined,
-    write: (message: Writer) => void,
-    read: (output: Reader) => Result,
-  ): Promise<Result> {
-    return this.#question(INPUT_ASK_REACTION, reaction, signal, write, read);
-  }
-
-  #question<Result>(
     input: number,
     name: string,
     signal: AbortSignal | undefined,
@@ -455,12 +440,15 @@ export class Driver {
 
   /** Returns the way to ask for the next page, and the way to end it. */
   subscribe(input: SubscriptionInput): { next(): void; cancel(): void } {
-    checkNames([...input.types, ...input.aggregateTypes, ...input.tags, input.correlationId ?? ""]);
+    const { name, correlationId } = input;
+    checkNames([...input.types, ...input.aggregateTypes, ...input.tags, correlationId ?? "", name ?? ""]);
     const task = { kind: "subscription", input } as const;
     const number = this.#start(task, undefined, (message, number) => {
-      message.word(INPUT_SUBSCRIBE).word(number).number(input.after);
+      const write = (text: string) => void message.str(text);
+      message.word(INPUT_SUBSCRIBE).word(number).option(name, write);
+      message.option(input.after, (after) => message.number(after));
       message.strings(input.types).strings(input.aggregateTypes).strings(input.tags);
-      message.option(input.correlationId, (id) => message.str(id));
+      message.option(correlationId, write);
       message.flag(input.stored !== true).word(input.limit).flag(input.follow);
     });
     return {
@@ -566,7 +554,11 @@ export class Driver {
   /** Nothing if the task has ended, whose number may be another's. */
   #tell(input: number, number: number, task: Task): void {
     if (this.#tasks[number] !== task) return;
-    this.#core.outbox.word(input).word(number);
+    const { outbox } = this.#core;
+    if (input === INPUT_CANCEL && task.kind === "subscription") {
+      outbox.word(INPUT_HANDLED).word(number).number(task.input.onLeave());
+    }
+    outbox.word(input).word(number);
     this.#schedule();
   }
 
@@ -655,6 +647,7 @@ export class Driver {
         return answer(this.#core.outbox.word(INPUT_PROJECTED).number(run));
       }
       case OUTPUT_REACTION_READ:
+      case OUTPUT_CHECKPOINT:
       case OUTPUT_VIEW_READ: {
         const number = output.word();
         const task = this.#tasks[number] as ViewTask;

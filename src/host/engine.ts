@@ -11,6 +11,7 @@ import {
   isoTime,
   type StateInput,
   type StateResult,
+  type SubscriptionInput,
   unreadable,
 } from "./driver.js";
 import { placeOf } from "./epoch.js";
@@ -201,9 +202,8 @@ export interface History<State, Event extends Message> extends StateAt<State> {
   readonly skipped: number;
 }
 
-export interface EventsOptions<A extends AnyAggregate = AnyAggregate, Type extends string = string> {
-  /** Events after this position. Default, and with `null`: from the first. */
-  readonly after?: Position | null;
+/** Which events, and how they are read. */
+export interface ReadingOptions<A extends AnyAggregate = AnyAggregate, Type extends string = string> {
   /** Only these types: those of today, or as they are stored, if that is what is asked for. */
   readonly types?: readonly Type[];
   /** Only those of these aggregates. */
@@ -220,6 +220,25 @@ export interface EventsOptions<A extends AnyAggregate = AnyAggregate, Type exten
   readonly pageSize?: number;
   /** Ends it: the loop is left with an error of code `cancelled`. */
   readonly signal?: AbortSignal;
+}
+
+export interface EventsOptions<A extends AnyAggregate = AnyAggregate, Type extends string = string>
+  extends ReadingOptions<A, Type> {
+  /** Events after this position, or those to come. Default, and with `null`: from the first. */
+  readonly after?: Position | "now" | null;
+  readonly name?: undefined;
+}
+
+/** A subscription of which the store keeps how far it has come. */
+export interface NamedEventsOptions<A extends AnyAggregate = AnyAggregate, Type extends string = string>
+  extends ReadingOptions<A, Type> {
+  /** Its name. One reader of a name goes on where the one before it has left off. */
+  readonly name: string;
+  /**
+   * Where it begins if nothing is kept under its name: with what comes from then on, with the first event
+   * ever, or after a position. There is no default.
+   */
+  readonly startAt: Position | "now" | "beginning";
 }
 
 /** The events of an aggregate, or of several. */
@@ -403,14 +422,27 @@ export class Engine {
    *   if (event.type === "AppointmentBooked") console.log(event.data.doctor);
    * }
    * ```
+   *
+   * With a `name` the store keeps a checkpoint. An event has been handled when the next is asked for; the
+   * one at which the loop is left has not, and comes again. The checkpoint is moved when a page has been
+   * handled and when the loop is left, which waits for that; after a crash the events of a page come
+   * again. Of two readers with one name the slower ends with `subscription-moved`.
+   *
+   * ```ts
+   * for await (const event of engine.events({ name: "mails", startAt: "now" })) await send(event);
+   * ```
    */
   events<A extends AnyAggregate = Aggregate, const Type extends EventOf<A>["type"] = EventOf<A>["type"]>(
-    options?: EventsOptions<A, Type> & { readonly stored?: false },
+    options?: (EventsOptions<A, Type> | NamedEventsOptions<A, Type>) & { readonly stored?: false },
   ): AsyncIterableIterator<RecordedEvent<EventOfType<EventOf<A>, Type>>>;
   /** The events of the log as they are stored. */
-  events(options: EventsOptions & { readonly stored: true }): AsyncIterableIterator<RecordedEvent>;
-  events(options: EventsOptions = {}): AsyncIterableIterator<RecordedEvent> {
-    const after = (options.after ?? null) === null ? 0 : this.#numberOf(options.after!);
+  events(options: (EventsOptions | NamedEventsOptions) & { readonly stored: true }): AsyncIterableIterator<RecordedEvent>;
+  events(options: EventsOptions | NamedEventsOptions = {}): AsyncIterableIterator<RecordedEvent> {
+    const { name: given, startAt, after } = options as Partial<NamedEventsOptions & Pick<EventsOptions, "after">>;
+    if (given === undefined ? startAt !== undefined : startAt === undefined || after !== undefined) {
+      throw invalidArgument("expected name and startAt together, and no after with them");
+    }
+    const start = startAt ?? after ?? "beginning";
     const pageSize = options.pageSize ?? 500;
     if (!Number.isSafeInteger(pageSize) || pageSize < 1) throw invalidArgument("expected a pageSize of at least 1");
     const { types = [], stored } = options;
@@ -419,7 +451,11 @@ export class Engine {
       const today = this.#driver.read(event, stored).filter(({ type }) => types.length === 0 || types.includes(type));
       return this.#recorded(event, today, epoch);
     };
-    return new Events(this.#driver, { ...options, pageSize, after }, read) as never;
+    const place = {
+      name: optionalName("name", given),
+      after: start === "now" ? null : start === "beginning" ? 0 : this.#numberOf(start),
+    };
+    return new Events(this.#driver, { ...options, ...place, pageSize }, read) as never;
   }
 
   /**
@@ -540,12 +576,15 @@ interface Waiting {
 class Events implements AsyncIterableIterator<unknown, undefined> {
   /** Not there while it is being made, when the engine may end already. */
   readonly #subscription: { next(): void; cancel(): void } | undefined;
+  readonly #isNamed: boolean;
   readonly #read: (event: StoredEvent, epoch: string) => unknown[];
   #page: StoredEvent[] = [];
   /** What the last event of the page that was looked at has become. */
   #found: unknown[] = [];
   #epoch = "";
   #at = 0;
+  /** With what the reader leaves, which waits until its checkpoint is kept. */
+  #left: AnnalsError | null | undefined;
   #ended = false;
   #error: AnnalsError | null = null;
   #waiting: Waiting[] = [];
@@ -554,14 +593,16 @@ class Events implements AsyncIterableIterator<unknown, undefined> {
 
   constructor(
     driver: Driver,
-    options: Omit<EventsOptions, "after"> & { readonly after: number; readonly pageSize: number },
+    options: ReadingOptions & Pick<SubscriptionInput, "name" | "after"> & { readonly pageSize: number },
     read: (event: StoredEvent, epoch: string) => unknown[],
   ) {
-    const { signal } = options;
+    const { signal, name, after } = options;
     if (signal?.aborted === true) throw cancelled(signal);
     this.#read = read;
+    this.#isNamed = name !== null;
     this.#subscription = driver.subscribe({
-      after: options.after,
+      name,
+      after,
       types: options.types ?? [],
       aggregateTypes: (options.aggregates ?? []).map((aggregate) => aggregate.type),
       correlationId: options.correlationId ?? null,
@@ -575,13 +616,19 @@ class Events implements AsyncIterableIterator<unknown, undefined> {
         this.#at = 0;
         this.#serve();
       },
-      onEnd: (error) => this.#end(error),
+      onEnd: (error) => {
+        this.#forget();
+        this.#end(this.#left !== undefined && error?.code === "cancelled" ? this.#left : error);
+      },
+      onLeave: () => {
+        // An event is looked at when more is asked for: those before it have been handled.
+        const handled = this.#page[this.#at - 2]?.position ?? 0;
+        this.#forget();
+        return handled;
+      },
     });
     if (signal !== undefined) {
-      const onAbort = () => {
-        this.#page = this.#found = [];
-        this.#end(cancelled(signal));
-      };
+      const onAbort = () => this.#leave(cancelled(signal));
       signal.addEventListener("abort", onAbort, { once: true });
       this.#stopListening = () => signal.removeEventListener("abort", onAbort);
     }
@@ -597,9 +644,8 @@ class Events implements AsyncIterableIterator<unknown, undefined> {
   }
 
   return(): Promise<IteratorResult<unknown, undefined>> {
-    this.#page = this.#found = [];
-    this.#end(null);
-    return Promise.resolve({ done: true, value: undefined });
+    this.#leave(null);
+    return this.#ended ? Promise.resolve({ done: true, value: undefined }) : this.next();
   }
 
   [Symbol.asyncIterator](): this {
@@ -615,10 +661,13 @@ class Events implements AsyncIterableIterator<unknown, undefined> {
       try {
         this.#found = this.#read(this.#page[this.#at++]!, this.#epoch);
       } catch (error) {
-        this.#page = [];
-        this.#end(error as AnnalsError);
+        this.#leave(error as AnnalsError);
       }
-      if (this.#at === this.#page.length && !this.#ended) this.#subscription?.next();
+    }
+    // With a name, whoever asks for the next page says that he has handled this one.
+    if (this.#page.length > 0 && this.#at === this.#page.length && (!this.#isNamed || this.#waiting.length > 0)) {
+      this.#page = [];
+      this.#subscription?.next();
     }
     if (this.#ended && this.#at >= this.#page.length && this.#found.length === 0) {
       for (const { resolve, reject } of this.#waiting.splice(0)) {
@@ -632,6 +681,21 @@ class Events implements AsyncIterableIterator<unknown, undefined> {
       clearInterval(this.#hold);
       this.#hold = undefined;
     }
+  }
+
+  /** The reader wants no more. */
+  #leave(error: AnnalsError | null): void {
+    if (this.#isNamed && !this.#ended) {
+      if (this.#left === undefined) this.#left = error;
+      return this.#subscription?.cancel();
+    }
+    this.#page = this.#found = [];
+    this.#end(error);
+  }
+
+  /** What a reader with a name gets after its end would come again. */
+  #forget(): void {
+    if (this.#isNamed) this.#page = this.#found = [];
   }
 
   #end(error: AnnalsError | null): void {

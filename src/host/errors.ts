@@ -26,6 +26,8 @@ export type ErrorCode =
   | "state-not-json"
   | "unknown-projection"
   | "unknown-reaction"
+  /** Another reader of the subscription's name was faster, or somebody has moved its checkpoint. */
+  | "subscription-moved"
   | "unknown-index"
   /** A view stopped before it came to what was asked; `details` has the reason and where. */
   | "projection-stopped"
@@ -81,6 +83,7 @@ export interface ErrorDetails {
   readonly "no-snapshots": { readonly type: string };
   readonly "state-not-json": OfStream;
   readonly "unknown-projection": { readonly projection: string };
+  readonly "subscription-moved": { readonly subscription: string };
   readonly "unknown-reaction": { readonly reaction: string };
   readonly "unknown-index": { readonly projection: string; readonly index: string };
   readonly "projection-stopped": {

@@ -197,6 +197,8 @@ export const INPUT_CONTROL_VIEW = 12;
 export const INPUT_PROJECTED = 13;
 export const INPUT_ASK_REACTION = 14;
 export const INPUT_REACTED = 15;
+export const INPUT_HANDLED = 30;
+export const INPUT_ASK_CHECKPOINT = 31;
 
 /** What comes from it. */
 export const OUTPUT_STORAGE = 1;
@@ -220,6 +222,7 @@ export const OUTPUT_REACTION_READ = 18;
 export const OUTPUT_REACTION_MOVED = 19;
 export const OUTPUT_REACTION_LOST = 20;
 export const OUTPUT_SKIPPED = 21;
+export const OUTPUT_CHECKPOINT = 30;
 
 /** What a domain function gave. */
 export const DECISION_FOLDED = 0;

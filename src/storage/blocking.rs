@@ -10,16 +10,16 @@ use crate::event::TaskId;
 use crate::manager::{NativeManager, ProcessManager};
 use crate::projection::Projection;
 use crate::protocol::{
-    Answer, Input, LogFilter, Output, React, Reacted, Reacting, ReactionAction, ReactionRead,
-    ReadAt, ViewAt, ViewQuery, ViewRead, ViewScan, ViewStatus,
+    Answer, CheckpointWish, Input, LogFilter, LogStart, Output, React, Reacted, Reacting,
+    ReactionAction, ReactionRead, ReadAt, ViewAt, ViewQuery, ViewRead, ViewScan, ViewStatus,
 };
 use crate::reaction::ReactionDefinition;
 use crate::stream::{Position, Revision};
 
 use super::StorageAdapter;
 use super::driver::{
-    Clock, CommandOptions, Diff, Documents, Driver, Events, Executed, Occasion, Read, Report,
-    compare, documents, key_of,
+    Clock, CommandOptions, Diff, Documents, Driver, Events, Executed, NamedEvents, Occasion, Read,
+    Report, compare, documents, key_of,
 };
 
 /// An engine with a blocking store.
@@ -365,10 +365,94 @@ impl<S: StorageAdapter, C: Clock> Annals<S, C> {
         filter: LogFilter,
         limit: u32,
     ) -> Result<Option<Events>, Error> {
-        let task = self.driver.subscribe(self.clock.now(), after, filter, limit)?;
+        let start = LogStart::After(after);
+        let task = self.driver.subscribe(self.clock.now(), None, start, filter, limit)?;
         let page = self.run(|driver| driver.page(task))??;
         self.driver.forget(self.clock.now(), task)?;
         Ok(page)
+    }
+
+    /// The next page of a named subscription: events after its checkpoint that pass the filter;
+    /// `None` at the log's end. The first time, it starts where `start` says. The same page comes again
+    /// until [`handled`](Self::handled) is told of it.
+    ///
+    /// # What is sent once, and after a crash perhaps once more
+    ///
+    /// ```
+    /// # use annals::protocol::{LogFilter, LogStart};
+    /// # use annals::storage::{Annals, Clock, CommandOptions, StorageAdapter};
+    /// # use annals::{Error, Position};
+    /// # fn send(_: &annals::RecordedEvent) {}
+    /// fn send_what_is_new<S: StorageAdapter, C: Clock>(annals: &mut Annals<S, C>) -> Result<(), Error> {
+    ///     let start = LogStart::After(Position(0));
+    ///     while let Some(page) = annals.next_events("mails", start, LogFilter::default(), 100)? {
+    ///         page.events.iter().for_each(send);
+    ///         annals.handled(&page)?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ReadError`](crate::ReadError) says why it can't be read.
+    pub fn next_events(
+        &mut self,
+        name: &str,
+        start: LogStart,
+        filter: LogFilter,
+        limit: u32,
+    ) -> Result<Option<NamedEvents>, Error> {
+        let task = self.driver.subscribe(self.clock.now(), Some(name), start, filter, limit)?;
+        let page = self.run(|driver| driver.named_page(task, name))??;
+        self.driver.forget(self.clock.now(), task)?;
+        Ok(page)
+    }
+
+    /// Moves the checkpoint of a named subscription past a page.
+    ///
+    /// # Errors
+    /// [`ReadError::SubscriptionMoved`](crate::ReadError::SubscriptionMoved) if the checkpoint is no
+    /// longer where it was when the page was read; another [`ReadError`](crate::ReadError) if it can't be
+    /// stored.
+    pub fn handled(&mut self, page: &NamedEvents) -> Result<(), Error> {
+        let wish = CheckpointWish::Advance { from: page.checkpoint, to: page.next };
+        self.ask_checkpoint(&page.name, wish).map(|_| ())
+    }
+
+    /// The checkpoint of a named subscription: all up to here has been handled. It may be some way
+    /// behind where no event passes the filter.
+    ///
+    /// # Errors
+    /// [`ReadError`](crate::ReadError) says why it can't be read.
+    pub fn checkpoint(&mut self, name: &str) -> Result<Option<Position>, Error> {
+        self.ask_checkpoint(name, CheckpointWish::Read)
+    }
+
+    /// Puts the checkpoint of a named subscription somewhere else, and gives the position. Whoever
+    /// reads under the name is told when its own progress is next stored.
+    ///
+    /// # Errors
+    /// [`ReadError`](crate::ReadError) says why it was not put there.
+    pub fn set_checkpoint(&mut self, name: &str, to: LogStart) -> Result<Position, Error> {
+        let at = self.ask_checkpoint(name, CheckpointWish::Set(to))?;
+        Ok(at.expect("where it has been put"))
+    }
+
+    /// Takes the checkpoint of a named subscription away, as if it had never been read.
+    ///
+    /// # Errors
+    /// [`ReadError`](crate::ReadError) says why it was not taken away.
+    pub fn forget_checkpoint(&mut self, name: &str) -> Result<(), Error> {
+        self.ask_checkpoint(name, CheckpointWish::Forget).map(|_| ())
+    }
+
+    fn ask_checkpoint(
+        &mut self,
+        name: &str,
+        wish: CheckpointWish,
+    ) -> Result<Option<Position>, Error> {
+        let task = self.driver.ask_checkpoint(self.clock.now(), name, wish)?;
+        Ok(self.run(|driver| driver.checkpoint(task))??)
     }
 
     /// Serves the engine until the answer is there.

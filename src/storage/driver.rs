@@ -13,10 +13,10 @@ use crate::ids::CommandId;
 use crate::manager::{Given, NativeManager};
 use crate::projection::Projection;
 use crate::protocol::{
-    AskReaction, ControlView, Document, Durability, Execute, Input, LogFilter, Notice, Outcome,
-    Output, Page, React, Reacted, ReactionAction, ReactionRead, ReadAt, ReadState, ReadView,
-    ScanPlace, SkippedEvents, SnapshotReport, StateRead, StoredDocument, Subscribe, TakeSnapshot,
-    ViewAt, ViewQuery, ViewRead,
+    AskCheckpoint, AskReaction, CheckpointWish, ControlView, Document, Durability, Execute, Input,
+    LogFilter, LogStart, Notice, Outcome, Output, Page, React, Reacted, ReactionAction,
+    ReactionRead, ReadAt, ReadState, ReadView, ScanPlace, SkippedEvents, SnapshotReport, StateRead,
+    StoredDocument, Subscribe, TakeSnapshot, ViewAt, ViewQuery, ViewRead,
 };
 use crate::stream::{ExpectedRevision, Position, Revision, StreamId};
 use crate::time::Timestamp;
@@ -157,6 +157,22 @@ pub struct Events {
     pub next: Position,
 }
 
+/// A page of a named subscription.
+#[derive(Debug)]
+pub struct NamedEvents {
+    /// The subscription.
+    pub name: Arc<str>,
+    /// Where its checkpoint was: these events come after that.
+    pub checkpoint: Position,
+    /// The events.
+    pub events: Vec<RecordedEvent>,
+    /// Where its checkpoint belongs when they have been handled.
+    pub next: Position,
+}
+
+/// A page, and where the checkpoint of its subscription was, if that has one.
+type AnyPage = (Events, Option<Position>);
+
 /// An engine and the answers nobody has fetched yet.
 #[derive(Debug)]
 pub(super) struct Driver {
@@ -165,7 +181,7 @@ pub(super) struct Driver {
     /// Tasks somebody waits for; what comes of others is not kept.
     awaited: BTreeSet<TaskId>,
     done: BTreeMap<TaskId, Notice>,
-    pages: BTreeMap<TaskId, Vec<Events>>,
+    pages: BTreeMap<TaskId, Vec<AnyPage>>,
     /// The newest, until somebody takes them.
     reports: VecDeque<Report>,
     managing: Vec<Managing>,
@@ -320,18 +336,43 @@ impl Driver {
     pub(super) fn subscribe(
         &mut self,
         now: Timestamp,
-        after: Position,
+        name: Option<&str>,
+        start: LogStart,
         filter: LogFilter,
         limit: u32,
     ) -> Result<TaskId, ApiMisuse> {
         let task = self.next_task();
-        let subscribe = Subscribe { task, after, filter, upcasts: false, limit, follow: false };
+        let name = name.map(Into::into);
+        let follow = false;
+        let subscribe = Subscribe { task, name, start, filter, upcasts: false, limit, follow };
         self.engine.handle_input(now, Input::Subscribe(subscribe))?;
         Ok(task)
     }
 
     fn managing_of(&self, task: TaskId) -> Option<usize> {
         self.managing.iter().position(|managing| managing.tasks.contains(&task))
+    }
+
+    pub(super) fn ask_checkpoint(
+        &mut self,
+        now: Timestamp,
+        name: &str,
+        wish: CheckpointWish,
+    ) -> Result<TaskId, ApiMisuse> {
+        let task = self.next_task();
+        let ask = AskCheckpoint { task, name: name.into(), wish };
+        self.engine.handle_input(now, Input::AskCheckpoint(ask))?;
+        Ok(task)
+    }
+
+    pub(super) fn checkpoint(
+        &mut self,
+        task: TaskId,
+    ) -> Option<Result<Option<Position>, ReadError>> {
+        match self.fetch(task)? {
+            Notice::Checkpoint { result, .. } => Some(result),
+            _ => None,
+        }
     }
 
     /// Files what is for the application; gives back what is for the host.
@@ -352,15 +393,18 @@ impl Driver {
                     | Notice::StateRead { task, .. }
                     | Notice::SnapshotTaken { task, .. }
                     | Notice::ViewRead { task, .. }
+                    | Notice::Checkpoint { task, .. }
                     | Notice::ReactionRead { task, .. }
                     | Notice::SubscriptionEnded { task, .. } => {
                         if self.awaited.contains(&task) {
                             self.done.insert(task, notice);
                         }
                     }
-                    Notice::Events { task, page, next } if self.awaited.contains(&task) => {
+                    Notice::Events { task, page, next, checkpoint }
+                        if self.awaited.contains(&task) =>
+                    {
                         let events = Events { events: whole([page]), next };
-                        self.pages.entry(task).or_default().push(events);
+                        self.pages.entry(task).or_default().push((events, checkpoint));
                     }
                     // Tasks that wait for the store fail by themselves.
                     Notice::Opened(_)
@@ -450,6 +494,7 @@ impl Driver {
         }
     }
 
+    /// The first page of a subscription without a name, or its end.
     pub(super) fn ask_reaction(
         &mut self,
         now: Timestamp,
@@ -474,6 +519,23 @@ impl Driver {
 
     /// The first page of a subscription, or its end.
     pub(super) fn page(&mut self, task: TaskId) -> Option<Result<Option<Events>, ReadError>> {
+        Some(self.any_page(task)?.map(|page| page.map(|(events, _)| events)))
+    }
+
+    /// The first page of a subscription with this name, or its end.
+    pub(super) fn named_page(
+        &mut self,
+        task: TaskId,
+        name: &str,
+    ) -> Option<Result<Option<NamedEvents>, ReadError>> {
+        let page = self.any_page(task)?;
+        Some(page.map(|page| {
+            let (Events { events, next }, checkpoint) = page?;
+            Some(NamedEvents { name: name.into(), checkpoint: checkpoint?, events, next })
+        }))
+    }
+
+    fn any_page(&mut self, task: TaskId) -> Option<Result<Option<AnyPage>, ReadError>> {
         if let Some(pages) = self.pages.get_mut(&task)
             && !pages.is_empty()
         {

@@ -15,16 +15,17 @@ use crate::event::TaskId;
 use crate::manager::{NativeManager, ProcessManager};
 use crate::projection::Projection;
 use crate::protocol::{
-    Answer, Input, LogFilter, Output, React, Reacted, Reacting, ReactionAction, ReactionRead,
-    ReadAt, RequestId, StorageAnswer, ViewAt, ViewQuery, ViewRead, ViewScan, ViewStatus,
+    Answer, CheckpointWish, Input, LogFilter, LogStart, Output, React, Reacted, Reacting,
+    ReactionAction, ReactionRead, ReadAt, RequestId, StorageAnswer, ViewAt, ViewQuery, ViewRead,
+    ViewScan, ViewStatus,
 };
 use crate::reaction::ReactionDefinition;
 use crate::stream::{Position, Revision};
 use crate::time::Timestamp;
 
 use super::driver::{
-    CommandOptions, Diff, Documents, Driver, Events, Executed, Occasion, Read, Report, compare,
-    documents, key_of,
+    CommandOptions, Diff, Documents, Driver, Events, Executed, NamedEvents, Occasion, Read, Report,
+    compare, documents, key_of,
 };
 use super::{AsyncStorageAdapter, LocalFuture};
 
@@ -333,8 +334,74 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
         filter: LogFilter,
         limit: u32,
     ) -> Result<Option<Events>, Error> {
-        let task = self.start(|driver, now| driver.subscribe(now, after, filter, limit))?;
+        let start = LogStart::After(after);
+        let task = self.start(|driver, now| driver.subscribe(now, None, start, filter, limit))?;
         Ok(self.finish(task, |driver| driver.page(task)).await??)
+    }
+
+    /// The next page of a named subscription: events after its checkpoint that pass the filter;
+    /// `None` at the log's end. The first time, it starts where `start` says. The same page comes again
+    /// until [`handled`](Self::handled) is told of it.
+    ///
+    /// # Errors
+    /// [`ReadError`](crate::ReadError) says why it can't be read.
+    pub async fn next_events(
+        &self,
+        name: &str,
+        start: LogStart,
+        filter: LogFilter,
+        limit: u32,
+    ) -> Result<Option<NamedEvents>, Error> {
+        let task =
+            self.start(|driver, now| driver.subscribe(now, Some(name), start, filter, limit))?;
+        Ok(self.finish(task, |driver| driver.named_page(task, name)).await??)
+    }
+
+    /// Moves the checkpoint of a named subscription past a page.
+    ///
+    /// # Errors
+    /// [`ReadError::SubscriptionMoved`](crate::ReadError::SubscriptionMoved) if the checkpoint is no
+    /// longer where it was when the page was read; another [`ReadError`](crate::ReadError) if it can't be
+    /// stored.
+    pub async fn handled(&self, page: &NamedEvents) -> Result<(), Error> {
+        let wish = CheckpointWish::Advance { from: page.checkpoint, to: page.next };
+        self.ask_checkpoint(&page.name, wish).await.map(|_| ())
+    }
+
+    /// The checkpoint of a named subscription: all up to here has been handled. It may be some way
+    /// behind where no event passes the filter.
+    ///
+    /// # Errors
+    /// [`ReadError`](crate::ReadError) says why it can't be read.
+    pub async fn checkpoint(&self, name: &str) -> Result<Option<Position>, Error> {
+        self.ask_checkpoint(name, CheckpointWish::Read).await
+    }
+
+    /// Puts the checkpoint of a named subscription somewhere else, and gives the position. Whoever
+    /// reads under the name is told when its own progress is next stored.
+    ///
+    /// # Errors
+    /// [`ReadError`](crate::ReadError) says why it was not put there.
+    pub async fn set_checkpoint(&self, name: &str, to: LogStart) -> Result<Position, Error> {
+        let at = self.ask_checkpoint(name, CheckpointWish::Set(to)).await?;
+        Ok(at.expect("where it has been put"))
+    }
+
+    /// Takes the checkpoint of a named subscription away, as if it had never been read.
+    ///
+    /// # Errors
+    /// [`ReadError`](crate::ReadError) says why it was not taken away.
+    pub async fn forget_checkpoint(&self, name: &str) -> Result<(), Error> {
+        self.ask_checkpoint(name, CheckpointWish::Forget).await.map(|_| ())
+    }
+
+    async fn ask_checkpoint(
+        &self,
+        name: &str,
+        wish: CheckpointWish,
+    ) -> Result<Option<Position>, Error> {
+        let task = self.start(|driver, now| driver.ask_checkpoint(now, name, wish))?;
+        Ok(self.finish(task, |driver| driver.checkpoint(task)).await??)
     }
 
     fn start<T, E>(

@@ -11,9 +11,10 @@ use crate::event::{Metadata, RecordedEvent, TaskId};
 use crate::ids::{CommandId, IdSource};
 use crate::projection::ViewKind;
 use crate::protocol::{
-    Answer, Conflict, DomainAnswer, DomainRequest, Execute, Input, LogFilter, Notice, Output,
-    React, Reacted, Reacting, ReadState, ReadView, Saved, SnapshotProblem, SnapshotReport,
-    StorageAnswer, StorageBody, StorageRequest, Subscribe, TakeSnapshot, Verdict,
+    Answer, AskCheckpoint, CheckpointWish, Conflict, DomainAnswer, DomainRequest, Execute, Input,
+    LogFilter, LogStart, Notice, Output, React, Reacted, Reacting, ReadState, ReadView, Saved,
+    SnapshotProblem, SnapshotReport, StorageAnswer, StorageBody, StorageRequest, Subscribe,
+    TakeSnapshot, Verdict,
 };
 use crate::reaction::StartAt;
 use crate::snapshot::SnapshotPolicy;
@@ -26,6 +27,7 @@ use super::check::{Asked, Checker, Heard};
 use super::desk::{Appointment, Command, as_older, as_today};
 use super::hosted::{self, Hosted};
 use super::reactions::{self, Mailer};
+use super::readers::{Readers, Session, Step};
 use super::views;
 
 /// How often, out of 1,000 requests, something goes wrong.
@@ -67,6 +69,9 @@ pub struct Scenario {
     /// The kind of view the engines have, if any. Every second engine is of a newer release, whose view
     /// has another version.
     pub views: Option<ViewKind>,
+    /// Whether the engines have readers of named subscriptions: one each of its own, and one of a name
+    /// that they share.
+    pub readers: bool,
     /// Whether some of the events are stored as an earlier release would have stored them.
     pub older_forms: bool,
     /// Where the engines' reaction begins, if they have one.
@@ -100,6 +105,7 @@ impl Scenario {
         let starts = [StartAt::Beginning, StartAt::Beginning, StartAt::Now];
         let reactions = starts.get(apart.below(6) as usize).copied();
         let older_forms = apart.below(2) == 0;
+        let readers = apart.below(3) == 0;
         let faults = match random.below(4) {
             0 => Faults::default(),
             _ => Faults {
@@ -121,6 +127,7 @@ impl Scenario {
             cached_states: random.below(6) as usize,
             snapshots,
             views,
+            readers,
             older_forms,
             reactions,
             operations: 10 + random.below(50) as usize,
@@ -154,6 +161,12 @@ pub struct Report {
     pub views: u64,
     /// Views that have come to an event they can't take in.
     pub stopped: u64,
+    /// Events that readers of named subscriptions were given.
+    pub read: u64,
+    /// Those of them that had been handled already.
+    pub read_again: u64,
+    /// Readers that were told that somebody else has moved their checkpoint.
+    pub moved: u64,
     /// Events that a reaction has handled.
     pub reacted: u64,
     /// Faults of all kinds.
@@ -177,6 +190,9 @@ impl Report {
             older: self.older + other.older,
             views: self.views + other.views,
             stopped: self.stopped + other.stopped,
+            read: self.read + other.read,
+            read_again: self.read_again + other.read_again,
+            moved: self.moved + other.moved,
             reacted: self.reacted + other.reacted,
             faults: self.faults + other.faults,
             digest: self.digest.rotate_left(5) ^ other.digest,
@@ -230,6 +246,12 @@ enum Happening {
     Wake { host: usize, life: u32 },
     /// An engine hears of another's append.
     Advanced { host: usize, life: u32 },
+    /// The reader with this index has handled what it was given, or some of it.
+    Handled { host: usize, life: u32, reader: usize },
+    /// The reader with this index begins again.
+    Reads { host: usize, life: u32, reader: usize },
+    /// Somebody sets the checkpoint of a reader back.
+    SetBack { host: usize },
     /// An event has been handled, or could not be.
     Reacted { host: usize, life: u32, run: u64, event: Box<RecordedEvent> },
 }
@@ -244,12 +266,17 @@ struct Host {
     /// Answers of the domain that the engine has not been given.
     answers: Vec<DomainAnswer>,
     subscription: TaskId,
+    /// The readers of named subscriptions.
+    sessions: Vec<Session>,
     woken_at: Option<Timestamp>,
 }
 
 struct World<'a> {
     scenario: &'a Scenario,
     random: IdSource,
+    /// For readers alone, so that seeds stay what they were before there were any.
+    apart: IdSource,
+    readers: Option<Readers>,
     now: Timestamp,
     agenda: BTreeMap<(Timestamp, u64), Happening>,
     last: u64,
@@ -285,6 +312,8 @@ impl<'a> World<'a> {
         let mut world = Self {
             scenario,
             random,
+            apart: self::random(scenario.seed ^ 0x5ead),
+            readers: scenario.readers.then(|| Readers::new(scenario.engines, scenario.seed)),
             now: Timestamp::from_millis(1_795_000_000_000),
             agenda: BTreeMap::new(),
             last: 0,
@@ -353,11 +382,24 @@ impl<'a> World<'a> {
             open: BTreeMap::new(),
             answers: Vec::new(),
             subscription: TaskId(1),
+            sessions: Vec::new(),
             woken_at: None,
         };
         let subscribe = follow(host.subscription, self.checker.followed(index));
         host.engine.handle_input(self.now, Input::Subscribe(subscribe)).expect("a first input");
+        for name in self.readers.iter().flat_map(|readers| readers.names_of(index)) {
+            host.last_task += 1;
+            let readers = self.readers.as_ref().expect("looked at above");
+            let (session, subscribe) = readers.begin(name, TaskId(host.last_task));
+            host.sessions.push(session);
+            host.engine.handle_input(self.now, Input::Subscribe(subscribe)).expect("a new task");
+        }
         host
+    }
+
+    /// Whether readers have handled all there is.
+    fn all_read(&self) -> bool {
+        self.readers.as_ref().is_none_or(|readers| readers.are_done(self.store.log()))
     }
 
     /// Whether no view has anything to take in.
@@ -399,6 +441,11 @@ impl<'a> World<'a> {
             }
             self.later(at, Happening::Operation(index));
         }
+        if self.readers.is_some() && self.apart.below(3) == 0 {
+            let after = self.apart.below(at + 60);
+            let host = self.apart.below(self.hosts.len() as u64) as usize;
+            self.later(after, Happening::SetBack { host });
+        }
         for host in 0..self.hosts.len() {
             self.drain(host)?;
         }
@@ -409,8 +456,11 @@ impl<'a> World<'a> {
                 return Err(format!("{} operations never end", self.unfinished));
             }
             self.happen(happening)?;
-            let at_rest =
-                self.all_followed() && self.all_kept() && self.all_viewed() && self.all_reacted();
+            let at_rest = self.all_followed()
+                && self.all_kept()
+                && self.all_viewed()
+                && self.all_reacted()
+                && self.all_read();
             if self.unfinished == 0 && at_rest {
                 break;
             }
@@ -423,6 +473,9 @@ impl<'a> World<'a> {
         }
         if !self.all_viewed() {
             return Err("a view has not taken in the last events".to_owned());
+        }
+        if !self.all_read() {
+            return Err("a reader has not handled the last events".to_owned());
         }
         if !self.all_reacted() {
             return Err("a reaction has not come to the last events".to_owned());
@@ -459,7 +512,13 @@ impl<'a> World<'a> {
     fn happen(&mut self, happening: Happening) -> Result<(), String> {
         match happening {
             Happening::Operation(index) => self.give(index),
-            Happening::Request { host, life, request } => self.reach_store(host, life, &request),
+            Happening::Request { host, life, request } => {
+                self.reach_store(host, life, &request)?;
+                match &mut self.readers {
+                    Some(readers) => readers.check_store(&self.store),
+                    None => Ok(()),
+                }
+            }
             Happening::Reacted { host, life, run, event } => {
                 // Even a process that has ended may have done it before.
                 let is_there = self.hosts[host].life == life;
@@ -505,6 +564,34 @@ impl<'a> World<'a> {
                 let head = Position(self.store.log().len() as u64);
                 let known = (self.random.below(2) == 0).then_some(head);
                 self.input(host, Input::Advanced(known))
+            }
+            Happening::Handled { host, life, reader } => {
+                if self.hosts[host].life != life {
+                    return Ok(());
+                }
+                self.handled(host, reader)
+            }
+            Happening::Reads { host: index, life, reader } => {
+                let host = &mut self.hosts[index];
+                if host.life != life {
+                    return Ok(());
+                }
+                let readers = self.readers.as_ref().ok_or("there are no readers")?;
+                host.last_task += 1;
+                let name = readers.names_of(index)[reader];
+                let (session, subscribe) = readers.begin(name, TaskId(host.last_task));
+                host.sessions[reader] = session;
+                self.input(index, Input::Subscribe(subscribe))
+            }
+            Happening::SetBack { host: index } => {
+                let draw = self.apart.next_u64();
+                let set_back = self.readers.as_mut().and_then(|readers| readers.set_back(draw));
+                let Some((name, to)) = set_back else { return Ok(()) };
+                let host = &mut self.hosts[index];
+                host.last_task += 1;
+                let wish = CheckpointWish::Set(LogStart::After(to));
+                let ask = AskCheckpoint { task: TaskId(host.last_task), name, wish };
+                self.input(index, Input::AskCheckpoint(ask))
             }
         }
     }
@@ -568,6 +655,29 @@ impl<'a> World<'a> {
         host.engine.handle_input(self.now, input).expect("a new task");
         if self.random.below(40) == 0 {
             host.engine.handle_input(self.now, Input::Cancel(task)).expect("cancelling is allowed");
+        }
+    }
+
+    /// A reader has handled what it has, or leaves in the middle of it.
+    fn handled(&mut self, index: usize, reader: usize) -> Result<(), String> {
+        let session = &mut self.hosts[index].sessions[reader];
+        let readers = self.readers.as_mut().ok_or("there are no readers")?;
+        let has = session.in_hand();
+        if has == 0 {
+            // The subscription has ended meanwhile.
+            return Ok(());
+        }
+        let leaves = self.apart.below(8) == 0;
+        let count = leaves.then(|| self.apart.below(has) as usize);
+        let task = session.task;
+        match readers.handle(session, count) {
+            Step::Next => self.input(index, Input::Next(task)),
+            Step::Leave(last) => {
+                if let Some(position) = last {
+                    self.give_input(index, Input::Handled(task, position))?;
+                }
+                self.input(index, Input::Cancel(task))
+            }
         }
     }
 
@@ -835,6 +945,9 @@ impl<'a> World<'a> {
         let life = self.hosts[index].life + 1;
         let host = self.new_host(index, life);
         let old = std::mem::replace(&mut self.hosts[index], host);
+        for session in &old.sessions {
+            self.readers.iter_mut().for_each(|readers| readers.interrupt(session));
+        }
         for operation in old.open.into_values() {
             self.again(operation);
         }
@@ -938,12 +1051,43 @@ impl<'a> World<'a> {
                 let asked = &self.operations[operation];
                 self.checker.hear_snapshot(asked, head, revision, &self.log)
             }
-            Notice::Events { task, page, next } => {
+            Notice::Checkpoint { result, .. } => match result {
+                Ok(_) | Err(ReadError::Storage(_)) => Ok(()),
+                Err(error) => Err(error.to_string()),
+            },
+            Notice::Events { task, page, .. } if task != self.hosts[index].subscription => {
+                let host = &mut self.hosts[index];
+                let events = host.hosted.events(&page);
+                let reader = host.sessions.iter().position(|session| session.task == task);
+                let reader = reader.ok_or("events nobody waits for")?;
+                let readers = self.readers.as_mut().ok_or("there are no readers")?;
+                let log = self.store.log();
+                self.report.read += events.len() as u64;
+                self.report.read_again += readers.hear(&mut host.sessions[reader], &events, log)?;
+                let (life, after) = (host.life, self.apart.below(20));
+                self.later(after, Happening::Handled { host: index, life, reader });
+                Ok(())
+            }
+            Notice::Events { task, page, next, .. } => {
                 let events: Vec<_> =
                     self.hosts[index].hosted.events(&page).iter().map(as_today).collect();
                 self.checker.hear_events(index, &events, next, &self.log)?;
                 let input = Input::Next(task);
                 self.hosts[index].engine.handle_input(self.now, input).map_err(|e| e.to_string())
+            }
+            Notice::SubscriptionEnded { task, result }
+                if task != self.hosts[index].subscription =>
+            {
+                let host = &mut self.hosts[index];
+                let reader = host.sessions.iter().position(|session| session.task == task);
+                let reader = reader.ok_or("an end nobody waits for")?;
+                let readers = self.readers.as_mut().ok_or("there are no readers")?;
+                readers.end(&host.sessions[reader], &result)?;
+                self.report.moved +=
+                    u64::from(matches!(result, Err(ReadError::SubscriptionMoved(_))));
+                let (life, after) = (host.life, self.apart.below(60));
+                self.later(after, Happening::Reads { host: index, life, reader });
+                Ok(())
             }
             Notice::SubscriptionEnded { .. } => {
                 // The store failed for good; whoever follows starts again.
@@ -965,7 +1109,8 @@ fn version_of(host: usize) -> u32 {
 
 /// A subscription that goes on where a host has come to.
 fn follow(task: TaskId, after: Position) -> Subscribe {
-    Subscribe { task, after, filter: LogFilter::default(), upcasts: false, limit: 3, follow: true }
+    let (start, filter) = (LogStart::After(after), LogFilter::default());
+    Subscribe { task, name: None, start, filter, upcasts: false, limit: 3, follow: true }
 }
 
 fn state_json(hosted: &Hosted, state: &crate::domain::State) -> String {

@@ -9,12 +9,13 @@ use crate::event::{CommitSummary, FirstOutcome, Metadata, NewEvent, Payload, Tas
 use crate::judge::{CommitFacts, Facts};
 use crate::projection::{ProjectionDefinition, ViewKind};
 use crate::protocol::{
-    Answer, AskReaction, Conflict, ControlView, Document, DocumentName, DocumentValue,
-    DocumentsRead, DomainAnswer, DomainResult, Durability, Epoch, EventPlace, EventRow, Execute,
-    Handle, Info, Input, Loaded, LogEnd, LogFilter, LogPage, Page, PageId, Posting, ProjectAnswer,
-    Projected, ProjectedDocument, Reacted, ReactionAction, ReadAt, ReadState, ReadView, RequestId,
-    Saved, ScanPlace, ScannedPage, Skipped, StorageAnswer, StoredDocument, StoredSnapshot,
-    StreamSlice, Subscribe, TakeSnapshot, Verdict, ViewAt, ViewQuery, ViewRange, ViewScan,
+    Answer, AskCheckpoint, AskReaction, CheckpointWish, Conflict, ControlView, Document,
+    DocumentName, DocumentValue, DocumentsRead, DomainAnswer, DomainResult, Durability, Epoch,
+    EventPlace, EventRow, Execute, Handle, Info, Input, Loaded, LogEnd, LogFilter, LogPage,
+    LogStart, Page, PageId, Posting, ProjectAnswer, Projected, ProjectedDocument, Reacted,
+    ReactionAction, ReadAt, ReadState, ReadView, RequestId, Saved, ScanPlace, ScannedPage, Skipped,
+    StorageAnswer, StoredDocument, StoredSnapshot, StreamSlice, Subscribe, TakeSnapshot, Verdict,
+    ViewAt, ViewQuery, ViewRange, ViewScan,
 };
 use crate::query::{Query, QueryItem};
 use crate::reaction::{Lanes, ReactionDefinition, RetryPolicy, StartAt};
@@ -47,6 +48,8 @@ pub(super) fn input(reader: &mut Reader<'_>, names: &[Arc<str>]) -> Result<Input
             Input::ControlView(ControlView { projection: reader.string()?, runs: reader.flag()? })
         }
         13 => Input::Projected(projected(reader)?),
+        30 => Input::Handled(task(reader)?, position(reader)?),
+        31 => Input::AskCheckpoint(ask_checkpoint(reader)?),
         14 => Input::AskReaction(ask_reaction(reader)?),
         15 => Input::Reacted(reacted(reader)?),
         tag => return Err(Malformed::Tag(tag)),
@@ -307,7 +310,8 @@ fn read_state(reader: &mut Reader<'_>, names: &[Arc<str>]) -> Result<ReadState> 
 fn subscribe(reader: &mut Reader<'_>) -> Result<Subscribe> {
     Ok(Subscribe {
         task: task(reader)?,
-        after: position(reader)?,
+        name: reader.option(Reader::string)?,
+        start: log_start(reader)?,
         filter: LogFilter {
             types: reader.list(Reader::string)?,
             aggregate_types: reader.list(Reader::string)?,
@@ -317,6 +321,24 @@ fn subscribe(reader: &mut Reader<'_>) -> Result<Subscribe> {
         upcasts: reader.flag()?,
         limit: reader.word()?,
         follow: reader.flag()?,
+    })
+}
+
+fn log_start(reader: &mut Reader<'_>) -> Result<LogStart> {
+    Ok(reader.option(position)?.map_or(LogStart::Now, LogStart::After))
+}
+
+#[inline(never)]
+fn ask_checkpoint(reader: &mut Reader<'_>) -> Result<AskCheckpoint> {
+    Ok(AskCheckpoint {
+        task: task(reader)?,
+        name: reader.string()?,
+        wish: match reader.word()? {
+            0 => CheckpointWish::Read,
+            1 => CheckpointWish::Set(log_start(reader)?),
+            2 => CheckpointWish::Forget,
+            tag => return Err(Malformed::Tag(tag)),
+        },
     })
 }
 

@@ -384,7 +384,7 @@ fn notice(writer: &mut Writer, notice: &Notice) {
                 Err(error) => read_error(writer, error),
             }
         }
-        Notice::Events { task, page: found, next } => {
+        Notice::Events { task, page: found, next, .. } => {
             writer.word(9);
             writer.word(task.0);
             page(writer, found);
@@ -447,6 +447,17 @@ fn notice(writer: &mut Writer, notice: &Notice) {
         Notice::ViewMoved(projection) => {
             writer.word(16);
             writer.word(projection.0);
+        }
+        Notice::Checkpoint { task, result } => {
+            writer.word(30);
+            writer.word(task.0);
+            match result {
+                Ok(position) => {
+                    writer.word(0);
+                    writer.option(*position, |writer, position| writer.number(position.0));
+                }
+                Err(error) => read_error(writer, error),
+            }
         }
         Notice::Skipped(SkippedEvents { stream: of, revision, event_type, count }) => {
             writer.word(21);
@@ -619,6 +630,7 @@ fn read_error(writer: &mut Writer, failure: &ReadError) {
             let details = details.text("projection", projection).text("reason", reason);
             details.number("position", position.0)
         }
+        ReadError::SubscriptionMoved(name) => details.text("subscription", name),
         ReadError::StateNotJson { stream, .. } => details.stream(stream),
         _ => details,
     };

@@ -210,7 +210,8 @@ impl Host {
         let task = self.next_task();
         let mut subscribe = Subscribe {
             task,
-            after: annals::Position(0),
+            name: None,
+            start: annals::protocol::LogStart::After(annals::Position(0)),
             filter: annals::protocol::LogFilter::default(),
             upcasts: false,
             limit: 10,

@@ -2,7 +2,7 @@ import type { Driver } from "../driver.js";
 import type { Position } from "../engine.js";
 import { invalidArgument } from "../errors.js";
 import type { AbortSignal } from "../platform.js";
-import { checkNames, type Reader, type Writer } from "../wire.js";
+import { checkNames, INPUT_ASK_REACTION, type Reader, type Writer } from "../wire.js";
 
 /** An event that could not be handled. What comes after it in its stream waits. */
 export interface Parked {
@@ -86,7 +86,7 @@ export class Control implements ReactionControl {
 
   #ask(signal: AbortSignal | undefined, write: (message: Writer) => void): Promise<ReactionStatus> {
     const { epoch } = this.#driver;
-    return this.#driver.askReaction(this.#name, signal, write, (output) => readStatus(output, epoch));
+    return this.#driver.ask(INPUT_ASK_REACTION, this.#name, signal, write, (output) => readStatus(output, epoch));
   }
 }
 

@@ -1,0 +1,1 @@
+export { checkpoint, forgetCheckpoint, setCheckpoint } from "./checkpoint.js";

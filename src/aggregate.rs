@@ -1,10 +1,14 @@
 //! Aggregates written in Rust.
 
+use std::cell::OnceCell;
 use std::fmt;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::domain::EventText;
+use crate::fold::{FoldError, FoldedView, fold_texts};
+use crate::projection::{EventContext, Projection};
 use crate::query::{Query, Tag};
 use crate::stream::{Revision, StreamId};
 use crate::time::Timestamp;
@@ -102,13 +106,124 @@ pub trait Aggregate: 'static {
 }
 
 /// What a decision may look at besides the state and the command.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Context<'a> {
     /// When the command was given.
     pub issued_at: Timestamp,
     /// The events of other streams that match what `reads` returned, in order. What upcasters have
     /// made of a stored event may be one more than was asked for.
     pub others: &'a [OtherEvent<'a>],
+    /// The first event that could not be folded: the decision fails for it.
+    unfolded: OnceCell<FoldError>,
+}
+
+impl<'a> Context<'a> {
+    /// What a decision may look at, for whoever calls `decide`: engines and tests.
+    #[must_use]
+    pub const fn new(issued_at: Timestamp, others: &'a [OtherEvent<'a>]) -> Self {
+        Self { issued_at, others, unfolded: OnceCell::new() }
+    }
+
+    /// The documents that a projection makes of [`others`](Self::others), and of nothing before them.
+    /// Types of events that it does not name are passed by. As an inline one it is told neither where
+    /// an event is in the store nor when the store took it: some of them the store does not have yet.
+    ///
+    /// If an event can't be taken in, there are no documents, and the command fails with
+    /// [`DomainFailed`](crate::CommandError::DomainFailed), which names the projection and the event,
+    /// whatever the decision is. What runs until then must not panic.
+    ///
+    /// # A seat is taken once
+    ///
+    /// ```
+    /// use annals::{
+    ///     Aggregate, Context, EventContext, ProjectError, Projection, Query, Tag, View, ViewKind,
+    /// };
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// #[derive(Clone, Serialize, Deserialize)]
+    /// enum Event { Taken { seat: u32 }, Left { seat: u32 } }
+    ///
+    /// /// By seat: the guest who has it.
+    /// struct Seats;
+    ///
+    /// impl Projection for Seats {
+    ///     const NAME: &'static str = "seats";
+    ///     const VERSION: u32 = 1;
+    ///     const KIND: ViewKind = ViewKind::Live;
+    ///     type Event = Event;
+    ///     type Document = String;
+    ///
+    ///     fn project(
+    ///         view: &mut View<'_, String>,
+    ///         event: Event,
+    ///         context: &EventContext<'_>,
+    ///     ) -> Result<(), ProjectError> {
+    ///         match event {
+    ///             Event::Taken { seat } => {
+    ///                 view.set(&seat.to_string(), context.stream.aggregate_id.to_string());
+    ///             }
+    ///             Event::Left { seat } => view.remove(&seat.to_string()),
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// struct Guest;
+    ///
+    /// #[derive(Serialize, Deserialize)]
+    /// enum Command { Take { seat: u32 } }
+    /// #[derive(Serialize)]
+    /// enum Refusal { SeatTaken { by: String } }
+    ///
+    /// impl Aggregate for Guest {
+    ///     const TYPE: &'static str = "Guest";
+    ///     type State = ();
+    ///     type Command = Command;
+    ///     type Event = Event;
+    ///     type Refusal = Refusal;
+    ///
+    ///     fn initial() {}
+    ///
+    ///     fn decide((): &(), command: &Command, context: &Context<'_>) -> Result<Vec<Event>, Refusal> {
+    ///         let Command::Take { seat } = command;
+    ///         match context.fold::<Seats>().get(&seat.to_string()) {
+    ///             Some(guest) => Err(Refusal::SeatTaken { by: guest.clone() }),
+    ///             None => Ok(vec![Event::Taken { seat: *seat }]),
+    ///         }
+    ///     }
+    ///
+    ///     fn evolve((): (), _: &Event) {}
+    ///
+    ///     fn reads(command: &Command, (): &()) -> Query {
+    ///         let Command::Take { seat } = command;
+    ///         Query::any_tag([format!("seat:{seat}")])
+    ///     }
+    ///
+    ///     fn tags(event: &Event, (): &()) -> Vec<Tag> {
+    ///         let (Event::Taken { seat } | Event::Left { seat }) = event;
+    ///         vec![format!("seat:{seat}").into()]
+    ///     }
+    /// }
+    /// ```
+    #[must_use]
+    pub fn fold<P: Projection>(&self) -> FoldedView<P> {
+        let texts = self.others.iter().map(|other| {
+            let OtherEvent { stream, revision, issued_at, actor, event_type, data } = *other;
+            let context = EventContext { stream, revision, issued_at, actor, recorded: None };
+            (context, EventText { event_type, schema_version: 0, data })
+        });
+        // They are those of today already.
+        fold_texts(&[], texts).unwrap_or_else(|error| {
+            // The first is told.
+            let _ = self.unfolded.set(error);
+            FoldedView::default()
+        })
+    }
+
+    /// The first event that could not be folded.
+    pub(crate) fn unfolded(&self) -> Option<&FoldError> {
+        self.unfolded.get()
+    }
 }
 
 /// An event of another stream, as its aggregate's upcasters read it; as it is stored, if the engine
@@ -119,6 +234,10 @@ pub struct OtherEvent<'a> {
     pub stream: &'a StreamId,
     /// Its place in that stream.
     pub revision: Revision,
+    /// When its command was given.
+    pub issued_at: Timestamp,
+    /// Who gave the command.
+    pub actor: Option<&'a str>,
     /// Its type.
     pub event_type: &'a str,
     /// Its payload: JSON text.

@@ -540,7 +540,11 @@ impl<A: Aggregate> NativeAggregate for Typed<A> {
         context: &Context<'_>,
     ) -> NativeDecision {
         let before = borrow_state::<A>(state);
-        let decided = match A::decide(before, typed_command::<A>(command), context) {
+        let decision = A::decide(before, typed_command::<A>(command), context);
+        if let Some(error) = context.unfolded() {
+            return NativeDecision::Failed { reason: error.to_string().into() };
+        }
+        let decided = match decision {
             Ok(events) => events,
             Err(refusal) => {
                 return match to_variant(&refusal) {

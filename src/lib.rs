@@ -41,6 +41,7 @@ mod domain;
 mod engine;
 mod error;
 mod event;
+mod fold;
 mod ids;
 pub mod judge;
 mod manager;
@@ -72,6 +73,7 @@ pub use error::{
     StorageError, StorageErrorCode, UnreadableEvent,
 };
 pub use event::{CommitSummary, FirstOutcome, Metadata, NewEvent, Payload, RecordedEvent, TaskId};
+pub use fold::{FoldError, FoldedView, fold};
 pub use ids::{CommandHash, CommandId, EventId, TimerId};
 pub use manager::{Cause, Commands, ProcessManager};
 pub use payload::{MAX_DEPTH, MAX_PAYLOAD_BYTES, check_payload};

@@ -12,9 +12,12 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::documents::end_of_prefix;
 use crate::domain::{AggregateDefinition, EventText, Today, read_today};
 use crate::event::RecordedEvent;
-use crate::protocol::{LogEnd, Projected, ProjectedDocument, ViewRange, ViewScan};
+use crate::protocol::{
+    DocumentScan, LogEnd, Posting, Projected, ProjectedDocument, ViewRange, ViewScan,
+};
 use crate::stream::{Position, Revision, StreamId};
 use crate::time::Timestamp;
 use crate::variant::{from_variant, variants_of};
@@ -131,6 +134,14 @@ impl IndexEntry {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct IndexValue(Arc<str>);
 
+impl IndexValue {
+    /// As stores have it.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn into_text(self) -> Arc<str> {
+        self.0
+    }
+}
+
 impl From<&str> for IndexValue {
     fn from(text: &str) -> Self {
         Self(format!("s{text}").into())
@@ -206,6 +217,24 @@ impl ViewScan {
         };
         Self { range: ViewRange::Prefix(prefix), ..self }
     }
+
+    /// The same range of a collection of documents.
+    #[inline(never)]
+    pub(crate) fn within(self, collection: Arc<str>) -> DocumentScan {
+        let Self { index, range, after, descending, limit } = self;
+        let (from, to) = match range {
+            ViewRange::Between(from, to) => (from, to),
+            ViewRange::Equal(value) => {
+                let next = format!("{value}\0").into();
+                (Some(value), Some(next))
+            }
+            ViewRange::Prefix(prefix) => {
+                let end = end_of_prefix(&prefix);
+                (Some(prefix), end)
+            }
+        };
+        DocumentScan { collection, index, from, to, after, descending, limit }
+    }
 }
 
 /// Where an event comes from.
@@ -239,6 +268,13 @@ impl ProjectError {
     #[must_use]
     pub fn new(reason: &str) -> Self {
         Self(Reason::Failed(reason.into()))
+    }
+
+    pub(crate) fn into_reason(self) -> Arc<str> {
+        match self.0 {
+            Reason::Failed(reason) => reason,
+            Reason::NotLoaded => "a document is not loaded".into(),
+        }
     }
 }
 
@@ -278,8 +314,8 @@ impl Known {
 /// A view's documents, while events are taken in.
 #[derive(Debug)]
 pub struct View<'a, D> {
-    /// As they were before the page.
-    known: &'a Known,
+    /// As they were before the page; `None`: there were none.
+    known: Option<&'a Known>,
     /// Those that have been looked at or written since.
     drafts: BTreeMap<Arc<str>, Draft<D>>,
     /// The event that is being taken in.
@@ -292,6 +328,29 @@ struct Draft<D> {
     document: Option<D>,
     /// The last event that has written it.
     written: Option<Position>,
+}
+
+impl<'a, D> View<'a, D> {
+    fn new(known: Option<&'a Known>) -> Self {
+        Self { known, drafts: BTreeMap::new(), at: Position(0), missing: Vec::new() }
+    }
+
+    /// Without a document.
+    pub(crate) fn empty() -> Self {
+        Self::new(None)
+    }
+
+    /// Says which event is taken in next.
+    pub(crate) fn at(&mut self, event: Position) {
+        self.at = event;
+    }
+
+    /// The documents that are there, and the last events that have written them.
+    pub(crate) fn into_documents(self) -> impl Iterator<Item = (Arc<str>, D, Position)> {
+        self.drafts
+            .into_iter()
+            .filter_map(|(key, draft)| Some((key, draft.document?, draft.written?)))
+    }
 }
 
 impl<D: DeserializeOwned> View<'_, D> {
@@ -331,17 +390,20 @@ impl<D: DeserializeOwned> View<'_, D> {
 
     fn draft(&mut self, key: &str) -> Result<&mut Draft<D>, ProjectError> {
         if !self.drafts.contains_key(key) {
-            let Some((key, text)) = self.known.get(key) else {
-                self.missing.push(key.into());
-                return Err(ProjectError(Reason::NotLoaded));
-            };
-            let read = |text: &Arc<str>| {
-                serde_json::from_str(text).map_err(|error| {
-                    ProjectError::new(&format!("document {key} can't be read: {error}"))
-                })
-            };
-            let document = text.as_ref().map(read).transpose()?;
-            self.drafts.insert(Arc::clone(key), Draft { document, written: None });
+            let mut draft = Draft { document: None, written: None };
+            if let Some(known) = self.known {
+                let Some((_, text)) = known.get(key) else {
+                    self.missing.push(key.into());
+                    return Err(ProjectError(Reason::NotLoaded));
+                };
+                let read = |text: &Arc<str>| {
+                    serde_json::from_str(text).map_err(|error| {
+                        ProjectError::new(&format!("document {key} can't be read: {error}"))
+                    })
+                };
+                draft.document = text.as_ref().map(read).transpose()?;
+            }
+            self.drafts.insert(key.into(), draft);
         }
         Ok(self.drafts.get_mut(key).expect("put there above"))
     }
@@ -374,6 +436,13 @@ impl<'a> LogEvent<'a> {
             issued_at: event.issued_at,
             actor: event.metadata.actor.as_deref(),
         }
+    }
+
+    /// What the projection is told of it besides what it is.
+    pub(crate) fn context<P: Projection>(&self) -> EventContext<'a> {
+        let Self { stream, revision, issued_at, actor, position, recorded_at, .. } = *self;
+        let recorded = (P::KIND != ViewKind::Inline).then_some((position, recorded_at));
+        EventContext { stream, revision, issued_at, actor, recorded }
     }
 }
 
@@ -455,8 +524,7 @@ impl<P: Projection> NativeProjection for Typed<P> {
         end: LogEnd,
     ) -> Projected {
         let types = variants_of::<P::Event>();
-        let (drafts, missing) = Default::default();
-        let mut view = View { known, drafts, at: Position(0), missing };
+        let mut view = View::new(Some(known));
         let mut beyond = None;
         for event in events {
             let position = event.position;
@@ -464,8 +532,14 @@ impl<P: Projection> NativeProjection for Typed<P> {
                 beyond = Some(position);
                 break;
             }
-            view.at = position;
-            match project_stored::<P>(&mut view, &event, aggregates, types) {
+            view.at(position);
+            match project_stored::<P>(
+                &mut view,
+                &event.context::<P>(),
+                event.text,
+                aggregates,
+                types,
+            ) {
                 // While documents are missing, all is done for nothing but to find out which.
                 Err(ProjectError(Reason::Failed(reason))) if view.missing.is_empty() => {
                     return Projected::Failed { position, reason };
@@ -490,22 +564,24 @@ impl<P: Projection> NativeProjection for Typed<P> {
     }
 }
 
-fn project_stored<P: Projection>(
+/// Takes an event in, as the upcasters of its aggregate read it, if it is wanted.
+pub(crate) fn project_stored<P: Projection>(
     view: &mut View<'_, P::Document>,
-    event: &LogEvent<'_>,
+    context: &EventContext<'_>,
+    text: EventText<'_>,
     aggregates: &[AggregateDefinition],
     types: &[&str],
 ) -> Result<(), ProjectError> {
     // What may become one of its types comes too.
     let is_wanted = |name: &str| types.is_empty() || types.contains(&name);
-    match read_today(aggregates, event.stream, event.text) {
-        Ok(Today::AsStored) if is_wanted(event.text.event_type) => {
-            project_one::<P>(view, event, event.text.event_type, event.text.data)
+    match read_today(aggregates, context.stream, text) {
+        Ok(Today::AsStored) if is_wanted(text.event_type) => {
+            project_one::<P>(view, context, text.event_type, text.data)
         }
         Ok(Today::Upcast(messages)) => {
             let mut wanted = messages.iter().filter(|message| is_wanted(&message.event_type));
             wanted.try_for_each(|message| {
-                project_one::<P>(view, event, &message.event_type, &message.data)
+                project_one::<P>(view, context, &message.event_type, &message.data)
             })
         }
         Ok(Today::AsStored | Today::Skipped) => Ok(()),
@@ -515,25 +591,13 @@ fn project_stored<P: Projection>(
 
 fn project_one<P: Projection>(
     view: &mut View<'_, P::Document>,
-    event: &LogEvent<'_>,
+    context: &EventContext<'_>,
     event_type: &str,
     data: &str,
 ) -> Result<(), ProjectError> {
-    let LogEvent { stream, revision, position, recorded_at, .. } = *event;
     let value = from_variant::<P::Event>(event_type, data)
         .map_err(|error| ProjectError::new(&error.to_string()))?;
-    let recorded = (P::KIND != ViewKind::Inline).then_some((position, recorded_at));
-    P::project(
-        view,
-        value,
-        &EventContext {
-            stream,
-            revision,
-            issued_at: event.issued_at,
-            actor: event.actor,
-            recorded,
-        },
-    )
+    P::project(view, value, context)
 }
 
 fn written_document<P: Projection>(
@@ -545,14 +609,24 @@ fn written_document<P: Projection>(
     };
     let value = serde_json::to_string(document)
         .map_err(|error| format!("document {key} can't be written: {error}"))?;
+    let postings = postings_of::<P>(&key, document)?;
+    let postings = postings.into_iter().map(|Posting { index, value }| (index, value)).collect();
+    Ok(ProjectedDocument { key, value: Some(value.into()), postings })
+}
+
+/// Where the document is in the indexes.
+pub(crate) fn postings_of<P: Projection>(
+    key: &str,
+    document: &P::Document,
+) -> Result<Vec<Posting>, Arc<str>> {
     let mut postings = Vec::new();
     for IndexEntry { index, value } in P::index(document) {
         if !P::INDEXES.contains(&index) {
             return Err(format!("document {key}: {index:?} is none of the indexes").into());
         }
-        postings.push((index.into(), value.0));
+        postings.push(Posting { index: index.into(), value: value.0 });
     }
-    Ok(ProjectedDocument { key, value: Some(value.into()), postings })
+    Ok(postings)
 }
 
 #[cfg(test)]

@@ -816,17 +816,13 @@ pub struct LogPage {
     pub head: Position,
 }
 
-/// Where an event of the log is, and how it came there.
+/// Where an event of the log is, and since when.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventPlace {
     /// Its position.
     pub position: Position,
     /// When the store took it.
     pub recorded_at: Timestamp,
-    /// When its command was given.
-    pub issued_at: Timestamp,
-    /// Who gave the command.
-    pub actor: Option<Arc<str>>,
 }
 
 /// Events, whole or kept by the host.
@@ -890,6 +886,10 @@ pub struct EventRow {
     pub schema_version: u32,
     /// Its payload: JSON text.
     pub data: Arc<str>,
+    /// When its command was given.
+    pub issued_at: Timestamp,
+    /// Who gave the command.
+    pub actor: Option<Arc<str>>,
 }
 
 /// The host's number for a page of events it keeps, from 1.
@@ -954,8 +954,19 @@ pub struct Others {
     pub query: Query,
     /// Its matches in the store, in order. Those of the decision's own stream don't count.
     pub pages: Vec<PageId>,
-    /// Then these events of commits that wait for the same append: task and index of the event.
-    pub neighbours: Vec<(TaskId, u32)>,
+    /// Then these events of commits that wait for the same append.
+    pub neighbours: Vec<Neighbour>,
+}
+
+/// An event of a commit that waits for the next append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// The task whose commit it is.
+    pub task: TaskId,
+    /// Its index among the events of that decision.
+    pub index: u32,
+    /// Its place in its stream.
+    pub revision: Revision,
 }
 
 impl DomainRequest {

@@ -1,7 +1,8 @@
 //! Tests of a domain, and the simulated host.
 //!
 //! [`given`] tests an aggregate by itself: given what has happened, when a command is given, then
-//! this comes of it.
+//! this comes of it. [`given_view`] tests a projection: given what has happened, then these are its
+//! documents.
 //!
 //! [`simulate`] tests the engine: several engines on one store, a virtual clock, and everything that
 //! can go wrong between them, from one seed.
@@ -15,6 +16,7 @@
 mod check;
 mod desk;
 mod diff;
+mod given_view;
 mod hosted;
 mod kit;
 mod reactions;
@@ -23,5 +25,6 @@ mod simulation;
 mod story;
 mod views;
 
+pub use given_view::{ViewCase, given_view};
 pub use kit::{Case, Given, Stage, When, assert_round_trip, given};
 pub use simulation::{Failure, Faults, Report, Scenario, simulate};

@@ -1,12 +1,16 @@
 //! The kit for tests of a domain: it lets a right domain pass, and finds every planted mistake.
 
-use std::cell::{Cell, RefCell};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::cell::Cell;
 use std::time::Duration;
 
 use annals::testing::{Case, Given, assert_round_trip, given};
 use annals::{Aggregate, Context, Query, QueryItem, Tag, Timestamp, Upcasters};
 use serde::{Deserialize, Serialize};
+
+#[path = "support/failure.rs"]
+mod failure;
+
+use failure::{fails, failure};
 
 // --- A right domain ------------------------------------------------------------------------------
 
@@ -250,35 +254,6 @@ impl Aggregate for Archive {
 }
 
 // --- What a failed expectation says ----------------------------------------------------------------
-
-thread_local! {
-    /// Message and file of the panic that is caught.
-    static PANIC: RefCell<(String, String)> = RefCell::default();
-}
-
-/// The message of the test that fails, which is told to have failed here and not in the kit.
-fn failure(test: impl FnOnce()) -> String {
-    static HOOK: std::sync::Once = std::sync::Once::new();
-    HOOK.call_once(|| {
-        let before = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            let file = info.location().map_or("", std::panic::Location::file);
-            let message = info.payload().downcast_ref::<String>().cloned().unwrap_or_default();
-            PANIC.set((message, file.into()));
-            before(info);
-        }));
-    });
-    assert!(catch_unwind(AssertUnwindSafe(test)).is_err(), "expected a failure");
-    let (message, file) = PANIC.take();
-    assert_eq!(file, file!(), "{message}");
-    message
-}
-
-#[track_caller]
-fn fails(start: &str, test: impl FnOnce()) {
-    let message = failure(test);
-    assert!(message.starts_with(start), "{message}");
-}
 
 #[test]
 fn a_failure_tells_what_was_given_what_was_expected_what_came_and_how_they_differ() {

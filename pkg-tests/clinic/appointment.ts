@@ -11,7 +11,8 @@
  * they compare as text. A text that was not given is "". A key is absent only where that means
  * "unchanged".
  */
-import { type Refusal, aggregate, refuse } from "annals";
+import { type DecideContext, type Refusal, aggregate, refuse } from "annals";
+import { projection } from "annals/projections";
 
 /** A doctor and a room, from `start` up to, not including, `end`. */
 export interface Slot {
@@ -79,7 +80,7 @@ export const appointment = aggregate<State, Command, Event, Refused>("Appointmen
     return slot !== undefined && slotProblem(slot) === undefined ? slotTags(slot) : [];
   },
 
-  decide: (state, command, { others, issuedAt }) => {
+  decide: (state, command, context) => {
     if (command.type === "BookAppointment") {
       if (state.status === "cancelled") return refuse("already-cancelled", {});
       if (state.status !== "none") return refuse("already-booked", {});
@@ -90,7 +91,7 @@ export const appointment = aggregate<State, Command, Event, Refused>("Appointmen
         nameProblem("patient", patient) ??
         nameProblem("appointmentType", appointmentType) ??
         titleProblem(title) ??
-        conflict(slot, others, issuedAt);
+        conflict(slot, context);
       if (problem) return problem;
       const booking = { doctor, patient, room, appointmentType, start, end, title, comment: comment ?? "" };
       return [{ type: "AppointmentBooked", data: booking }];
@@ -103,7 +104,7 @@ export const appointment = aggregate<State, Command, Event, Refused>("Appointmen
         const problem = slotProblem(slot);
         if (problem) return problem;
         if (slot.start === state.start && slot.end === state.end && slot.room === state.room) return [];
-        const taken = conflict(slot, others, issuedAt);
+        const taken = conflict(slot, context);
         return taken ?? [{ type: "AppointmentRescheduled", data: slot }];
       }
       case "UpdateAppointment": {
@@ -219,31 +220,31 @@ function titleProblem(title: string) {
   return /[^ \t\n\f\r]/.test(title) ? undefined : refuse("title-missing", {});
 }
 
-/** An event that a decision reads, as far as it matters here. */
-type OtherEvent = Event & { readonly stream: { readonly id: string } };
+/**
+ * By appointment, the slot it holds. Each event that moves an appointment carries its whole new slot,
+ * so it does not matter that a decision reads none of its events on other days.
+ */
+const held = projection<Slot, Event>("held", {
+  version: 1,
+  kind: "inline",
+  on: {
+    AppointmentBooked: (view, { data: { doctor, room, start, end }, stream }) =>
+      view.set(stream.id, { doctor, room, start, end }),
+    AppointmentRescheduled: (view, { data, stream }) => view.set(stream.id, data),
+    AppointmentCancelled: (view, { stream }) => view.delete(stream.id),
+  },
+  indexes: { start: ({ start }) => start },
+});
 
 /** Why the slot can't be had, if it can't. */
-function conflict(slot: Slot, others: readonly OtherEvent[], issuedAt: Date) {
+function conflict(slot: Slot, { fold, issuedAt }: DecideContext<Event>) {
   const now = issuedAt.toISOString();
   if (slot.start < now) return refuse("slot-in-past", { issuedAt: now });
 
-  // Each event that moves an appointment carries its whole new slot, so it does not matter that
-  // those on other days are not among these.
-  const held = new Map<string, Slot>();
-  for (const event of others) {
-    if (event.type === "AppointmentBooked" || event.type === "AppointmentRescheduled") {
-      held.set(event.stream.id, event.data);
-    } else if (event.type === "AppointmentCancelled") {
-      held.delete(event.stream.id);
-    }
-  }
-  const overlapping = [...held]
-    .map(([by, { doctor, room, start, end }]) => ({ by, doctor, room, start, end }))
-    .filter(({ start, end }) => slot.start < end && start < slot.end)
-    .sort((a, b) => (a.start < b.start ? -1 : 1));
+  const { documents } = fold(held).list({ index: "start", to: slot.end });
   for (const [what, code] of [["doctor", "doctor-taken"], ["room", "room-taken"]] as const) {
-    const taken = overlapping.find((other) => other[what] === slot[what]);
-    if (taken) return refuse(code, { by: taken.by, start: taken.start, end: taken.end });
+    const taken = documents.find(({ document }) => slot.start < document.end && document[what] === slot[what]);
+    if (taken) return refuse(code, { by: taken.key, start: taken.document.start, end: taken.document.end });
   }
   return undefined;
 }

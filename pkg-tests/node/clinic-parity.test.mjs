@@ -81,7 +81,6 @@ test("the script walks every kind of command, event and refusal", () => {
     "AppointmentRescheduled",
     "AppointmentUpdated",
   ]);
-  // All but `unreadable-event`: what is in the log was written by this domain.
   assert.deepEqual(all(told.flatMap(({ refused }) => (refused ? [refused.code] : []))), [
     "already-booked",
     "already-cancelled",

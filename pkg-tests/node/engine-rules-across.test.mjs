@@ -120,7 +120,7 @@ onEachStore("others are the events of other streams that match the query, in the
   for (const [query, expected] of queries) {
     const transfer = Transfer((command) => (command.data.show ? query : []));
     const engine = await place.open({ aggregates: [transfer] });
-    const give = (id, data) => engine.attempt(transfer, id, { type: "Do", data });
+    const give = (id, data) => engine.attempt(transfer, id, { type: "Do", data }, { issuedAt, actor: `clerk of ${id}` });
     if (query === queries[0][0]) {
       await give("t-1", { kinds: ["In", "Out"] });
       await give("asking", { kinds: ["In", "Out"] });
@@ -129,8 +129,10 @@ onEachStore("others are the events of other streams that match the query, in the
     const { refusal } = await give("asking", { show: true });
     assert.equal(refusal.details.id, "asking");
     assert.deepEqual(refusal.details.others.map(({ type }) => type), expected, JSON.stringify(query));
-    for (const other of refusal.details.others) {
-      assert.deepEqual(other, { type: other.type, data: { from: other.stream.id }, stream: { type: "Transfer", id: other.data.from } });
+    for (const { type, data, revision, ...other } of refusal.details.others) {
+      const { from } = data;
+      assert.equal(revision, type === "In" ? 1 : 2);
+      assert.deepEqual({ data, ...other }, { data: { from }, stream: { type: "Transfer", id: from }, issuedAt, actor: `clerk of ${from}` });
     }
   }
 });

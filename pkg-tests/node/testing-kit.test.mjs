@@ -152,16 +152,19 @@ test("what a decision sees as others: those that match, in order, as whole event
   given(counter, happened("own"))
     .id("c-1")
     .others("c-2", happened("1"), happened("not 2"), else_("not 3"))
+    .advance({ minutes: 1 })
+    .by("reception")
     .others(gauge, "c-1", happened("4"))
     .others("c-2", happened("not 5"), else_("6", true), happened("not 7", true))
     .others("c-3", else_("not 8"))
     .when({ type: "Look", data: {} })
     .thenNothing();
   assert.equal(seen.id, "c-1");
+  const other = (type, name, always, stream, revision, issuedAt, actor) => ({ type, data: { name, always }, stream, revision, issuedAt, actor });
   assert.deepEqual(seen.others, [
-    { type: "Happened", data: { name: "1", always: false }, stream: { type: "Counter", id: "c-2" } },
-    { type: "Happened", data: { name: "4", always: false }, stream: { type: "Gauge", id: "c-1" } },
-    { type: "Else", data: { name: "6", always: true }, stream: { type: "Counter", id: "c-2" } },
+    other("Happened", "1", false, { type: "Counter", id: "c-2" }, 1, "2026-01-01T00:00:00.000Z", null),
+    other("Happened", "4", false, { type: "Gauge", id: "c-1" }, 1, "2026-01-01T00:01:00.000Z", "reception"),
+    other("Else", "6", true, { type: "Counter", id: "c-2" }, 5, "2026-01-01T00:01:00.000Z", "reception"),
   ]);
 });
 

@@ -7,7 +7,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::aggregate::OtherEvent;
+use crate::aggregate::{Context, OtherEvent};
 use crate::domain::{Command, Domain, Folded, NativeDecision, NativeState, State, StateKind};
 use crate::error::{CommandError, InvalidName, UnreadableEvent};
 use crate::event::{FirstOutcome, Metadata, NewEvent, Payload, TaskId};
@@ -15,15 +15,15 @@ use crate::ids::{CommandHash, CommandId};
 use crate::payload::{check_payload, hash_command};
 use crate::protocol::{
     AggregateIndex, CommitEvent, Conflict, DomainAnswer, DomainRequest, DomainResult, Execute,
-    Handle, Notice, Others, Outcome, Output, PageId, QueryLoad, Skipped, SkippedEvents, StreamLoad,
-    Until,
+    Handle, Neighbour, Notice, Others, Outcome, Output, PageId, QueryLoad, Skipped, SkippedEvents,
+    StreamLoad, Until,
 };
 use crate::query::Query;
 use crate::stream::{ExpectedRevision, Position, Revision, StreamId, check_name};
 use crate::time::Timestamp;
 use crate::upcast::Unreadable;
 
-use super::others::{Stored, other};
+use super::others::Stored;
 use super::read::check_slice;
 use super::requests::{LoadWish, Part};
 use super::snapshotting::SnapshotUse;
@@ -547,9 +547,9 @@ impl Engine {
         let mut others = Vec::new();
         for page in task.matches.iter().flat_map(|matches| &matches.pages) {
             match page {
-                KeptPage::Events(events) => others.extend(events.iter().map(other)),
-                KeptPage::Rows(rows) => others.extend(rows.1.iter().map(other)),
-                KeptPage::Upcast(rows) => others.extend(rows.iter().map(other)),
+                KeptPage::Events(events) => others.extend(events.iter().map(Stored::other)),
+                KeptPage::Rows(rows) => others.extend(rows.1.iter().map(Stored::other)),
+                KeptPage::Upcast(rows) => others.extend(rows.iter().map(Stored::other)),
                 KeptPage::Messages(..) | KeptPage::Held(_) => {
                     let reason = "the host kept the events of a native domain".into();
                     return self.finish_command(id, Err(CommandError::DomainFailed { reason }));
@@ -569,6 +569,8 @@ impl Engine {
                     others.push(OtherEvent {
                         stream: &neighbour.commit.stream,
                         revision,
+                        issued_at: neighbour.commit.issued_at,
+                        actor: neighbour.commit.metadata.actor.as_deref(),
                         event_type: &event.event.event_type,
                         data,
                     });
@@ -576,7 +578,7 @@ impl Engine {
             }
         }
         others.retain(|other| *other.stream != task.stream);
-        let context = crate::aggregate::Context { issued_at: task.issued_at, others: &others };
+        let context = Context::new(task.issued_at, &others);
         match native.decide(state, command, &context) {
             NativeDecision::Decided { events, after } => {
                 self.decided(id, basis, events, State(StateKind::Native(after)));
@@ -598,7 +600,9 @@ impl Engine {
             if !basis.neighbours.contains(&staged.commit.task) {
                 continue;
             }
+            let mut revision = staged.revision_before;
             for (index, event) in (0..).zip(&staged.commit.events) {
+                revision.0 += 1;
                 if matches!(event.event.data, Payload::Text(_)) {
                     // A native aggregate's event, which the host has not seen yet: wait for it.
                     self.park(id);
@@ -607,7 +611,7 @@ impl Engine {
                 if staged.commit.stream != task.stream
                     && task.named().matches(&event.event.event_type, &event.event.tags)
                 {
-                    neighbours.push((staged.commit.task, index));
+                    neighbours.push(Neighbour { task: staged.commit.task, index, revision });
                 }
             }
         }
@@ -952,10 +956,10 @@ impl Engine {
                 };
                 let folded = match page {
                     KeptPage::Events(events) => {
-                        native.fold(state, &mut events.iter().map(|event| event.parts().2))
+                        native.fold(state, &mut events.iter().map(|event| event.text()))
                     }
                     KeptPage::Rows(rows) => {
-                        native.fold(state, &mut rows.1.iter().map(|row| row.parts().2))
+                        native.fold(state, &mut rows.1.iter().map(|row| row.text()))
                     }
                     KeptPage::Messages(forms, data) => native.fold_json(state, forms, data),
                     KeptPage::Held(_) | KeptPage::Upcast(_) => {

@@ -8,34 +8,38 @@ use crate::error::UnreadableEvent;
 use crate::event::RecordedEvent;
 use crate::protocol::{EventRow, SkippedEvents};
 use crate::query::Query;
-use crate::stream::{Revision, StreamId};
 use crate::upcast::Message;
 
 use super::KeptPage;
 
 /// A stored event, whole or not.
 pub(super) trait Stored {
-    /// Where it is, and what a fold needs of it.
-    fn parts(&self) -> (&StreamId, Revision, EventText<'_>);
+    /// What a fold needs of it.
+    fn text(&self) -> EventText<'_>;
+
+    /// As a decision gets it.
+    fn other(&self) -> OtherEvent<'_>;
 }
 
 macro_rules! stored {
-    ($($name:ident),*) => {$(
+    ($name:ident, $actor:expr) => {
         impl Stored for $name {
-            fn parts(&self) -> (&StreamId, Revision, EventText<'_>) {
-                let Self { stream, revision, event_type, schema_version, data, .. } = self;
-                (stream, *revision, EventText { event_type, schema_version: *schema_version, data })
+            fn text(&self) -> EventText<'_> {
+                let Self { event_type, schema_version, data, .. } = self;
+                EventText { event_type, schema_version: *schema_version, data }
+            }
+
+            fn other(&self) -> OtherEvent<'_> {
+                let Self { stream, revision, issued_at, event_type, data, .. } = self;
+                let (revision, issued_at) = (*revision, *issued_at);
+                let actor: fn(&Self) -> Option<&str> = $actor;
+                OtherEvent { stream, revision, issued_at, actor: actor(self), event_type, data }
             }
         }
-    )*};
+    };
 }
-stored!(RecordedEvent, EventRow);
-
-/// The event as a decision gets it.
-pub(super) fn other(event: &impl Stored) -> OtherEvent<'_> {
-    let (stream, revision, EventText { event_type, data, .. }) = event.parts();
-    OtherEvent { stream, revision, event_type, data }
-}
+stored!(RecordedEvent, |event| event.metadata.actor.as_deref());
+stored!(EventRow, |row| row.actor.as_deref());
 
 /// What upcasters have made of a page.
 pub(crate) struct ReadOthers {
@@ -51,16 +55,18 @@ pub(crate) fn read_others(
     page: &KeptPage,
 ) -> Result<Option<ReadOthers>, UnreadableEvent> {
     let events: Vec<_> = match page {
-        KeptPage::Events(events) => events.iter().map(Stored::parts).collect(),
-        KeptPage::Rows(rows) => rows.1.iter().map(Stored::parts).collect(),
+        KeptPage::Events(events) => {
+            events.iter().map(|event| (event.other(), event.text())).collect()
+        }
+        KeptPage::Rows(rows) => rows.1.iter().map(|row| (row.other(), row.text())).collect(),
         _ => return Ok(None),
     };
-    let mut stored = events.iter().map(|(stream, _, text)| upcasts(aggregates, stream, *text));
+    let mut stored = events.iter().map(|(other, text)| upcasts(aggregates, other.stream, *text));
     if named.is_none() && stored.all(|upcasts| upcasts.is_none()) {
         return Ok(None);
     }
     let mut read = ReadOthers { rows: Vec::new(), skipped: Vec::new() };
-    for (stream, revision, text) in events {
+    for (OtherEvent { stream, revision, issued_at, actor, .. }, text) in events {
         let today = read_today(aggregates, stream, text).map_err(|why| why.at(stream, revision))?;
         let messages = match today {
             Today::Upcast(messages) => messages,
@@ -79,8 +85,15 @@ pub(crate) fn read_others(
             // What was read for what it may become may be something else.
             let has = |types: &[Arc<str>]| types.is_empty() || types.contains(&event_type);
             if named.is_none_or(|query| query.items.iter().any(|item| has(&item.types))) {
-                let stream = stream.clone();
-                read.rows.push(EventRow { stream, revision, event_type, schema_version, data });
+                read.rows.push(EventRow {
+                    stream: stream.clone(),
+                    revision,
+                    event_type,
+                    schema_version,
+                    data,
+                    issued_at,
+                    actor: actor.map(Into::into),
+                });
             }
         }
     }

@@ -850,8 +850,8 @@ fn native_result(
                 },
                 position: place.position,
                 recorded_at: place.recorded_at,
-                issued_at: place.issued_at,
-                actor: place.actor.as_deref(),
+                issued_at: row.issued_at,
+                actor: row.actor.as_deref(),
             });
             native.project(&mut events, aggregates, &work.known, work.end)
         }

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::documents::end_of_prefix;
 use crate::error::{ReadError, StorageError};
 use crate::event::TaskId;
 use crate::projection::{ProjectionDefinition, ViewKind};
 use crate::protocol::{
     DocumentName, DocumentScan, DocumentsRead, LogEnd, Notice, Outcome, ProjectionIndex,
     ReadDocuments, ReadView, ScanPlace, ScannedPage, StorageBody, StoredDocument, ViewAt,
-    ViewQuery, ViewRange, ViewRead, ViewScan, ViewStatus,
+    ViewQuery, ViewRead, ViewScan, ViewStatus,
 };
 use crate::stream::Position;
 
@@ -216,7 +215,7 @@ impl Engine {
         let collection = collection_of(&definition.name, shown);
         let (get, scan) = match &task.query {
             ViewQuery::Get(key) => (Some(DocumentName { collection, key: Arc::clone(key) }), None),
-            ViewQuery::Scan(scan) => (None, scan_of(collection, scan)),
+            ViewQuery::Scan(scan) => (None, Some(scan.clone().within(collection))),
             ViewQuery::Status => unreachable!("answered above"),
         };
         if let Place::Memory(documents) = &runner.place {
@@ -373,21 +372,4 @@ fn check_query(definition: &ProjectionDefinition, query: &ViewQuery) -> Result<(
         }
         _ => Ok(()),
     }
-}
-
-#[inline(never)]
-fn scan_of(collection: Arc<str>, scan: &ViewScan) -> Option<DocumentScan> {
-    let ViewScan { index, range, after, descending, limit } = scan.clone();
-    let (from, to) = match range {
-        ViewRange::Between(from, to) => (from, to),
-        ViewRange::Equal(value) => {
-            let next = format!("{value}\0").into();
-            (Some(value), Some(next))
-        }
-        ViewRange::Prefix(prefix) => {
-            let end = end_of_prefix(&prefix);
-            (Some(prefix), end)
-        }
-    };
-    Some(DocumentScan { collection, index, from, to, after, descending, limit })
 }

@@ -1,8 +1,29 @@
 /** What domain functions return, checked: the same for the engine and for tests of a domain. */
-import { type ErasedFunctions, type Message, type Refusal, toQuery } from "./domain.js";
+import { type DecideContext, type ErasedFunctions, type Message, type Refusal, toQuery } from "./domain.js";
 import { deepFreeze, toPayload } from "./payload.js";
 import type { Query } from "./storage.js";
 import { checkNames } from "./wire.js";
+
+/** What `decide` gives. An event that it can't fold fails it, whatever it makes of that. */
+export function decide(
+  functions: ErasedFunctions,
+  state: unknown,
+  command: Message,
+  known: Omit<DecideContext, "fold">,
+): unknown {
+  const failures: unknown[] = [];
+  const fold: DecideContext["fold"] = (projection) => {
+    try {
+      return projection.fold(known.others);
+    } catch (error) {
+      failures.push(error);
+      throw error;
+    }
+  };
+  const decision: unknown = functions.decide(state, command, { ...known, fold });
+  if (failures.length > 0) throw failures[0];
+  return decision;
+}
 
 export function evolve(functions: ErasedFunctions, state: unknown, event: Message): unknown {
   const after = atOnce("evolve", functions.evolve(state, event));

@@ -2,6 +2,8 @@ import { invalidArgument } from "./errors.js";
 import type { Driver } from "./driver.js";
 import { formOf } from "./messages.js";
 import type { AbortSignal } from "./platform.js";
+import type { FoldedView } from "./projections/fold.js";
+import type { ProjectionFunctions } from "./projections/projection.js";
 import type { Access, ViewReader } from "./projections/reader.js";
 import type { ReactionControl } from "./reactions/control.js";
 import type { Query, StoredEvent } from "./storage.js";
@@ -132,16 +134,53 @@ export interface DecideContext<Event extends Message = Message> {
    * aggregates read them.
    */
   readonly others: readonly OtherEvent<Event>[];
+  /**
+   * The documents that a projection makes of `others`, and of nothing before them. Types of events
+   * that it has no function for are passed by.
+   *
+   * ```ts
+   * const seats = projection<{ guest: string }, Taken>("seats", {
+   *   version: 1,
+   *   kind: "inline",
+   *   on: { Taken: (view, { data, stream }) => view.set(data.seat, { guest: stream.id }) },
+   * });
+   *
+   * const guest = aggregate<null, Take, Taken, Refusal<"seat-taken", { by: string }>>("Guest", {
+   *   initial: () => null,
+   *   reads: ({ data }) => [`seat:${data.seat}`],
+   *   decide: (_, { data }, { fold }) => {
+   *     const taken = fold(seats).get(data.seat);
+   *     return taken ? refuse("seat-taken", { by: taken.guest }) : [{ type: "Taken", data }];
+   *   },
+   *   evolve: () => null,
+   *   tags: ({ data }) => [`seat:${data.seat}`],
+   * });
+   * ```
+   *
+   * The store may not have some of the events yet, so none has a position and `recordedAt`: a
+   * projection of another kind than `inline` fails if it asks for them. An event that can't be taken
+   * in fails the command with `domain-failed`, which names the projection and the event, whatever the
+   * decision is.
+   */
+  readonly fold: <Document>(projection: Projection<Document>) => FoldedView<Document>;
 }
 
-/** An event of another stream. */
-export type OtherEvent<Event extends Message = Message> = Event extends Message
+/** An event, as far as it is known before the store has it. */
+export type InlineEvent<Event extends Message = Message> = Event extends Message
   ? {
       readonly type: Event["type"];
       readonly data: Event["data"];
       readonly stream: { readonly type: string; readonly id: string };
+      /** Its place in the stream, from 1. */
+      readonly revision: number;
+      /** When its command was given: ISO 8601, UTC. */
+      readonly issuedAt: string;
+      readonly actor: string | null;
     }
   : never;
+
+/** An event of another stream. */
+export type OtherEvent<Event extends Message = Message> = InlineEvent<Event>;
 
 declare const types: unique symbol;
 
@@ -264,8 +303,8 @@ export interface Projection<Document = unknown> {
   readonly version: number;
   /** @internal The same. */
   readonly kind: ViewKind;
-  /** @internal Whether the module defines it. */
-  readonly isNative: boolean;
+  /** @internal What JavaScript has of it; `null` if the module defines it. */
+  readonly functions: ProjectionFunctions | null;
   /** @internal Types of the events it wants. */
   readonly types: readonly string[];
   /** @internal Names of its indexes. */
@@ -279,6 +318,8 @@ export interface Projection<Document = unknown> {
   ) => (message: Writer) => void;
   /** @internal */
   readonly reader: (access: Access) => ViewReader<Document>;
+  /** @internal */
+  readonly fold: (events: Iterable<InlineEvent>) => FoldedView<Document>;
 }
 
 /** A durable handler of events. Its code comes with it, from `annals/reactions`. */

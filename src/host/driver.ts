@@ -2,8 +2,8 @@
  * Drives the engine: carries its requests to storage adapter and domain functions, and their
  * answers back; keeps the states and pages that never enter the module.
  */
-import { evolve, readsOf, tagsOf, toMessage, toRefusal } from "./calls.js";
-import type { AnyAggregate, AnyProjection, ErasedFunctions, Message, Reaction, Refusal } from "./domain.js";
+import { decide, evolve, readsOf, tagsOf, toMessage, toRefusal } from "./calls.js";
+import type { AnyAggregate, AnyProjection, ErasedFunctions, Message, OtherEvent, Reaction, Refusal } from "./domain.js";
 import { AnnalsError, closed, type ErrorCode, type EventProblem, RefusedError } from "./errors.js";
 import type { Report } from "./engine.js";
 import type { AbortSignal } from "./platform.js";
@@ -197,6 +197,8 @@ interface CommandTask {
   values: Message[];
   refusal: Refusal | null;
   failure: unknown;
+  /** Milliseconds since 1970. */
+  issuedAt: number;
   /** What went to the store. */
   commit: Commit | null;
 }
@@ -236,7 +238,7 @@ type Page = StoredEvent[] | Messages;
 
 interface Others {
   readonly pages: readonly number[];
-  readonly neighbours: readonly { readonly task: number; readonly index: number }[];
+  readonly neighbours: readonly { readonly task: number; readonly index: number; readonly revision: number }[];
 }
 
 /** The engine gives the id when the event is appended. */
@@ -317,8 +319,8 @@ export class Driver {
     driver.#core = await Core.create(module, aggregates, projections, reactions, limits, onPoison);
     try {
       const { native } = driver.#core;
-      projections.forEach(({ name, isNative }, index) => {
-        if ((native[aggregates.length + index] !== null) !== isNative) {
+      projections.forEach(({ name, functions }, index) => {
+        if ((native[aggregates.length + index] !== null) !== (functions === null)) {
           const message = `projection ${name} must be defined either here or in the module`;
           throw new AnnalsError("unknown-projection", message, { projection: name });
         }
@@ -360,6 +362,7 @@ export class Driver {
       values: [],
       refusal: null,
       failure: undefined,
+      issuedAt: 0,
       commit: null,
     };
     const index = this.#indexOf(input.aggregate);
@@ -924,7 +927,7 @@ export class Driver {
     const others = output.option(() => ({
       query: readQuery(output),
       pages: output.list(() => output.word()),
-      neighbours: output.list(() => ({ task: output.word(), index: output.word() })),
+      neighbours: output.list(() => ({ task: output.word(), index: output.word(), revision: output.number() })),
     }));
     const task = this.#tasks[number] as CommandTask;
     const { id, command } = task.input;
@@ -934,11 +937,9 @@ export class Driver {
       if (!sameQuery(query, others?.query ?? [])) {
         return writeQuery(this.#answer(number, into, DECISION_READS), query);
       }
-      const decision: unknown = functions.decide(state, command, {
-        id,
-        issuedAt: new Date(issuedAt),
-        others: others === null ? [] : this.#others(task, others, query),
-      });
+      task.issuedAt = issuedAt;
+      const known = others === null ? [] : this.#others(task, others, query);
+      const decision = decide(functions, state, command, { id, issuedAt: new Date(issuedAt), others: known });
       if (!Array.isArray(decision)) {
         task.refusal = toRefusal(decision);
         this.#answer(number, into, DECISION_REFUSED);
@@ -976,24 +977,28 @@ export class Driver {
     return this.#core.outbox.word(INPUT_DOMAIN).word(number).number(into).word(decision);
   }
 
-  #others(task: CommandTask, others: Others, query: Query): never[] {
-    const found: unknown[] = [];
+  #others(task: CommandTask, others: Others, query: Query): OtherEvent[] {
+    const found: OtherEvent[] = [];
     const { aggregate, id } = task.input;
     for (const page of others.pages) {
       for (const event of this.#events(page)) {
         if (event.aggregateType === aggregate.type && event.aggregateId === id) continue;
         const stream = streamOf(event);
+        const { revision, issuedAt, actor } = event;
         for (const { type, data } of this.read(event)) {
           // A query that names types finds those that may become events of these, too.
-          if (query.some(({ types }) => types.length === 0 || types.includes(type))) found.push({ type, data, stream });
+          if (query.some(({ types }) => types.length === 0 || types.includes(type))) {
+            found.push({ type, data, stream, revision, issuedAt, actor });
+          }
         }
       }
     }
-    for (const { task: neighbour, index } of others.neighbours) {
-      const { input, values } = this.#tasks[neighbour] as CommandTask;
-      found.push({ ...values[index]!, stream: { type: input.aggregate.type, id: input.id } });
+    for (const { task: neighbour, index, revision } of others.neighbours) {
+      const { input, values, issuedAt } = this.#tasks[neighbour] as CommandTask;
+      const { aggregate, id, actor } = input;
+      found.push({ ...values[index]!, stream: { type: aggregate.type, id }, revision, issuedAt: isoTime(issuedAt), actor });
     }
-    return found as never[];
+    return found;
   }
 
   // --- Storage --------------------------------------------------------------------------------
@@ -1071,9 +1076,8 @@ export class Driver {
         const held = output.flag();
         return this.#ask(request, false, () => storage.readLog(read), (message, { events, next, head }) => {
           this.#besides[this.#writePage(message.word(SAID_LOG), events, held, false)] = epoch;
-          message.list(held ? [] : events, ({ position, recordedAt, issuedAt, actor }) => {
-            message.number(position).number(Date.parse(recordedAt)).number(Date.parse(issuedAt));
-            message.option(actor, (name) => message.str(name));
+          message.list(held ? [] : events, ({ position, recordedAt }) => {
+            message.number(position).number(Date.parse(recordedAt));
           });
           message.number(next).number(head);
         });

@@ -364,6 +364,7 @@ export function writeRows(writer: Writer, events: readonly StoredEvent[], ofOneS
   writer.list(events, (event) => {
     if (!ofOneStream) writer.str(event.aggregateType).str(event.aggregateId);
     writer.number(event.revision).str(event.type).word(event.schemaVersion).str(event.data);
+    writer.number(Date.parse(event.issuedAt)).option(event.actor, (name) => writer.str(name));
   });
 }
 

@@ -99,11 +99,13 @@ fn decide(log: &[RecordedEvent], asked: &Asked) -> Verdict {
         .map(|event| OtherEvent {
             stream: &event.stream,
             revision: event.revision,
+            issued_at: event.issued_at,
+            actor: event.metadata.actor.as_deref(),
             event_type: &event.event_type,
             data: &event.data,
         })
         .collect();
-    let context = Context { issued_at: asked.issued_at, others: &others };
+    let context = Context::new(asked.issued_at, &others);
     match Appointment::decide(&state, command, &context) {
         Ok(events) => Verdict::Events(events),
         Err(refusal) => {

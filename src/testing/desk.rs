@@ -1,11 +1,10 @@
 //! The domain of the simulation: appointments, few doctors and few slots, so that commands meet.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use crate::aggregate::{Aggregate, Context};
 use crate::event::{NewEvent, Payload, RecordedEvent};
+use crate::projection::{EventContext, ProjectError, Projection, View, ViewKind};
 use crate::query::{Query, Tag};
 use crate::upcast::Upcasters;
 use crate::variant::{from_variant, to_variant};
@@ -197,23 +196,37 @@ fn tag(doctor: u8, slot: u8) -> String {
     format!("doctor:{doctor}/slot:{slot}")
 }
 
-/// Folds what happened to the slot's other appointments.
-fn check_free(doctor: u8, slot: u8, context: &Context<'_>) -> Result<(), Refusal> {
-    let mut holders = BTreeMap::new();
-    for other in context.others {
-        let id = &*other.stream.aggregate_id;
-        match other.read::<Event>() {
-            Ok(Event::Booked { doctor: d, slot: s } | Event::Moved { doctor: d, slot: s }) => {
-                holders.insert(id, (d, s));
+/// By appointment: the slot it holds.
+struct Holders;
+
+impl Projection for Holders {
+    const NAME: &'static str = "holders";
+    const VERSION: u32 = 1;
+    const KIND: ViewKind = ViewKind::Live;
+    type Event = Event;
+    type Document = (u8, u8);
+
+    fn project(
+        view: &mut View<'_, (u8, u8)>,
+        event: Event,
+        context: &EventContext<'_>,
+    ) -> Result<(), ProjectError> {
+        let id = &context.stream.aggregate_id;
+        match event {
+            Event::Booked { doctor, slot } | Event::Moved { doctor, slot } => {
+                view.set(id, (doctor, slot));
             }
-            Ok(Event::Cancelled) => {
-                holders.remove(id);
-            }
-            Ok(Event::Noted { .. } | Event::Remarked { .. }) | Err(_) => {}
+            Event::Cancelled => view.remove(id),
+            Event::Noted { .. } | Event::Remarked { .. } => {}
         }
+        Ok(())
     }
-    match holders.iter().find(|(_, held)| **held == (doctor, slot)) {
-        Some((id, _)) => Err(Refusal::SlotTaken { by: (*id).to_owned() }),
+}
+
+fn check_free(doctor: u8, slot: u8, context: &Context<'_>) -> Result<(), Refusal> {
+    let held = context.fold::<Holders>();
+    match held.documents().find(|(_, held)| **held == (doctor, slot)) {
+        Some((id, _)) => Err(Refusal::SlotTaken { by: id.to_owned() }),
         None => Ok(()),
     }
 }

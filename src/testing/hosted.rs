@@ -13,11 +13,13 @@ use crate::domain::{
 use crate::event::{NewEvent, Payload, RecordedEvent, TaskId};
 use crate::projection::{Known, LogEvent, ProjectionDefinition};
 use crate::protocol::{
-    Append, Document, DocumentValue, DomainAnswer, DomainRequest, DomainResult, Handle, Load, Page,
-    PageId, Project, ProjectAnswer, Release, SaveDocuments, StorageAnswer, StorageBody,
+    Append, Document, DocumentValue, DomainAnswer, DomainRequest, DomainResult, Handle, Load,
+    Neighbour, Page, PageId, Project, ProjectAnswer, Release, SaveDocuments, StorageAnswer,
+    StorageBody,
 };
 use crate::snapshot::{JsonCodec, StateCodec};
 use crate::stream::StreamId;
+use crate::time::Timestamp;
 use crate::upcast::Unreadable;
 
 use super::desk::{Appointment, as_today};
@@ -37,11 +39,16 @@ pub(super) struct Hosted {
     /// The texts of snapshots that came with pages.
     snapshots: BTreeMap<PageId, Arc<str>>,
     commands: BTreeMap<TaskId, (StreamId, Command)>,
-    decided: BTreeMap<TaskId, Vec<Arc<str>>>,
-    /// Types and data of what was decided, for neighbours.
-    decided_types: BTreeMap<TaskId, Vec<Arc<str>>>,
+    decided: BTreeMap<TaskId, Decided>,
     refusals: BTreeMap<TaskId, (Arc<str>, Arc<str>)>,
     last_page: u32,
+}
+
+/// What was decided, for the append and for neighbours.
+struct Decided {
+    issued_at: Timestamp,
+    types: Vec<Arc<str>>,
+    texts: Vec<Arc<str>>,
 }
 
 impl Hosted {
@@ -57,7 +64,6 @@ impl Hosted {
             snapshots: BTreeMap::new(),
             commands: BTreeMap::new(),
             decided: BTreeMap::new(),
-            decided_types: BTreeMap::new(),
             refusals: BTreeMap::new(),
             last_page: 0,
         }
@@ -72,7 +78,6 @@ impl Hosted {
     pub(super) fn end(&mut self, task: TaskId) -> Option<(Arc<str>, Arc<str>)> {
         self.commands.remove(&task);
         self.decided.remove(&task);
-        self.decided_types.remove(&task);
         self.refusals.remove(&task)
     }
 
@@ -192,7 +197,7 @@ impl Hosted {
         let mut append = append.clone();
         for event in append.commits.iter_mut().flat_map(|commit| &mut commit.events) {
             if let Payload::Held { task, index, .. } = event.event.data {
-                let text = &self.decided[&task][index as usize];
+                let text = &self.decided[&task].texts[index as usize];
                 event.event.data = Payload::Text(Arc::clone(text));
             }
         }
@@ -246,24 +251,30 @@ impl Hosted {
                     .map(|event| OtherEvent {
                         stream: &event.stream,
                         revision: event.revision,
+                        issued_at: event.issued_at,
+                        actor: event.metadata.actor.as_deref(),
                         event_type: &event.event_type,
                         data: &event.data,
                     })
                     .collect();
                 seen.retain(|other| other.stream != stream);
-                for (neighbour, index) in others.iter().flat_map(|others| &others.neighbours) {
+                for neighbour in others.iter().flat_map(|others| &others.neighbours) {
+                    let Neighbour { task, index, revision } = *neighbour;
+                    let decided = &self.decided[&task];
                     seen.push(OtherEvent {
-                        stream: &self.commands[neighbour].0,
-                        revision: crate::stream::Revision(0),
-                        event_type: &self.decided_types[neighbour][*index as usize],
-                        data: &self.decided[neighbour][*index as usize],
+                        stream: &self.commands[&task].0,
+                        revision,
+                        issued_at: decided.issued_at,
+                        actor: None,
+                        event_type: &decided.types[index as usize],
+                        data: &decided.texts[index as usize],
                     });
                 }
-                let context = Context { issued_at, others: &seen };
+                let context = Context::new(issued_at, &seen);
                 let result = match self.domain.decide(&state, command, &context) {
                     NativeDecision::Decided { events, after } => {
                         self.states.insert(into, after);
-                        self.decided(task, events)
+                        self.decided(task, issued_at, events)
                     }
                     NativeDecision::Refused { code, details } => {
                         self.refusals.insert(task, (code, details));
@@ -276,7 +287,12 @@ impl Hosted {
         }
     }
 
-    fn decided(&mut self, task: TaskId, events: Vec<NewEvent>) -> DomainResult {
+    fn decided(
+        &mut self,
+        task: TaskId,
+        issued_at: Timestamp,
+        events: Vec<NewEvent>,
+    ) -> DomainResult {
         let mut texts = Vec::new();
         let mut types = Vec::new();
         let events = (0..)
@@ -289,8 +305,7 @@ impl Hosted {
                 NewEvent { data: Payload::Held { task, index, bytes }, ..event }
             })
             .collect();
-        self.decided.insert(task, texts);
-        self.decided_types.insert(task, types);
+        self.decided.insert(task, Decided { issued_at, types, texts });
         DomainResult::Decided(events)
     }
 }

@@ -13,11 +13,10 @@ use serde_json::Value;
 use crate::aggregate::Aggregate;
 use crate::query::{Query, Tag};
 use crate::stream::{StreamId, check_name};
-use crate::time::Timestamp;
 use crate::variant::to_variant;
 
 use super::diff::{line_diff, pretty};
-use super::story::{Asked, NOTHING, Outcome, Story, indented};
+use super::story::{Asked, NOTHING, Outcome, Story, indented, text_lines};
 
 /// Begins a test of an aggregate to which these events have happened, or none.
 ///
@@ -152,30 +151,33 @@ mod sealed {
 
 impl<A: Aggregate, S: Stage> Case<A, S> {
     /// Sets the clock, which says when commands are given. It stands still, at first at the
-    /// beginning of 2026. A time is a [`Timestamp`], or its text: `2026-11-23T09:00:00Z`.
+    /// beginning of 2026. A time is a [`Timestamp`](crate::Timestamp), or its text: `2026-11-23T09:00:00Z`.
     ///
     /// # Panics
     /// If the text is no time with its zone.
     #[track_caller]
     #[must_use = "a test expects something"]
-    pub fn at(self, time: impl fmt::Display) -> Self {
-        match time.to_string().parse() {
-            Ok(now) => self.at_time(now),
-            Err(error) => panic!("{error}"),
-        }
+    pub fn at(mut self, time: impl fmt::Display) -> Self {
+        self.story.at(time);
+        self
     }
 
     /// Puts the clock forward, by whole milliseconds.
     #[must_use = "a test expects something"]
-    pub fn advance(self, span: Duration) -> Self {
-        let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-        let now = self.story.now.plus(millis);
-        self.at_time(now)
+    pub fn advance(mut self, span: Duration) -> Self {
+        self.story.advance(span);
+        self
     }
 
-    fn at_time(mut self, now: Timestamp) -> Self {
-        self.story.now = now;
-        self.story.lines.push(format!("at    {now}"));
+    /// Says who gives the commands from here on. Decisions of others that fold see it; at first nobody
+    /// says.
+    ///
+    /// # Panics
+    /// If the name can't be one.
+    #[track_caller]
+    #[must_use = "a test expects something"]
+    pub fn by(mut self, actor: &str) -> Self {
+        self.story.by(actor);
         self
     }
 
@@ -465,8 +467,4 @@ fn sorted<T: Ord>(items: impl Iterator<Item = T>) -> Vec<T> {
     let mut items: Vec<T> = items.collect();
     items.sort();
     items
-}
-
-fn text_lines(text: &str) -> Vec<String> {
-    text.lines().map(ToOwned::to_owned).collect()
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -86,6 +87,8 @@ impl Outcome {
 pub(super) struct LoggedEvent {
     pub(super) stream: StreamId,
     pub(super) revision: Revision,
+    pub(super) issued_at: Timestamp,
+    pub(super) actor: Option<Arc<str>>,
     pub(super) event_type: Arc<str>,
     pub(super) schema_version: u32,
     pub(super) data: Arc<str>,
@@ -107,6 +110,8 @@ pub(super) struct Story {
     /// The one under test.
     pub(super) id: Arc<str>,
     pub(super) now: Timestamp,
+    /// Who does what happens.
+    pub(super) actor: Option<Arc<str>>,
     pub(super) log: Vec<LoggedEvent>,
     /// How a failure tells it, after its first line.
     pub(super) lines: Vec<String>,
@@ -119,6 +124,7 @@ impl Story {
             aggregate_type,
             id: DEFAULT_ID.into(),
             now: DEFAULT_TIME,
+            actor: None,
             log: Vec::new(),
             lines: Vec::new(),
         }
@@ -126,6 +132,34 @@ impl Story {
 
     pub(super) fn stream(&self) -> StreamId {
         StreamId::new(self.aggregate_type, &self.id)
+    }
+
+    /// Another time.
+    #[track_caller]
+    pub(super) fn at(&mut self, time: impl fmt::Display) {
+        match time.to_string().parse() {
+            Ok(now) => self.at_time(now),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// A later time.
+    pub(super) fn advance(&mut self, span: Duration) {
+        let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        self.at_time(self.now.plus(millis));
+    }
+
+    fn at_time(&mut self, now: Timestamp) {
+        self.now = now;
+        self.lines.push(format!("at    {now}"));
+    }
+
+    /// Another actor.
+    #[track_caller]
+    pub(super) fn by(&mut self, actor: &str) {
+        self.check("by", check_name("actor", actor));
+        self.actor = Some(actor.into());
+        self.lines.push(format!("by    {actor}"));
     }
 
     /// Lets events happen to a stream, as if commands had led to them.
@@ -267,14 +301,16 @@ impl Story {
             .map(|event| OtherEvent {
                 stream: &event.stream,
                 revision: event.revision,
+                issued_at: event.issued_at,
+                actor: event.actor.as_deref(),
                 event_type: &event.event_type,
                 data: &event.data,
             })
             .collect();
-        let context = Context { issued_at: self.now, others: &others };
-        let unwritten = self.direct_decision::<A>(state.clone(), command, &context);
-        let decision = self.decision(&*native, &at_hand, &read, &context);
-        let again = self.decision(&*native, &at_hand, &read, &context);
+        let context = || Context::new(self.now, &others);
+        let unwritten = self.direct_decision::<A>(state.clone(), command, &context());
+        let decision = self.decision(&*native, &at_hand, &read, &context());
+        let again = self.decision(&*native, &at_hand, &read, &context());
         if decision != again {
             let (once, again) = (decision.outcome.told(), again.outcome.told());
             self.fail(&format!(
@@ -334,7 +370,11 @@ impl Story {
         command: &A::Command,
         context: &Context<'_>,
     ) -> Outcome {
-        match A::decide(&state, command, context) {
+        let decision = A::decide(&state, command, context);
+        if let Some(error) = context.unfolded() {
+            self.fail(&format!("decide: {error}"));
+        }
+        match decision {
             Ok(events) => {
                 let mut found = Vec::new();
                 for event in &events {
@@ -369,6 +409,8 @@ impl Story {
         self.log.push(LoggedEvent {
             stream: stream.clone(),
             revision: Revision(before + 1),
+            issued_at: self.now,
+            actor: self.actor.clone(),
             event_type: Arc::clone(event_type),
             schema_version: *schema_version,
             data: Arc::clone(data),
@@ -504,4 +546,8 @@ fn native<A: Aggregate>() -> Rc<dyn NativeAggregate> {
 pub(super) fn indented(lines: &[String], first: &str, others: &str) -> Vec<String> {
     let label = |index| if index == 0 { first } else { others };
     lines.iter().enumerate().map(|(index, line)| format!("{}{line}", label(index))).collect()
+}
+
+pub(super) fn text_lines(text: &str) -> Vec<String> {
+    text.lines().map(ToOwned::to_owned).collect()
 }

@@ -354,12 +354,7 @@ fn answer(reader: &mut Reader<'_>) -> Result<Answer> {
         4 => Ok(StorageAnswer::Log(LogPage {
             page: page(reader, None)?,
             places: reader.list(|reader| {
-                Ok(EventPlace {
-                    position: position(reader)?,
-                    recorded_at: time(reader)?,
-                    issued_at: time(reader)?,
-                    actor: reader.option(Reader::string)?,
-                })
+                Ok(EventPlace { position: position(reader)?, recorded_at: time(reader)? })
             })?,
             next: position(reader)?,
             head: position(reader)?,
@@ -492,6 +487,8 @@ fn page(reader: &mut Reader<'_>, owner: Option<&StreamId>) -> Result<Page> {
                     event_type: reader.string()?,
                     schema_version: reader.word()?,
                     data: reader.string()?,
+                    issued_at: time(reader)?,
+                    actor: reader.option(Reader::string)?,
                 })
             })?,
         },

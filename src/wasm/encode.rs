@@ -346,9 +346,10 @@ fn domain_request(writer: &mut Writer, request: &DomainRequest) {
             writer.option(others.as_ref(), |writer, others| {
                 query(writer, &others.query);
                 writer.list(&others.pages, |writer, page| writer.word(page.0));
-                writer.list(&others.neighbours, |writer, (task, index)| {
-                    writer.word(task.0);
-                    writer.word(*index);
+                writer.list(&others.neighbours, |writer, neighbour| {
+                    writer.word(neighbour.task.0);
+                    writer.word(neighbour.index);
+                    writer.number(neighbour.revision.0);
                 });
             });
         }

@@ -51,8 +51,7 @@ export type Refusal =
   | { code: "end-not-after-start"; details: object }
   | { code: "too-long"; details: { readonly maxMinutes: number } }
   | { code: "slot-in-past"; details: { readonly issuedAt: string } }
-  | { code: "doctor-taken" | "room-taken"; details: Taken }
-  | { code: "unreadable-event"; details: { readonly appointment: string; readonly revision: number } };
+  | { code: "doctor-taken" | "room-taken"; details: Taken };
 
 export const appointment = nativeAggregate<State, Command, Event, Refusal>("Appointment");
 

@@ -115,9 +115,5 @@ export function explain(refusal: Refusal, entries: Entries): Problem {
       return { fields: [], message: "This appointment is confirmed already." };
     case "already-cancelled":
       return { fields: [], message: "This appointment was cancelled, and that is final." };
-    case "unreadable-event": {
-      const { appointment, revision } = refusal.details;
-      return { fields: [], message: `Event ${revision} of appointment ${appointment} can’t be read.` };
-    }
   }
 }

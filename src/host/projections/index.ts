@@ -1,7 +1,8 @@
+export type { InlineEvent } from "../domain.js";
+export { fold, type FoldedView } from "./fold.js";
 export {
   type IndexValue,
   type Indexes,
-  type InlineEvent,
   type InlineProjection,
   type LoggedEvent,
   type LoggedProjection,
@@ -9,4 +10,14 @@ export {
   projection,
   type View,
 } from "./projection.js";
-export type { Listed, ListOptions, Listing, RangeOptions, ViewOptions, ViewReader, ViewStatus } from "./reader.js";
+export type {
+  DocumentPage,
+  DocumentRange,
+  Listed,
+  ListOptions,
+  Listing,
+  RangeOptions,
+  ViewOptions,
+  ViewReader,
+  ViewStatus,
+} from "./reader.js";

@@ -1,4 +1,4 @@
-import type { Message, Projection, ViewKind } from "../domain.js";
+import type { InlineEvent, Message, Projection, ViewKind } from "../domain.js";
 import { invalidArgument } from "../errors.js";
 import type { Position } from "../engine.js";
 import { deepFreeze, isWellFormed, reasonOf, toPayload } from "../payload.js";
@@ -10,6 +10,7 @@ import {
   type Reader as WireReader,
   type Writer,
 } from "../wire.js";
+import { foldEvents } from "./fold.js";
 import { Reader } from "./reader.js";
 
 /** What a document is found under in an index. All numbers come before all texts. */
@@ -31,20 +32,6 @@ export interface View<Document> {
   /** Takes a document away, if there is one. */
   delete(key: string): void;
 }
-
-/** An event, as far as it is known before the store has it. */
-export type InlineEvent<Event extends Message = Message> = Event extends Message
-  ? {
-      readonly type: Event["type"];
-      readonly data: Event["data"];
-      readonly stream: { readonly type: string; readonly id: string };
-      /** Its place in the stream, from 1. */
-      readonly revision: number;
-      /** When its command was given: ISO 8601, UTC. */
-      readonly issuedAt: string;
-      readonly actor: string | null;
-    }
-  : never;
 
 /** An event of the log. */
 export type LoggedEvent<Event extends Message = Message> = InlineEvent<Event> & {
@@ -120,33 +107,43 @@ export function projection<Document, Event extends Message>(
   if (Object.keys(on ?? {}).length === 0 || functions.some(([, call]) => typeof call !== "function")) {
     throw invalidArgument(`projection ${name}: expected functions by the types of events`);
   }
-  return define(name, version, kind, on as Handlers, indexes as Indexes<unknown>);
+  return define(name, version, kind, { on: on as Handlers, indexes: indexes as Indexes<unknown> });
 }
 
 /** Names a projection that the module defines in Rust, with the type of its documents. */
 export function nativeProjection<Document>(name: string): Projection<Document> {
-  return define(name, 1, "async", null, {});
+  return define(name, 1, "async", null);
 }
 
 type Handlers = { readonly [type: string]: (view: View<unknown>, event: never) => void };
 
-function define<Document>(
+/** The functions of a projection. */
+export interface ProjectionFunctions {
+  readonly on: Handlers;
+  readonly indexes: Indexes<unknown>;
+}
+
+export function define<Document>(
   name: string,
   version: number,
   kind: ViewKind,
-  on: Handlers | null,
-  indexes: Indexes<unknown>,
+  functions: ProjectionFunctions | null,
 ): Projection<Document> {
+  const { on, indexes } = functions ?? { on: {}, indexes: {} };
   return Object.freeze({
     name,
     version,
     kind,
-    isNative: on === null,
-    types: Object.keys(on ?? {}),
+    functions,
+    types: Object.keys(on),
     indexes: Object.keys(indexes),
     project: (output: WireReader, events: readonly StoredEvent[], epoch: string, today: Today) =>
-      project(on ?? {}, kind, indexes, output, events, epoch, today),
+      project({ on, indexes }, kind, output, events, epoch, today),
     reader: (access: ConstructorParameters<typeof Reader>[0]) => new Reader(access, name) as never,
+    fold: (events: Iterable<InlineEvent>) => {
+      if (functions === null) throw invalidArgument(`projection ${name} is written in Rust: it is folded there`);
+      return foldEvents(name, kind, functions, events) as never;
+    },
   });
 }
 
@@ -156,9 +153,11 @@ type Today = (event: StoredEvent) => readonly Message[];
 /** Thrown where a document is not there yet. */
 const MISSING = new Error("the document is being loaded; what is done meanwhile is done for nothing");
 
-class Drafts implements View<unknown> {
-  /** JSON texts of documents as they were before the page, `null` where there is none. */
-  readonly #known: ReadonlyMap<string, string | null>;
+/** JSON texts of documents as they were before the page, `null` where there is none. */
+type Known = Pick<ReadonlyMap<string, string | null>, "get">;
+
+export class Drafts implements View<unknown> {
+  readonly #known: Known;
   readonly #documents = new Map<string, unknown>();
   /** Texts of those that have been written, and the last events that have. */
   readonly written = new Map<string, readonly [text: string | null, position: number]>();
@@ -166,7 +165,7 @@ class Drafts implements View<unknown> {
   position = 0;
   readonly missing = new Set<string>();
 
-  constructor(known: ReadonlyMap<string, string | null>) {
+  constructor(known: Known) {
     this.#known = known;
   }
 
@@ -217,11 +216,42 @@ function checkKey(key: string): void {
  */
 const pages = new WeakMap<readonly StoredEvent[], (readonly Message[])[]>();
 
+/** Lets a view take an event in, if it is of a type that is wanted. */
+export function take({ on }: ProjectionFunctions, view: View<unknown>, event: InlineEvent): void {
+  // What may become one of its types comes too.
+  if (!Object.hasOwn(on, event.type)) return;
+  const result: unknown = on[event.type]!(view, event as never);
+  if (typeof (result as PromiseLike<unknown> | undefined)?.then === "function") {
+    throw new Error("expected a function that is done when it returns, found a promise");
+  }
+}
+
+/** What is found where in the indexes. */
+export type Posted = readonly [index: string, value: string];
+
+/** A document that has been written, or taken away. */
+export interface Written {
+  readonly key: string;
+  readonly text: string | null;
+  readonly postings: readonly Posted[];
+}
+
+/** What has been written. Whose document can't be indexed is told by `blame`. */
+export function writtenIn(drafts: Drafts, { indexes }: ProjectionFunctions, blame: (position: number) => void): Written[] {
+  return Array.from(drafts.written, ([key, [text, position]]) => {
+    try {
+      return { key, text, postings: text === null ? [] : postingsOf(indexes, drafts.at(key)) };
+    } catch (error) {
+      blame(position);
+      throw new Error(`document ${key}: ${reasonOf(error)}`, { cause: error });
+    }
+  });
+}
+
 /** Takes a page in. Returns what writes the answer: the functions may have given the engine commands. */
 function project(
-  on: Handlers,
+  functions: ProjectionFunctions,
   kind: ViewKind,
-  indexes: Indexes<unknown>,
   output: WireReader,
   events: readonly StoredEvent[],
   epoch: string,
@@ -234,8 +264,8 @@ function project(
   const read = pages.get(events) ?? [];
   pages.set(events, read);
   let beyond: number | null = null;
-  const failed = (position: number, reason: string) => (message: Writer) =>
-    void message.word(PROJECTED_FAILED).number(position).str(reason);
+  const failed = (reason: string) => (message: Writer) =>
+    void message.word(PROJECTED_FAILED).number(drafts.position).str(reason);
   for (const [index, event] of events.entries()) {
     const { position, type, recordedAt } = event;
     if ((which === 2 ? Date.parse(recordedAt) : position) > end) {
@@ -245,29 +275,22 @@ function project(
     drafts.position = position;
     try {
       for (const message of (read[index] ??= today(event))) {
-        // What may become one of its types comes too.
-        if (!Object.hasOwn(on, message.type)) continue;
-        const result: unknown = on[message.type]!(drafts, given(event, message, kind, epoch) as never);
-        if (typeof (result as PromiseLike<unknown> | undefined)?.then === "function") {
-          throw new Error("expected a function that is done when it returns, found a promise");
-        }
+        take(functions, drafts, given(event, message, kind, epoch));
       }
     } catch (error) {
       // While documents are missing, all is done for nothing but to find out which.
-      if (drafts.missing.size === 0) return failed(position, `${type}: ${reasonOf(error)}`);
+      if (drafts.missing.size === 0) return failed(`${type}: ${reasonOf(error)}`);
     }
   }
   if (drafts.missing.size > 0) return (message) => void message.word(PROJECTED_MISSING).strings([...drafts.missing]);
-  const documents: [key: string, text: string | null, postings: [string, string][]][] = [];
-  for (const [key, [text, position]] of drafts.written) {
-    try {
-      documents.push([key, text, text === null ? [] : postingsOf(indexes, drafts.at(key))]);
-    } catch (error) {
-      return failed(position, `document ${key}: ${reasonOf(error)}`);
-    }
+  let documents: Written[];
+  try {
+    documents = writtenIn(drafts, functions, (position) => (drafts.position = position));
+  } catch (error) {
+    return failed(reasonOf(error));
   }
   return (message) => {
-    message.word(PROJECTED_DONE).list(documents, ([key, text, postings]) => {
+    message.word(PROJECTED_DONE).list(documents, ({ key, text, postings }) => {
       message.str(key).option(text, (text) => message.str(text));
       message.list(postings, ([index, value]) => message.str(index).str(value));
     });

@@ -25,7 +25,7 @@ export interface ViewOptions {
 }
 
 /** Which documents: without an index by key, with one by its values. */
-export interface RangeOptions extends ViewOptions {
+export interface DocumentRange {
   /** The index. */
   readonly index?: string;
   /** Those with this key or value. */
@@ -39,14 +39,20 @@ export interface RangeOptions extends ViewOptions {
 }
 
 /** Which documents, and how many of them from where on. */
-export interface ListOptions extends RangeOptions {
+export interface DocumentPage extends DocumentRange {
   /** Where to go on: the `cursor` of the page before. */
   readonly cursor?: string | null;
   /** From the last to the first. */
   readonly descending?: boolean;
-  /** Most documents to give. Default: 100. */
+  /** Most documents to give. Default: 100; of what is in memory all. */
   readonly limit?: number;
 }
+
+/** Which documents of a view, and as of when. */
+export interface RangeOptions extends DocumentRange, ViewOptions {}
+
+/** Which documents of a view, how many of them from where on, and as of when. */
+export interface ListOptions extends DocumentPage, ViewOptions {}
 
 /** A document and its key. */
 export interface Listed<Document> {
@@ -140,17 +146,9 @@ export class Reader implements ViewReader<unknown> {
   }
 
   async list(options: ListOptions = {}): Promise<Listing<unknown>> {
-    const { limit = 100 } = options;
-    if (!Number.isSafeInteger(limit) || limit < 1 || limit > 0xffff_ffff) {
-      throw invalidArgument("expected a limit of at least 1");
-    }
-    const read = await this.#ask(options, scan(options, limit));
+    const read = await this.#ask(options, scan(options, limitOf(options) ?? 100));
     const { documents, more } = read;
-    const last = documents.at(-1);
-    return {
-      documents: this.#documents(read),
-      cursor: more && last !== undefined ? JSON.stringify([last.at, last.key]) : null,
-    };
+    return { documents: this.#documents(read), cursor: more ? cursorAfter(documents) : null };
   }
 
   async count(options: RangeOptions = {}): Promise<number> {
@@ -241,20 +239,52 @@ async function holding<Result>(waiting: Promise<Result>): Promise<Result> {
   }
 }
 
-/** A range. Without a limit only its documents' number is asked. What is wrong with it is found before it is written. */
-function scan(options: RangeOptions & ListOptions, limit: number | null): (message: Writer) => void {
-  const { index, equals, prefix, from, to, cursor, descending } = options;
-  const name = optional(index, (given) => text("index", given));
+/** A range as texts. */
+interface Range {
+  readonly index: string | null;
+  /** The key or value that all have, or the text that all begin with. */
+  readonly only: string | null;
+  readonly isPrefix: boolean;
+  readonly from: string | null;
+  readonly to: string | null;
+  readonly after: { readonly at: string; readonly key: string } | null;
+  readonly descending: boolean;
+}
+
+/** What is wrong with a range is found here. */
+export function rangeOf({ index, equals, prefix, from, to, cursor, descending }: DocumentPage): Range {
   const value = (given: IndexValue) => (index === undefined ? text("key", given) : indexValue(index, given));
-  const only = optional(equals === undefined ? prefix : equals, value);
-  const [low, high] = [optional(from, value), optional(to, value)];
-  const place = optional(cursor ?? undefined, placeOf);
+  return {
+    index: optional(index, (given) => text("index", given)),
+    only: optional(equals === undefined ? prefix : equals, value),
+    isPrefix: equals === undefined,
+    from: optional(from, value),
+    to: optional(to, value),
+    after: optional(cursor ?? undefined, placeOf),
+    descending: descending === true,
+  };
+}
+
+export function limitOf({ limit }: DocumentPage): number | undefined {
+  if (limit === undefined || (Number.isSafeInteger(limit) && limit >= 1 && limit <= 0xffff_ffff)) return limit;
+  throw invalidArgument("expected a limit of at least 1");
+}
+
+/** The cursor after a page, if it is not the last. */
+export function cursorAfter(documents: readonly { readonly at: string; readonly key: string }[]): string | null {
+  const last = documents.at(-1);
+  return last === undefined ? null : JSON.stringify([last.at, last.key]);
+}
+
+/** Without a limit only the number of a range's documents is asked. */
+function scan(options: DocumentPage, limit: number | null): (message: Writer) => void {
+  const { index, only, isPrefix, from, to, after, descending } = rangeOf(options);
   return (message) => {
     const write = (written: string) => void message.str(written);
-    message.word(1).option(name, write);
-    if (only === null) message.word(0).option(low, write).option(high, write);
-    else message.word(equals === undefined ? 2 : 1).str(only);
-    message.option(place, ([at, key]) => message.str(at).str(key)).flag(descending === true);
+    message.word(1).option(index, write);
+    if (only === null) message.word(0).option(from, write).option(to, write);
+    else message.word(isPrefix ? 2 : 1).str(only);
+    message.option(after, ({ at, key }) => message.str(at).str(key)).flag(descending);
     message.option(limit, (most) => message.word(most));
   };
 }
@@ -263,17 +293,17 @@ function optional<Given, Made>(given: Given | undefined, make: (given: Given) =>
   return given === undefined ? null : make(given);
 }
 
-function placeOf(cursor: string): readonly [string, string] {
+function placeOf(cursor: string): { readonly at: string; readonly key: string } {
   try {
     const [at, key] = JSON.parse(cursor) as unknown[];
-    if (typeof at === "string" && typeof key === "string") return [at, key];
+    if (typeof at === "string" && typeof key === "string") return { at, key };
   } catch {
     // It is none.
   }
   throw invalidArgument(`expected a cursor, found ${JSON.stringify(cursor)}`);
 }
 
-function text(what: string, value: unknown): string {
+export function text(what: string, value: unknown): string {
   if (typeof value === "string" && isWellFormed(value)) return value;
   throw invalidArgument(`expected a string of whole characters as ${what}, found ${typeof value}`);
 }

@@ -3,7 +3,7 @@ import { type Message, type Refusal, toQuery } from "../domain.js";
 import { reasonOf, toPayload } from "../payload.js";
 import type { Query } from "../storage.js";
 import { AssertionError } from "./failure.js";
-import { guarded, type Outcome, stateOf, type Story, tell, toEvent } from "./story.js";
+import { guarded, type Outcome, stateOf, type Story, tell, type Told, toEvent } from "./story.js";
 import { brief, difference, lineDiff, pretty } from "./values.js";
 
 /** What is expected of a command, and how it reads. */
@@ -34,7 +34,7 @@ export function expectOutcome(story: Story, outcome: Outcome, expected: Expected
 
 /** Fails if upcasters have made other events of what earlier releases have stored. */
 export function expectUpcast(story: Story, events: readonly unknown[]): void {
-  const found = story.upcast.map((event) => ({ ...event, stream: { type: story.type, id: story.id }, tags: [] }));
+  const found = story.upcast.map((event) => ({ ...event, tags: [] }));
   expectEvents(story, { kind: "events", events: found, id: story.id, query: [], met: true }, events);
 }
 
@@ -117,8 +117,9 @@ function differs(story: Story, headline: string, text: string, expected: unknown
   return compared(story, headline, diff, expected, valueOf(outcome), outcome.kind === "threw" ? outcome.error : undefined);
 }
 
-function compared(
-  story: Story,
+/** A failure that tells a test's story, and the difference line by line. */
+export function compared(
+  story: Told,
   headline: string,
   diff: readonly string[],
   expected: unknown,
@@ -129,7 +130,7 @@ function compared(
   return new AssertionError(lines.join("\n"), { actual, expected }, cause);
 }
 
-const indented = (text: string, first: string, others = " ".repeat(first.length)) =>
+export const indented = (text: string, first: string, others = " ".repeat(first.length)) =>
   text.split("\n").map((line, index) => (index === 0 ? first : others) + line);
 
 const typesOf = (events: readonly Message[]) =>

@@ -1,2 +1,4 @@
+export type { Span } from "./span.js";
 export { given } from "./steps.js";
-export type { DetailsOf, Given, Span, Then, When } from "./steps.js";
+export type { DetailsOf, Given, Then, When } from "./steps.js";
+export { type GivenView, givenView } from "./view-steps.js";

@@ -14,16 +14,8 @@ import {
   goOn,
 } from "./expectations.js";
 import { AssertionError } from "./failure.js";
-import { at, begin, commanded, othersHappened, type Outcome, rename, stored, type Story } from "./story.js";
-
-/** A length of time; its parts add up. */
-export interface Span {
-  readonly days?: number;
-  readonly hours?: number;
-  readonly minutes?: number;
-  readonly seconds?: number;
-  readonly milliseconds?: number;
-}
+import { later, type Span } from "./span.js";
+import { at, begin, by, commanded, othersHappened, type Outcome, rename, stored, type Story } from "./story.js";
 
 /** The details of a refusal with this code. */
 export type DetailsOf<Refused extends Refusal, Code> = Refused extends Refusal
@@ -77,10 +69,12 @@ abstract class Steps<State, Command extends Message, Event extends Message, Refu
 
   /** Puts the clock forward. */
   advance(span: Span): this {
-    const { days = 0, hours = 0, minutes = 0, seconds = 0, milliseconds = 0 } = span;
-    const millis = (((days * 24 + hours) * 60 + minutes) * 60 + seconds) * 1000 + milliseconds;
-    if (!(millis >= 0)) throw new AssertionError("the clock advances: expected a span of at least 0");
-    return this.with(at(this.story, new Date(this.story.now + millis)));
+    return this.with(at(this.story, later(this.story, span)));
+  }
+
+  /** Says who gives the commands from here on. Decisions of others that fold see it; at first nobody says. */
+  by(actor: string): this {
+    return this.with(by(this.story, actor));
   }
 
   /**

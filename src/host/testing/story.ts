@@ -1,6 +1,6 @@
 /** What has happened so far in a test: streams, their states, the time, and how it is told. */
-import { evolve, readsOf, tagsOf, toMessage, toRefusal } from "../calls.js";
-import type { AnyAggregate, ErasedFunctions, Message, Refusal } from "../domain.js";
+import { decide, evolve, readsOf, tagsOf, toMessage, toRefusal } from "../calls.js";
+import type { AnyAggregate, ErasedFunctions, InlineEvent, Message, Refusal } from "../domain.js";
 import { AnnalsError } from "../errors.js";
 import { isWellFormed, reasonOf, toPayload, toState, utf8Length } from "../payload.js";
 import { matches } from "../query.js";
@@ -10,17 +10,19 @@ import { AssertionError, Mistake } from "./failure.js";
 import { strict, strictForms, Thrown } from "./strict.js";
 import { brief, difference } from "./values.js";
 
+/** An event that a decision gives. */
+export interface TaggedEvent extends Message {
+  readonly tags: readonly string[];
+}
+
 /** An event of the log of a test. */
-export interface LoggedEvent {
-  readonly stream: { readonly type: string; readonly id: string };
-  readonly type: string;
-  readonly data: unknown;
+export interface LoggedEvent extends InlineEvent {
   readonly tags: readonly string[];
 }
 
 /** What came of a command. */
 export type Outcome = (
-  | { readonly kind: "events"; readonly events: readonly LoggedEvent[] }
+  | { readonly kind: "events"; readonly events: readonly TaggedEvent[] }
   | { readonly kind: "refused"; readonly refusal: Refusal }
   | { readonly kind: "threw"; readonly error: unknown }
 ) & {
@@ -31,28 +33,43 @@ export type Outcome = (
   readonly met: boolean;
 };
 
-/** One moment of a test; each step makes another. */
-export interface Story {
+/** What every test tells. */
+export interface Told {
+  /** What is under test … */
   readonly type: string;
-  readonly functions: ErasedFunctions;
-  readonly forms: Forms | null;
-  /** The one under test. */
+  /** … and which of these. */
   readonly id: string;
   /** Milliseconds since 1970. */
   readonly now: number;
-  readonly log: readonly LoggedEvent[];
-  readonly states: ReadonlyMap<string, unknown>;
-  /** What upcasters have made of events that earlier releases have stored. */
-  readonly upcast: readonly Message[];
+  /** Who does what happens. */
+  readonly actor: string | null;
   /** How a failure tells it, after its first line. */
   readonly lines: readonly string[];
 }
 
+/** One moment of a test; each step makes another. */
+export interface Story extends Told {
+  readonly functions: ErasedFunctions;
+  readonly forms: Forms | null;
+  readonly log: readonly LoggedEvent[];
+  readonly streams: ReadonlyMap<string, Stream>;
+  /** What upcasters have made of events that earlier releases have stored. */
+  readonly upcast: readonly Message[];
+}
+
+/** What a stream has come to. */
+interface Stream {
+  readonly state: unknown;
+  readonly revision: number;
+}
+
 /** How a failure tells that nothing has happened. */
-const NOTHING = "      nothing";
+export const NOTHING = "      nothing";
 
 /** What the one under test is called if nobody says. */
-const DEFAULT_ID = "under-test";
+export const DEFAULT_ID = "under-test";
+
+export const BEGINNING = { now: Date.parse("2026-01-01T00:00:00.000Z"), actor: null, id: DEFAULT_ID };
 
 export function begin(aggregate: AnyAggregate, events: readonly unknown[]): Story {
   const functions = functionsOf(aggregate);
@@ -60,10 +77,9 @@ export function begin(aggregate: AnyAggregate, events: readonly unknown[]): Stor
     type: aggregate.type,
     functions,
     forms: strictForms(aggregate.forms),
-    id: DEFAULT_ID,
-    now: Date.parse("2026-01-01T00:00:00.000Z"),
+    ...BEGINNING,
     log: [],
-    states: new Map(),
+    streams: new Map(),
     upcast: [],
     lines: events.length === 0 ? [NOTHING] : [],
   };
@@ -77,7 +93,7 @@ export function stored(story: Story, events: readonly OlderEvent[]): Story {
   const telling: Story = { ...story, lines };
   return guarded(telling, () => {
     const key = keyOf(story.type, story.id);
-    let state = stateOf(story, story.id);
+    let { state, revision } = streamOf(story, story.functions, key);
     const found: Message[] = [];
     for (const event of events) {
       const { type, data } = toEvent(event);
@@ -89,13 +105,15 @@ export function stored(story: Story, events: readonly OlderEvent[]): Story {
         state = checkState("evolve", evolve(story.functions, state, value));
         found.push(value);
       }
+      revision += 1;
     }
-    return { ...telling, states: new Map(story.states).set(key, state), upcast: [...story.upcast, ...found] };
+    const streams = new Map(story.streams).set(key, { state, revision });
+    return { ...telling, streams, upcast: [...story.upcast, ...found] };
   });
 }
 
 /** How a failure tells it. */
-export function tell({ type, id, lines }: Story): string[] {
+export function tell({ type, id, lines }: Told): string[] {
   return [`given ${type}${id === DEFAULT_ID ? "" : ` ${id}`}`, ...lines];
 }
 
@@ -104,13 +122,13 @@ export function rename(story: Story, id: string): Story {
   return guarded(story, () => {
     checkName("id", id);
     const [from, to] = [keyOf(story.type, story.id), keyOf(story.type, id)];
-    if (to !== from && story.states.has(to)) throw new Mistake(`${id} is another one already`);
-    const states = new Map(story.states);
-    states.delete(from);
-    states.set(to, stateOf(story, story.id));
+    if (to !== from && story.streams.has(to)) throw new Mistake(`${id} is another one already`);
+    const streams = new Map(story.streams);
+    streams.delete(from);
+    streams.set(to, streamOf(story, story.functions, from));
     const stream = { type: story.type, id };
     const log = story.log.map((event) => (isOf(event, story.type, story.id) ? { ...event, stream } : event));
-    return { ...story, id, log, states };
+    return { ...story, id, log, streams };
   });
 }
 
@@ -135,7 +153,7 @@ export function othersHappened(
 }
 
 /** The same at another time. */
-export function at(story: Story, time: Date | string): Story {
+export function at<T extends Told>(story: T, time: Date | string): T {
   return guarded(story, () => {
     // The machine's time zone must not decide a test.
     if (typeof time === "string" && !/T.*(?:Z|[+-]\d\d:?\d\d)$/.test(time)) {
@@ -144,6 +162,14 @@ export function at(story: Story, time: Date | string): Story {
     const now = new Date(time).getTime();
     if (Number.isNaN(now)) throw new Mistake(`expected a time, found ${brief(time)}`);
     return { ...story, now, lines: [...story.lines, `at    ${isoOf(now)}`] };
+  });
+}
+
+/** The same with another actor. */
+export function by<T extends Told>(story: T, actor: string): T {
+  return guarded(story, () => {
+    checkName("actor", actor);
+    return { ...story, actor, lines: [...story.lines, `by    ${actor}`] };
   });
 }
 
@@ -165,11 +191,8 @@ export function commanded(story: Story, id: string, command: Message): { story: 
     try {
       query = functions.reads === undefined ? [] : readsOf(functions.reads(asked, before));
       checkQuery(query);
-      const decision: unknown = functions.decide(before, asked, {
-        id,
-        issuedAt: new Date(story.now),
-        others: othersOf(story, id, query) as never,
-      });
+      const known = { id, issuedAt: new Date(story.now), others: othersOf(story, id, query) };
+      const decision = decide(functions, before, asked, known);
       if (!Array.isArray(decision)) {
         const refusal = toRefusal(decision);
         return { story: asking, outcome: { kind: "refused", refusal, query, ...given } };
@@ -187,8 +210,11 @@ export function commanded(story: Story, id: string, command: Message): { story: 
 }
 
 export function stateOf(story: Story, id: string): unknown {
-  const known = story.states.get(keyOf(story.type, id));
-  return known === undefined ? initialState(story.functions) : known;
+  return streamOf(story, story.functions, keyOf(story.type, id)).state;
+}
+
+function streamOf({ streams }: Story, functions: ErasedFunctions, key: string): Stream {
+  return streams.get(key) ?? { state: initialState(functions), revision: 0 };
 }
 
 /** What is appended if these events happen to the stream, with the tags they get there. */
@@ -202,11 +228,11 @@ function happened(
 ): Story {
   const key = keyOf(type, id);
   const stream = { type, id };
-  const shown = events.map((event) => `      ${(event as Message | null)?.type} ${brief((event as Message | null)?.data)}`);
-  const after: Story = told ? { ...story, lines: [...story.lines, ...shown] } : story;
+  const after: Story = told ? { ...story, lines: [...story.lines, ...events.map(shown)] } : story;
   return guarded(after, () => {
     const log = [...story.log];
-    let state = story.states.has(key) ? story.states.get(key) : initialState(functions);
+    let { state, revision } = streamOf(story, functions, key);
+    const known = { stream, issuedAt: isoOf(story.now), actor: story.actor };
     for (const event of events) {
       const value = toEvent(event);
       const tags = functions.tags === undefined ? [] : tagsOf(functions.tags(value, state));
@@ -214,10 +240,17 @@ function happened(
       if (forms?.versions?.has(value.type) === false) throw new Mistake(`${value.type} is not among the events of ${type}`);
       for (const tag of tags) checkName("tag", tag);
       state = checkState("evolve", evolve(functions, state, value));
-      log.push({ stream, ...value, tags });
+      revision += 1;
+      log.push({ ...known, ...value, revision, tags });
     }
-    return { ...after, log, states: new Map(story.states).set(key, state) };
+    return { ...after, log, streams: new Map(story.streams).set(key, { state, revision }) };
   });
+}
+
+/** How a failure tells an event. */
+export function shown(event: unknown): string {
+  const { type, data } = (event ?? {}) as Partial<Message>;
+  return `      ${type} ${brief(data)}`;
 }
 
 /** An event as it would be stored. */
@@ -230,17 +263,17 @@ export function toEvent(event: unknown): Message {
 }
 
 /** Events of other streams that match, in order, as the engine gives them. */
-function othersOf({ log, type }: Story, id: string, query: Query): unknown[] {
+function othersOf({ log, type }: Story, id: string, query: Query): InlineEvent[] {
   return log
     .filter((event) => !isOf(event, type, id) && query.some((item) => matches(item, event.type, event.tags)))
-    .map((event) => ({ type: event.type, data: event.data, stream: event.stream }));
+    .map(({ tags: _, ...event }) => event);
 }
 
 const isOf = ({ stream }: LoggedEvent, type: string, id: string) => stream.type === type && stream.id === id;
 
-const keyOf = (type: string, id: string) => JSON.stringify([type, id]);
+export const keyOf = (type: string, id: string) => JSON.stringify([type, id]);
 
-const isoOf = (millis: number): string => new Date(millis).toISOString();
+export const isoOf = (millis: number): string => new Date(millis).toISOString();
 
 // --- Checks ------------------------------------------------------------------------------------
 
@@ -265,7 +298,7 @@ function checkState(by: "initial" | "evolve", state: unknown): unknown {
 /** As in the core. */
 const MAX_NAME_BYTES = 1024;
 
-function checkName(what: string, name: unknown): void {
+export function checkName(what: string, name: unknown): void {
   if (typeof name !== "string" || name === "") throw new Mistake(`expected a non-empty ${what}, found ${brief(name)}`);
   if (!isWellFormed(name)) throw new Mistake(`expected a ${what} of whole characters, found a lone surrogate`);
   const bytes = utf8Length(name);
@@ -291,7 +324,7 @@ function causeOf(error: unknown): unknown {
 }
 
 /** Runs a step; what is wrong with domain or test is told with the story. */
-export function guarded<T>(story: Story, step: () => T): T {
+export function guarded<T>(story: Told, step: () => T): T {
   try {
     return step();
   } catch (error) {

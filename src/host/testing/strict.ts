@@ -47,17 +47,18 @@ export function strictForms(forms: Forms | null): Forms | null {
  * The first call has frozen arguments, as the engine's states are. The second has copies that may
  * be changed: whether they were says more than the error of a frozen object, and some code gets none.
  */
-function twice(
+export function twice(
   name: string,
   inputs: readonly string[],
   args: readonly unknown[],
   run: (args: readonly unknown[]) => unknown,
+  time = TIME,
 ): unknown {
   const frozen = args.map((arg) => deepFreeze(copyOf(arg)));
   const loose = args.map(copyOf);
-  const first = watch(() => run(frozen));
+  const first = watch(() => run(frozen), time);
   const result = textOf(first.value);
-  const second = watch(() => run(loose));
+  const second = watch(() => run(loose), time);
   for (const { value } of [first, second]) if (value instanceof Promise) value.catch(() => undefined);
   const [use] = [...first.uses, ...second.uses];
   if (use !== undefined) throw new Mistake(`${name} called ${use.what}: it must be pure. ${use.instead}`, use.place);
@@ -113,7 +114,7 @@ const TIME = "The time of a decision is `issuedAt`.";
 const CHANCE = "Let the command bring what is random.";
 
 /** Runs something while nobody can ask for the time or for random numbers unseen. */
-function watch(run: () => unknown): Watched {
+function watch(run: () => unknown, time: string): Watched {
   const uses: Use[] = [];
   const undo: (() => void)[] = [];
   const note = (what: string, instead: string) => {
@@ -137,18 +138,18 @@ function watch(run: () => unknown): Watched {
     put(owner!, key, new Proxy(original, { apply }));
   };
   const { Date: RealDate, crypto, performance } = globalThis;
-  spy(RealDate, "now", "Date.now()", TIME);
-  spy(performance, "now", "performance.now()", TIME);
+  spy(RealDate, "now", "Date.now()", time);
+  spy(performance, "now", "performance.now()", time);
   spy(Math, "random", "Math.random()", CHANCE);
   spy(crypto, "randomUUID", "crypto.randomUUID()", CHANCE);
   spy(crypto, "getRandomValues", "crypto.getRandomValues()", CHANCE);
   const SpiedDate: DateConstructor = new Proxy(RealDate, {
     apply(target, self, args) {
-      note("Date()", TIME);
+      note("Date()", time);
       return Reflect.apply(target as () => string, self, args);
     },
     construct(target, args, made) {
-      if (args.length === 0) note("new Date()", TIME);
+      if (args.length === 0) note("new Date()", time);
       return Reflect.construct(target, args, made === SpiedDate ? target : made) as object;
     },
   });

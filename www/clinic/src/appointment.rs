@@ -203,13 +203,6 @@ pub enum Refusal {
         /// Until when.
         end: Time,
     },
-    /// An event of another appointment, which the decision rests on, can't be read.
-    UnreadableEvent {
-        /// The other appointment's id.
-        appointment: String,
-        /// The event's place in its stream.
-        revision: u64,
-    },
 }
 
 impl Aggregate for Appointment {

@@ -2,13 +2,16 @@
 //!
 //! Every event that takes or frees a slot carries a tag for its doctor and one for its room, for
 //! each day it touches: `doctor:7/2026-11-23`, `room:3/2026-11-23`. A decision reads the events
-//! with the tags of the slot it wants and finds the appointments that hold it. Tags this fine keep
-//! strangers apart: bookings conflict only if they share a doctor or a room on one day.
+//! with the tags of the slot it wants and folds them into the slots that other appointments hold.
+//! Tags this fine keep strangers apart: bookings conflict only if they share a doctor or a room on
+//! one day.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
-use annals::{Context, StreamId, Tag, Timestamp};
+use annals::protocol::ViewScan;
+use annals::{
+    Context, EventContext, IndexEntry, ProjectError, Projection, Tag, Timestamp, View, ViewKind,
+};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::appointment::{Event, Refusal};
@@ -114,24 +117,19 @@ impl Slot {
         if self.start.0 < context.issued_at {
             return Err(Refusal::SlotInPast { issued_at: context.issued_at.to_string() });
         }
-        let held = held_slots(context)?;
+        let held = context.fold::<Held>();
+        let until_its_end = || ViewScan::by_index("start").between("", self.end.to_string());
         let first = |same: fn(&Self, &Self) -> bool| {
-            let taken = held.iter().filter(|(_, other)| same(self, other) && self.overlaps(other));
-            taken.min_by_key(|(_, other)| other.start)
+            let mut others = held.list(until_its_end());
+            others.find(|(_, other)| self.start < other.end && same(self, other))
         };
-        if let Some((by, slot)) = first(|a, b| a.doctor == b.doctor) {
-            let by = by.aggregate_id.to_string();
-            return Err(Refusal::DoctorTaken { by, start: slot.start, end: slot.end });
+        if let Some((by, &Self { start, end, .. })) = first(|a, b| a.doctor == b.doctor) {
+            return Err(Refusal::DoctorTaken { by: by.to_owned(), start, end });
         }
-        if let Some((by, slot)) = first(|a, b| a.room == b.room) {
-            let by = by.aggregate_id.to_string();
-            return Err(Refusal::RoomTaken { by, start: slot.start, end: slot.end });
+        if let Some((by, &Self { start, end, .. })) = first(|a, b| a.room == b.room) {
+            return Err(Refusal::RoomTaken { by: by.to_owned(), start, end });
         }
         Ok(())
-    }
-
-    fn overlaps(&self, other: &Self) -> bool {
-        self.start < other.end && other.start < self.end
     }
 
     /// The tags of whatever takes or frees the slot.
@@ -150,25 +148,39 @@ impl Slot {
     }
 }
 
-/// The slots that other appointments hold after the events a decision reads.
+/// By appointment, the slot it holds.
 ///
-/// Each event that moves an appointment carries its whole new slot, so it does not matter that
-/// those on other days are not among them.
-fn held_slots<'a>(context: &Context<'a>) -> Result<BTreeMap<&'a StreamId, Slot>, Refusal> {
-    let mut held = BTreeMap::new();
-    for other in context.others {
-        let event = other.read().map_err(|_| Refusal::UnreadableEvent {
-            appointment: other.stream.aggregate_id.to_string(),
-            revision: other.revision.0,
-        })?;
+/// Each event that moves an appointment carries its whole new slot, so it does not matter that a
+/// decision reads none of its events on other days.
+struct Held;
+
+impl Projection for Held {
+    const NAME: &'static str = "held";
+    const VERSION: u32 = 1;
+    const KIND: ViewKind = ViewKind::Inline;
+    type Event = Event;
+    type Document = Slot;
+
+    fn project(
+        view: &mut View<'_, Slot>,
+        event: Event,
+        context: &EventContext<'_>,
+    ) -> Result<(), ProjectError> {
+        let id = &context.stream.aggregate_id;
         match event {
-            Event::AppointmentBooked(booking) => held.insert(other.stream, booking.slot()),
-            Event::AppointmentRescheduled(slot) => held.insert(other.stream, slot),
-            Event::AppointmentCancelled { .. } => held.remove(other.stream),
-            Event::AppointmentUpdated { .. } | Event::AppointmentConfirmed {} => None,
-        };
+            Event::AppointmentBooked(booking) => view.set(id, booking.slot()),
+            Event::AppointmentRescheduled(slot) => view.set(id, slot),
+            Event::AppointmentCancelled { .. } => view.remove(id),
+            Event::AppointmentUpdated { .. } | Event::AppointmentConfirmed {} => {}
+        }
+        Ok(())
     }
-    Ok(held)
+
+    const INDEXES: &'static [&'static str] = &["start"];
+
+    fn index(slot: &Slot) -> Vec<IndexEntry> {
+        vec![IndexEntry::new("start", slot.start.to_string())]
+    }
 }
 
 fn requested_time(field: &'static str, text: &str) -> Result<Time, Refusal> {

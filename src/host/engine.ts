@@ -439,7 +439,7 @@ export class Engine {
   events(options: (EventsOptions | NamedEventsOptions) & { readonly stored: true }): AsyncIterableIterator<RecordedEvent>;
   events(options: EventsOptions | NamedEventsOptions = {}): AsyncIterableIterator<RecordedEvent> {
     const { name: given, startAt, after } = options as Partial<NamedEventsOptions & Pick<EventsOptions, "after">>;
-    if (given === undefined ? startAt !== undefined : startAt === undefined || after !== undefined) {
+    if (given === undefined ? startAt !== undefined : (startAt ?? null) === null || after !== undefined) {
       throw invalidArgument("expected name and startAt together, and no after with them");
     }
     const start = startAt ?? after ?? "beginning";

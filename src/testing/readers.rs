@@ -184,7 +184,7 @@ impl Readers {
 
     /// Somebody sets a checkpoint back. Returns the name, and where to.
     pub(super) fn set_back(&mut self, draw: u64) -> Option<(Arc<str>, Position)> {
-        let index = draw as usize % self.names.len();
+        let index = (draw % self.names.len() as u64) as usize;
         let known = &mut self.names[index];
         let handled = known.handled?;
         (known.is_meddled_with, known.was_set_back) = (true, true);

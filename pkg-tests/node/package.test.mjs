@@ -24,6 +24,7 @@ const entries = {
   "annals/overlay": ["overlayStorage"],
   "annals/projections": ["nativeProjection", "projection"],
   "annals/reactions": ["reaction"],
+  "annals/subscriptions": ["checkpoint", "forgetCheckpoint", "setCheckpoint"],
   "annals/sqlite": ["sqliteStorage"],
   "annals/indexeddb": ["indexedDbStorage"],
   "annals/testing": ["given"],
@@ -132,7 +133,7 @@ test("every entry exports what it should, the same by import and by require", as
   const manifest = JSON.parse(await readFile(path.join(pkg, "package.json"), "utf8"));
   assert.deepEqual(
     Object.keys(manifest.exports).sort(),
-    [".", "./annals.wasm", "./audit", "./indexeddb", "./inline", "./memory", "./overlay", "./package.json", "./projections", "./reactions", "./slim", "./sqlite", "./testing"],
+    [".", "./annals.wasm", "./audit", "./indexeddb", "./inline", "./memory", "./overlay", "./package.json", "./projections", "./reactions", "./slim", "./sqlite", "./subscriptions", "./testing"],
   );
   assert.equal(manifest.dependencies, undefined);
 });

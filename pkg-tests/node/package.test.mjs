@@ -22,7 +22,7 @@ const entries = {
   "annals/memory": ["memoryStorage"],
   "annals/audit": ["diff", "trace"],
   "annals/overlay": ["overlayStorage"],
-  "annals/projections": ["nativeProjection", "projection"],
+  "annals/projections": ["fold", "nativeProjection", "projection"],
   "annals/reactions": ["reaction"],
   "annals/subscriptions": ["checkpoint", "forgetCheckpoint", "setCheckpoint"],
   "annals/sqlite": ["sqliteStorage"],

@@ -27,7 +27,7 @@ const entries = {
   "annals/subscriptions": ["checkpoint", "forgetCheckpoint", "setCheckpoint"],
   "annals/sqlite": ["sqliteStorage"],
   "annals/indexeddb": ["indexedDbStorage"],
-  "annals/testing": ["given"],
+  "annals/testing": ["given", "givenView"],
 };
 
 let project;

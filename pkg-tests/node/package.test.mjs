@@ -24,10 +24,11 @@ const entries = {
   "annals/overlay": ["overlayStorage"],
   "annals/projections": ["fold", "nativeProjection", "projection"],
   "annals/reactions": ["reaction"],
+  "annals/subscriptions": ["checkpoint", "forgetCheckpoint", "setCheckpoint"],
   "annals/sqlite": ["sqliteStorage"],
   "annals/subscriptions": ["checkpoint", "forgetCheckpoint", "setCheckpoint"],
   "annals/indexeddb": ["indexedDbStorage"],
-  "annals/testing": ["given"],
+  "annals/testing": ["given", "givenView"],
 };
 
 let project;

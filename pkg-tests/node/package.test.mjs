@@ -26,7 +26,6 @@ const entries = {
   "annals/reactions": ["reaction"],
   "annals/subscriptions": ["checkpoint", "forgetCheckpoint", "setCheckpoint"],
   "annals/sqlite": ["sqliteStorage"],
-  "annals/subscriptions": ["checkpoint", "forgetCheckpoint", "setCheckpoint"],
   "annals/indexeddb": ["indexedDbStorage"],
   "annals/testing": ["given", "givenView"],
 };

@@ -224,6 +224,20 @@ fn of_two_readers_with_one_name_the_slower_is_told() {
 }
 
 #[test]
+fn two_readers_that_begin_in_the_same_moment_begin_in_the_same_place() {
+    let mut store = store_with(4);
+    let mut hosts = [Host::new(), Host::new()];
+    let readers = hosts.each_mut().map(|host| read(host, "mails", BEGINNING, 2));
+    let saves = hosts.each_mut().map(|host| until_save(host, &mut store));
+    for ((host, save), reader) in hosts.iter_mut().zip(&saves).zip(readers) {
+        let result = store.call(save);
+        host.answer(save, result);
+        host.serve(&mut store);
+        assert_eq!(pages(host, reader), [[1, 2]]);
+    }
+}
+
+#[test]
 fn a_checkpoint_that_was_moved_by_an_attempt_whose_answer_was_lost_is_not_another_s() {
     let mut store = store_with(4);
     let mut host = Host::new();

@@ -199,6 +199,34 @@ test("a reader hears of what another page appends, at once and in order", async 
   assert.deepEqual(heard, await logOf(there));
 });
 
+test("a reader with a name goes on after a reload, and of two pages with one name the slower is told", async () => {
+  const [here, there] = [await tab(), await tab()];
+  await give(here, [["a-1", booking(), { issuedAt }], ...[1, 2, 3].map((n) => ["a-1", retitling(`Title ${n}`), { issuedAt }])]);
+  const read = (page, count) =>
+    page.evaluate(async (count) => {
+      const seen = [];
+      for await (const { revision } of engine.events({ name: "mails", startAt: "beginning", pageSize: 2 })) {
+        seen.push(revision);
+        if (seen.length === count) break;
+      }
+      return seen;
+    }, count);
+  assert.deepEqual(await read(here, 2), [1, 2]);
+  await here.reload();
+  await here.evaluate(() => openEngine());
+  assert.deepEqual(await read(here, 2), [2, 3]);
+  const log = await logOf(there);
+  assert.equal(await there.evaluate(() => checkpoint(engine, "mails")), log[1].position);
+
+  await here.evaluate(async () => {
+    globalThis.slow = engine.events({ name: "mails", startAt: "beginning", pageSize: 1 });
+    await slow.next();
+  });
+  assert.deepEqual(await read(there, 2), [3, 4]);
+  const told = await here.evaluate(() => slow.next().then(String, ({ code, details }) => ({ code, details })));
+  assert.deepEqual(told, { code: "subscription-moved", details: { subscription: "mails" } });
+});
+
 test("a page and a worker share one store", async () => {
   const page = await tab();
   const asked = await page.evaluate(

@@ -3,10 +3,11 @@
 
 import { AnnalsError, Engine, aggregate } from "annals";
 import { indexedDbStorage } from "annals/indexeddb";
+import { checkpoint } from "annals/subscriptions";
 import { appointment } from "../clinic/appointment.ts";
 import * as upcasting from "./upcasting.mjs";
 
-Object.assign(globalThis, { AnnalsError, Engine, appointment, indexedDbStorage, upcasting });
+Object.assign(globalThis, { AnnalsError, Engine, appointment, checkpoint, indexedDbStorage, upcasting });
 
 /** Opens the page's engine, `engine`. */
 globalThis.openEngine = async (options) => {

@@ -8,6 +8,7 @@ import { indexedDbStorage } from "annals/indexeddb";
 import { Engine as InlineEngine } from "annals/inline";
 import { memoryStorage } from "annals/memory";
 import { Engine as SlimEngine } from "annals/slim";
+import { checkpoint, forgetCheckpoint, setCheckpoint } from "annals/subscriptions";
 import { type Event, type Paid, type Refused, type Same, type State, appointment, check, invoice } from "./domain.js";
 
 declare const engine: Engine;
@@ -234,6 +235,35 @@ export async function events() {
   const kept: string = position;
   engine.events({ after: kept as Position });
   check<Same<EventOf<typeof appointment | typeof invoice>, Event | Paid>>();
+}
+
+// --- Subscriptions with a name ------------------------------------------------------------------
+
+export async function named() {
+  const both = [appointment, invoice] as const;
+  for await (const event of engine.events({ name: "mails", startAt: "beginning", aggregates: both, types: ["Paid"] })) {
+    check<Same<typeof event, RecordedEvent<Paid>>>();
+  }
+  for await (const event of engine.events({ name: "mails", startAt: position, stored: true })) {
+    check<Same<typeof event, RecordedEvent>>();
+  }
+  engine.events({ after: "now" });
+  // @ts-expect-error where it begins has no default
+  engine.events({ name: "mails" });
+  // @ts-expect-error only a subscription with a name has a start: this one begins after a position
+  engine.events({ startAt: "now" });
+  // @ts-expect-error it goes on after its checkpoint, and not after a position
+  engine.events({ name: "mails", startAt: "now", after: position });
+  // @ts-expect-error a text is no position
+  engine.events({ name: "mails", startAt: "then" });
+  check<Same<Awaited<ReturnType<typeof checkpoint>>, Position | null>>();
+  check<Same<typeof position, Awaited<ReturnType<typeof setCheckpoint>>>>();
+  await setCheckpoint(engine, "mails", "now");
+  await forgetCheckpoint(engine, "mails");
+  // @ts-expect-error somewhere it is to be put
+  await setCheckpoint(engine, "mails");
+  // @ts-expect-error to forget it is another wish
+  await setCheckpoint(engine, "mails", null);
 }
 
 // --- Domains of a module ----------------------------------------------------------------------

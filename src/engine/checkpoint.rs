@@ -174,15 +174,20 @@ impl Engine {
 
     #[inline(never)]
     fn checkpoint_saved(&mut self, id: TaskId, saved: &Saved, may_be_ours: bool) {
-        let Some(named) = &mut self.subscription_mut(id).named else {
+        let task = self.subscription_mut(id);
+        let Some(named) = &mut task.named else {
             unreachable!("subscriptions without a name save nothing")
         };
         let Some(position) = named.saving.take() else { unreachable!("an answer comes once") };
-        if !is_moved(saved, position, may_be_ours) {
+        if is_moved(saved, position, may_be_ours) {
+            named.saved = Some(position);
+        } else if named.saved.is_none() {
+            // Another has begun in the same moment: this one begins where that has come to.
+            task.has_started = false;
+        } else {
             let error = ReadError::SubscriptionMoved(Arc::clone(&named.name));
             return self.end_subscription(id, Err(error));
         }
-        named.saved = Some(position);
         self.ready.push_back(id);
     }
 

@@ -157,6 +157,33 @@ export const cases = [
       { of: "annals-rust", to: "floor-native", suffix: "/native" },
     ],
   },
+  ...["memory", "sqlite"].map((store) => ({
+    name: `view-${store}`,
+    about: `the agenda made of 100,000 events ${store === "memory" ? "in memory" : "on SQLite, WAL, full sync"}`,
+    module: "views",
+    unit: "events/s",
+    perDriver: store === "sqlite",
+    size: { store, streams: 10_000, events: 100_000 },
+    quick: { streams: 1_000, events: 10_000 },
+    contestants: ["annals-ts", "annals-rust", "floor"],
+    rows: both("floor"),
+  })),
+  ...["memory", "sqlite"].flatMap((store) =>
+    [1, 64].map((lanes) => ({
+      name: `inline-${store}${lanes === 1 ? "" : "-64"}`,
+      about: `commands with the agenda inline beside commands without, ${store === "memory" ? "in memory" : "on SQLite"}, ${lanes === 1 ? "one by one" : "64 in flight"}`,
+      module: "views",
+      unit: "commands/s",
+      perDriver: store === "sqlite",
+      size: { store, streams: 1_000, commands: store === "memory" ? 20_000 : 4_000, lanes },
+      quick: { streams: 100, commands: 2_000 },
+      contestants: ["annals-ts-inline", "annals-ts-without", "annals-rust-inline", "annals-rust-without"],
+      rows: [
+        { of: "annals-ts-inline", to: "annals-ts-without" },
+        { of: "annals-rust-inline", to: "annals-rust-without", suffix: "/rust" },
+      ],
+    })),
+  ),
   ...["strict", "relaxed"].map((durability) => ({
     name: `indexeddb-commands-${durability}`,
     about: `commands on IndexedDB, ${durability}, 64 in flight, beside one transaction an event`,

@@ -210,10 +210,10 @@ fn two() -> ViewCase<Hours<INLINE>> {
 
 #[test]
 fn documents_are_found_by_key_and_by_index_and_all_of_them_are_known() {
-    given_view::<Hours<INLINE>>().then_documents([("", hour("", "")); 0]).then_none("7/9");
+    given_view::<Hours<INLINE>>().then_documents(Vec::<(&str, Hour)>::new()).then_none("7/9");
     two()
         .then_document("7/9", hour("v-1", START))
-        .then_document("8/9", &hour("v-2", START))
+        .then_document("8/9", hour("v-2", START))
         .then_none("7/10")
         .then_documents([("8/9", hour("v-2", START)), ("7/9", hour("v-1", START))])
         .then_indexed("by", "v-1", ["7/9"])
@@ -330,7 +330,7 @@ then  (- expected, + found)
 
 #[test]
 fn whatever_is_expected_and_is_not_there_fails() {
-    let none = [("", hour("", "")); 0];
+    let none = Vec::<(&str, Hour)>::new();
     let other = || [("7/9", hour("v-9", START)), ("8/9", hour("v-2", START))];
     fails("expected no document 7/9, found one\n", || drop(two().then_none("7/9")));
     fails("expected documents nothing, found 7/9, 8/9\n", || {

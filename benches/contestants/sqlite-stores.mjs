@@ -9,9 +9,9 @@ import { clinics, decide, evolve } from "./clinic-node.mjs";
 export const connect = (driver, file) => drivers.get(driver)(file);
 
 /** A clinic on a file. Closing it closes the file. */
-export async function openClinic(domain, driver, file, { durability = "full", limits = {} } = {}) {
+export async function openClinic(domain, driver, file, { durability = "full", limits = {}, projections = [] } = {}) {
   const database = connect(driver, file);
-  const clinic = await clinics[domain]({ storage: sqliteStorage({ database, durability }), limits });
+  const clinic = await clinics[domain]({ storage: sqliteStorage({ database, durability }), limits, projections });
   return Object.assign(clinic, {
     async close() {
       await clinic.engine.close();

@@ -9,6 +9,7 @@ import { projection } from "annals/projections";
 import { fails } from "../support/expect.mjs";
 import { onEachStore } from "../support/engine-stores.mjs";
 import { agenda, book, projectionRules, visit } from "../support/projection-rules.mjs";
+import { fill, skipping } from "../support/upcasting.mjs";
 
 for (const { name, run } of projectionRules) onEachStore(name, run);
 
@@ -114,6 +115,19 @@ test("a view says why it is behind while its store is full, and catches up", asy
   const { behind } = await book(engine, "v-2", "d-1", 10);
   assert.deepEqual(behind, [{ projection: "agenda", reason: "storage-full: the disk is full" }]);
   assert.equal((await engine.view(own).get("d-1", { latest: true })).minutes, 20);
+  await engine.close();
+});
+
+test("an event that is passed by is reported once, though its page is taken in again with documents", async () => {
+  const storage = memoryStorage();
+  await fill(storage, "a-1", [{ type: "Tagged", version: 1, data: "{}" }, { type: "Confirmed", version: 1, data: "{}" }]);
+  const count = (view) => view.update("count", (count = 0) => count + 1);
+  const own = projection("counts", { version: 1, on: { Tagged: count, Confirmed: count } });
+  const reports = [];
+  const onReport = ({ kind, type }) => reports.push([kind, type]);
+  const engine = await Engine.open({ storage, aggregates: [skipping], projections: [own], onReport });
+  assert.equal(await engine.view(own).get("count", { latest: true }), 1);
+  assert.deepEqual(reports, [["events-skipped", "Tagged"]]);
   await engine.close();
 });
 

@@ -210,6 +210,12 @@ function checkKey(key: string): void {
   throw invalidArgument(`expected a string of whole characters as key, found ${typeof key}`);
 }
 
+/**
+ * What the events of a page are today. A page is taken in again when documents have been loaded, and what
+ * functions did to an event's data would be seen then: it is frozen.
+ */
+const pages = new WeakMap<readonly StoredEvent[], (readonly Message[])[]>();
+
 /** Lets a view take an event in, if it is of a type that is wanted. */
 export function take({ on }: ProjectionFunctions, view: View<unknown>, event: InlineEvent): void {
   // What may become one of its types comes too.
@@ -255,10 +261,12 @@ function project(
   const end = which === 0 ? Infinity : which === 1 ? output.number() : output.time();
   const known = new Map(output.list(() => [output.str(), output.option(() => output.str())]));
   const drafts = new Drafts(known);
+  const read = pages.get(events) ?? [];
+  pages.set(events, read);
   let beyond: number | null = null;
   const failed = (reason: string) => (message: Writer) =>
     void message.word(PROJECTED_FAILED).number(drafts.position).str(reason);
-  for (const event of events) {
+  for (const [index, event] of events.entries()) {
     const { position, type, recordedAt } = event;
     if ((which === 2 ? Date.parse(recordedAt) : position) > end) {
       beyond = position;
@@ -266,7 +274,9 @@ function project(
     }
     drafts.position = position;
     try {
-      for (const message of today(event)) take(functions, drafts, given(event, message, kind, epoch));
+      for (const message of (read[index] ??= today(event))) {
+        take(functions, drafts, given(event, message, kind, epoch));
+      }
     } catch (error) {
       // While documents are missing, all is done for nothing but to find out which.
       if (drafts.missing.size === 0) return failed(`${type}: ${reasonOf(error)}`);
@@ -295,6 +305,7 @@ function given(
   epoch: string,
 ): InlineEvent | LoggedEvent {
   const { revision, issuedAt, actor, position, recordedAt } = event;
+  deepFreeze(data);
   const stream = { type: event.aggregateType, id: event.aggregateId };
   const known = { type, data, stream, revision, issuedAt, actor };
   return kind === "inline" ? known : { ...known, position: `${epoch}:${position}` as Position, recordedAt };

@@ -2,8 +2,10 @@
 
 import assert from "node:assert/strict";
 import { aggregate, refuse } from "annals";
+import { projection } from "annals/projections";
 import { appointment, at, booking, cancellation, checkLog, issuedAt, logOf } from "../support/clinic.mjs";
 import { onEachStore } from "../support/engine-stores.mjs";
+import { fails } from "../support/expect.mjs";
 
 const book = (engine, id, wanted) => engine.attempt(appointment, id, booking(wanted), { issuedAt });
 const taken = (by, minutes = 540) => ({ ok: false, refusal: { code: "doctor-taken", details: { by, start: at(minutes), end: at(minutes + 10) } } });
@@ -167,4 +169,115 @@ onEachStore("a rule over the whole store holds against everything given at once"
   );
   assert.equal(results.filter(({ ok }) => ok).length, 10);
   for (const { ok, refusal } of results) if (!ok) assert.deepEqual(refusal, { code: "full", details: { count: 10 } });
+});
+
+// --- Decisions that fold -------------------------------------------------------------------------
+
+/** By seat: who has it, and how that came. */
+const seats = (kind, on = {}) =>
+  projection("seats", {
+    version: 1,
+    kind,
+    on: {
+      Taken(view, { data, stream, revision, issuedAt, actor }) {
+        if (data.seat === 13) throw new RangeError("bad luck");
+        view.set(`${data.seat}`, { guest: stream.id, revision, issuedAt, actor });
+      },
+      Left: (view, { data }) => view.delete(`${data.seat}`),
+      ...on,
+    },
+  });
+
+/** Guests take seats; no seat has two. */
+const Guest = (projection, decide) =>
+  aggregate("Guest", {
+    initial: () => null,
+    reads: ({ type }) => (type === "Take" ? ["seats"] : []),
+    decide:
+      decide
+      ?? ((_, { type, data }, { fold }) => {
+        if (type !== "Take") return data.events;
+        const taken = fold(projection).get(`${data.seat}`);
+        return taken ? refuse("seat-taken", taken) : [{ type: "Taken", data }];
+      }),
+    evolve: () => null,
+    tags: () => ["seats"],
+  });
+
+const take = (seat) => ({ type: "Take", data: { seat } });
+const say = (...events) => ({ type: "Say", data: { events } });
+const takenEvent = (seat) => ({ type: "Taken", data: { seat } });
+
+onEachStore("commands given at once see what the others take, as a projection tells", async (place) => {
+  const guest = Guest(seats("inline"));
+  const engine = await place.open({ aggregates: [guest] });
+  const give = (number, seat) => engine.attempt(guest, `g-${number}`, take(seat), { issuedAt, actor: `clerk ${number}` });
+  const all = await Promise.all(Array.from({ length: 64 }, (_, n) => give(n, 100 + n)));
+  assert.deepEqual(all.filter(({ ok }) => !ok), []);
+  // Of two for each seat the second is told all that is known of its neighbour.
+  const two = await Promise.all(Array.from({ length: 64 }, (_, n) => give(n, 200 + Math.floor(n / 2))));
+  for (const [n, { ok, refusal }] of two.entries()) {
+    if (n % 2 === 0) assert.equal(ok, true);
+    else assert.deepEqual(refusal.details, { guest: `g-${n - 1}`, revision: 2, issuedAt, actor: `clerk ${n - 1}` });
+  }
+  assert.equal((await logOf(engine)).length, 96);
+});
+
+onEachStore("commands of two engines see what the others have taken, as a projection tells", async (place) => {
+  const guest = Guest(seats("live"));
+  const engines = [await place.open({ aggregates: [guest] }), await place.open({ aggregates: [guest] })];
+  const results = await Promise.all(
+    Array.from({ length: 64 }, (_, n) => engines[n % 2].attempt(guest, `g-${n}`, take(100 + Math.floor(n / 2)), { issuedAt })),
+  );
+  assert.equal(results.filter(({ ok }) => ok).length, 32);
+  await engines[0].execute(guest, "g-1", say({ type: "Left", data: { seat: 100 } }), { issuedAt });
+  const again = await engines[1].execute(guest, "g-2", take(100), { issuedAt });
+  assert.equal(again.events.length, 1);
+});
+
+onEachStore("an event that can't be folded fails the command, whatever the decision is", async (place) => {
+  const own = seats("inline");
+  const guest = Guest(own);
+  const engine = await place.open({ aggregates: [guest] });
+  await engine.execute(guest, "g-1", say({ type: "Waved", data: {} }, takenEvent(13)));
+  const log = await logOf(engine);
+  const message = "the domain failed: projection seats can't take in Taken of Guest/g-1@2: bad luck";
+  const error = await fails(() => engine.execute(guest, "g-2", take(5)), { code: "domain-failed", message });
+  assert.ok(error.cause.cause instanceof RangeError);
+  assert.deepEqual(await logOf(engine), log);
+  // The others go on, and one's own events are none of others.
+  await engine.execute(guest, "g-2", say({ type: "Waved", data: {} }));
+  await engine.execute(guest, "g-1", take(5));
+  await engine.close();
+
+  const decisions = [() => [takenEvent(5)], () => refuse("no"), () => []];
+  for (const decision of decisions) {
+    const swallowing = Guest(own, (_, __, { fold }) => {
+      try {
+        fold(own);
+      } catch {
+        return decision();
+      }
+      return assert.fail("it can be folded");
+    });
+    const engine = await place.open({ aggregates: [swallowing] });
+    await fails(() => engine.execute(swallowing, "g-2", take(5)), { code: "domain-failed", message });
+    await engine.close();
+  }
+});
+
+onEachStore("a decision that folds what is no projection of its own, or asks what is not known, fails", async (place) => {
+  const asking = seats("async", { Taken: (view, { data, position }) => view.set(`${data.seat}`, { position }) });
+  const failing = [
+    [asking, /can't take in Taken of Guest\/g-1@1: an event has no position before the store has it/],
+    [undefined, /undefined/],
+    [{}, /fold is not a function/],
+  ];
+  for (const [projection, message] of failing) {
+    const guest = Guest(projection);
+    const engine = await place.open({ aggregates: [guest] });
+    await engine.execute(guest, "g-1", say(takenEvent(1)));
+    const error = await fails(() => engine.execute(guest, "g-2", take(5)), { code: "domain-failed" });
+    assert.match(error.message, message);
+  }
 });

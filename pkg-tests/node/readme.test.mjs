@@ -26,7 +26,7 @@ function driver() {
   throw new Error("neither better-sqlite3 nor libsql can be loaded");
 }
 
-const [[, example], [, projecting], [, reacting], [, testing], [, changing], ...others] = readme.matchAll(/```(?:ts|js)\n([\s\S]*?)```/g);
+const [[, example], [, projecting], [, folding], [, reacting], [, testing], [, viewing], [, changing], ...others] = readme.matchAll(/```(?:ts|js)\n([\s\S]*?)```/g);
 
 test("no example of the README is left out", () => assert.deepEqual(others, []));
 
@@ -44,6 +44,18 @@ test("the README's read model gives what its comments say", async () => {
   const said = [...projecting.matchAll(/console\.log\(.*\); \/\/ (.*)/g)].map(([, comment]) => `${comment}\n`);
   assert.equal(said.length, 3);
   assert.equal(stdout, said.join(""));
+});
+
+test("the README's rule across streams is as its tests say, and they fail without a part of it", async () => {
+  const { stderr, status } = await runs(folding);
+  assert.equal(status, 0, stderr);
+  for (const part of [/AppointmentCancelled: .*\n/, /reads: .*\n/]) {
+    const without = folding.replace(part, "");
+    assert.notEqual(without, folding);
+    const { stderr, status } = await runs(without);
+    assert.notEqual(status, 0);
+    assert.match(stderr, /expected the refusal doctor-taken|expected AppointmentBooked/);
+  }
 });
 
 test("the README's reaction runs when something has been booked", async () => {
@@ -75,6 +87,23 @@ test("the README's tests of that domain pass, and fail if a rule is left out", a
     assert.match(stdout, /expected the refusal/);
     assert.match(stdout, /^(?:#|ℹ) fail 1$/m);
   }
+});
+
+test("the README's test of its read model passes, and fails if the read model is another", async () => {
+  const domain = example.slice(example.indexOf("type Slot"), example.indexOf("const storage"));
+  const model = projecting.slice(projecting.indexOf("const agenda"), projecting.indexOf("const engine"));
+  const modules = (agenda) => ({
+    "appointment.js": `import { aggregate, refuse } from "annals"; ${domain} export { appointment };`,
+    "agenda.js": `import { projection } from "annals/projections"; ${agenda} export { agenda };`,
+  });
+  const { stdout, stderr, status } = await runs(viewing, modules(model));
+  assert.equal(status, 0, stdout + stderr);
+  assert.match(stdout, /^(?:#|ℹ) pass 1$/m);
+  const other = model.replace("[...starts, start]", "[start, ...starts, start]");
+  assert.notEqual(other, model);
+  const wrong = await runs(viewing, modules(other));
+  assert.notEqual(wrong.status, 0);
+  assert.match(wrong.stdout, /expected document 7\/2026-12-01\.starts\[1\] to be nothing, found/);
 });
 
 test("the README's upcasters are as it says, and its test fails without one of them", async () => {

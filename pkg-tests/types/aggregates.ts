@@ -1,5 +1,6 @@
 /** What the compiler says about the definition of an aggregate. */
 import { type Aggregate, type Message, type OtherEvent, type Refusal, aggregate, nativeAggregate, refuse } from "annals";
+import { type FoldedView, nativeProjection } from "annals/projections";
 import { type Command, type Event, type Paid, type Refused, type Same, type State, appointment, check, invoice } from "./domain.js";
 
 // The types of an aggregate are those it was given.
@@ -110,12 +111,30 @@ aggregate<number, Command, Event>("A", { initial: () => 0, decide: () => [] });
 
 aggregate<number, Command, Event>("A", {
   ...rest,
-  decide: (_, __, { id, issuedAt, others }) => {
+  decide: (_, __, { id, issuedAt, others, fold }) => {
     check<Same<typeof id, string>>();
     check<Same<typeof issuedAt, Date>>();
     check<Same<typeof others, readonly OtherEvent<Event>[]>>();
     const [other] = others;
     if (other?.type === "Booked") check<Same<typeof other.data.doctor, string>>();
+    if (other !== undefined) {
+      check<Same<typeof other.revision, number>>();
+      check<Same<typeof other.issuedAt, string>>();
+      check<Same<typeof other.actor, string | null>>();
+      // @ts-expect-error the store may not have it yet
+      void other.position;
+    }
+    // What is folded has the projection's documents, whoever's events it is made of.
+    const days = fold(nativeProjection<{ readonly appointments: number }>("days"));
+    check<Same<typeof days, FoldedView<{ readonly appointments: number }>>>();
+    const day = days.get("7");
+    check<Same<typeof day, { readonly appointments: number } | undefined>>();
+    // @ts-expect-error there may be no such document
+    void day.appointments;
+    // @ts-expect-error it is of this moment
+    days.list({ at: { time: "2026-11-23" } });
+    // @ts-expect-error an aggregate is no projection
+    fold(invoice);
     return [];
   },
   reads: (command, sum) => {

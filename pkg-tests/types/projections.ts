@@ -4,8 +4,8 @@ import {
 } from "annals";
 import { memoryStorage } from "annals/memory";
 import {
-  type IndexValue, type InlineEvent, type Listed, type Listing, type LoggedEvent, type View, type ViewReader,
-  type ViewStatus, nativeProjection, projection,
+  type FoldedView, type IndexValue, type InlineEvent, type Listed, type Listing, type LoggedEvent, type View, type ViewReader,
+  type ViewStatus, fold, nativeProjection, projection,
 } from "annals/projections";
 import { type Event, type Paid, type Same, appointment, check, invoice } from "./domain.js";
 
@@ -222,3 +222,21 @@ projection<number, EventOf<typeof counter>>("counts", {
   version: 1,
   on: { Counted: (view, { stream }) => view.update(stream.id, (sum = 0) => sum + 1) },
 });
+
+// --- Folded in memory -------------------------------------------------------------------------
+
+declare const history: Awaited<ReturnType<typeof engine.history<unknown, never, Event, never>>>;
+const folded = fold(agenda, history.events);
+check<Same<typeof folded, FoldedView<Day>>>();
+const foldedDay = folded.get("7");
+check<Same<typeof foldedDay, Day | undefined>>();
+const foldedList = folded.list({ index: "appointments", from: 1, descending: true, limit: 3, cursor: null });
+check<Same<typeof foldedList, Listing<Day>>>();
+const foldedCount = folded.count({ prefix: "7" });
+check<Same<typeof foldedCount, number>>();
+// @ts-expect-error it is of the events it was made of
+folded.list({ latest: true });
+// @ts-expect-error events have a stream
+fold(agenda, [{ type: "Booked", data: { doctor: "7" } }]);
+// @ts-expect-error that is no projection
+fold(appointment, history.events);

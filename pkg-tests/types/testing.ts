@@ -1,11 +1,13 @@
 /** What the compiler says about tests of a domain. */
 import { nativeAggregate } from "annals";
-import { type Given, type Then, type When, given } from "annals/testing";
+import { nativeProjection } from "annals/projections";
+import { type Given, type GivenView, type Then, type When, given, givenView } from "annals/testing";
 import { type Command, type Event, type Refused, type Same, type State, appointment, check, invoice } from "./domain.js";
 
 const booked = { type: "Booked", data: { doctor: "7" } } as const;
 const book = { type: "Book", data: { doctor: "7" } } as const;
 const cancel = { type: "Cancel", data: { reason: "ill" } } as const;
+const cancelled = { type: "Cancelled", data: { reason: "ill" } } as const;
 
 const none = given(appointment);
 check<Same<typeof none, Given<State, Command, Event, Refused>>>();
@@ -56,6 +58,9 @@ none.advance(1000);
 none.advance({ weeks: 1 });
 // @ts-expect-error an id is given before the first command
 asked.id("a-1");
+none.by("reception").when(book).by("nurse");
+// @ts-expect-error an actor is a text
+none.by(7);
 
 // --- When -------------------------------------------------------------------------------------
 
@@ -107,3 +112,35 @@ export async function waits() {
   // @ts-expect-error a test of a domain is synchronous: this is no promise, though it has a `then`
   await asked;
 }
+
+// --- Projections ------------------------------------------------------------------------------
+
+type Day = { readonly appointments: number };
+const day = givenView(nativeProjection<Day>("days"));
+check<Same<typeof day, GivenView<Day>>>();
+const busy = day.happened(appointment, "a-1", booked, cancelled).happened(invoice, "i-1", { type: "Paid", data: { amount: 1 } });
+check<Same<typeof busy, GivenView<Day>>>();
+busy.at("2026-11-23T09:00:00Z").advance({ hours: 1 }).by("reception").happened(appointment, "a-2");
+// @ts-expect-error it is said whose events they are
+day.happened("a-1", booked);
+// @ts-expect-error an invoice has other events
+day.happened(invoice, "i-1", booked);
+// @ts-expect-error a command is no event
+day.happened(appointment, "a-1", book);
+
+busy.thenDocument("7", { appointments: 1 }).thenDocuments({ "7": { appointments: 1 } }).thenNone("8");
+busy.thenIndexed("appointments", 1, ["7"]).thenIndexed("busy", true, []).thenStops("why").thenStops(/why/).thenStops();
+// @ts-expect-error a document has a number of appointments
+busy.thenDocument("7", { appointments: "1" });
+// @ts-expect-error a document has no notes
+busy.thenDocument("7", { appointments: 1, notes: [] });
+// @ts-expect-error there is a document or there is none
+busy.thenDocument("7", undefined);
+// @ts-expect-error documents have keys
+busy.thenDocuments([{ appointments: 1 }]);
+// @ts-expect-error a value of an index is text, a number or a boolean
+busy.thenIndexed("appointments", { n: 1 }, ["7"]);
+// @ts-expect-error keys are a list
+busy.thenIndexed("appointments", 1, "7");
+// @ts-expect-error that is no projection
+givenView(appointment);

@@ -27,6 +27,13 @@ export const wasmOptFlags = [
   // Engines compile a function when it is first called, all of it: a function that has swallowed
   // those it alone calls makes the first answer wait for what is not needed. See ARCHITECTURE.md.
   "--one-caller-inline-max-function-size=60",
+  // The least addresses are the end of the stack: what is computed from a pointer is never there, so
+  // the sum of pointer and offset may be a part of the access.
+  "--low-memory-unused",
+  // Functions of one kind beside each other, such as the many ways to drop something: it is what gzip
+  // sees of the one before that makes the next small.
+  "--reorder-functions-by-name",
+  "--strip-producers",
   "--enable-bulk-memory",
   "--enable-bulk-memory-opt",
   "--enable-call-indirect-overlong",

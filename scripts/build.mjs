@@ -223,8 +223,9 @@ async function bundle(pkg, entryPoints, plugins) {
     allowOverwrite: true,
     bundle: true,
     splitting: true,
-    // wasm-bindgen keeps one instance of the module in its file.
-    external: ["node:*", "./glue/annals.js"],
+    // wasm-bindgen keeps one instance of the module in its file. By its own name the package is what its
+    // users have, in Node and elsewhere.
+    external: ["node:*", "./glue/annals.js", "annals", "annals/*"],
     plugins,
     format: "esm",
     target: "es2022",

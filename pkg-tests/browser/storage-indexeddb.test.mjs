@@ -213,7 +213,7 @@ test("IndexedDB: conditions hold however much was appended since", async () => {
     await subject.accept(commit("a-1", 0, [...filler(99), marked("x"), ...filler(1400)]));
     await subject.accept(commit("a-1", 1500, [...filler(1499), marked("x"), ...filler(100)]));
     const conditions = [0, 99, 100, 1500, 2000, 2999, 3000, 3100, 5000].map((after) =>
-      commit("b-1", 0, [event()], { condition: { query: [{ types: [], tags: ["x"] }], after } }),
+      commit("b-1", 0, [event()], { condition: { query: [{ types: [], tags: ["x"] }], after, neighbours: [] } }),
     );
     return (await subject.facts(...conditions)).commits.map(({ matched }) => matched);
   });

@@ -25,6 +25,7 @@ const imports = {
   "annals/indexeddb": "/pkg/indexeddb/index.js",
   "annals/memory": "/pkg/memory/index.js",
   "annals/projections": "/pkg/projections/index.js",
+  "annals/reactions": "/pkg/reactions/index.js",
   "annals/testing": "/pkg/testing/index.js",
   "annals/testing/conformance": "/pkg/testing/conformance/index.js",
 };

@@ -3,6 +3,7 @@ import { AnnalsError, invalidArgument } from "../../errors.js";
 import type { Answer, StorageAdapter } from "../../storage.js";
 import { ensure, same } from "./expect.js";
 import type { Job, Report } from "./job.js";
+import type { JudgedCommit } from "./judge.js";
 import type { Capabilities, FaultOf, Faults, Need, OlderStore, OwnJudge, Place, Rule } from "./rule.js";
 import { rules } from "./rules/index.js";
 import { Subject } from "./subject.js";
@@ -33,7 +34,7 @@ export interface ConformanceOptions<Store extends OpenedStore = OpenedStore> {
   /** What can be made to go wrong. */
   readonly faults?: Faults<Store>;
   /** The adapter's own judge, if it does not ask the engine's. */
-  readonly judge?: OwnJudge;
+  readonly judge?: OwnJudge<Store>;
 }
 
 /** What `open` returns: an adapter, and whatever else the enrolment wants to know again. */
@@ -74,7 +75,7 @@ export function conformance<Store extends OpenedStore>(
   const { name, capabilities = {}, skip = {} } = options;
   const tests = rules.map((rule): ConformanceTest => {
     const { needs = null } = rule;
-    const absent = needs !== null && !has(options, needs) ? `not declared: ${labelOf(needs)}` : false;
+    const absent = whyAbsent(options, rule);
     return {
       name: `${name}: ${rule.name}`,
       rule: rule.name,
@@ -120,7 +121,7 @@ const OPTIONS: { readonly [Name in keyof Required<ConformanceOptions>]: readonly
   elsewhere: ["function", "undefined"],
   older: ["object", "undefined"],
   faults: ["object", "undefined"],
-  judge: ["function", "undefined"],
+  judge: ["object", "undefined"],
 };
 
 function checkOptions<Store extends OpenedStore>(options: ConformanceOptions<Store>): void {
@@ -172,6 +173,11 @@ function has<Store extends OpenedStore>({ capabilities = {}, faults = {}, judge 
   return value !== undefined && value !== false;
 }
 
+function whyAbsent<Store extends OpenedStore>(options: ConformanceOptions<Store>, { needs, asksJudge }: Rule): string | false {
+  if (asksJudge === true && options.judge !== undefined) return "declared: a judge of its own";
+  return needs !== undefined && !has(options, needs) ? `not declared: ${labelOf(needs)}` : false;
+}
+
 function labelOf(need: Need): string {
   if (need === "judge") return "a judge of its own";
   return FAULTS[need as keyof typeof FAULTS] ?? need;
@@ -205,19 +211,23 @@ async function run<Store extends OpenedStore>(
       return adapter;
     };
     const store = await opened(await options.open());
-    const subject = await Subject.open(store.storage);
+    const { judge } = options;
+    const askFacts = judge && ((commits: readonly JudgedCommit[]) => judge.facts(store, commits));
+    const subjectOf = (storage: StorageAdapter) => Subject.open(storage, askFacts);
+    const subject = await subjectOf(store.storage);
     const reopen = () => closing(options.reopen!(store));
     const place: Place = {
       capabilities,
       reopen,
-      another: async () => Subject.open(await reopen()),
+      subjectOf,
+      another: async () => subjectOf(await reopen()),
       restore: async () => options.restore!(store),
       elsewhere: async (job) => options.elsewhere!(store, job),
       fault: async <Name extends keyof Faults<unknown>>(name: Name) => {
         const fault = (await options.faults![name]!(store)) as FaultOf<Name>;
         // Whatever comes of the rule.
         undo.push(() => fault.end());
-        return { fault, subject: fault.storage === undefined ? subject : await Subject.open(await closing(fault.storage)) };
+        return { fault, subject: fault.storage === undefined ? subject : await subjectOf(await closing(fault.storage)) };
       },
       older: async () => {
         const all = [];
@@ -228,7 +238,7 @@ async function run<Store extends OpenedStore>(
         }
         return all;
       },
-      judge: options.judge!,
+      judge: judge && ((...asked) => judge.judge(...asked)),
     };
     await rule.run(subject, place);
     if (rule.replacesStore !== true) await checkLog(await Subject.open(store.storage));

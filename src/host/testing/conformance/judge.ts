@@ -8,10 +8,7 @@ import type { Commit, CommitFacts, Facts, FirstOutcome, Query, Verdict } from ".
 
 /** A commit with all that the judge goes by. */
 export interface JudgedCommit extends Omit<Commit, "condition"> {
-  /**
-   * Number of events that its stream must have, or the index of the commit of the same append that must be
-   * its stream's last.
-   */
+  /** Number of events of its stream, or the index of the commit of the same append that is its last. */
   readonly expected: number | { readonly after: number };
   readonly condition: JudgedCondition | null;
 }
@@ -20,7 +17,7 @@ export interface JudgedCondition {
   readonly query: Query;
   readonly after: number;
   /** Indexes of commits of the same append whose events it has seen. */
-  readonly neighbours?: readonly number[];
+  readonly neighbours: readonly number[];
 }
 
 type Conflict = Extract<Verdict, { readonly kind: "conflict" }>;
@@ -49,7 +46,7 @@ export function judge(commits: readonly JudgedCommit[], facts: Facts, now: numbe
     }
     if (commit.condition === null) return undefined;
     if (matched !== null) return conflict("matched", matched);
-    const { query, neighbours = [] } = commit.condition;
+    const { query, neighbours } = commit.condition;
     const missing = missingNeighbour(neighbours);
     if (missing !== undefined) return conflict("neighbour", missing);
     for (const [index, verdict] of verdicts.entries()) {

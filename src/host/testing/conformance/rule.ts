@@ -8,6 +8,8 @@ import type { Subject } from "./subject.js";
 export interface Rule {
   readonly name: string;
   readonly needs?: Need;
+  /** Whether it is about how the engine's judge is asked. */
+  readonly asksJudge?: boolean;
   /** Whether the store is another one when the rule has ended. */
   readonly replacesStore?: boolean;
   run(subject: Subject, place: Place): Answer<void>;
@@ -86,12 +88,19 @@ export interface OlderStore<Store> {
   readonly log: readonly StoredEvent[];
 }
 
-/** A judge of the adapter's own, such as a function of the database. `now`: milliseconds since 1970. */
-export type OwnJudge = (commits: readonly JudgedCommit[], facts: Facts, now: number) => Answer<Verdict[]>;
+/** The judge of an adapter that does not ask the engine's, such as a function of the database. */
+export interface OwnJudge<Store> {
+  /** What it says of commits if these are the facts. `now`: milliseconds since 1970. */
+  judge(commits: readonly JudgedCommit[], facts: Facts, now: number): Answer<Verdict[]>;
+  /** The facts that it would find for commits in this store. */
+  facts(store: Store, commits: readonly JudgedCommit[]): Answer<Facts>;
+}
 
 /** The store that a rule is run on. */
 export interface Place {
   readonly capabilities: Capabilities;
+  /** Opens an adapter. */
+  subjectOf(storage: StorageAdapter): Promise<Subject>;
   /** Another adapter on the same store. */
   another(): Promise<Subject>;
   /** The same, but not yet opened. */
@@ -106,7 +115,8 @@ export interface Place {
   ): Promise<{ readonly subject: Subject; readonly fault: FaultOf<Name> }>;
   /** The stores of earlier releases, each with a way to open it again. */
   older(): Promise<readonly OlderPlace[]>;
-  readonly judge: OwnJudge;
+  /** The adapter's own judge, if it has one. */
+  readonly judge: OwnJudge<never>["judge"] | undefined;
 }
 
 export type FaultOf<Name> = Name extends "held" ? HeldFault : Fault;

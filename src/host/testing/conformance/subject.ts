@@ -1,6 +1,7 @@
 /** A storage adapter under test, and what it is given. */
 import { deepFreeze } from "../../payload.js";
 import type {
+  Answer,
   CommitEvent,
   Document,
   DocumentConflict,
@@ -27,6 +28,9 @@ import { judge, type JudgedCommit } from "./judge.js";
 
 /** When tests begin, in milliseconds since 1970. */
 export const START = Date.parse("2026-11-23T08:00:00.000Z");
+
+/** Gives what a judge would be told of these commits. */
+export type AskFacts = (commits: readonly JudgedCommit[]) => Answer<Facts>;
 
 /** A document of which nothing but the name need be said. */
 export type DocumentPart = Omit<Document, "postings"> & { readonly postings?: readonly Posting[] };
@@ -58,15 +62,18 @@ export class Subject {
   readonly storage: StorageAdapter;
   /** What the store has said of itself when it was opened. */
   readonly info: StoreInfo;
+  readonly #askFacts: AskFacts | undefined;
 
   /** `info` is what the store is taken to be. */
-  constructor(storage: StorageAdapter, info: StoreInfo) {
+  constructor(storage: StorageAdapter, info: StoreInfo, askFacts?: AskFacts) {
     this.storage = storage;
     this.info = info;
+    this.#askFacts = askFacts;
   }
 
-  static async open(storage: StorageAdapter): Promise<Subject> {
-    return new Subject(storage, await storage.open());
+  /** An adapter that judges by itself has `askFacts`. */
+  static async open(storage: StorageAdapter, askFacts?: AskFacts): Promise<Subject> {
+    return new Subject(storage, await storage.open(), askFacts);
   }
 
   get epoch(): string {
@@ -84,7 +91,7 @@ export class Subject {
 
   /** With another judge. */
   async appendWith(commits: readonly JudgedCommit[], judge: Judge): Promise<Verdict[]> {
-    return this.storage.append(deepFreeze({ epoch: this.epoch, commits }), judge);
+    return this.storage.append(deepFreeze({ epoch: this.epoch, now: this.now, commits }), judge);
   }
 
   /** Appends that must all be accepted. */
@@ -96,6 +103,7 @@ export class Subject {
 
   /** What the judge would be told of these commits. */
   async facts(...commits: readonly JudgedCommit[]): Promise<Facts> {
+    if (this.#askFacts !== undefined) return this.#askFacts(commits);
     const nothing = new Error("only asked for the facts");
     let facts: Facts | undefined;
     const asking = () =>

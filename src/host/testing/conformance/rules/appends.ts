@@ -114,6 +114,7 @@ export const appends: readonly Rule[] = [
   },
   {
     name: "the judge is asked once, and what it says is what is written and what is answered",
+    asksJudge: true,
     async run(subject) {
       await subject.accept(commit("a-1", 0, [event()]));
       const commits = [commit("a-1", 1, [event()]), commit("a-1", 0, [event()]), commit("a-2", 0, [event(), event()])];
@@ -243,6 +244,7 @@ export const appends: readonly Rule[] = [
   },
   {
     name: "a judge that throws is heard, and nothing is applied",
+    asksJudge: true,
     async run(subject) {
       await subject.accept(commit("a-1", 0, [event()]));
       for (const reason of [new Error("no longer wanted"), new DOMException("given up", "AbortError")]) {

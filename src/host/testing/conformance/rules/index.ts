@@ -1,6 +1,7 @@
 import type { Rule } from "../rule.js";
 import { appends } from "./appends.js";
 import { documents } from "./documents.js";
+import { engines } from "./engines.js";
 import { faults } from "./faults.js";
 import { judging } from "./judging.js";
 import { lifetimes } from "./lifetimes.js";
@@ -16,6 +17,7 @@ export const rules: readonly Rule[] = [
   ...documents,
   ...lifetimes,
   ...sharing,
+  ...engines,
   ...faults,
   ...judging,
 ];

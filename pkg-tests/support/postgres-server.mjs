@@ -17,6 +17,12 @@ import pg from "pg";
 
 const execute = promisify(execFile);
 
+/**
+ * Runs a program as long as there is somebody at the other end of its input: so a server does not outlive
+ * a test that was killed.
+ */
+const WHILE_ASKED = 'exec 3<&0; "$@" 3<&- & server=$!; (cat <&3 > /dev/null; kill -INT $server) 2> /dev/null & wait $server';
+
 /** Whom root lets the server run as. */
 const NOBODY = { uid: 65534, gid: 65534 };
 
@@ -77,20 +83,20 @@ export class Server {
       listen_addresses: "127.0.0.1",
       unix_socket_directories: "",
       port: this.#port,
-      max_connections: 60,
+      max_connections: 200,
       shared_buffers: "32MB",
       fsync: "off", // of a crash of the machine, which is not tried
       ...this.#settings,
     };
     const args = Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
-    this.#process = spawn(this.#program("postgres"), ["-D", this.#data, ...args], {
+    const program = [this.#program("postgres"), "-D", this.#data, ...args];
+    this.#process = spawn("sh", ["-c", WHILE_ASKED, "sh", ...program], {
       ...this.#options,
-      stdio: ["ignore", "ignore", "pipe"],
+      stdio: ["pipe", "ignore", "pipe"],
     });
     this.#process.stderr.setEncoding("utf8").on("data", (text) => (this.#log = (this.#log + text).slice(-20_000)));
     // Looking after it is no reason for this process to stay alive.
-    this.#process.unref();
-    this.#process.stderr.unref();
+    for (const part of [this.#process, this.#process.stdin, this.#process.stderr]) part.unref();
     for (;;) {
       if (this.#process.exitCode !== null) throw new Error(`the server has ended:\n${this.#log}`);
       const client = new pg.Client(this.connection);
@@ -102,10 +108,9 @@ export class Server {
     }
   }
 
-  /** As a crash would. */
+  /** As a crash would. The processes that it has forked end when they notice. */
   async kill() {
     await this.#end("SIGKILL");
-    // The processes it has forked notice that it is gone, and the next one can't start before.
   }
 
   async stop() {
@@ -115,11 +120,13 @@ export class Server {
 
   async #end(signal) {
     const child = this.#process;
-    if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
+    if (child === undefined || child.exitCode !== null) return;
     child.ref();
     const ended = once(child, "exit");
-    child.kill(signal);
+    const [id] = readFileSync(path.join(this.#data, "postmaster.pid"), "utf8").split("\n");
+    process.kill(Number(id), signal);
     await ended;
+    child.stdin.destroy();
   }
 
   get #data() {

@@ -49,8 +49,15 @@ interface Opened {
   readonly format: number;
   readonly epoch: string;
   readonly head: number;
+  readonly encoding: string;
+  readonly isolation: string;
   readonly flushes: boolean;
   readonly replicates: boolean;
+}
+
+function check(expected: string, found: string, possible: readonly string[]): void {
+  if (possible.includes(found)) return;
+  throw new StorageFailure("storage-failed", `expected ${expected}, found ${found}`);
 }
 
 class PostgresAdapter implements StorageAdapter {
@@ -80,6 +87,9 @@ class PostgresAdapter implements StorageAdapter {
   async open(): Promise<StoreInfo> {
     const opened = await this.#opened();
     if (opened.format !== FORMAT) throw unknownFormat(`format ${opened.format}, not ${FORMAT}`);
+    check("a database in UTF8", opened.encoding, ["UTF8"]);
+    // Under another one a transaction would go on to see what was there before it had the lock.
+    check("transactions that are read committed", opened.isolation, ["read committed", "read uncommitted"]);
     this.#head ??= opened.head;
     return { epoch: opened.epoch, head: opened.head, durability: this.#durabilityOf(opened) };
   }

@@ -283,6 +283,8 @@ const REQUESTS = `
         SELECT epoch, head INTO STRICT store FROM $.store;
       END IF;
       RETURN json_build_object('format', ${FORMAT}, 'epoch', store.epoch, 'head', store.head,
+        'encoding', current_setting('server_encoding'),
+        'isolation', current_setting('transaction_isolation'),
         'flushes', current_setting('fsync') = 'on',
         'replicates', current_setting('synchronous_standby_names') <> '');
     END $function$;

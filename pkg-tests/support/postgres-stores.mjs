@@ -41,3 +41,12 @@ export function storeOn(database) {
     release: drop,
   };
 }
+
+/** The ids of the server's processes that work for somebody else on statements of this kind. */
+export async function backendsAt(pool, pattern, wait) {
+  const { rows } = await pool.query(
+    `SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query LIKE $1 AND ($2::text IS NULL OR wait_event_type = $2)`,
+    [pattern, wait ?? null],
+  );
+  return rows.map(({ pid }) => pid);
+}

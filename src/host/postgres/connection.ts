@@ -134,17 +134,18 @@ class Pooled implements Connection {
   async #connect(): Promise<PostgresClient> {
     let isLate = false;
     const connecting = this.#pool.connect();
+    let client: PostgresClient;
     try {
-      const client = await within(connecting, this.#timeout, () => {
+      client = await within(connecting, this.#timeout, () => {
         isLate = true;
         return timedOut("to be given a connection", this.#timeout, false);
       });
-      if (typeof client?.release !== "function") throw invalidArgument("expected a Pool of pg, found a Client");
-      return client;
     } catch (error) {
       if (isLate) connecting.then((client) => client.release(), () => {});
       throw asFailure(error, false);
     }
+    if (typeof client?.release === "function") return client;
+    throw invalidArgument("expected a Pool of pg, found a Client");
   }
 }
 

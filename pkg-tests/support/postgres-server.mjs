@@ -90,6 +90,17 @@ export class Server {
     };
     const args = Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
     const program = [this.#program("postgres"), "-D", this.#data, ...args];
+    for (const deadline = Date.now() + 60_000; !(await this.#runs(program)); ) {
+      // What a server that was killed has forked may not have noticed it yet.
+      const mayComeUp = /pre-existing shared memory block|lock file "postmaster.pid" already exists/.test(this.#log);
+      if (!mayComeUp || Date.now() > deadline) throw new Error(`the server has ended:\n${this.#log}`);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+
+  /** Whether the program runs and answers. If not, it has ended. */
+  async #runs(program) {
+    this.#log = "";
     this.#process = spawn("sh", ["-c", WHILE_ASKED, "sh", ...program], {
       ...this.#options,
       stdio: ["pipe", "ignore", "pipe"],
@@ -98,12 +109,12 @@ export class Server {
     // Looking after it is no reason for this process to stay alive.
     for (const part of [this.#process, this.#process.stdin, this.#process.stderr]) part.unref();
     for (;;) {
-      if (this.#process.exitCode !== null) throw new Error(`the server has ended:\n${this.#log}`);
+      if (this.#process.exitCode !== null) return false;
       const client = new pg.Client(this.connection);
       client.on("error", () => {});
       const isUp = await client.connect().then(() => true, () => false);
       await client.end().catch(() => {});
-      if (isUp) return;
+      if (isUp) return true;
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
   }

@@ -20,9 +20,7 @@ export function judging(database, options) {
 
 /** A pool of `pg`, whose connections keep no process alive. */
 export function poolOf(server, options) {
-  const pool = new pg.Pool({ ...server.connection, allowExitOnIdle: true, max: 5, ...options });
-  pool.on("error", () => {});
-  return pool;
+  return new pg.Pool({ ...server.connection, allowExitOnIdle: true, max: 5, ...options });
 }
 
 /** An empty store in a schema of the database, as adapters are enrolled with. */

@@ -6,6 +6,8 @@ import { asFailure, endsConnection, timedOut } from "./errors.js";
 export interface PostgresPool {
   connect(): Promise<PostgresClient>;
   on(event: "error", listener: (error: Error) => void): unknown;
+  /** Before a connection is lent. */
+  on(event: "acquire", listener: (client: PostgresClient) => void): unknown;
   /** What it was made with. */
   readonly options?: { readonly max?: number | undefined };
 }
@@ -46,8 +48,24 @@ export function connectionTo(database: PostgresPool | PgliteDatabase, timeout: n
 /** Milliseconds between attempts to listen again; the longest. */
 const LONGEST_PAUSE = 5000;
 
-/** Pools whose errors are heard. Those of idle connections end a process if nobody hears them. */
-const heard = new WeakSet<PostgresPool>();
+/** Pools and connections that are heard. */
+const heard = new WeakSet<PostgresPool | PostgresClient>();
+
+/**
+ * An error that nobody hears ends the process, and one may come at any time: of the pool for connections
+ * that it has, of a connection while it is lent. Both are of no use then, which the next request is told.
+ */
+function hear(pool: PostgresPool): void {
+  if (heard.has(pool)) return;
+  heard.add(pool);
+  const ignored = () => {};
+  pool.on("error", ignored);
+  pool.on("acquire", (client) => {
+    if (heard.has(client)) return;
+    heard.add(client);
+    client.on("error", ignored);
+  });
+}
 
 class Pooled implements Connection {
   readonly inMemory = false;
@@ -57,11 +75,7 @@ class Pooled implements Connection {
   constructor(pool: PostgresPool, timeout: number) {
     this.#pool = pool;
     this.#timeout = timeout;
-    if (heard.has(pool)) return;
-    heard.add(pool);
-    pool.on("error", () => {
-      // The pool lets go of the connection, and the next request gets another.
-    });
+    hear(pool);
   }
 
   async run(text: string, values: unknown[], changes: boolean): Promise<unknown[]> {
@@ -144,8 +158,8 @@ class Pooled implements Connection {
       if (isLate) connecting.then((client) => client.release(), () => {});
       throw asFailure(error, false);
     }
-    if (typeof client?.release === "function") return client;
-    throw invalidArgument("expected a Pool of pg, found a Client");
+    if (typeof client?.release !== "function") throw invalidArgument("expected a Pool of pg, found a Client");
+    return client;
   }
 }
 

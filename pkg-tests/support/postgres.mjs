@@ -14,6 +14,8 @@ export const connection = given === undefined ? own.connection : JSON.parse(give
 
 /** For all tests of this process. */
 export const pool = poolOf({ connection }, { max: 20 });
+// Of connections that end with the server.
+pool.on("error", () => {});
 
 after(async () => {
   await pool.end();

@@ -4,14 +4,46 @@
  * an answer is on its way. `pkg-tests/vectors/judge.json` and random appends hold it to the others.
  */
 export const JUDGE = `
+  -- Found by their tags and types: that each is compared with each is not for large appends.
+  CREATE FUNCTION $.matching_neighbours(commits jsonb) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE AS $function$
+    BEGIN
+      IF NOT EXISTS (
+        SELECT FROM jsonb_array_elements(commits) AS commit WHERE jsonb_typeof(commit -> 'condition') = 'object'
+      ) THEN RETURN '{}'; END IF;
+      RETURN (
+        WITH items AS MATERIALIZED (
+          SELECT place - 1 AS place, item -> 'tags' AS tags, item -> 'types' AS types
+          FROM jsonb_array_elements(commits) WITH ORDINALITY AS asking (commit, place)
+          CROSS JOIN jsonb_array_elements(nullif(commit -> 'condition', 'null') -> 'query') AS item
+        ), events AS MATERIALIZED (
+          SELECT asking.place - 1 AS place, told.place - 1 AS number, event -> 'tags' AS tags, event ->> 'type' AS type
+          FROM jsonb_array_elements(commits) WITH ORDINALITY AS asking (commit, place)
+          CROSS JOIN jsonb_array_elements(commit -> 'events') WITH ORDINALITY AS told (event, place)
+        ), found AS (
+          SELECT items.place, events.place AS other, number
+          FROM items JOIN (SELECT events.*, jsonb_array_elements_text(tags) AS tag FROM events) AS events
+            ON tag = items.tags ->> 0 AND events.place < items.place
+          WHERE events.tags @> items.tags AND (items.types = '[]' OR items.types ? type)
+          UNION
+          SELECT items.place, events.place, number
+          FROM (SELECT items.*, jsonb_array_elements_text(types) AS wanted FROM items WHERE tags = '[]') AS items
+          JOIN events ON type = wanted AND events.place < items.place
+          UNION
+          SELECT items.place, events.place, number
+          FROM items JOIN events ON events.place < items.place WHERE items.tags = '[]' AND items.types = '[]'
+        )
+        SELECT coalesce(jsonb_object_agg(place, matches), '{}')
+        FROM (SELECT place, jsonb_agg(jsonb_build_array(other, number)) AS matches FROM found GROUP BY place) AS all_of);
+    END $function$;
+
   CREATE FUNCTION $.judge(commits jsonb, facts jsonb, given_at bigint) RETURNS jsonb
     LANGUAGE plpgsql IMMUTABLE AS $function$
     DECLARE
       head bigint := facts ->> 'head';
       recorded_at bigint := greatest(given_at, (facts ->> 'lastRecordedAt')::bigint);
       all_facts jsonb := facts -> 'commits';
-      has_conditions boolean := EXISTS (
-        SELECT FROM jsonb_array_elements(commits) AS commit WHERE jsonb_typeof(commit -> 'condition') = 'object');
+      -- For each commit with a condition the events of earlier ones that match it: commit and number of each.
+      matches jsonb := $.matching_neighbours(commits);
       verdicts jsonb[] := '{}';
       -- Of each commit that was accepted its command and what it has come to, …
       commands text[] := '{}';
@@ -20,11 +52,8 @@ export const JUDGE = `
       streams text[] := '{}';
       revisions bigint[] := '{}';
       lasts integer[] := '{}';
-      -- … and of each of their events whose it is, where it is and by what it is found.
-      owners integer[] := '{}';
-      positions bigint[] := '{}';
-      types text[] := '{}';
-      tags jsonb[] := '{}';
+      -- … and for each commit the position of its first event, if it was accepted.
+      starts bigint[] := '{}';
       commit jsonb;
       fact jsonb;
       condition jsonb;
@@ -59,7 +88,7 @@ export const JUDGE = `
         actual := coalesce(revisions[known], (fact ->> 'revision')::bigint);
         IF jsonb_typeof(commit -> 'expected') = 'object' THEN
           found := (commit -> 'expected' ->> 'after')::bigint;
-          IF verdicts[found + 1] ->> 'kind' IS DISTINCT FROM 'committed' THEN
+          IF starts[found + 1] IS NULL THEN
             verdicts := verdicts || jsonb_build_object('kind', 'conflict', 'reason', 'neighbour', 'at', found);
             CONTINUE;
           END IF;
@@ -80,23 +109,24 @@ export const JUDGE = `
             CONTINUE;
           END IF;
           neighbours := coalesce(condition -> 'neighbours', '[]');
-          SELECT neighbour INTO found
-          FROM jsonb_array_elements_text(neighbours) WITH ORDINALITY AS named (neighbour, turn)
-          WHERE verdicts[neighbour::integer + 1] ->> 'kind' IS DISTINCT FROM 'committed'
-          ORDER BY turn LIMIT 1;
-          IF found IS NOT NULL THEN
-            verdicts := verdicts || jsonb_build_object('kind', 'conflict', 'reason', 'neighbour', 'at', found);
-            CONTINUE;
+          IF neighbours <> '[]' THEN
+            SELECT neighbour INTO found
+            FROM jsonb_array_elements_text(neighbours) WITH ORDINALITY AS named (neighbour, turn)
+            WHERE starts[neighbour::integer + 1] IS NULL
+            ORDER BY turn LIMIT 1;
+            IF found IS NOT NULL THEN
+              verdicts := verdicts || jsonb_build_object('kind', 'conflict', 'reason', 'neighbour', 'at', found);
+              CONTINUE;
+            END IF;
           END IF;
-          SELECT min(event.place) INTO found
-          FROM unnest(owners, positions, types, tags) AS event (owner, place, type, tags)
-          WHERE NOT neighbours @> to_jsonb(event.owner) AND EXISTS (
-            SELECT FROM jsonb_array_elements(condition -> 'query') AS item
-            WHERE event.tags @> (item -> 'tags')
-              AND (item -> 'types' ? event.type OR item -> 'types' = '[]'));
-          IF found IS NOT NULL THEN
-            verdicts := verdicts || jsonb_build_object('kind', 'conflict', 'reason', 'matched', 'at', found);
-            CONTINUE;
+          IF matches ? place::text THEN
+            SELECT min(starts[(match ->> 0)::integer + 1] + (match ->> 1)::integer) INTO found
+            FROM jsonb_array_elements(matches -> place::text) AS match
+            WHERE NOT neighbours @> (match -> 0);
+            IF found IS NOT NULL THEN
+              verdicts := verdicts || jsonb_build_object('kind', 'conflict', 'reason', 'matched', 'at', found);
+              CONTINUE;
+            END IF;
           END IF;
         END IF;
 
@@ -115,14 +145,7 @@ export const JUDGE = `
           revisions[known] := actual + count;
           lasts[known] := place;
         END IF;
-        IF has_conditions THEN
-          FOR n IN 0 .. count - 1 LOOP
-            owners := owners || place;
-            positions := positions || (head + 1 + n);
-            types := types || (commit -> 'events' -> n ->> 'type');
-            tags := tags || (commit -> 'events' -> n -> 'tags');
-          END LOOP;
-        END IF;
+        starts[place + 1] := head + 1;
         head := head + count;
       END LOOP;
       RETURN to_jsonb(verdicts);

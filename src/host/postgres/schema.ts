@@ -203,7 +203,12 @@ const HELPERS = `
       lowest bigint;
     BEGIN
       FOR item IN SELECT jsonb_array_elements(query) LOOP
-        lowest := least(lowest, (SELECT $.matches(item, after, 1)));
+        IF jsonb_array_length(item -> 'tags') = 1 AND item -> 'types' = '[]' THEN
+          -- As nearly always.
+          lowest := least(lowest, (SELECT min(position) FROM $.event_tags WHERE tag = item -> 'tags' ->> 0 AND position > after));
+        ELSE
+          lowest := least(lowest, (SELECT $.matches(item, after, 1)));
+        END IF;
       END LOOP;
       RETURN lowest;
     END $function$;

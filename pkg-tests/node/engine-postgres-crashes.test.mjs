@@ -11,7 +11,7 @@ import { checkStore } from "../support/postgres-check.mjs";
 import { newSchema, poolOf } from "../support/postgres-stores.mjs";
 import { Server } from "../support/postgres-server.mjs";
 import { give, kill, start } from "../support/processes.mjs";
-import { randomNumbers } from "../support/subject.mjs";
+import { randomNumbers } from "../support/random.mjs";
 
 const script = fileURLToPath(new URL("../support/engine-worker.mjs", import.meta.url));
 const crashes = Number(process.env.ANNALS_CRASHES ?? 3);

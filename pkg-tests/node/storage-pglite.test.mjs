@@ -1,9 +1,9 @@
 import { after, test } from "node:test";
 import { PGlite } from "@electric-sql/pglite";
-import { enrol } from "../support/adapter-rules.mjs";
-import { storeOn } from "../support/postgres-stores.mjs";
+import { enrol } from "../support/conformance.mjs";
+import { onPglite } from "../support/postgres-conformance.mjs";
 
 const database = await PGlite.create();
 after(() => database.close());
 
-enrol(test, "PGlite", () => storeOn(database), ["another", "recreate", "judges"]);
+enrol(test, onPglite(database));

@@ -1,14 +1,16 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { postgresRoles, postgresSchema, postgresStorage } from "annals/postgres";
+import { Subject, commit, event } from "annals/testing/conformance";
 import pg from "pg";
-import { Subject, commit, enrol, event, until } from "../support/adapter-rules.mjs";
-import { fails } from "../support/expect.mjs";
+import { enrol } from "../support/conformance.mjs";
+import { fails, until } from "../support/expect.mjs";
 import { connection, pool } from "../support/postgres.mjs";
 import { Server } from "../support/postgres-server.mjs";
-import { backendsAt, newSchema, poolOf, storeOn } from "../support/postgres-stores.mjs";
+import { onServer } from "../support/postgres-conformance.mjs";
+import { backendsAt, newSchema, poolOf } from "../support/postgres-stores.mjs";
 
-enrol(test, "pg", () => storeOn(pool), ["another", "recreate", "judges"]);
+enrol(test, onServer(pool, connection));
 
 /** Nothing but the server's own word may tell it. */
 const NEVER = 1_000_000_000;

@@ -222,7 +222,7 @@ const HELPERS = `
       RETURN jsonb_build_object(
         'head', store.head, 'lastRecordedAt', coalesce($.millis(store.last_recorded_at), 0),
         'commits', (
-          SELECT jsonb_agg(jsonb_build_object(
+          SELECT coalesce(jsonb_agg(jsonb_build_object(
             'revision', (
               SELECT coalesce(max(event.revision), 0) FROM $.events AS event
               WHERE event.aggregate_type = asking.commit ->> 'aggregateType'
@@ -230,7 +230,7 @@ const HELPERS = `
             'first', $.first_outcome(command),
             'matched', CASE WHEN (asking.commit -> 'condition' ->> 'after')::bigint < store.head
               THEN $.first_match(asking.commit -> 'condition' -> 'query', (asking.commit -> 'condition' ->> 'after')::bigint) END
-          ) ORDER BY asking.place)
+          ) ORDER BY asking.place), '[]')
           FROM jsonb_array_elements(commits) WITH ORDINALITY AS asking (commit, place)
           LEFT JOIN $.commands AS command ON command.command_id = asking.commit ->> 'commandId'));
     END $function$;

@@ -1,24 +1,32 @@
-// Says what may be appended, as src/judge.rs does: adapters are tested at the level of their
-// requests, without an engine.
-//
-// A commit of the tests has, beside what the adapter reads, `expected`: the revision of its stream,
-// or `{ after: index }`, the commit of the same append that must be its stream's last. Its condition
-// may have `neighbours`, indexes of commits whose events it has seen.
+/**
+ * Says what may be appended, as the engine's own judge does, which is bound to the append its engine has
+ * under way. Adapters are tested at the level of their requests, without an engine, so this one takes
+ * any commits; `vectors/judge.json` holds both to the same verdicts.
+ */
+import { matches } from "../../query.js";
+import type { AppendCondition, Commit, CommitFacts, Facts, FirstOutcome, Query, Verdict } from "../../storage.js";
 
-export function judge(commits, facts, now) {
+/** What the judge goes by: the commits of an append as adapters are given them. */
+export type JudgedCommit = Commit;
+export type JudgedCondition = AppendCondition;
+
+type Conflict = Extract<Verdict, { readonly kind: "conflict" }>;
+
+/** `now`: milliseconds since 1970. */
+export function judge(commits: readonly JudgedCommit[], facts: Facts, now: number): Verdict[] {
   let head = facts.head;
   const recordedAt = Math.max(now, facts.lastRecordedAt);
-  const streams = new Map();
-  const outcomes = new Map();
-  const verdicts = [];
+  const streams = new Map<string, { readonly revision: number; readonly index: number }>();
+  const outcomes = new Map<string, FirstOutcome>();
+  const verdicts: Verdict[] = [];
 
-  const missingNeighbour = (indexes) =>
+  const missingNeighbour = (indexes: readonly number[]) =>
     indexes.find((index) => verdicts[index]?.kind !== "committed");
 
-  const conflictOf = (commit, { revision, matched }) => {
+  const conflictOf = (commit: JudgedCommit, { revision, matched }: CommitFacts): Conflict | undefined => {
     const last = streams.get(keyOf(commit));
     const actual = last?.revision ?? revision;
-    const conflict = (reason, at) => ({ kind: "conflict", reason, at });
+    const conflict = (reason: Conflict["reason"], at: number): Conflict => ({ kind: "conflict", reason, at });
     if (typeof commit.expected === "number") {
       if (commit.expected !== actual) return conflict("revision", actual);
     } else {
@@ -28,27 +36,22 @@ export function judge(commits, facts, now) {
     }
     if (commit.condition === null) return undefined;
     if (matched !== null) return conflict("matched", matched);
-    const neighbours = commit.condition.neighbours ?? [];
+    const { query, neighbours } = commit.condition;
     const missing = missingNeighbour(neighbours);
     if (missing !== undefined) return conflict("neighbour", missing);
     for (const [index, verdict] of verdicts.entries()) {
       if (verdict.kind !== "committed" || neighbours.includes(index)) continue;
-      const offset = commits[index].events.findIndex(({ type, tags }) =>
-        queryMatches(commit.condition.query, type, tags),
-      );
+      const offset = commits[index]!.events.findIndex(({ type, tags }) => queryMatches(query, type, tags));
       if (offset >= 0) return conflict("matched", verdict.position + offset);
     }
     return undefined;
   };
 
   for (const [index, commit] of commits.entries()) {
-    const known = facts.commits[index];
+    const known = facts.commits[index]!;
     const first = known.first ?? outcomes.get(commit.commandId);
     if (first !== undefined) {
-      verdicts.push({
-        kind: first.hash === commit.hash ? "duplicate" : "command-id-reused",
-        first,
-      });
+      verdicts.push({ kind: first.hash === commit.hash ? "duplicate" : "command-id-reused", first });
       continue;
     }
     const conflict = conflictOf(commit, known);
@@ -68,14 +71,9 @@ export function judge(commits, facts, now) {
   return verdicts;
 }
 
-export function queryMatches(query, type, tags) {
-  return query.some(
-    (item) =>
-      (item.types.length === 0 || item.types.includes(type)) &&
-      item.tags.every((tag) => tags.includes(tag)),
-  );
-}
+export const queryMatches = (query: Query, type: string, tags: readonly string[]): boolean =>
+  query.some((item) => matches(item, type, tags));
 
-function keyOf({ aggregateType, aggregateId }) {
+function keyOf({ aggregateType, aggregateId }: JudgedCommit): string {
   return JSON.stringify([aggregateType, aggregateId]);
 }

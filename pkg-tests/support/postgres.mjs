@@ -12,12 +12,14 @@ const own = given === undefined ? await Server.start() : undefined;
 /** For `pg`: where the server is. */
 export const connection = given === undefined ? own.connection : JSON.parse(given);
 
-/** For all tests of this process. */
+/** For all tests of this process. Its connections don't keep the process alive. */
 export const pool = poolOf({ connection }, { max: 20 });
 // Of connections that end with the server.
 pool.on("error", () => {});
 
-after(async () => {
-  await pool.end();
-  await own?.stop();
-});
+if (own !== undefined) {
+  after(async () => {
+    await pool.end();
+    await own.stop();
+  });
+}

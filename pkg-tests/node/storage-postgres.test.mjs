@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import { test } from "node:test";
 import { postgresRoles, postgresSchema, postgresStorage } from "annals/postgres";
 import { Subject, commit, event } from "annals/testing/conformance";
@@ -173,6 +174,19 @@ rule("each request is one statement, as the owner and without a compiler's help,
   const names = ["append", "load", "open_store", "read_documents", "read_log", "save_documents"];
   const { rows } = await sql("SELECT proname AS name, prosecdef AS owner, 'jit=off' = ANY (proconfig) AS plain FROM pg_proc WHERE pronamespace = $1::regnamespace AND proname = ANY ($2) ORDER BY 1", [`"${schema}"`, names]);
   assert.deepEqual(rows, names.map((name) => ({ name, owner: true, plain: true })));
+});
+
+rule("a document whose key or value is too long for an index is refused, and all of the request", async ({ open }) => {
+  const subject = await open();
+  // Of texts that can't be compressed.
+  const text = (bytes) => randomBytes(bytes).toString("hex").slice(0, bytes);
+  const document = (key, postings = []) => ({ collection: "agenda", key, revision: 1, value: "{}", postings });
+  await subject.save(document(text(2500)), document("a", [["of", text(2500)]]));
+  const refusal = { code: "storage-failed", retryable: false, mayBeApplied: false };
+  for (const refused of [document(text(2600)), document("b", [["of", text(2600)]]), document("é".repeat(1300)), document("\0".repeat(1300))])
+    await fails(() => subject.save(document("c"), refused), refusal);
+  const [{ count }] = (await subject.read({ scans: [{ collection: "agenda", limit: null }] })).scans;
+  assert.equal(count, 2);
 });
 
 // --- Roles ------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ export async function packageManifest() {
       "./projections": entry("projections/index"),
       "./reactions": entry("reactions/index"),
       "./subscriptions": entry("subscriptions/index"),
+      "./operations": entry("operations/index"),
       "./overlay": entry("overlay/index"),
       "./audit": entry("audit/index"),
       "./testing": entry("testing/index"),

@@ -279,8 +279,12 @@ const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 /** The source's lines, each with its line feed. What comes after the last one is nothing that counts. */
 async function* linesOf(source: ArchiveSource): AsyncGenerator<Uint8Array, void> {
   let rest: Uint8Array[] = [];
+  // Texts may be cut between the two halves of a character.
+  let half = "";
   for await (const chunk of chunksOf(source)) {
-    const bytes = typeof chunk === "string" ? encoder.encode(chunk) : chunk;
+    const text = typeof chunk === "string" ? half + chunk : "";
+    half = typeof chunk === "string" ? (/[\ud800-\udbff]$/.exec(text)?.[0] ?? "") : "";
+    const bytes = typeof chunk === "string" ? encoder.encode(text.slice(0, text.length - half.length)) : chunk;
     let start = 0;
     for (let end; (end = bytes.indexOf(10, start)) >= 0; start = end + 1) {
       const last = bytes.subarray(start, end + 1);

@@ -3,9 +3,9 @@ import { checkEpoch, placeOf } from "../epoch.js";
 import { AnnalsError } from "../errors.js";
 import { encoder } from "../payload.js";
 import type { FirstOutcome, StorageAdapter, StoredEvent } from "../storage.js";
-import { checkLine, commitLines, headerLine, isTags, VERSION, type ArchiveCheck, type ArchivedCommit, type ArchiveHeader } from "./archive.js";
+import { checkLine, commitLines, headerLine, isTags, VERSION, type ArchivedCommit, type ArchiveHeader } from "./archive.js";
 import type { UnfinishedArchive } from "./check.js";
-import { pagesOf, Work, type LogFilter, type WorkOptions } from "./log.js";
+import { PAGE, pagesOf, Work, type LogFilter, type WorkOptions } from "./log.js";
 import { Sha256 } from "./sha256.js";
 import type { FindingCode } from "./verify.js";
 
@@ -42,21 +42,20 @@ export async function* exportLog(storage: StorageAdapter, options: ExportOptions
   const total = isWhole ? header.until - header.after : null;
   const archive = new Writer(resume);
   if (resume === undefined || resume.bytes === 0) yield archive.begin(header);
-  let commits: ArchivedCommit[] = [];
   let events: StoredEvent[] = [];
   for await (const page of pagesOf(storage, epoch, Math.max(header.after, archive.position), header.filter)) {
     await work.step({ done: archive.events, total });
-    const wanted = page.events.filter(({ position }) => position <= header.until);
-    events.push(...wanted);
+    events.push(...page.events.filter(({ position }) => position <= header.until));
     const isLast = page.next >= header.until;
     // The last commit may go on in the next page.
     const last = events.at(-1)?.commandId;
     const start = isLast ? events.length : events.findIndex(({ commandId }) => commandId === last);
-    commits = await commitsOf(storage, epoch, events.splice(0, start));
-    if (commits.length > 0 && !isLast) yield archive.write(commits, "check");
+    for (const commit of await commitsOf(storage, epoch, events.splice(0, Math.max(start, 0)))) {
+      if (archive.add(commit)) yield archive.write("check");
+    }
     if (isLast) break;
   }
-  yield archive.write(commits, "end");
+  yield archive.write("end");
   await work.step({ done: archive.events, total });
   return { commits: archive.commits, events: archive.events, until: `${epoch}:${header.until}` as Position };
 }
@@ -81,9 +80,14 @@ class Writer {
   events: number;
   position: number;
   readonly #digest: Sha256;
+  /** What is written with the next check. */
+  #lines: string[] = [];
+  /** Events that the last check has counted. */
+  #checked: number;
 
   constructor(resume: UnfinishedArchive | undefined) {
     ({ commits: this.commits, events: this.events, position: this.position } = resume?.check ?? { commits: 0, events: 0, position: 0 });
+    this.#checked = this.events;
     this.#digest = new Sha256(resume?.digest);
   }
 
@@ -93,14 +97,22 @@ class Writer {
     return bytes;
   }
 
-  write(commits: readonly ArchivedCommit[], kind: "check" | "end"): Uint8Array {
-    const text = commits.map(commitLines).join("");
+  /** Tells whether it is time for a check: where they are follows from what is written alone. */
+  add(commit: ArchivedCommit): boolean {
+    this.#lines.push(commitLines(commit));
+    this.commits += 1;
+    this.events += commit.events.length;
+    this.position = commit.events.at(-1)!.position;
+    return this.events - this.#checked >= PAGE;
+  }
+
+  write(kind: "check" | "end"): Uint8Array {
+    const { commits, events, position } = this;
+    const text = this.#lines.join("");
+    this.#lines = [];
+    this.#checked = events;
     this.#digest.update(encoder.encode(text));
-    this.commits += commits.length;
-    for (const { events } of commits) this.events += events.length;
-    this.position = commits.at(-1)?.events.at(-1)?.position ?? this.position;
-    const check: ArchiveCheck = { commits: this.commits, events: this.events, position: this.position, sha256: this.#digest.digest() };
-    const line = checkLine(kind, check);
+    const line = checkLine(kind, { commits, events, position, sha256: this.#digest.digest() });
     this.#digest.update(encoder.encode(line));
     return encoder.encode(text + line);
   }

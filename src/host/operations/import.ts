@@ -44,11 +44,10 @@ export async function importLog(
   try {
     const header = await reader.header();
     const target = new Target(storage, epoch, head, header);
-    const isFiltered = Object.values(header.filter).some((list) => list !== null && list.length > 0);
-    const total = isFiltered ? null : header.until - header.after;
+    const total = isFiltered(header) ? null : header.until - header.after;
     try {
       for await (const { commits, isEnd } of reader.blocks()) {
-        commits.forEach(checkWhole);
+        target.check(commits, isEnd);
         const known = await target.compare(commits);
         so.known += eventsIn(commits.slice(0, known));
         const others = commits.slice(known);
@@ -88,6 +87,8 @@ class Target {
   /** Position in the store of the last event of the archive that is there. */
   #reached = 0;
   #hasAppended = false;
+  /** Position in the archive of the last event that was looked at. */
+  #last: number;
   readonly #mark: ImportMark;
 
   constructor(storage: StorageAdapter, epoch: string, head: number, header: ArchiveHeader) {
@@ -95,7 +96,23 @@ class Target {
     this.#epoch = epoch;
     this.#head = head;
     this.#header = header;
+    this.#last = header.after;
     this.#mark = new ImportMark(storage, epoch);
+  }
+
+  /** A store has commits as a whole, and an archive without a filter leaves none out. */
+  check(commits: readonly ArchivedCommit[], isEnd: boolean): void {
+    for (const commit of commits) {
+      checkWhole(commit);
+      this.#follows(commit.outcome.position);
+      this.#last = commit.events.at(-1)!.position;
+    }
+    if (isEnd) this.#follows(this.#header.until + 1);
+  }
+
+  #follows(position: number): void {
+    if (isFiltered(this.#header) || position === this.#last + 1) return;
+    throw incomplete(`the events between positions ${this.#last} and ${position} are missing`);
   }
 
   /** How many of the next commits the store has already. */
@@ -121,14 +138,13 @@ class Target {
   /** Where the store's log has the archive's first commit, if it has it. */
   async #find({ commandId, events }: ArchivedCommit): Promise<Stored | null> {
     const { commands, head } = await this.#storage.load({ epoch: this.#epoch, commands: [commandId], streams: [], queries: [] });
-    const { after, filter } = this.#header;
+    const { after } = this.#header;
     const at = commands[0]?.position;
     // An archive that begins with the log begins where the store does.
     const start = after === 0 ? 1 : at;
     this.#head = head;
     if (start === undefined) {
-      const isFiltered = Object.values(filter).some((list) => list !== null && list.length > 0);
-      if (!isFiltered && head !== after) throw incomplete(`it goes on after position ${after}, and the store ends at ${head}`);
+      if (!isFiltered(this.#header) && head !== after) throw incomplete(`it goes on after position ${after}, and the store ends at ${head}`);
       return null;
     }
     if (at === undefined && head > 0) {
@@ -219,7 +235,9 @@ function commitOf({ commandId, outcome, events }: ArchivedCommit): Commit {
   };
 }
 
-/** A store has commits as a whole. */
+const isFiltered = ({ filter }: ArchiveHeader): boolean =>
+  Object.values(filter).some((list) => list !== null && list.length > 0);
+
 function checkWhole({ commandId, outcome, events }: ArchivedCommit): void {
   if (events.length === outcome.count && events.every((event) => isOf(event, outcome))) return;
   throw incomplete(`of the ${outcome.count} events of command ${commandId} it has ${events.length}`);

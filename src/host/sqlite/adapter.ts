@@ -155,9 +155,8 @@ class SqliteAdapter implements StorageAdapter {
   readLog(request: ReadLogRequest): Answer<LogPage> {
     return this.#whenFree(() =>
       this.#read(request.epoch, (statements, head) => {
-        const events = pageOf(statements, request);
-        const next = events.length === request.limit ? events.at(-1)!.position : head;
-        return { events, next: Math.max(next, request.after), head };
+        const { events, last } = pageOf(statements, request);
+        return { events, next: Math.max(last ?? head, request.after), head };
       }),
     );
   }

@@ -41,6 +41,7 @@ export async function packageManifest() {
       "./annals.wasm": "./annals.wasm",
       "./package.json": "./package.json",
     },
+    bin: { annals: "./cli/main.js" },
     files: ["**/*.js", "**/*.d.ts", "annals.wasm", "CHANGELOG.md"],
   };
 }

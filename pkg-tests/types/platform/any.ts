@@ -2,6 +2,7 @@
 import { type DecideContext, type Message, type StorageAdapter, type WasmSource, Engine, aggregate, refuse } from "annals";
 import { Engine as InlineEngine } from "annals/inline";
 import { memoryStorage } from "annals/memory";
+import { exportLog, importLog, verify } from "annals/operations";
 import { overlayStorage } from "annals/overlay";
 import { Engine as SlimEngine } from "annals/slim";
 import { type SqliteConfig, sqliteStorage } from "annals/sqlite";
@@ -29,6 +30,10 @@ export async function anywhere(database: SqliteConfig["database"], bytes: ArrayB
   const booked: boolean = state.booked;
   for await (const event of engine.events({ aggregates, follow: false })) event.data.doctor satisfies string;
   await InlineEngine.open({ storage, aggregates });
+
+  for await (const part of exportLog(storage)) part satisfies Uint8Array;
+  const { isSound } = await verify(storage);
+  if (isSound) await importLog(storage, exportLog(storage));
 
   for await (const { position } of engine.events({ aggregates })) overlayStorage({ storage, at: { position } });
   overlayStorage({ storage, at: { time: new Date() } });

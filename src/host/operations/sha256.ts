@@ -67,15 +67,19 @@ export class Sha256 {
 
 type Eight = [number, number, number, number, number, number, number, number];
 
-const words = new Int32Array(64);
+const words = /* @__PURE__ */ new Int32Array(64);
 
 const turn = (word: number, by: number): number => (word >>> by) | (word << (32 - by));
-
-const primes: number[] = [];
-for (let number = 2; primes.length < 64; number += 1) if (primes.every((prime) => number % prime > 0)) primes.push(number);
 
 /** The first 32 bits behind the point. */
 const fraction = (number: number): number => ((number - Math.floor(number)) * 0x1_0000_0000) | 0;
 
-const FIRST = primes.slice(0, 8).map((prime) => fraction(Math.sqrt(prime)));
-const ROUNDS = Int32Array.from(primes, (prime) => fraction(Math.cbrt(prime)));
+/** Such fractions of the roots of the first primes, as many as there are rounds. */
+function fractionsOf(root: (number: number) => number): number[] {
+  const primes: number[] = [];
+  for (let number = 2; primes.length < 64; number += 1) if (primes.every((prime) => number % prime > 0)) primes.push(number);
+  return primes.map((prime) => fraction(root(prime)));
+}
+
+const FIRST = /* @__PURE__ */ fractionsOf(Math.sqrt).slice(0, 8);
+const ROUNDS = /* @__PURE__ */ fractionsOf(Math.cbrt);

@@ -6,9 +6,10 @@ import { AnnalsError, Engine, aggregate } from "annals";
 import { memoryStorage } from "annals/memory";
 import { checkArchive, exportLog, importLog, verify } from "annals/operations";
 import { reaction } from "annals/reactions";
+import { Appender, commit, event } from "../support/appender.mjs";
 import { archiveFrom, archiveOf, contentOf, inPieces, sha256 } from "../support/archives.mjs";
 import { onEachStore } from "../support/engine-stores.mjs";
-import { Subject, commit, event } from "../support/subject.mjs";
+import { importTypeScript } from "../support/typescript.mjs";
 
 const visit = aggregate("Visit", {
   initial: () => 0,
@@ -93,15 +94,15 @@ onEachStore("a command that is repeated after an import has its first outcome", 
 });
 
 onEachStore("payloads come back byte for byte, however they are written", async (place) => {
-  const subject = await Subject.open(memoryStorage());
+  const appender = await Appender.open(memoryStorage());
   const texts = [
     "1.0", '{"b":1,"a":2,"b":3}', ' [ 1 , 2 ] ', '{"a":\n1}', '{"a":\r1}', "1e400", '"\\ud800"', '"},\\"data\\":"', "9007199254740993",
     '{"text":"},{\\"event\\":"}', "null", '"\u2028"', `"${"x".repeat(70_000)}"`,
   ];
   for (const [index, data] of texts.entries()) {
-    await subject.accept(commit(`a-${index}`, 0, [event("Booked", ["a\"b", ""], { data })], { extra: index % 2 ? data : null }));
+    await appender.accept(commit(`a-${index}`, 0, [event("Booked", ["a\"b", ""], { data })], { extra: index % 2 ? data : null }));
   }
-  const { text } = await archiveOf(subject.storage);
+  const { text } = await archiveOf(appender.storage);
   const target = place.storage();
   await importLog(target, text);
   const log = await logOf(target);
@@ -320,8 +321,8 @@ onEachStore("a store with other events is left as it is", async (place) => {
   const { storage } = await filled();
   const { text } = await archiveOf(storage);
   const target = place.storage();
-  const subject = await Subject.open(target);
-  await subject.accept(commit("a-1", 0, [event()]));
+  const appender = await Appender.open(target);
+  await appender.accept(commit("a-1", 0, [event()]));
   const before = await logOf(target);
   await assert.rejects(importLog(target, text), code("other-events"));
   assert.deepEqual(await logOf(target), before);
@@ -353,13 +354,56 @@ onEachStore("events that come from elsewhere while an import is under way end it
   await Promise.all(ids.slice(40, 1_500).map((commandId, index) => engine.execute(visit, `w-${index}`, { type: "Book", data: {} }, { commandId })));
   const { text } = await archiveOf(storage);
   const target = place.storage();
-  const other = await Subject.open(place.storage());
+  const other = await Appender.open(place.storage());
   async function* source() {
     yield text.slice(0, text.length / 2);
     await other.accept(commit("in-between", 0, [event()]));
     yield text.slice(text.length / 2);
   }
   await assert.rejects(importLog(target, source()), (error) => code("other-events")(error) && error.details.imported.events > 0);
+});
+
+// --- A store that judges by itself ------------------------------------------------------------------
+
+const { judge } = await importTypeScript(new URL("../../src/host/testing/conformance/judge.ts", import.meta.url));
+
+/** A store whose verdicts follow from the request, as a database's own do. */
+function judging(storage) {
+  const append = (request) => storage.append(request, (facts) => judge(request.commits, facts, request.now));
+  return { ...methodsOf(storage), append };
+}
+
+test("a store that judges by itself is imported into as any other", async () => {
+  const { storage, engine } = await filled();
+  await Promise.all(ids.slice(40, 400).map((commandId, index) => engine.execute(visit, `w-${index % 100}`, { type: "Book", data: {} }, { commandId })));
+  const { text } = await archiveOf(storage);
+  const target = memoryStorage();
+  assert.equal((await importLog(judging(target), text)).commits, 400);
+  assert.deepEqual(await logOf(target), await logOf(storage));
+  assert.ok((await verify(target)).isSound);
+  assert.equal((await importLog(judging(target), text)).commits, 0);
+});
+
+test("nothing is imported behind what has come into a store that judges by itself", async () => {
+  const { storage } = await filled(0, 6);
+  const { text } = await archiveOf(storage);
+  const lines = contentOf(text);
+  const target = memoryStorage();
+  const other = await Appender.open(target);
+  let isFirst = true;
+  const append = async (request) => {
+    if (isFirst) await other.accept(commit("in-between", 0, [event()]));
+    isFirst = false;
+    return judging(target).append(request);
+  };
+  await assert.rejects(importLog({ ...methodsOf(target), append }, text), code("other-events"));
+  assert.equal((await target.open()).head, 1);
+  const first = lines.slice(0, 2);
+  const twice = [...first, ...first.map((line) => line.replace('"position":1', '"position":2').replace('"revision":1', '"revision":2'))];
+  const second = memoryStorage();
+  await assert.rejects(importLog(judging(second), archiveFrom(twice)), code("event-id-collision"));
+  const missing = [...first, ...first.map((line) => line.replace('"position":1', '"position":2').replace('"revision":1', '"revision":3').replace(/"commandId":"[^"]*"/, '"commandId":"x"'))];
+  await assert.rejects(importLog(judging(memoryStorage()), archiveFrom(missing)), code("incomplete-archive"));
 });
 
 test("an archive comes from a stream, from an iterable of bytes or texts, or as a whole", async () => {

@@ -12,7 +12,7 @@ import { reaction } from "annals/reactions";
 import { sqliteStorage } from "annals/sqlite";
 import { onEachStore } from "../support/engine-stores.mjs";
 import { drivers, temporaryFolder } from "../support/sqlite-drivers.mjs";
-import { Subject, commit, event } from "../support/subject.mjs";
+import { Appender, commit, event } from "../support/appender.mjs";
 
 const visit = aggregate("Visit", {
   initial: () => ({ count: 0 }),
@@ -250,14 +250,14 @@ test("found: a position that comes twice", async () => {
 
 test("a store of 100,000 events is read in pages, with little in memory, and can be given up", { timeout: 240_000 }, async () => {
   const storage = memoryStorage();
-  const subject = await Subject.open(storage);
+  const appender = await Appender.open(storage);
   const size = 100_000;
   for (let start = 0; start < size; start += 1_000) {
     const commits = Array.from({ length: 1_000 }, (_, index) => {
       const number = start + index;
       return commit(`a-${number % 20_000}`, Math.floor(number / 20_000), [event("Booked", [`day:${number % 7_000}`, `once:${number}`])]);
     });
-    await subject.accept(...commits);
+    await appender.accept(...commits);
   }
   let most = 0;
   const counted = changed(storage, { readLog: (page) => ((most = Math.max(most, page.events.length)), page) });
@@ -289,14 +289,14 @@ test("a store of 100,000 events is read in pages, with little in memory, and can
 
 test("others may append while a store is read", async () => {
   const storage = memoryStorage();
-  const subject = await Subject.open(storage);
+  const appender = await Appender.open(storage);
   let number = 0;
   const more = async () => {
     const commits = Array.from({ length: 30 }, () => {
       const at = number++;
       return commit(`a-${at % 50}`, Math.floor(at / 50), [event("Booked", [`day:${at % 90}`, "all"])]);
     });
-    await subject.accept(...commits);
+    await appender.accept(...commits);
   };
   for (let times = 0; times < 100; times += 1) await more();
   let pages = 0;
@@ -311,8 +311,8 @@ test("others may append while a store is read", async () => {
 
 test("most findings are counted and not listed", async () => {
   const storage = memoryStorage();
-  const subject = await Subject.open(storage);
-  for (let index = 0; index < 50; index += 1) await subject.accept(commit(`a-${index}`, 0, [event("Booked", [], { data: "{" })]));
+  const appender = await Appender.open(storage);
+  for (let index = 0; index < 50; index += 1) await appender.accept(commit(`a-${index}`, 0, [event("Booked", [], { data: "{" })]));
   const { findings, faults } = await verify(storage, { limit: 10 });
   assert.deepEqual([findings.length, faults], [10, 50]);
 });

@@ -1,6 +1,6 @@
 import type { Position } from "../engine.js";
 import { AnnalsError, type ImportedSoFar } from "../errors.js";
-import type { Commit, Facts, StorageAdapter, StoredEvent, Verdict } from "../storage.js";
+import type { Commit, Facts, FirstOutcome, StorageAdapter, StoredEvent, Verdict } from "../storage.js";
 import { keyOf } from "../recent.js";
 import { ArchiveReader, type ArchivedCommit, type ArchiveHeader, type ArchiveSource } from "./archive.js";
 import { isOf } from "./export.js";
@@ -39,41 +39,50 @@ export async function importLog(
   const { epoch, head } = await storage.open();
   const work = new Work(options);
   const reader = new ArchiveReader(source);
-  const so = { commits: 0, events: 0, known: 0 };
+  let imported: ImportedSoFar = { commits: 0, events: 0, known: 0 };
   let isWhole = false;
   try {
     const header = await reader.header();
     const target = new Target(storage, epoch, head, header);
+    ({ imported } = target);
     const total = isFiltered(header) ? null : header.until - header.after;
     try {
       for await (const { commits, isEnd } of reader.blocks()) {
         target.check(commits, isEnd);
         const known = await target.compare(commits);
-        so.known += eventsIn(commits.slice(0, known));
-        const others = commits.slice(known);
-        await target.append(others);
-        so.commits += others.length;
-        so.events += eventsIn(others);
+        await target.append(commits.slice(known));
         isWhole = isEnd;
-        if (!isEnd) await work.step({ done: so.events + so.known, total });
+        if (!isEnd) await work.step({ done: imported.events + imported.known, total });
       }
     } catch (error) {
       const isCutOff = AnnalsError.is(error, "unreadable-archive") && error.details.problem === "truncated";
       if (!isCutOff || options.partial !== true) throw error;
     }
     const position = await target.end();
-    await work.step({ done: so.events + so.known, total: so.events + so.known });
-    return { ...so, position: position === 0 ? null : (`${epoch}:${position}` as Position), isWhole };
+    const done = imported.events + imported.known;
+    await work.step({ done, total: done });
+    return { ...imported, position: position === 0 ? null : (`${epoch}:${position}` as Position), isWhole };
   } catch (error) {
     // Whoever is told that it failed wants to know how far it came.
-    if (AnnalsError.is(error)) Object.assign(error.details as object, { imported: so });
+    if (AnnalsError.is(error)) Object.assign(error.details as object, { imported: { ...imported } });
     throw error;
   } finally {
     await reader.close();
   }
 }
 
-const eventsIn = (commits: readonly ArchivedCommit[]): number => commits.reduce((sum, { events }) => sum + events.length, 0);
+/** Commits that are appended together where the store judges by itself. */
+const TOGETHER = 64;
+
+/** How many of the commits, from the first on, were recorded at one time. */
+function oneTimeOf(commits: readonly ArchivedCommit[]): number {
+  const time = commits[0]!.outcome.recordedAt;
+  const other = commits.findIndex(({ outcome }) => outcome.recordedAt !== time);
+  return Math.min(other < 0 ? commits.length : other, TOGETHER);
+}
+
+/** What every event matches. */
+const EVERYTHING = [{ types: [], tags: [] }];
 
 /** The store that events come into. */
 class Target {
@@ -86,7 +95,10 @@ class Target {
   #there: Stored | null | undefined;
   /** Position in the store of the last event of the archive that is there. */
   #reached = 0;
-  #hasAppended = false;
+  /** Whether the adapter asks for verdicts, or has a store that judges by itself; not known at first. */
+  #asksJudge: boolean | undefined;
+  /** What has come so far. */
+  readonly imported = { commits: 0, events: 0, known: 0 };
   /** Position in the archive of the last event that was looked at. */
   #last: number;
   readonly #mark: ImportMark;
@@ -131,43 +143,73 @@ class Target {
       const hash = outcomes[index]?.hash;
       for (const [at, event] of commit.events.entries()) checkSame(event, found[at], hash === commit.outcome.hash);
       this.#reached = found.at(-1)!.position;
+      this.imported.known += commit.events.length;
     }
     return commits.length;
   }
 
   /** Where the store's log has the archive's first commit, if it has it. */
-  async #find({ commandId, events }: ArchivedCommit): Promise<Stored | null> {
+  async #find({ commandId }: ArchivedCommit): Promise<Stored | null> {
     const { commands, head } = await this.#storage.load({ epoch: this.#epoch, commands: [commandId], streams: [], queries: [] });
     const { after } = this.#header;
-    const at = commands[0]?.position;
     // An archive that begins with the log begins where the store does.
-    const start = after === 0 ? 1 : at;
+    const start = after === 0 ? 1 : commands[0]?.position;
     this.#head = head;
     if (start === undefined) {
       if (!isFiltered(this.#header) && head !== after) throw incomplete(`it goes on after position ${after}, and the store ends at ${head}`);
       return null;
-    }
-    if (at === undefined && head > 0) {
-      const page = await this.#storage.readLog({ epoch: this.#epoch, after: 0, ...ALL, limit: 1 });
-      checkSame(events[0]!, page.events[0], false);
     }
     return new Stored(this.#storage, this.#epoch, start);
   }
 
   /** Appends commits that the store does not have, as they are. */
   async append(archived: readonly ArchivedCommit[]): Promise<void> {
-    if (archived.length === 0) return;
-    await this.#mark.begin();
-    const commits = archived.map(commitOf);
-    try {
-      await this.#storage.append({ epoch: this.#epoch, commits }, (facts) => this.#judge(archived, facts));
-    } catch (error) {
-      if (AnnalsError.is(error) && !this.#hasAppended) await this.#mark.undo();
-      throw error;
+    for (let start = 0; start < archived.length;) {
+      await this.#mark.begin();
+      const rest = archived.slice(start);
+      const group = this.#asksJudge === true ? rest : rest.slice(0, oneTimeOf(rest));
+      start += group.length;
+      try {
+        await this.#appendTogether(group);
+      } catch (error) {
+        if (AnnalsError.is(error) && this.imported.events === 0) await this.#mark.undo();
+        throw error;
+      }
     }
-    this.#hasAppended = true;
-    this.#head += eventsIn(archived);
-    this.#reached = this.#head;
+  }
+
+  async #appendTogether(archived: readonly ArchivedCommit[]): Promise<void> {
+    // To who judges by himself the request says all that the verdicts follow from. They were recorded at
+    // one time, nothing may come between them and what is there, and none goes without those before it.
+    const after = this.#head;
+    const commits = archived.map((commit, index) => {
+      const condition = { query: EVERYTHING, after, neighbours: [...Array(index).keys()] };
+      return { ...commitOf(commit), condition: this.#asksJudge === true ? null : condition };
+    });
+    const request = { epoch: this.#epoch, now: archived[0]!.outcome.recordedAt, commits };
+    let asksJudge = false;
+    const verdicts = await this.#storage.append(request, (facts) => {
+      asksJudge = true;
+      return this.#judge(archived, facts);
+    });
+    this.#asksJudge = asksJudge;
+    for (const [index, { commandId, outcome, events }] of archived.entries()) {
+      const verdict = verdicts[index]!;
+      if (verdict.kind === "duplicate" || verdict.kind === "command-id-reused") throw collision(events[0]!);
+      if (verdict.kind === "conflict") throw this.#conflict(outcome, verdict);
+      if (verdict.recordedAt !== outcome.recordedAt || verdict.position !== this.#head + 1) {
+        throw others(`command ${commandId} came to position ${verdict.position}`, verdict.position);
+      }
+      this.imported.commits += 1;
+      this.imported.events += events.length;
+      this.#head += events.length;
+      this.#reached = this.#head;
+    }
+  }
+
+  #conflict(outcome: FirstOutcome, { reason, at }: Extract<Verdict, { kind: "conflict" }>): AnnalsError {
+    if (reason === "revision") return revisionConflict(outcome, at, this.#head);
+    return others(`expected its end at position ${this.#head}, found more`, this.#head + 1);
   }
 
   /** All is there. Gives the position of the archive's last event in the store. */
@@ -189,11 +231,7 @@ class Target {
       ids.add(commandId);
       const key = keyOf(outcome);
       const actual = revisions.get(key) ?? before;
-      const { aggregateType, aggregateId } = outcome;
-      if (actual < revision - count) {
-        throw incomplete(`revision ${actual + 1} of ${aggregateType}/${aggregateId} is missing before ${revision - count + 1}`);
-      }
-      if (actual > revision - count) throw others(`${aggregateType}/${aggregateId} has revision ${actual} already`, facts.head);
+      if (actual !== revision - count) throw revisionConflict(outcome, actual, facts.head);
       revisions.set(key, revision);
       const verdict = { kind: "committed", position, revision, count, recordedAt } as const;
       position += count;
@@ -201,8 +239,6 @@ class Target {
     });
   }
 }
-
-const ALL = { types: [], aggregateTypes: [], tags: [], correlationId: null };
 
 /** The store's log, a few events at a time. */
 class Stored {
@@ -223,12 +259,12 @@ class Stored {
   }
 }
 
-function commitOf({ commandId, outcome, events }: ArchivedCommit): Commit {
+function commitOf({ commandId, outcome, events }: ArchivedCommit): Omit<Commit, "condition"> & { readonly expected: number } {
   const { issuedAt, correlationId, causationId, actor, extra } = events[0]!;
-  const { hash, aggregateType, aggregateId } = outcome;
+  const { hash, aggregateType, aggregateId, revision, count } = outcome;
   return {
     commandId, hash, aggregateType, aggregateId, issuedAt, correlationId, causationId, actor, extra,
-    condition: null,
+    expected: revision - count,
     events: events.map(({ eventId, type, schemaVersion, tags, data }) => ({
       eventId, type, schemaVersion, tags: JSON.parse(tags) as string[], data,
     })),
@@ -260,6 +296,13 @@ function collision({ eventId, aggregateType, aggregateId, revision }: StoredEven
 
 function others(what: string, position: number): AnnalsError {
   return new AnnalsError("other-events", `the store has events that the archive has not: ${what}`, { position });
+}
+
+function revisionConflict({ aggregateType, aggregateId, revision, count }: FirstOutcome, actual: number, head: number): AnnalsError {
+  const stream = `${aggregateType}/${aggregateId}`;
+  const first = revision - count + 1;
+  if (actual >= first) return others(`${stream} has revision ${actual} already`, head);
+  return incomplete(`revision ${actual + 1} of ${stream} is missing before ${first}`);
 }
 
 function incomplete(what: string): AnnalsError {

@@ -6,7 +6,7 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { AnnalsError, Engine, aggregate } from "annals";
 import { memoryStorage } from "annals/memory";
-import { verify } from "annals/operations";
+import { exportLog, importLog, verify } from "annals/operations";
 import { projection } from "annals/projections";
 import { reaction } from "annals/reactions";
 import { sqliteStorage } from "annals/sqlite";
@@ -246,6 +246,15 @@ test("found: a position that comes twice", async () => {
   assert.deepEqual(findings.filter(({ code }) => code === "position-order").map(({ position, message }) => [position, message]), [[7, "position 7 comes after 7"]]);
 });
 
+test("a view that goes on whenever it is compared with its indexes is told, and is no fault", async () => {
+  const storage = memoryStorage();
+  await live(storage);
+  let revision = 100;
+  const readDocuments = (read, { names }) => (names[0]?.collection === "checkpoints" ? { ...read, documents: [{ ...read.documents[0], revision: revision++ }] } : read);
+  const { isSound, findings } = await verify(changed(storage, { readDocuments }), options);
+  assert.deepEqual([isSound, codes(findings)], [true, ["view-busy"]]);
+});
+
 // --- Long stores ---------------------------------------------------------------------------------
 
 test("a store of 100,000 events is read in pages, with little in memory, and can be given up", { timeout: 240_000 }, async () => {
@@ -277,6 +286,37 @@ test("a store of 100,000 events is read in pages, with little in memory, and can
   assert.deepEqual([isSound, events, streams], [true, size, 20_000], JSON.stringify(findings.slice(0, 3)));
   assert.ok(most <= 500, `${most} events at once`);
   assert.ok(progress.length >= 200 && progress.at(-1) === 1 && progress.every((part, index) => index === 0 || part >= progress[index - 1]));
+  assert.ok(heap > 0 && heap < 32 * 1024 * 1024, `${heap} bytes`);
+
+  // And so are archives of it, as they are made and as they are read.
+  let [longest, bytes, part] = [0, 0, 0];
+  heap = 0;
+  const target = memoryStorage();
+  const { epoch } = await target.open();
+  const nowhere = { ...changed(target, {}), open: async () => ({ epoch, head, durability: "memory" }), load: async ({ commands }) => ({ commands: commands.map(() => null), streams: [], queries: [], head }) };
+  let head = 0;
+  const revisions = new Map();
+  nowhere.append = async ({ commits }, judge) => {
+    const facts = commits.map(({ aggregateId }) => ({ revision: revisions.get(aggregateId) ?? 0, first: null, matched: null }));
+    const verdicts = judge({ head, lastRecordedAt: 0, commits: facts });
+    verdicts.forEach(({ revision }, index) => revisions.set(commits[index].aggregateId, revision));
+    head += commits.length;
+    return verdicts;
+  };
+  async function* watched() {
+    for await (const bytesOfPart of exportLog(storage)) {
+      longest = Math.max(longest, bytesOfPart.length);
+      bytes += bytesOfPart.length;
+      if (++part % 20 === 0) {
+        collect();
+        heap = Math.max(heap, process.memoryUsage().heapUsed - before);
+      }
+      yield bytesOfPart;
+    }
+  }
+  const imported = await importLog(nowhere, watched());
+  assert.deepEqual([imported.events, imported.isWhole, head], [size, true, size]);
+  assert.ok(longest < bytes / 100, `${longest} of ${bytes} bytes at once`);
   assert.ok(heap > 0 && heap < 32 * 1024 * 1024, `${heap} bytes`);
 
   const stop = new AbortController();

@@ -121,11 +121,10 @@ async function into(
   work: (storage: Parameters<typeof importLog>[0]) => Promise<Imported>,
 ): Promise<Imported> {
   const store = await openStore(argument, "write", textOf(given, "driver"));
-  let isEmpty = true;
   try {
     return await work(store.storage);
   } finally {
-    isEmpty = (await store.storage.open()).head === 0;
+    const isEmpty = await Promise.resolve(store.storage.open()).then(({ head }) => head === 0, () => false);
     await store.close();
     if (isEmpty) await store.discard();
   }

@@ -1,5 +1,5 @@
-import { logPages, scanOf, type ScannedDocument } from "./reading.js";
 import { counted, numbered, shown, type Output } from "./output.js";
+import { countOf, documentsOf, logPages } from "./reading.js";
 import { openStore } from "./stores.js";
 import { textOf, type Arguments, type Done } from "./types.js";
 
@@ -31,22 +31,17 @@ export async function inspect(given: Arguments, output: Output, signal: AbortSig
       onProgress({ done: events, total: head });
     }
     const views = [];
-    for (const { key, revision, value } of await documentsOf("checkpoints")) {
+    for (const { key, revision, value } of await documentsOf(storage, epoch, "checkpoints")) {
       const [name = key, version = 0] = listOf(key) as [string?, number?];
       views.push({ name, version, position: revision, isBuilt: value !== "false" });
     }
     const reactions = [];
-    for (const { key, value } of await documentsOf("reactions")) {
+    for (const { key, value } of await documentsOf(storage, epoch, "reactions")) {
       const [owner = "", position = "0", ...lanes] = listOf(value) as string[];
       reactions.push({ name: key, position: Number(position), parked: Math.floor(lanes.length / 5), isRun: owner !== "" });
     }
-    const subscriptions = (await documentsOf("subscriptions")).map(({ key, revision }) => ({ name: key, position: revision - 1 }));
-    const snapshots = (await documentsOf("snapshots")).length;
-    async function documentsOf(collection: string): Promise<ScannedDocument[]> {
-      const documents = [];
-      for await (const page of scanOf(storage, epoch, collection)) documents.push(...page);
-      return documents;
-    }
+    const subscriptions = (await documentsOf(storage, epoch, "subscriptions")).map(({ key, revision }) => ({ name: key, position: revision - 1 }));
+    const snapshots = await countOf(storage, epoch, "snapshots");
 
     const byType = [...types].map(([key, count]) => {
       const [aggregateType = "", type = ""] = key.split("\0");
@@ -54,6 +49,8 @@ export async function inspect(given: Arguments, output: Output, signal: AbortSig
     });
     const byAggregate = [...streams].map(([aggregateType, count]) => ({ aggregateType, count }));
     const inAll = byAggregate.reduce((sum, { count }) => sum + count, 0);
+    const section = <Item>(name: string, items: readonly Item[], show: (item: Item) => string): string[] =>
+      items.length === 0 ? [] : ["", output.heading(name), ...items.map(show)];
     const behind = (position: number) =>
       position === head ? "up to the end" : position < head ? `at ${numbered(position)}, ${numbered(head - position)} behind` : `at ${numbered(position)}, beyond the end`;
     const lines = [
@@ -71,9 +68,6 @@ export async function inspect(given: Arguments, output: Output, signal: AbortSig
     const value = { epoch, head, durability, events, commits, streams: inAll, first, last, types: byType, aggregates: byAggregate, views, reactions, subscriptions, snapshots };
     output.result(value, lines);
     return { isSound: true };
-    function section<Item>(name: string, items: readonly Item[], show: (item: Item) => string): string[] {
-      return items.length === 0 ? [] : ["", output.heading(name), ...items.map(show)];
-    }
   } finally {
     await store.close();
   }

@@ -15,13 +15,21 @@ export async function* logPages(storage: StorageAdapter, epoch: string, signal: 
 
 export type ScannedDocument = ScannedPage["documents"][number];
 
-/** Reads a collection page by page. */
-export async function* scanOf(storage: StorageAdapter, epoch: string, collection: string): AsyncGenerator<ScannedDocument[], void> {
-  for (let after: ScannedDocument | null = null; ;) {
-    const scan: DocumentScan = { collection, index: null, from: null, to: null, after, descending: false, limit: 500 };
-    const { documents, more }: ScannedPage = (await storage.readDocuments({ epoch, names: [], scans: [scan] })).scans[0]!;
-    yield documents;
-    if (!more) return;
-    after = documents.at(-1)!;
+const ALL = { index: null, from: null, to: null, descending: false };
+
+/** A collection's documents in order of key: there are few of them. */
+export async function documentsOf(storage: StorageAdapter, epoch: string, collection: string): Promise<ScannedDocument[]> {
+  const found: ScannedDocument[] = [];
+  for (;;) {
+    const scan: DocumentScan = { collection, ...ALL, after: found.at(-1) ?? null, limit: 500 };
+    const { documents, more } = (await storage.readDocuments({ epoch, names: [], scans: [scan] })).scans[0]!;
+    found.push(...documents);
+    if (!more) return found;
   }
+}
+
+/** How many documents a collection has. */
+export async function countOf(storage: StorageAdapter, epoch: string, collection: string): Promise<number> {
+  const scan: DocumentScan = { collection, ...ALL, after: null, limit: null };
+  return (await storage.readDocuments({ epoch, names: [], scans: [scan] })).scans[0]!.count;
 }

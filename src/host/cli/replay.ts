@@ -14,6 +14,19 @@ interface Failure {
   readonly projection?: string;
 }
 
+/** Most that are listed. All are counted. */
+const LISTED = 1_000;
+
+class Failures {
+  readonly listed: Failure[] = [];
+  count = 0;
+
+  add(failure: Failure): void {
+    this.count += 1;
+    if (this.listed.length < LISTED) this.listed.push(failure);
+  }
+}
+
 /**
  * Walks the log. With a domain every stream is folded to its state and every view is made, as this release
  * would; nothing is written, and no reaction runs.
@@ -22,7 +35,7 @@ export async function replay(given: Arguments, output: Output, signal: AbortSign
   const domain = textOf(given, "domain");
   const { aggregates, projections } = domain === undefined ? { aggregates: [], projections: [] } : await loadDomain(domain);
   const store = await openStore(given.names[0]!, "read", textOf(given, "driver"));
-  const failures: Failure[] = [];
+  const failures = new Failures();
   const known = new Map(aggregates.map((aggregate) => [aggregate.type, aggregate]));
   const strangers = new Map<string, number>();
   let events = 0;
@@ -45,7 +58,7 @@ export async function replay(given: Arguments, output: Output, signal: AbortSign
           const aggregate = known.get(aggregateType);
           if (aggregate === undefined) {
             strangers.set(aggregateType, (strangers.get(aggregateType) ?? 0) + 1);
-            if (!isJson(data)) failures.push({ code: "unreadable-event", message: `position ${position}: its data are no JSON`, stream, revision });
+            if (!isJson(data)) failures.add({ code: "unreadable-event", message: `position ${position}: its data are no JSON`, stream, revision });
           } else if (revision === 1) begun.push([aggregate, aggregateId]);
         }
         await Promise.all(begun.map(([aggregate, id]) => fold(engine, aggregate, id, failures)));
@@ -58,7 +71,7 @@ export async function replay(given: Arguments, output: Output, signal: AbortSign
           await engine.view(projection).count({ latest: true, signal });
         } catch (error) {
           if (!AnnalsError.is(error) || error.code === "cancelled") throw error;
-          failures.push({ code: error.code, message: error.message, projection: projection.name });
+          failures.add({ code: error.code, message: error.message, projection: projection.name });
         }
       }
     } finally {
@@ -67,28 +80,30 @@ export async function replay(given: Arguments, output: Output, signal: AbortSign
   } finally {
     await store.close();
   }
-  const isSound = failures.length === 0;
+  const { listed, count } = failures;
+  const isSound = count === 0;
   const left = [...strangers].map(([aggregateType, count]) => ({ aggregateType, events: count }));
   const lines = [
-    ...failures.map(({ code, message, stream, projection }) => {
+    ...listed.map(({ code, message, stream, projection }) => {
       const where = stream === undefined ? `view ${projection}` : `${stream.type}/${stream.id}`;
       return `${output.bad("fault")} ${code}, ${shown(where)}: ${shown(message)}`;
     }),
+    ...(count > listed.length ? [`and ${counted(count - listed.length, "fault")} more`] : []),
     ...(domain === undefined ? [] : left.map(({ aggregateType, events }) => `${output.dim("note ")} ${shown(domain)} has no aggregate ${shown(aggregateType)}: ${counted(events, "event")} not folded`)),
     ...(skipped > 0 ? [`${output.dim("note ")} ${counted(skipped, "event")} of unknown types passed by`] : []),
-    `${counted(events, "event")}, ${counted(streams, "stream")} folded, ${numbered(projections.length)} ${projections.length === 1 ? "view" : "views"} made: ${isSound ? output.good("nothing fails") : output.bad(counted(failures.length, "fault"))}`,
+    `${counted(events, "event")}, ${counted(streams, "stream")} folded, ${numbered(projections.length)} ${projections.length === 1 ? "view" : "views"} made: ${isSound ? output.good("nothing fails") : output.bad(counted(count, "fault"))}`,
   ];
-  output.result({ events, streams, views: projections.length, skipped, unknown: left, failures, isSound }, lines);
+  output.result({ events, streams, views: projections.length, skipped, unknown: left, failures: listed, faults: count, isSound }, lines);
   return { isSound };
 }
 
-async function fold(engine: Engine, aggregate: AnyAggregate, id: string, failures: Failure[]): Promise<void> {
+async function fold(engine: Engine, aggregate: AnyAggregate, id: string, failures: Failures): Promise<void> {
   try {
     await engine.state(aggregate, id);
   } catch (error) {
     if (!AnnalsError.is(error, "unreadable-event")) throw error;
     const { message, details } = error;
-    failures.push({ code: error.code, message, stream: details.stream, revision: details.revision });
+    failures.add({ code: error.code, message, stream: details.stream, revision: details.revision });
   }
 }
 

@@ -28,6 +28,14 @@ export interface ArchiveHeader {
   };
 }
 
+/** Whether the archive may leave out events of the log between its ends. */
+export const isFiltered = ({ filter }: ArchiveHeader): boolean =>
+  Object.values(filter).some((list) => list !== null && list.length > 0);
+
+/** Number of events that it has in the end, if that is known. */
+export const totalOf = (header: ArchiveHeader): number | null =>
+  isFiltered(header) ? null : header.until - header.after;
+
 /** What a line tells of all before it. */
 export interface ArchiveCheck {
   readonly commits: number;
@@ -315,7 +323,7 @@ async function* chunksOf(source: ArchiveSource): AsyncGenerator<string | Uint8Ar
   }
 }
 
-function joined(parts: readonly Uint8Array[]): Uint8Array {
+export function joined(parts: readonly Uint8Array[]): Uint8Array {
   const bytes = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));
   let at = 0;
   for (const part of parts) {

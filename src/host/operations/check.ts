@@ -1,5 +1,5 @@
 import { AnnalsError } from "../errors.js";
-import { ArchiveReader, type ArchiveCheck, type ArchiveHeader, type ArchiveSource } from "./archive.js";
+import { ArchiveReader, totalOf, type ArchiveCheck, type ArchiveHeader, type ArchiveSource } from "./archive.js";
 import { Work, type WorkOptions } from "./log.js";
 import { Sha256 } from "./sha256.js";
 
@@ -37,7 +37,7 @@ export async function checkArchive(source: ArchiveSource, options: WorkOptions =
       bytes: 0,
       digest: new Sha256(),
     };
-    const total = header.until - header.after;
+    const total = totalOf(header);
     let { commits, events } = unfinished.check;
     try {
       for await (const { check, isEnd, bytes, digest } of reader.blocks()) {

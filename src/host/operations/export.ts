@@ -3,7 +3,7 @@ import { checkEpoch, placeOf } from "../epoch.js";
 import { AnnalsError } from "../errors.js";
 import { encoder } from "../payload.js";
 import type { FirstOutcome, StorageAdapter, StoredEvent } from "../storage.js";
-import { checkLine, commitLines, headerLine, isTags, VERSION, type ArchivedCommit, type ArchiveHeader } from "./archive.js";
+import { checkLine, commitLines, headerLine, isTags, joined, totalOf, VERSION, type ArchivedCommit, type ArchiveHeader } from "./archive.js";
 import type { UnfinishedArchive } from "./check.js";
 import { PAGE, pagesOf, Work, type LogFilter, type WorkOptions } from "./log.js";
 import { Sha256 } from "./sha256.js";
@@ -38,11 +38,10 @@ export async function* exportLog(storage: StorageAdapter, options: ExportOptions
   const header = resume?.header ?? headerOf(epoch, head, options);
   checkEpoch(header.epoch, epoch);
   const work = new Work(options);
-  const isWhole = Object.values(header.filter).every((list) => list === null || list.length === 0);
-  const total = isWhole ? header.until - header.after : null;
+  const total = totalOf(header);
   const archive = new Writer(resume);
   if (resume === undefined || resume.bytes === 0) yield archive.begin(header);
-  let events: StoredEvent[] = [];
+  const events: StoredEvent[] = [];
   for await (const page of pagesOf(storage, epoch, Math.max(header.after, archive.position), header.filter)) {
     await work.step({ done: archive.events, total });
     events.push(...page.events.filter(({ position }) => position <= header.until));
@@ -56,7 +55,7 @@ export async function* exportLog(storage: StorageAdapter, options: ExportOptions
     if (isLast) break;
   }
   yield archive.write("end");
-  await work.step({ done: archive.events, total });
+  work.tell({ done: archive.events, total });
   return { commits: archive.commits, events: archive.events, until: `${epoch}:${header.until}` as Position };
 }
 
@@ -108,13 +107,13 @@ class Writer {
 
   write(kind: "check" | "end"): Uint8Array {
     const { commits, events, position } = this;
-    const text = this.#lines.join("");
+    const lines = encoder.encode(this.#lines.join(""));
     this.#lines = [];
     this.#checked = events;
-    this.#digest.update(encoder.encode(text));
-    const line = checkLine(kind, { commits, events, position, sha256: this.#digest.digest() });
-    this.#digest.update(encoder.encode(line));
-    return encoder.encode(text + line);
+    this.#digest.update(lines);
+    const check = encoder.encode(checkLine(kind, { commits, events, position, sha256: this.#digest.digest() }));
+    this.#digest.update(check);
+    return joined([lines, check]);
   }
 }
 

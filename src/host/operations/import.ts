@@ -2,7 +2,7 @@ import type { Position } from "../engine.js";
 import { AnnalsError, type ImportedSoFar } from "../errors.js";
 import type { Commit, Facts, FirstOutcome, StorageAdapter, StoredEvent, Verdict } from "../storage.js";
 import { keyOf } from "../recent.js";
-import { ArchiveReader, type ArchivedCommit, type ArchiveHeader, type ArchiveSource } from "./archive.js";
+import { ArchiveReader, isFiltered, totalOf, type ArchivedCommit, type ArchiveHeader, type ArchiveSource } from "./archive.js";
 import { isOf } from "./export.js";
 import { ImportMark } from "./mark.js";
 import { pagesOf, Work, type WorkOptions } from "./log.js";
@@ -45,7 +45,7 @@ export async function importLog(
     const header = await reader.header();
     const target = new Target(storage, epoch, head, header);
     ({ imported } = target);
-    const total = isFiltered(header) ? null : header.until - header.after;
+    const total = totalOf(header);
     try {
       for await (const { commits, isEnd } of reader.blocks()) {
         target.check(commits, isEnd);
@@ -60,7 +60,7 @@ export async function importLog(
     }
     const position = await target.end();
     const done = imported.events + imported.known;
-    await work.step({ done, total: done });
+    work.tell({ done, total: done });
     return { ...imported, position: position === 0 ? null : (`${epoch}:${position}` as Position), isWhole };
   } catch (error) {
     // Whoever is told that it failed wants to know how far it came.
@@ -270,9 +270,6 @@ function commitOf({ commandId, outcome, events }: ArchivedCommit): Omit<Commit, 
     })),
   };
 }
-
-const isFiltered = ({ filter }: ArchiveHeader): boolean =>
-  Object.values(filter).some((list) => list !== null && list.length > 0);
 
 function checkWhole({ commandId, outcome, events }: ArchivedCommit): void {
   if (events.length === outcome.count && events.every((event) => isOf(event, outcome))) return;

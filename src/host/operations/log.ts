@@ -17,7 +17,7 @@ export interface WorkOptions {
   readonly signal?: AbortSignal;
 }
 
-/** Which events of the log. Empty or not given: all. */
+/** Which events of the log, by what they are as they are stored. Empty or not given: all. */
 export interface LogFilter {
   readonly types?: readonly string[];
   readonly aggregateTypes?: readonly string[];
@@ -57,14 +57,19 @@ export class Work {
     this.#options = options;
   }
 
-  /** Between two steps. `details` are of the error, if the work has been given up. */
-  async step(progress?: Progress, details: () => unknown = () => ({})): Promise<void> {
-    const { onProgress, signal } = this.#options;
-    if (progress !== undefined) onProgress?.(progress);
+  /** How far it has come. */
+  tell(progress: Progress): void {
+    this.#options.onProgress?.(progress);
+  }
+
+  /** Between two steps. */
+  async step(progress?: Progress): Promise<void> {
+    const { signal } = this.#options;
+    if (progress !== undefined) this.tell(progress);
     if (performance.now() - this.#turn > LONGEST_TURN) {
       await new Promise<void>((resolve) => setTimeout(resolve));
       this.#turn = performance.now();
     }
-    if (signal?.aborted === true) throw new AnnalsError("cancelled", "given up by the caller", details(), signal.reason);
+    if (signal?.aborted === true) throw new AnnalsError("cancelled", "given up by the caller", {}, signal.reason);
   }
 }

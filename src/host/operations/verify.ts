@@ -39,6 +39,8 @@ export type FindingCode =
   | "view-behind"
   /** A document is found in an index by what it is not, or not by what it is. */
   | "index-disagrees"
+  /** A view changed whenever its documents were compared with their indexes: no fault. */
+  | "view-busy"
   | "reaction-ahead"
   | "subscription-ahead"
   /** A snapshot is the state at a revision that its stream does not have. */
@@ -160,7 +162,7 @@ class Verifier {
   }
 
   #found(code: FindingCode, message: string, place: Pick<Finding, "position" | "stream" | "document"> = {}): void {
-    const isNote = code === "view-behind";
+    const isNote = code === "view-behind" || code === "view-busy";
     if (!isNote) this.#faults += 1;
     if (this.#findings.length < this.#limit) this.#findings.push({ code, isNote, message, ...place });
   }
@@ -371,35 +373,48 @@ class Verifier {
   }
 
   async #checkView(view: string, collection: string, checkpoint: string, reached: number, projection: Projection | undefined): Promise<void> {
-    /** By index, how many postings the documents have. */
-    const counts = new Map<string, number>(projection?.indexes.map((index) => [index, 0]));
     for await (const { documents } of this.#scan(collection)) {
-      const ahead = documents.filter(({ revision }) => revision > reached);
+      const isAhead = documents.some(({ revision }) => revision > reached);
       // The view may have gone on since its checkpoint was read.
-      const now = ahead.length === 0 ? reached : await this.#checkpointNow(checkpoint);
+      const now = isAhead ? await this.#checkpointNow(checkpoint) : reached;
       for (const { key, revision, value } of documents) {
         const place = inCollection(collection, key);
         if (revision > now) this.#found("view-ahead", `${view}: document ${key} is of position ${revision}, the checkpoint of ${now}`, place);
         if (!isJson(value)) this.#found("unreadable-document", `${view}: document ${key} is no JSON: ${shortened(value)}`, place);
-        else for (const [index] of distinct(projection?.postings(JSON.parse(value)))) counts.set(index, counts.get(index)! + 1);
       }
     }
-    for (const [index, count] of counts) await this.#checkIndex(view, collection, projection!, index, count);
+    if (projection === undefined || projection.indexes.length === 0) return;
+    // What is read page by page is of one moment if the view has not gone on meanwhile.
+    for (let attempts = 0; attempts < 3; attempts += 1) {
+      const before = await this.#checkpointNow(checkpoint);
+      const found = await this.#compareIndexes(view, collection, projection);
+      if (before !== (await this.#checkpointNow(checkpoint))) continue;
+      for (const [message, key] of found) this.#found("index-disagrees", message, inCollection(collection, key));
+      return;
+    }
+    this.#found("view-busy", `${view} went on whenever its documents were compared with their indexes`, inCollection("checkpoints", checkpoint));
   }
 
-  /** Each entry is a document's own, and there are as many as the documents have: so they are the same. */
-  async #checkIndex(view: string, collection: string, projection: Projection, index: string, count: number): Promise<void> {
-    let entries = 0;
-    for await (const { documents } of this.#scan(collection, index)) {
-      for (const { at, key, value } of documents) {
-        entries += 1;
-        const isOwn = isJson(value) && projection.postings(JSON.parse(value)).some(([name, own]) => name === index && own === at);
-        if (!isOwn) this.#found("index-disagrees", `${view}: index ${index} has document ${key} under ${shortened(at)}, which is not in it`, inCollection(collection, key));
+  /** Where each entry is a document's own, and there are as many as the documents have, they are the same. */
+  async #compareIndexes(view: string, collection: string, projection: Projection): Promise<[message: string, key: string][]> {
+    const postingsOf = (value: string) => (isJson(value) ? distinct(projection.postings(JSON.parse(value))) : []);
+    const wanted = new Map(projection.indexes.map((index) => [index, 0]));
+    for await (const { documents } of this.#scan(collection, null, true)) {
+      for (const [index] of documents.flatMap(({ value }) => postingsOf(value))) wanted.set(index, wanted.get(index)! + 1);
+    }
+    const found: [string, string][] = [];
+    for (const [index, count] of wanted) {
+      let entries = 0;
+      for await (const { documents } of this.#scan(collection, index)) {
+        entries += documents.length;
+        for (const { at, key, value } of documents) {
+          if (postingsOf(value).some(([name, own]) => name === index && own === at)) continue;
+          found.push([`${view}: index ${index} has document ${key} under ${shortened(at)}, which is not in it`, key]);
+        }
       }
+      if (entries < count) found.push([`${view}: index ${index} has ${entries} entries, the documents ask for ${count}`, ""]);
     }
-    if (entries < count) {
-      this.#found("index-disagrees", `${view}: index ${index} has ${entries} entries, the documents ask for ${count}`, inCollection(collection, ""));
-    }
+    return found;
   }
 
   async #checkpointNow(key: string): Promise<number> {
@@ -444,12 +459,12 @@ class Verifier {
   }
 
   /** A collection's documents in order of key, or an index's entries, and the log's end at that moment. */
-  async *#scan(collection: string, index: string | null = null): AsyncGenerator<ScannedPage & { readonly head: number }, void> {
+  async *#scan(collection: string, index: string | null = null, isAgain = index !== null): AsyncGenerator<ScannedPage & { readonly head: number }, void> {
     for (let after: ScannedPage["documents"][number] | null = null; ;) {
       const scan = { collection, index, from: null, to: null, after, descending: false, limit: PAGE };
       const { scans, head } = await this.#storage.readDocuments({ epoch: this.#epoch, names: [], scans: [scan] });
       const page = scans[0]!;
-      if (index === null) this.#documents += page.documents.length;
+      if (!isAgain) this.#documents += page.documents.length;
       yield { ...page, head };
       await this.#work.step();
       if (!page.more) return;
@@ -461,8 +476,8 @@ class Verifier {
 const inCollection = (collection: string, key: string): Pick<Finding, "document"> => ({ document: { collection, key } });
 
 /** A document is in an index once under a value, however often it says so. */
-function distinct(postings: readonly (readonly [string, string])[] = []): Iterable<readonly [string, string]> {
-  return new Map(postings.map((posting) => [JSON.stringify(posting), posting])).values();
+function distinct(postings: readonly (readonly [string, string])[]): (readonly [string, string])[] {
+  return [...new Map(postings.map((posting) => [JSON.stringify(posting), posting])).values()];
 }
 
 const isTime = (text: string): boolean => {

@@ -18,8 +18,8 @@ to the store that they name last. annals help <command> tells more.
 
 Options of every command:
   --json           one JSON value for machines; errors too, on standard error
-  --driver <name>  node:sqlite, better-sqlite3 or libsql; otherwise the first
-                   of them that can be loaded
+  --driver <name>  node:sqlite, bun:sqlite, better-sqlite3 or libsql; otherwise
+                   the first of them that can be loaded
   --help           what annals help <command> tells
 
 Exit codes: 0 done and sound; 1 faults were found; 2 given wrongly;

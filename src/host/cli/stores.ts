@@ -79,6 +79,12 @@ const LOADERS: { readonly [name: string]: () => Promise<Driver["connect"]> } = {
     };
     return (file, readOnly) => new DatabaseSync(file, { readOnly });
   },
+  "bun:sqlite": async () => {
+    // Only Bun knows it, and bundlers would look for it.
+    const name = "bun:sqlite";
+    const { Database } = (await import(name)) as { Database: new (file: string, options?: object) => Connection };
+    return (file, readonly) => (readonly ? new Database(file, { readonly }) : new Database(file));
+  },
   "better-sqlite3": () => load("better-sqlite3"),
   libsql: () => load("libsql"),
 };

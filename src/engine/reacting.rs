@@ -26,9 +26,8 @@ use crate::protocol::{
     ReactionAction, ReactionIndex, ReactionRead, ReadDocuments, ReadLog, SaveDocuments, Saved,
     ScanPlace, StorageAnswer, StorageBody, StoredDocument,
 };
-use crate::reaction::{
-    IMPORTS, Lanes, Progress, REACTIONS, REQUESTS, ReactionDefinition, StartAt, imported, lane_of,
-};
+use crate::reaction::{IMPORTS, imported};
+use crate::reaction::{Lanes, Progress, REACTIONS, REQUESTS, ReactionDefinition, StartAt, lane_of};
 use crate::stream::{Position, StreamId};
 use crate::time::Timestamp;
 

@@ -180,20 +180,39 @@ async function writeVectors(file) {
 /**
  * Puts each entry into one file, and what entries share into one more: each file costs a program that
  * loads them as they are the better part of a millisecond. The testing kits, which no application loads,
- * share nothing. Declarations stay as they are.
+ * share nothing, and the command loads the entries. Declarations stay as they are.
  */
 async function bundleEntries(pkg, manifest) {
   const filesOf = (target) => (typeof target === "string" ? [target] : Object.values(target).flatMap(filesOf));
   const entries = filesOf(manifest.exports).filter((file) => file.endsWith(".js"));
   const isTesting = (file) => file.startsWith("./testing/");
   const others = entries.filter((file) => !isTesting(file));
-  const written = [];
+  const command = Object.values(manifest.bin);
+  const written = await bundle(pkg, command, [fromEntries(pkg, entries)]);
   for (const entry of entries.filter(isTesting)) written.push(...(await bundle(pkg, [entry], [])));
   written.push(...(await bundle(pkg, others, [await together(pkg, others)])));
   const keep = new Set([...written, "glue/annals.js"]);
+  const folders = new Set(command.map((file) => path.posix.dirname(path.posix.normalize(file))));
   for (const file of await readdir(pkg, { recursive: true })) {
-    if (file.endsWith(".js") && !keep.has(file.split(path.sep).join("/"))) await rm(path.join(pkg, file));
+    const name = file.split(path.sep).join("/");
+    const isLeft = name.endsWith(".js") && !keep.has(name);
+    // Nobody imports the command.
+    if (isLeft || (name.endsWith(".d.ts") && folders.has(path.posix.dirname(name)))) await rm(path.join(pkg, file));
   }
+}
+
+/** What is not the command's own it takes from the package's entries, as its users do. */
+function fromEntries(pkg, entries) {
+  const relative = (file) => path.relative(pkg, file).split(path.sep).join("/");
+  return {
+    name: "from-entries",
+    setup({ onResolve }) {
+      onResolve({ filter: /^\.\.\// }, ({ path: name, resolveDir }) => {
+        const file = relative(path.join(resolveDir, name));
+        return entries.includes(`./${file}`) ? { path: name, external: true } : { errors: [{ text: `${file} is no entry of the package` }] };
+      });
+    },
+  };
 }
 
 /**

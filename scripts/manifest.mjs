@@ -35,6 +35,7 @@ export async function packageManifest() {
       "./projections": entry("projections/index"),
       "./reactions": entry("reactions/index"),
       "./subscriptions": entry("subscriptions/index"),
+      "./operations": entry("operations/index"),
       "./overlay": entry("overlay/index"),
       "./audit": entry("audit/index"),
       "./testing": entry("testing/index"),
@@ -42,6 +43,7 @@ export async function packageManifest() {
       "./annals.wasm": "./annals.wasm",
       "./package.json": "./package.json",
     },
+    bin: { annals: "./cli/main.js" },
     files: ["**/*.js", "**/*.d.ts", "annals.wasm", "CHANGELOG.md"],
   };
 }

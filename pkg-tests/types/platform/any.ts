@@ -2,6 +2,7 @@
 import { type DecideContext, type Message, type StorageAdapter, type WasmSource, Engine, aggregate, refuse } from "annals";
 import { Engine as InlineEngine } from "annals/inline";
 import { memoryStorage } from "annals/memory";
+import { exportLog, importLog, verify } from "annals/operations";
 import { overlayStorage } from "annals/overlay";
 import { type PostgresConfig, postgresStorage } from "annals/postgres";
 import { Engine as SlimEngine } from "annals/slim";
@@ -33,6 +34,10 @@ export async function anywhere(database: SqliteConfig["database"], postgres: Pos
   await Engine.open({ storage: postgresStorage(postgres), aggregates });
   // @ts-expect-error a schema's name is a text
   postgresStorage({ ...postgres, schema: 7 });
+
+  for await (const part of exportLog(storage)) part satisfies Uint8Array;
+  const { isSound } = await verify(storage);
+  if (isSound) await importLog(storage, exportLog(storage));
 
   for await (const { position } of engine.events({ aggregates })) overlayStorage({ storage, at: { position } });
   overlayStorage({ storage, at: { time: new Date() } });

@@ -27,6 +27,13 @@ export const wasmOptFlags = [
   // Engines compile a function when it is first called, all of it: a function that has swallowed
   // those it alone calls makes the first answer wait for what is not needed. See ARCHITECTURE.md.
   "--one-caller-inline-max-function-size=60",
+  // The least addresses are the end of the stack: what is computed from a pointer is never there, so
+  // the sum of pointer and offset may be a part of the access.
+  "--low-memory-unused",
+  // Functions of one kind beside each other, such as the many ways to drop something: it is what gzip
+  // sees of the one before that makes the next small.
+  "--reorder-functions-by-name",
+  "--strip-producers",
   "--enable-bulk-memory",
   "--enable-bulk-memory-opt",
   "--enable-call-indirect-overlong",
@@ -42,6 +49,9 @@ const engine = {
   crate: "annals",
   // The crate is an ordinary library; only this build makes a module of it.
   cargo: ["rustc", "-p", "annals", "--lib", "--crate-type", "cdylib", "--features", "wasm-entry"],
+  // What is said to be worth inlining is so only if it is little: the standard library says it of
+  // functions of a hundred instructions. It is a tenth of the module for a fiftieth of a command's time.
+  rustc: ["--", "-C", "llvm-args=-inline-threshold=15 -inlinehint-threshold=25"],
   out: "src/host/glue",
   outName: "annals",
   optimise: true,
@@ -91,9 +101,9 @@ export async function buildSimulation(tools) {
 
 // --- Modules ----------------------------------------------------------------------------------
 
-async function buildModule({ name, crate, cargo, out, outName, optimise }, { toolchain, wasmBindgen }) {
+async function buildModule({ name, crate, cargo, rustc, out, outName, optimise }, { toolchain, wasmBindgen }) {
   await step(name, async () => {
-    const compiled = await buildWasm(toolchain, cargo, { profile: "wasm", crate });
+    const compiled = await buildWasm(toolchain, cargo, { profile: "wasm", crate, rustc });
     const module = path.join(out, `${outName}_bg.wasm`);
     const base64 = path.join(out, `${outName}-base64.js`);
     const flags = JSON.stringify([bindgenFlags, optimise && wasmOptFlags]);

@@ -31,6 +31,7 @@ export async function packageManifest() {
       "./memory": entry("memory/index"),
       "./indexeddb": entry("indexeddb/index"),
       "./sqlite": entry("sqlite/index"),
+      "./postgres": entry("postgres/index"),
       "./projections": entry("projections/index"),
       "./reactions": entry("reactions/index"),
       "./subscriptions": entry("subscriptions/index"),

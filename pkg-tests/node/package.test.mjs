@@ -27,6 +27,7 @@ const entries = {
   "annals/reactions": ["reaction"],
   "annals/subscriptions": ["checkpoint", "forgetCheckpoint", "setCheckpoint"],
   "annals/sqlite": ["sqliteStorage"],
+  "annals/postgres": ["postgresRoles", "postgresSchema", "postgresStorage"],
   "annals/indexeddb": ["indexedDbStorage"],
   "annals/testing": ["given", "givenView"],
   "annals/testing/conformance": ["Subject", "commit", "conformance", "event", "judge", "judgeVectors", "perform"],
@@ -135,7 +136,7 @@ test("every entry exports what it should, the same by import and by require", as
   const manifest = JSON.parse(await readFile(path.join(pkg, "package.json"), "utf8"));
   assert.deepEqual(
     Object.keys(manifest.exports).sort(),
-    [".", "./annals.wasm", "./audit", "./indexeddb", "./inline", "./memory", "./operations", "./overlay", "./package.json", "./projections", "./reactions", "./slim", "./sqlite", "./subscriptions", "./testing", "./testing/conformance"],
+    [".", "./annals.wasm", "./audit", "./indexeddb", "./inline", "./memory", "./operations", "./overlay", "./package.json", "./postgres", "./projections", "./reactions", "./slim", "./sqlite", "./subscriptions", "./testing", "./testing/conformance"],
   );
   assert.equal(manifest.dependencies, undefined);
 });

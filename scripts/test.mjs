@@ -7,6 +7,7 @@
 import { parseArgs } from "node:util";
 import { setUpBrowser } from "./browser.mjs";
 import { build, buildSimulation, setUpBuild } from "./build.mjs";
+import { checkConformanceTable } from "./conformance-table.mjs";
 import { checkCoreTree } from "./core-tree.mjs";
 import { checkLicences } from "./licences.mjs";
 import { checkPackage } from "./package-check.mjs";
@@ -28,6 +29,7 @@ const checks = [
   { name: "node", needs: ["build", "drivers"], check: checkNode },
   { name: "simulation", needs: ["build", "simulation"], check: () => nodeTests("pkg-tests/simulation") },
   { name: "browser", needs: ["build", "browser"], check: () => nodeTests("pkg-tests/browser") },
+  { name: "adapters", needs: ["build"], check: checkConformanceTable },
 ];
 
 const minutes = 60_000;

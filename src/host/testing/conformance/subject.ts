@@ -241,7 +241,7 @@ export function event(type = "AppointmentBooked", tags: readonly string[] = [], 
 export const someEvents = (count: number): CommitEvent[] => Array.from({ length: count }, () => event());
 
 /** Waits until it is so. */
-export async function until(condition: () => boolean, timeout = 20_000): Promise<void> {
+export async function until(condition: () => boolean, timeout = 10_000): Promise<void> {
   for (const deadline = Date.now() + timeout; !condition();) {
     if (Date.now() > deadline) throw new Error(`waited in vain for ${String(condition)}`);
     await pause(5);

@@ -276,6 +276,96 @@ test("IndexedDB: it works without BroadcastChannel", async () => {
   await tab.close();
 });
 
+test("IndexedDB: without BroadcastChannel other tabs are heard of all the same, until nobody listens", async () => {
+  const [tab, other] = [await preparedPage(), await preparedPage()];
+  const name = await tab.evaluate(() => newName());
+  await tab.evaluate(async (name) => {
+    delete globalThis.BroadcastChannel;
+    globalThis.transactions = 0;
+    const { transaction } = IDBDatabase.prototype;
+    IDBDatabase.prototype.transaction = function (...args) {
+      transactions += 1;
+      return transaction.apply(this, args);
+    };
+    const storage = indexedDbStorage({ name, pollInterval: 5 });
+    await storage.open();
+    globalThis.heard = [];
+    globalThis.stop = storage.subscribe((position) => heard.push(position));
+  }, name);
+  await other.evaluate(async (name) => {
+    delete globalThis.BroadcastChannel;
+    const subject = await Subject.open(indexedDbStorage({ name }));
+    await subject.accept(commit("a-1", 0, [event()]));
+    await subject.accept(commit("a-1", 1, [event()]));
+  }, name);
+  await tab.waitForFunction(() => heard.at(-1) === 2);
+  const looks = await tab.evaluate(async () => {
+    stop();
+    const frame = () => new Promise((resolve) => setTimeout(resolve, 20));
+    // One that had begun.
+    await frame();
+    const before = transactions;
+    for (let frames = 0; frames < 5; frames += 1) await frame();
+    return transactions - before;
+  });
+  assert.equal(looks, 0);
+  await Promise.all([tab.close(), other.close()]);
+});
+
+test("IndexedDB: the browser is asked once, at the first write, to keep the store", async () => {
+  const tab = await preparedPage();
+  const asked = await tab.evaluate(async () => {
+    let asked = 0;
+    StorageManager.prototype.persist = async () => (asked += 1) > 0;
+    const seen = [];
+    for (const config of [{}, { persist: false }]) {
+      const storage = indexedDbStorage({ name: newName(), ...config });
+      const subject = await Subject.open(storage);
+      await subject.log();
+      seen.push(asked);
+      for (let revision = 0; revision < 3; revision += 1) await subject.accept(commit("a-1", revision, [event()]));
+      seen.push(asked);
+    }
+    return seen;
+  });
+  assert.deepEqual(asked, [0, 1, 1, 1]);
+  await tab.close();
+});
+
+test("IndexedDB: a store says whether the browser may clear it", async () => {
+  const tab = await preparedPage();
+  const told = await tab.evaluate(async () => {
+    const told = [await indexedDbStorage({ name: newName() }).persistence()];
+    StorageManager.prototype.persisted = async () => true;
+    told.push(await indexedDbStorage({ name: newName() }).persistence());
+    delete StorageManager.prototype.persisted;
+    told.push(await indexedDbStorage({ name: newName() }).persistence());
+    return told;
+  });
+  assert.deepEqual(told, ["best-effort", "persisted", "unknown"]);
+  await tab.close();
+});
+
+test("IndexedDB: where the browser forbids it, as in a frame without an origin, that is told", async () => {
+  const tab = await preparedPage();
+  const failure = await tab.evaluate(async () => {
+    const frame = document.createElement("iframe");
+    frame.sandbox = "allow-scripts";
+    frame.srcdoc = `<script>
+      try { indexedDB.open("x"); } catch (error) { parent.postMessage([error.name, error.message], "*"); }
+    </script>`;
+    const told = new Promise((resolve) => addEventListener("message", ({ data }) => resolve(data), { once: true }));
+    document.body.append(frame);
+    const [name, message] = await told;
+    // What the browser says there, said here: the frame can't load the package.
+    const forbidden = { open() { throw new DOMException(message, name); } };
+    const storage = indexedDbStorage({ name: newName(), indexedDB: forbidden });
+    return storage.open().catch(({ code, retryable, cause }) => ({ code, retryable, cause: cause.name }));
+  });
+  assert.deepEqual(failure, { code: "storage-failed", retryable: false, cause: "SecurityError" });
+  await tab.close();
+});
+
 test("IndexedDB: a host without it says so", async () => {
   const { indexedDbStorage } = await import("annals/indexeddb");
   assert.throws(() => indexedDbStorage({ name: "here" }), { code: "storage-failed" });

@@ -12,7 +12,7 @@ import { checkConformanceTable } from "./conformance-table.mjs";
 import { checkCoreTree } from "./core-tree.mjs";
 import { checkLicences } from "./licences.mjs";
 import { checkPackage } from "./package-check.mjs";
-import { setUpBetterSqlite3, setUpBun, setUpBundlers, setUpNewerNode, setUpPackages } from "./packages.mjs";
+import { setUpBetterSqlite3, setUpBun, setUpBundlers, setUpNewerNode, setUpPackages, setUpVitest } from "./packages.mjs";
 import { Failure, elapsed, inRoot, listFiles, main, run, say, step } from "./shell.mjs";
 import { setUpCargo, setUpLinters } from "./toolchain.mjs";
 
@@ -83,6 +83,7 @@ async function setUp(needs) {
   else if (needs.has("packages")) await setUpPackages();
   if (needs.has("drivers")) {
     await setUpBetterSqlite3();
+    await setUpVitest();
     newerNode = await setUpNewerNode();
   }
   if (needs.has("bun")) bun = await setUpBun();

@@ -33,6 +33,8 @@ export interface ConformanceOptions<Store extends OpenedStore = OpenedStore> {
   readonly older?: readonly OlderStore<Store>[];
   /** What can be made to go wrong. */
   readonly faults?: Faults<Store>;
+  /** Milliseconds after which a rule is given up, for a wrong adapter may leave it waiting. Default: 60,000. */
+  readonly patience?: number;
   /** The adapter's own judge, if it does not ask the engine's. */
   readonly judge?: OwnJudge<Store>;
 }
@@ -121,6 +123,7 @@ const OPTIONS: { readonly [Name in keyof Required<ConformanceOptions>]: readonly
   elsewhere: ["function", "undefined"],
   older: ["object", "undefined"],
   faults: ["object", "undefined"],
+  patience: ["number", "undefined"],
   judge: ["object", "undefined"],
 };
 
@@ -240,12 +243,26 @@ async function run<Store extends OpenedStore>(
       },
       judge: judge && ((...asked) => judge.judge(...asked)),
     };
-    await rule.run(subject, place);
-    if (rule.replacesStore !== true) await checkLog(await Subject.open(store.storage));
+    await within(options.patience ?? 60_000, async () => {
+      await rule.run(subject, place);
+      if (rule.replacesStore !== true) await checkLog(await Subject.open(store.storage));
+    });
   });
   for (const action of undo.reverse()) await attempt(action);
   // What went wrong first is why the rest did.
   if (failures.length > 0) throw failures[0];
+}
+
+async function within(millis: number, work: () => Promise<void>): Promise<void> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`the rule has not come to an end within ${millis} ms`)), millis);
+  });
+  try {
+    await Promise.race([work(), late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** Whatever was done to a store: its log has no gap, nothing twice, and each stream counts from 1. */

@@ -38,6 +38,8 @@ const minutes = 60_000;
 
 /** What does not run in Bun, and why. */
 const notInBun = {
+  "adapters-page.test.mjs": "runs tests of Node's own runner as a program",
+  "conformance-runners.test.mjs": "runs vitest, which is made for Node",
   "clinic-parity.test.mjs": "compares with native Rust, for which it builds",
   "readme.test.mjs": "compares what is printed, and Bun prints values in another way",
 };

@@ -45,6 +45,7 @@ test("what is declared must be given, and what is given declared", () => {
     refused({ name: "mine", open, [option]: given, capabilities: { [capability]: false } }, /does not declare/);
     conformance({ name: "mine", open, [option]: given, capabilities: { [capability]: true } });
   }
+  refused({ name: "mine", open, faults: { held: () => {} } }, /gives the fault held, but does not declare connections/);
   refused({ name: "mine", open, older: [], capabilities: { migration: true } }, /gives no older store/);
 });
 

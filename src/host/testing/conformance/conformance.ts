@@ -49,7 +49,7 @@ export interface ConformanceTest {
   /** The adapter's name and the rule. */
   readonly name: string;
   readonly rule: string;
-  /** What the adapter must be able to do to be held to it, `null` if every adapter is. */
+  /** What the adapter must be able to do to be held to it; `null` if every adapter is. */
   readonly needs: string | null;
   /** Why it is not run, `false` if it is. */
   readonly skip: string | false;
@@ -76,12 +76,12 @@ export function conformance<Store extends OpenedStore>(
   checkOptions(options);
   const { name, capabilities = {}, skip = {} } = options;
   const tests = rules.map((rule): ConformanceTest => {
-    const { needs = null } = rule;
+    const needs = needsOf(rule);
     const absent = whyAbsent(options, rule);
     return {
       name: `${name}: ${rule.name}`,
       rule: rule.name,
-      needs: needs === null ? null : labelOf(needs),
+      needs: needs.length === 0 ? null : needs.map(labelOf).join(", "),
       skip: absent || (skip[rule.name] ?? false),
       run: () => run(rule, options, capabilities),
     };
@@ -163,6 +163,7 @@ function checkOptions<Store extends OpenedStore>(options: ConformanceOptions<Sto
     if (isDeclared && given === undefined) throw refused(name, `declares ${capability}, but gives no ${option}`);
     if (!isDeclared && given !== undefined) throw refused(name, `gives ${option}, but does not declare ${capability}`);
   }
+  if (faults.held !== undefined && connections !== true) throw refused(name, "gives the fault held, but does not declare connections");
   if (older?.length === 0) throw refused(name, "declares migration, but gives no older store");
 }
 
@@ -176,9 +177,12 @@ function has<Store extends OpenedStore>({ capabilities = {}, faults = {}, judge 
   return value !== undefined && value !== false;
 }
 
-function whyAbsent<Store extends OpenedStore>(options: ConformanceOptions<Store>, { needs, asksJudge }: Rule): string | false {
-  if (asksJudge === true && options.judge !== undefined) return "declared: a judge of its own";
-  return needs !== undefined && !has(options, needs) ? `not declared: ${labelOf(needs)}` : false;
+const needsOf = ({ needs = [] }: Rule): readonly Need[] => (typeof needs === "string" ? [needs] : needs);
+
+function whyAbsent<Store extends OpenedStore>(options: ConformanceOptions<Store>, rule: Rule): string | false {
+  if (rule.asksJudge === true && options.judge !== undefined) return "declared: a judge of its own";
+  const missing = needsOf(rule).filter((need) => !has(options, need));
+  return missing.length > 0 && `not declared: ${missing.map(labelOf).join(", ")}`;
 }
 
 function labelOf(need: Need): string {

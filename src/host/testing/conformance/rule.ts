@@ -7,7 +7,7 @@ import type { Subject } from "./subject.js";
 /** A sentence that is true of every adapter, or of every one that can do what it needs. */
 export interface Rule {
   readonly name: string;
-  readonly needs?: Need;
+  readonly needs?: Need | readonly Need[];
   /** Whether it is about how the engine's judge is asked. */
   readonly asksJudge?: boolean;
   /** Whether the store is another one when the rule has ended. */

@@ -15,7 +15,7 @@ const page = "docs/adapters.md";
 const [BEGIN, END] = ["<!-- conformance: begin -->", "<!-- conformance: end -->"];
 
 /** In this order. */
-const columns = ["memory", "overlay", "IndexedDB", "SQLite"];
+const columns = ["memory", "overlay", "IndexedDB", "SQLite", "PostgreSQL", "PGlite"];
 
 /** Fails if the table is not what the tests have found. */
 export async function checkConformanceTable() {

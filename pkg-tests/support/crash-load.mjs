@@ -2,6 +2,7 @@
 // snapshots and documents. In Node and in pages.
 
 import { Engine, aggregate } from "annals";
+import { verify } from "annals/operations";
 import { projection } from "annals/projections";
 
 /** Counts what was added. */
@@ -45,7 +46,7 @@ export async function giveWithoutEnd(storage, name, acknowledge) {
 
 /**
  * What is wrong with a store that was opened again, or nothing. `acknowledged` was told before the end;
- * `after` is a position up to which the log was found right, or `null`.
+ * `after` is a position up to which the log was found right, or `null`: then the whole store is verified.
  */
 export async function findFaults(storage, acknowledged, after) {
   const faults = [];
@@ -74,5 +75,9 @@ export async function findFaults(storage, acknowledged, after) {
   const found = await engine.view(sums).count({ index: "sum" });
   if (found !== (await engine.view(sums).count())) faults.push(`${found} documents are in the index`);
   await engine.close();
+  if (after === null) {
+    const { isSound, findings } = await verify(storage, { projections: [sums] });
+    if (!isSound) faults.push(...findings.map(({ code, message }) => `${code}: ${message}`));
+  }
   return { faults, last, commands: commands.size };
 }

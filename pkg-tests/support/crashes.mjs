@@ -9,19 +9,10 @@ import { parseArgs } from "node:util";
 import { sqliteStorage } from "annals/sqlite";
 import { findFaults } from "./crash-load.mjs";
 import { kill, start } from "./processes.mjs";
+import { randomNumbers } from "./random.mjs";
 import { drivers, temporaryFolder } from "./sqlite-drivers.mjs";
 
 const script = fileURLToPath(new URL("crash-worker.mjs", import.meta.url));
-
-/** Numbers below a bound, the same ones for the same seed (mulberry32). */
-function randomNumbers(seed) {
-  return (bound) => {
-    seed = (seed + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(seed ^ (seed >>> 15), 1 | seed);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) % bound;
-  };
-}
 
 /** The moment: after so many acknowledgements, and so many milliseconds more. */
 const momentOf = (random) => ({ enough: random(8) === 0 ? 0 : random(120), more: random(25) });

@@ -1,5 +1,5 @@
 /** What the compiler says about adapters that enrol. */
-import type { StorageAdapter, StoredEvent, Verdict } from "annals";
+import type { Commit, StorageAdapter, StoredEvent, Verdict } from "annals";
 import { memoryStorage } from "annals/memory";
 import {
   type Capabilities,
@@ -9,7 +9,6 @@ import {
   event,
   type Job,
   judge,
-  type JudgedCommit,
   judgeVectors,
   perform,
   type Report,
@@ -71,7 +70,7 @@ void wrong;
 export async function asking() {
   const subject = await Subject.open(memoryStorage());
   const sent = commit("a-1", 0, [event("Booked", ["t"])], { actor: "reception" });
-  check<Same<typeof sent, JudgedCommit>>();
+  check<Same<typeof sent, Commit>>();
   const verdicts = await subject.append([sent]);
   check<Same<typeof verdicts, Verdict[]>>();
   for (const vector of judgeVectors()) check<Same<ReturnType<typeof judge>, Verdict[]>>(), judge(vector.commits, vector.facts, vector.now);

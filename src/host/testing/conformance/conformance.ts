@@ -1,9 +1,8 @@
 /** The tests of a storage adapter: its enrolment, checked, and what is run around each rule. */
 import { AnnalsError, invalidArgument } from "../../errors.js";
-import type { Answer, StorageAdapter } from "../../storage.js";
+import type { Answer, Commit, StorageAdapter } from "../../storage.js";
 import { ensure, same } from "./expect.js";
 import type { Job, Report } from "./job.js";
-import type { JudgedCommit } from "./judge.js";
 import type { Capabilities, FaultOf, Faults, Need, OlderStore, OwnJudge, Place, Rule } from "./rule.js";
 import { rules } from "./rules/index.js";
 import { Subject } from "./subject.js";
@@ -219,7 +218,7 @@ async function run<Store extends OpenedStore>(
     };
     const store = await opened(await options.open());
     const { judge } = options;
-    const askFacts = judge && ((commits: readonly JudgedCommit[]) => judge.facts(store, commits));
+    const askFacts = judge && ((commits: readonly Commit[]) => judge.facts(store, commits));
     const subjectOf = (storage: StorageAdapter) => Subject.open(storage, askFacts);
     const subject = await subjectOf(store.storage);
     const reopen = () => closing(options.reopen!(store));

@@ -6,24 +6,10 @@
 import { matches } from "../../query.js";
 import type { Commit, CommitFacts, Facts, FirstOutcome, Query, Verdict } from "../../storage.js";
 
-/** A commit with all that the judge goes by. */
-export interface JudgedCommit extends Omit<Commit, "condition"> {
-  /** Number of events of its stream, or the index of the commit of the same append that is its last. */
-  readonly expected: number | { readonly after: number };
-  readonly condition: JudgedCondition | null;
-}
-
-export interface JudgedCondition {
-  readonly query: Query;
-  readonly after: number;
-  /** Indexes of commits of the same append whose events it has seen. */
-  readonly neighbours: readonly number[];
-}
-
 type Conflict = Extract<Verdict, { readonly kind: "conflict" }>;
 
 /** `now`: milliseconds since 1970. */
-export function judge(commits: readonly JudgedCommit[], facts: Facts, now: number): Verdict[] {
+export function judge(commits: readonly Commit[], facts: Facts, now: number): Verdict[] {
   let head = facts.head;
   const recordedAt = Math.max(now, facts.lastRecordedAt);
   const streams = new Map<string, { readonly revision: number; readonly index: number }>();
@@ -33,7 +19,7 @@ export function judge(commits: readonly JudgedCommit[], facts: Facts, now: numbe
   const missingNeighbour = (indexes: readonly number[]) =>
     indexes.find((index) => verdicts[index]?.kind !== "committed");
 
-  const conflictOf = (commit: JudgedCommit, { revision, matched }: CommitFacts): Conflict | undefined => {
+  const conflictOf = (commit: Commit, { revision, matched }: CommitFacts): Conflict | undefined => {
     const last = streams.get(keyOf(commit));
     const actual = last?.revision ?? revision;
     const conflict = (reason: Conflict["reason"], at: number): Conflict => ({ kind: "conflict", reason, at });
@@ -84,6 +70,6 @@ export function judge(commits: readonly JudgedCommit[], facts: Facts, now: numbe
 export const queryMatches = (query: Query, type: string, tags: readonly string[]): boolean =>
   query.some((item) => matches(item, type, tags));
 
-function keyOf({ aggregateType, aggregateId }: JudgedCommit): string {
+function keyOf({ aggregateType, aggregateId }: Commit): string {
   return JSON.stringify([aggregateType, aggregateId]);
 }

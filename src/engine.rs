@@ -116,6 +116,18 @@ pub enum Mutation {
     LeaseWithoutFencing,
     /// A reaction's progress passes streams that are parked, and forgets them.
     ProgressPastParked,
+    /// A process manager's states are saved before the progress says that their events are handled.
+    StateBeforeProgress,
+    /// A timer is taken away when it is given to a process manager, not when it has been handled.
+    TimerGoneEarly,
+    /// Timers are handled as soon as they are found, due or not.
+    TimerBeforeItsTime,
+    /// A timer that was found is handled, though an event has forgotten it meanwhile.
+    ForgottenTimer,
+    /// A timer is handled before events that the store had when its time came.
+    TimerOvertakes,
+    /// Commands of a process manager get ids of their own at each attempt.
+    CommandsNotNamed,
 }
 
 impl Config {
@@ -396,6 +408,11 @@ impl Engine {
         self.tasks.len()
     }
 
+    /// The aggregates it was made with.
+    pub(crate) fn aggregates(&self) -> &[AggregateDefinition] {
+        &self.config.aggregates
+    }
+
     /// The append with this number, while it is under way: what an adapter's judge is asked about.
     #[must_use]
     pub fn append_in_flight(&self, request: RequestId) -> Option<&Append> {
@@ -422,6 +439,7 @@ impl Engine {
             Input::ControlView(control) => self.control_view(control),
             Input::Projected(answer) => self.host_projected(answer),
             Input::AskReaction(ask) => self.ask_reaction(ask),
+            Input::Correlated(answer) => self.host_correlated(answer),
             Input::Reacted(answer) => self.host_reacted(answer),
             Input::Next(task) => self.next_page(task),
             Input::Handled(task, position) => self.page_handled(task, position),

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use crate::domain::AggregateDefinition;
 use crate::event::RecordedEvent;
 use crate::payload::strings_of;
 use crate::protocol::{LogFilter, ParkedLane};
@@ -57,8 +58,8 @@ impl RetryPolicy {
     }
 }
 
-/// The lane of an event; `None`: the event is not wanted.
-pub type LaneOf = fn(&RecordedEvent) -> Option<Arc<str>>;
+/// The correlation keys of an event, read as upcasters of these aggregates do; or why they can't be told.
+pub type KeysOf = fn(&[AggregateDefinition], &RecordedEvent) -> Result<Vec<Arc<str>>, Arc<str>>;
 
 /// What events are handled one after the other.
 #[derive(Clone, Copy, Debug)]
@@ -67,7 +68,9 @@ pub enum Lanes {
     Streams,
     /// Those with one correlation key, which this function tells. Each key has a state and timers: the
     /// reaction is a process manager's.
-    Native(LaneOf),
+    Native(KeysOf),
+    /// The same, and the host tells the keys.
+    Hosted,
 }
 
 /// A reaction an engine is made with. Its function lives in the host.

@@ -17,17 +17,19 @@
 use std::sync::Arc;
 
 use crate::error::{ReadError, StorageError};
-use crate::event::{RecordedEvent, TaskId};
-use crate::manager::{DUE, states_of, timers_of};
+use crate::event::{Metadata, TaskId};
+use crate::ids::CommandId;
+use crate::manager::{DUE, Origin, states_of, timers_of};
 use crate::payload::strings_of;
 use crate::protocol::{
-    AskReaction, Document, DocumentExpectation, DocumentName, DocumentScan, DocumentValue,
-    DocumentsRead, DueTimer, LogPage, Notice, Output, ParkedLane, React, Reacted, Reacting,
-    ReactionAction, ReactionIndex, ReactionRead, ReadDocuments, ReadLog, SaveDocuments, Saved,
-    ScanPlace, StorageAnswer, StorageBody, StoredDocument,
+    AskReaction, Correlate, Correlated, CorrelationKey, Document, DocumentExpectation,
+    DocumentName, DocumentScan, DocumentValue, DocumentsRead, DueTimer, LogPage, Named, Notice,
+    Output, ParkedLane, React, Reacted, Reacting, ReactionAction, ReactionIndex, ReactionRead,
+    ReadDocuments, ReadLog, SaveDocuments, Saved, ScanPlace, StorageAnswer, StorageBody,
+    StoredDocument, Wishes,
 };
 use crate::reaction::{Lanes, Progress, REACTIONS, REQUESTS, ReactionDefinition, StartAt, lane_of};
-use crate::stream::{Position, StreamId};
+use crate::stream::Position;
 use crate::time::Timestamp;
 
 use super::requests::Purpose;
@@ -61,6 +63,10 @@ pub(super) struct Reactor {
     position: Position,
     lanes: Vec<Lane>,
     page: Option<Page>,
+    /// Pages whose events the host is asked for the keys of, and what the questions are called.
+    correlating: Vec<(u32, Asked, KeptPage, Position)>,
+    /// Why no event behind those that are known can be handled: what the key of the next is can't be told.
+    stuck: Option<Arc<str>>,
     /// Position of the store's last event, as far as it is known.
     head: Position,
     grown: bool,
@@ -147,6 +153,8 @@ struct Page {
 struct Event {
     lane: Arc<str>,
     position: Position,
+    /// In the page that is kept.
+    index: u32,
     state: EventState,
 }
 
@@ -158,6 +166,21 @@ enum EventState {
     Passed,
 }
 
+impl Page {
+    /// The event as the host is given it.
+    fn reacting(&self, at: usize) -> Reacting {
+        let index = self.events[at].index;
+        match &self.kept {
+            KeptPage::Events(events) => Reacting::Event(Box::new(events[index as usize].clone())),
+            KeptPage::Rows(rows) => Reacting::Held { page: rows.0.page, index },
+            KeptPage::Held(lease) => Reacting::Held { page: lease.page, index },
+            KeptPage::Messages(..) | KeptPage::Upcast(_) => {
+                unreachable!("the log is asked for events whose streams are told, or for none")
+            }
+        }
+    }
+}
+
 /// An event or a timer that the host is handling.
 struct Running {
     run: u64,
@@ -165,6 +188,8 @@ struct Running {
     /// 0 for a timer.
     position: Position,
     timer: Option<DueTimer>,
+    /// What is saved when a process manager's commands are done.
+    documents: Vec<Document>,
 }
 
 /// What is known of a process manager's timers.
@@ -180,6 +205,8 @@ struct Timers {
     written: Vec<Arc<str>>,
     /// Those whose time has come, and how often they have been tried.
     due: Vec<(DueTimer, u32)>,
+    /// The store's last event when these were found: what happened before their time comes before them.
+    head: Position,
     /// When the next one is due, as far as is known.
     next: Option<Timestamp>,
 }
@@ -268,6 +295,8 @@ impl Reactor {
             position: Position(0),
             lanes: Vec::new(),
             page: None,
+            correlating: Vec::new(),
+            stuck: None,
             head: Position(0),
             grown: false,
             is_reading: false,
@@ -295,6 +324,8 @@ impl Reactor {
     fn let_go(&mut self) {
         self.is_ours = false;
         self.page = None;
+        self.correlating.clear();
+        self.stuck = None;
         self.catching_up = None;
         self.is_reading = false;
         self.running.clear();
@@ -363,7 +394,10 @@ impl Reactor {
 
     /// The next timer that can be handled. Those of lanes that were left behind are looked at again when
     /// these rejoin.
-    fn next_timer(&mut self) -> Option<Next> {
+    fn next_timer(&mut self, overtakes: bool) -> Option<Next> {
+        if self.position < self.timers.head && !overtakes {
+            return None;
+        }
         let mut due = std::mem::take(&mut self.timers.due);
         due.retain(|(timer, _)| !self.is_left(&timer.lane));
         let is_free =
@@ -375,10 +409,10 @@ impl Reactor {
     }
 
     /// Documents of timers have been written: what is known of these is of before.
-    fn timers_written(&mut self, collection: &str, documents: &[Document]) {
+    fn timers_written(&mut self, collection: &str, documents: &[Document], keeps_due: bool) {
         for Document { name, .. } in documents {
             if *name.collection == *collection {
-                self.timers.due.retain(|(timer, _)| timer.key() != name.key);
+                self.timers.due.retain(|(timer, _)| keeps_due || timer.key() != name.key);
                 self.lanes.retain(|lane| !lane.is_timer() || lane.parked.lane != name.key);
                 self.timers.written.push(Arc::clone(&name.key));
             }
@@ -395,7 +429,7 @@ impl Reactor {
     }
 
     /// The documents of events that the progress says are handled.
-    fn take_covered(&mut self) -> Vec<Document> {
+    fn take_covered(&mut self, all: bool) -> Vec<Document> {
         let mut documents = Vec::new();
         for Unsaved { lane, position, documents: made, is_on_its_way } in &mut self.unsaved {
             let is_left = |known: &&Lane| !known.is_timer() && known.parked.lane == *lane;
@@ -404,7 +438,7 @@ impl Reactor {
                 Some(left) => *position < left.parked.position,
                 None => *position <= self.position,
             };
-            if is_handled {
+            if is_handled || all {
                 *is_on_its_way = true;
                 documents.extend_from_slice(made);
             }
@@ -704,6 +738,7 @@ impl Engine {
     fn save_progress(&mut self, index: ReactorIndex) {
         let forgets_lanes = mutant!(self, ProgressPastParked);
         let is_unfenced = mutant!(self, LeaseWithoutFencing);
+        let saves_early = mutant!(self, StateBeforeProgress);
         let (now, lease) = (self.now, self.config.lease);
         let name = name_of(&self.config.reactions[index]);
         let reactor = &mut self.reactors[index];
@@ -716,7 +751,7 @@ impl Engine {
             lanes.clear();
         }
         let progress = Progress { owner, position: reactor.position, lanes };
-        let mut documents = reactor.take_covered();
+        let mut documents = reactor.take_covered(saves_early);
         for (name, is_on_its_way) in &mut reactor.fulfilled {
             *is_on_its_way = true;
             let (value, postings) = (DocumentValue::Removed, Vec::new());
@@ -760,8 +795,11 @@ impl Engine {
         reactor.failures = 0;
         match reactor.step {
             Step::Releasing => {
+                let stuck = reactor.stuck.take();
                 reactor.let_go();
-                reactor.step = Step::Start;
+                // Another release may know more of the event.
+                reactor.step = if stuck.is_some() { Step::Stopped } else { Step::Start };
+                reactor.stuck = stuck;
                 self.notice_reaction(index);
             }
             Step::Claiming => {
@@ -819,9 +857,10 @@ impl Engine {
         let concurrency = self.config.reactions[index].concurrency as usize;
         let (now, limit) = (self.now, self.config.page_limit);
         let manages = self.manages(index);
+        let overtakes = mutant!(self, TimerOvertakes);
         while self.reactors[index].running.len() < concurrency && self.may_start(index) {
             let reactor = &mut self.reactors[index];
-            let next = reactor.next_timer().or_else(|| reactor.next_event(manages));
+            let next = reactor.next_timer(overtakes).or_else(|| reactor.next_event(manages));
             let at = match next {
                 None => break,
                 Some(Next::Timer(timer, attempts)) => {
@@ -833,7 +872,7 @@ impl Engine {
             let page = self.reactors[index].page.as_mut().expect("an event of it was found");
             page.events[at].state = EventState::Runs;
             let lane = Arc::clone(&page.events[at].lane);
-            let (position, event) = (page.events[at].position, reacting(&page.kept, at));
+            let (position, event) = (page.events[at].position, page.reacting(at));
             self.react(index, lane, position, event, 1);
         }
         self.catch_up(index);
@@ -851,21 +890,21 @@ impl Engine {
         let reads = reactor.page.is_none()
             && !reactor.is_reading
             && !reactor.paused
+            && reactor.stuck.is_none()
             && reactor.lanes.len() < MAX_LANES
             && (reactor.position < reactor.head || reactor.grown);
         if reads {
             reactor.is_reading = true;
             reactor.grown = false;
             let after = reactor.position;
-            let filter = self.config.reactions[index].filter.clone();
-            let read = ReadLog { after, filter, limit, held: false };
-            self.ask_for_reaction(index, Asked::Log, StorageBody::ReadLog(Arc::new(read)));
+            self.read_for_reaction(index, Asked::Log, after, limit);
         }
         let reactor = &mut self.reactors[index];
         if reactor.saving_since.is_some() {
             return;
         }
-        if reactor.paused && is_idle && !reactor.is_reading {
+        let stops = reactor.paused || (reactor.stuck.is_some() && reactor.page.is_none());
+        if stops && is_idle && !reactor.is_reading {
             reactor.step = Step::Releasing;
             self.save_progress(index);
         } else if reactor.beat_at <= now {
@@ -897,9 +936,11 @@ impl Engine {
             Reacting::Timer(timer) => Some((**timer).clone()),
             Reacting::Event(_) | Reacting::Held { .. } => None,
         };
-        reactor.running.push(Running { run, lane, position, timer });
+        let documents = Vec::new();
+        reactor.running.push(Running { run, lane: Arc::clone(&lane), position, timer, documents });
         let reaction = ReactionIndex(u32::try_from(index).expect("fewer than 2^32"));
-        self.outputs.push_back(Output::React(React { run, reaction, attempt, event, state }));
+        let react = React { run, reaction, attempt, event, lane, state };
+        self.outputs.push_back(Output::React(react));
     }
 
     /// Goes on with the lane that is being caught up, or begins with one whose time has come.
@@ -911,6 +952,9 @@ impl Engine {
         let (now, limit, manages) = (self.now, self.config.page_limit, self.manages(index));
         let reactor = &mut self.reactors[index];
         if reactor.catching_up.is_none() {
+            if reactor.stuck.is_some() {
+                return;
+            }
             let is_due = |lane: &&Lane| {
                 let is_due = lane.parked.retry_at.is_some_and(|at| at <= now);
                 is_due && !lane.is_handled() && !lane.is_timer()
@@ -921,7 +965,7 @@ impl Engine {
             let lane = Arc::clone(&due.parked.lane);
             let after = Position(due.parked.position.0.saturating_sub(1));
             reactor.catching_up = Some(CatchUp { lane, page: None });
-            return self.read_lane(index, after, limit);
+            return self.read_for_reaction(index, Asked::Lane, after, limit);
         }
         let Some(CatchUp { lane, page: Some(_) }) = &reactor.catching_up else {
             return;
@@ -944,7 +988,7 @@ impl Engine {
                 && event.position <= known.last
         });
         if let Some(at) = next {
-            let (position, event) = (page.events[at].position, reacting(&page.kept, at));
+            let (position, event) = (page.events[at].position, page.reacting(at));
             known.parked.position = position;
             let attempt = known.parked.attempts + 1;
             return self.react(index, lane, position, event, attempt);
@@ -952,7 +996,7 @@ impl Engine {
         if page.next < known.last {
             let after = page.next;
             reactor.catching_up = Some(CatchUp { lane, page: None });
-            return self.read_lane(index, after, limit);
+            return self.read_for_reaction(index, Asked::Lane, after, limit);
         }
         known.parked.position = Position(known.last.0 + 1);
         reactor.catching_up = None;
@@ -960,44 +1004,108 @@ impl Engine {
         self.ready_reactors.push_back(index);
     }
 
-    fn read_lane(&mut self, index: ReactorIndex, after: Position, limit: u32) {
-        let filter = self.config.reactions[index].filter.clone();
-        let read = ReadLog { after, filter, limit, held: false };
-        self.ask_for_reaction(index, Asked::Lane, StorageBody::ReadLog(Arc::new(read)));
+    fn read_for_reaction(
+        &mut self,
+        index: ReactorIndex,
+        asked: Asked,
+        after: Position,
+        limit: u32,
+    ) {
+        let ReactionDefinition { filter, lanes, .. } = &self.config.reactions[index];
+        let (filter, held) = (filter.clone(), matches!(lanes, Lanes::Hosted));
+        let read = ReadLog { after, filter, limit, held };
+        self.ask_for_reaction(index, asked, StorageBody::ReadLog(Arc::new(read)));
     }
 
     #[inline(never)]
     fn log_for_reaction(&mut self, index: ReactorIndex, asked: Asked, log: LogPage) {
         let LogPage { page, places, next, head } = log;
         let kept = self.keep(page);
-        let lanes = self.config.reactions[index].lanes;
         let reactor = &mut self.reactors[index];
         reactor.head = reactor.head.max(head);
-        let event = |stream: &StreamId, position| Event {
-            lane: lane_of(stream),
-            position,
-            state: EventState::Waits,
+        let mut keys = Vec::new();
+        let mut failed = None;
+        let mut tell = |index: usize, position, key| {
+            let index = u32::try_from(index).expect("pages are short");
+            keys.push(CorrelationKey { index, position, key });
         };
-        let events = match &kept {
-            KeptPage::Events(events) => {
-                let event = |found: &RecordedEvent| match lanes {
-                    Lanes::Streams => event(&found.stream, found.position),
-                    Lanes::Native(lane_of) => {
-                        let (position, lane) = (found.position, lane_of(found));
-                        let is_wanted = lane.is_some();
-                        let state = if is_wanted { EventState::Waits } else { EventState::Passed };
-                        Event { lane: lane.unwrap_or_default(), position, state }
+        match (&kept, self.config.reactions[index].lanes) {
+            (KeptPage::Events(events), Lanes::Native(keys_of)) => {
+                for (index, event) in events.iter().enumerate() {
+                    match keys_of(&self.config.aggregates, event) {
+                        Ok(keys) => {
+                            keys.into_iter().for_each(|key| tell(index, event.position, key))
+                        }
+                        Err(reason) => {
+                            failed = Some((event.position, reason));
+                            break;
+                        }
                     }
-                };
-                events.iter().map(event).collect()
+                }
             }
-            KeptPage::Rows(rows) => {
-                let rows = rows.1.iter().zip(&places);
-                rows.map(|(row, place)| event(&row.stream, place.position)).collect()
+            (KeptPage::Events(events), _) => {
+                for (index, event) in events.iter().enumerate() {
+                    tell(index, event.position, lane_of(&event.stream));
+                }
             }
-            KeptPage::Messages(..) | KeptPage::Upcast(_) | KeptPage::Held(_) => Vec::new(),
+            (KeptPage::Rows(rows), _) => {
+                for (index, (row, place)) in rows.1.iter().zip(&places).enumerate() {
+                    tell(index, place.position, lane_of(&row.stream));
+                }
+            }
+            (KeptPage::Held(lease), _) if lease.count > 0 => {
+                let (question, page) = (reactor.question(), lease.page);
+                reactor.correlating.push((question, asked, kept, next));
+                let reaction = ReactionIndex(u32::try_from(index).expect("fewer than 2^32"));
+                let correlate = Correlate { question, reaction, page };
+                return self.outputs.push_back(Output::Correlate(correlate));
+            }
+            (KeptPage::Messages(..) | KeptPage::Upcast(_) | KeptPage::Held(_), _) => {}
+        }
+        self.page_for_reaction(index, asked, kept, keys, next, failed);
+    }
+
+    pub(super) fn host_correlated(&mut self, answer: Correlated) {
+        let Correlated { reaction, question, keys, failed } = answer;
+        let index = reaction.0 as usize;
+        let Some(reactor) = self.reactors.get_mut(index) else {
+            return;
         };
-        let page = Page { kept, events, next };
+        let found = reactor.correlating.iter().position(|(asked, ..)| *asked == question);
+        // The reaction may have been taken over meanwhile.
+        let Some((_, asked, kept, next)) = found.map(|at| reactor.correlating.swap_remove(at))
+        else {
+            return;
+        };
+        self.page_for_reaction(index, asked, kept, keys, next, failed);
+        self.ready_reactors.push_back(index);
+    }
+
+    #[inline(never)]
+    fn page_for_reaction(
+        &mut self,
+        index: ReactorIndex,
+        asked: Asked,
+        kept: KeptPage,
+        keys: Vec<CorrelationKey>,
+        mut next: Position,
+        failed: Option<(Position, Arc<str>)>,
+    ) {
+        let reactor = &mut self.reactors[index];
+        if let Some((position, reason)) = failed {
+            let reason = format!("the event at {position} has no key: {reason}");
+            reactor.stuck = Some(shortened(reason.into()));
+            next = Position(position.0 - 1);
+            if asked == Asked::Lane {
+                reactor.catching_up = None;
+                return;
+            }
+        }
+        let event = |found: CorrelationKey| {
+            let CorrelationKey { index, position, key: lane } = found;
+            Event { lane, position, index, state: EventState::Waits }
+        };
+        let page = Page { kept, events: keys.into_iter().map(event).collect(), next };
         if asked == Asked::Lane {
             if let Some(catching_up) = &mut reactor.catching_up {
                 catching_up.page = Some(page);
@@ -1006,6 +1114,39 @@ impl Engine {
             reactor.is_reading = false;
             reactor.page = Some(page);
         }
+    }
+
+    /// Takes what a process manager wants of what it has been given by [`Output::React`], and names its
+    /// commands. The host gives them, and tells what has come of it ([`Input::Reacted`](crate::Input)):
+    /// only then is the rest saved. `None`: nothing is to be given, for another engine runs it by now.
+    pub fn manage(&mut self, run: u64, wishes: Wishes) -> Option<Named> {
+        let forgets_names = mutant!(self, CommandsNotNamed);
+        let Wishes { cause, correlation_id, state, timers, commands } = wishes;
+        let is_it = |running: &&mut Running| running.run == run;
+        let mut reactors = self.reactors.iter_mut().enumerate();
+        let (index, running) = reactors
+            .find_map(|(index, reactor)| Some((index, reactor.running.iter_mut().find(is_it)?)))?;
+        let manager = &self.config.reactions[index].name;
+        let causation_id = match &running.timer {
+            Some(timer) => Arc::clone(&timer.causation_id),
+            None => CommandId(cause).to_text(),
+        };
+        let origin =
+            Origin { manager, lane: &running.lane, id: cause, causation_id, correlation_id };
+        let timers = timers.into_iter().map(|(name, due)| origin.timer(name, due));
+        running.documents = timers.collect();
+        running.documents.push(origin.state(running.position.0.max(1), state));
+        let mut commands: Vec<_> = (0..commands).map(|index| origin.command(index)).collect();
+        if forgets_names {
+            commands.iter_mut().for_each(|id| *id = self.ids.command_id(self.now));
+        }
+        let metadata = Metadata {
+            correlation_id: Some(origin.correlation_id),
+            causation_id: Some(origin.causation_id),
+            actor: Some(Arc::clone(manager)),
+            extra: None,
+        };
+        Some(Named { commands, metadata })
     }
 
     #[inline(never)]
@@ -1020,10 +1161,12 @@ impl Engine {
         let ReactionDefinition { name, retries, lanes, .. } = &self.config.reactions[index];
         let (name, retries) = (Arc::clone(name), *retries);
         let manages = !matches!(lanes, Lanes::Streams);
+        let keeps_due = mutant!(self, ForgottenTimer);
         let now = self.now;
         let reactor = &mut self.reactors[index];
         let at = reactor.running.iter().position(is_it).expect("found above");
-        let Running { lane, position, timer, .. } = reactor.running.remove(at);
+        let Running { lane, position, timer, documents, .. } = reactor.running.remove(at);
+        let result = if manages { result.map(|_| documents) } else { result };
         if let (true, Ok(documents)) = (manages, &result) {
             let (states, timers) = (states_of(&name), timers_of(&name));
             for Document { name, value, .. } in documents {
@@ -1035,13 +1178,14 @@ impl Engine {
                     reactor.states.set(&name.key, text);
                 }
             }
-            reactor.timers_written(&timers, documents);
+            reactor.timers_written(&timers, documents, keeps_due);
         }
         if let Some(timer) = timer {
             return self.timer_done(index, timer, result);
         }
         if let Some(page) = &mut reactor.page {
-            let events = page.events.iter_mut().filter(|event| event.position == position);
+            let is_it = |event: &&mut Event| event.position == position && event.lane == lane;
+            let events = page.events.iter_mut().filter(is_it);
             events.for_each(|event| event.state = EventState::Passed);
         }
         reactor.dirty = true;
@@ -1164,11 +1308,14 @@ impl Engine {
     #[inline(never)]
     fn timers_read(&mut self, index: ReactorIndex, question: u32, found: DocumentsRead) {
         let now = self.now;
+        let is_early = mutant!(self, TimerBeforeItsTime);
         let reactor = &mut self.reactors[index];
         let asked = reactor.timers.asked.take_if(|(asked, _)| *asked == question);
         let Some((_, retries)) = asked else {
             return;
         };
+        reactor.timers.head = found.head;
+        reactor.head = reactor.head.max(found.head);
         for (key, document) in retries.into_iter().zip(found.documents) {
             if reactor.timers.written.contains(&key) {
                 continue;
@@ -1202,7 +1349,7 @@ impl Engine {
                 last = Some(place);
                 continue;
             };
-            if timer.due > now {
+            if timer.due > now && !is_early {
                 reactor.timers.next = Some(timer.due);
                 return;
             }
@@ -1218,6 +1365,13 @@ impl Engine {
     }
 
     fn react_to_timer(&mut self, index: ReactorIndex, timer: DueTimer, attempt: u32) {
+        if mutant!(self, TimerGoneEarly) {
+            let gone = timer.document(&self.config.reactions[index].name, false);
+            let gone = Document { value: DocumentValue::Removed, ..gone };
+            let (lane, position, documents) = ("".into(), Position(0), vec![gone]);
+            let unsaved = Unsaved { lane, position, documents, is_on_its_way: false };
+            self.reactors[index].unsaved.push(unsaved);
+        }
         let lane = Arc::clone(&timer.lane);
         self.react(index, lane, Position(0), Reacting::Timer(Box::new(timer)), attempt);
     }
@@ -1284,6 +1438,7 @@ impl Engine {
             Some(ReactionAction::Resume) => {
                 reactor.paused = false;
                 if reactor.step == Step::Stopped {
+                    reactor.stuck = None;
                     reactor.step = Step::Start;
                 }
             }
@@ -1424,7 +1579,7 @@ impl Engine {
             runs: !progress.owner.is_empty(),
             paused: reactor.paused,
             lanes: progress.lanes,
-            trouble: reactor.trouble.clone(),
+            trouble: reactor.stuck.clone().or_else(|| reactor.trouble.clone()),
         };
         self.finish_reaction_read(id, Ok(read));
     }
@@ -1469,19 +1624,5 @@ fn shortened(error: Arc<str>) -> Arc<str> {
     match error.char_indices().nth(MAX_ERROR) {
         Some((end, _)) => format!("{}…", &error[..end]).into(),
         None => error,
-    }
-}
-
-/// The event as the host is given it.
-fn reacting(page: &KeptPage, at: usize) -> Reacting {
-    match page {
-        KeptPage::Events(events) => Reacting::Event(Box::new(events[at].clone())),
-        KeptPage::Rows(rows) => {
-            let index = u32::try_from(at).expect("pages are short");
-            Reacting::Held { page: rows.0.page, index }
-        }
-        KeptPage::Messages(..) | KeptPage::Upcast(_) | KeptPage::Held(_) => {
-            unreachable!("the log is asked for events whose streams are told")
-        }
     }
 }

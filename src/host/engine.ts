@@ -1,7 +1,6 @@
 /// <reference lib="esnext.disposable" preserve="true" />
-import type { Aggregate, AnyAggregate, AnyProjection, Message, Projection, Reaction, Refusal } from "./domain.js";
+import type { Aggregate, AnyAggregate, AnyProjection, AnyReaction, Message, Projection, Reaction, Refusal } from "./domain.js";
 import type { ViewReader } from "./projections/reader.js";
-import type { ReactionControl } from "./reactions/control.js";
 import {
   type Appended,
   type Behind,
@@ -41,7 +40,7 @@ export interface OpenOptions {
   /** The read models that it keeps: see `annals/projections`. */
   readonly projections?: readonly AnyProjection[];
   /** What it does when something has happened: see `annals/reactions`. */
-  readonly reactions?: readonly Reaction[];
+  readonly reactions?: readonly AnyReaction[];
   /** How patient and how large it is. */
   readonly limits?: Limits;
   /** Is told what changes no answer, and what an operator may want to know. */
@@ -407,8 +406,8 @@ export class Engine {
     });
   }
 
-  /** Looks after a reaction: `await engine.reaction(confirmation).status()`. */
-  reaction(reaction: Reaction): ReactionControl {
+  /** Looks after a reaction or a process manager: `await engine.reaction(confirmation).status()`. */
+  reaction<Control>(reaction: Reaction<Control>): Control {
     if (typeof reaction?.control !== "function") throw invalidArgument("expected a reaction");
     return reaction.control(this.#driver);
   }
@@ -711,7 +710,7 @@ class Events implements AsyncIterableIterator<unknown, undefined> {
 const NOW_OR_CACHED: readonly Choice[] = [[0], [1]];
 
 /** Stores compare times as texts, which is right for years of four digits. */
-function millis(time: Date | string): number {
+export function millis(time: Date | string): number {
   const at = typeof time === "string" ? Date.parse(time) : time?.getTime?.();
   if (!(at >= -62_167_219_200_000 && at < 253_402_300_800_000)) {
     throw invalidArgument(`expected a time in the years 0 to 9999, found ${String(time)}`);

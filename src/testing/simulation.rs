@@ -771,6 +771,7 @@ impl<'a> World<'a> {
                     let answer = host.hosted.project(&definition, &project);
                     self.give_input(index, Input::Projected(answer))?;
                 }
+                Output::Correlate(_) => return Err("what nobody asks for yet".to_owned()),
                 Output::AwaitDomain => self.give_domain_answers(index)?,
                 Output::Notice(notice) => self.hear(index, notice)?,
                 Output::Storage(request) => {

@@ -7,9 +7,9 @@ use crate::error::{CommandError, ReadError, StorageError, UnreadableEvent};
 use crate::event::{CommitSummary, FirstOutcome, Payload};
 use crate::protocol::{
     Append, Commit, Conflict, DocumentName, DocumentValue, DomainRequest, Durability, Load, LogEnd,
-    Notice, Outcome, Output, Page, Project, React, Reacting, ReactionRead, ReadDocuments, ReadLog,
-    SaveDocuments, SkippedEvents, SnapshotProblem, SnapshotReport, StorageBody, StorageRequest,
-    Until, Verdict, ViewRead,
+    Named, Notice, Outcome, Output, Page, Project, React, Reacting, ReactionRead, ReadDocuments,
+    ReadLog, SaveDocuments, SkippedEvents, SnapshotProblem, SnapshotReport, StorageBody,
+    StorageRequest, Until, Verdict, ViewRead,
 };
 use crate::query::Query;
 use crate::stream::{Revision, StreamId};
@@ -35,6 +35,12 @@ pub(super) fn output(writer: &mut Writer, output: &Output) {
         Output::AwaitDomain => writer.word(11),
         Output::Project(project) => self::project(writer, project),
         Output::React(react) => self::react(writer, react),
+        Output::Correlate(correlate) => {
+            writer.word(22);
+            writer.word(correlate.reaction.0);
+            writer.word(correlate.question);
+            writer.word(correlate.page.0);
+        }
     }
 }
 
@@ -272,14 +278,29 @@ fn react(writer: &mut Writer, react: &React) {
     writer.number(react.run);
     writer.word(react.reaction.0);
     writer.word(react.attempt);
+    writer.str(&react.lane);
+    writer.option(react.state.as_ref(), |writer, state| writer.str(state));
     match &react.event {
         Reacting::Held { page, index } => {
             writer.word(page.0);
             writer.word(*index);
         }
-        Reacting::Event(_) | Reacting::Timer(_) => {
-            unreachable!("JavaScript keeps its pages, and has no process managers")
+        Reacting::Timer(timer) => {
+            writer.word(0);
+            writer.str(&timer.name);
+            time(writer, timer.due);
+            writer.uuid(timer.id.0);
+            writer.str(&timer.correlation_id);
         }
+        Reacting::Event(_) => unreachable!("JavaScript keeps its pages"),
+    }
+}
+
+/// How the commands of a process manager are given.
+pub(super) fn named(writer: &mut Writer, named: &Named) {
+    writer.list(&named.commands, |writer, id| writer.uuid(id.0));
+    for id in [&named.metadata.correlation_id, &named.metadata.causation_id] {
+        writer.str(id.as_deref().unwrap_or_default());
     }
 }
 

@@ -17,7 +17,7 @@ use crate::aggregate::Aggregate;
 use crate::domain::{AggregateDefinition, EventText, Today, read_today};
 use crate::event::RecordedEvent;
 use crate::ids::{CommandId, TimerId, digest};
-use crate::payload::strings_of;
+use crate::payload::{json_of, strings_of};
 use crate::projection::EventContext;
 use crate::protocol::{
     Document, DocumentName, DocumentValue, DueTimer, LogFilter, Posting, React, Reacting, Wishes,
@@ -345,7 +345,7 @@ pub(crate) struct Origin<'a> {
 
 impl Origin<'_> {
     pub(crate) fn command(&self, index: u32) -> CommandId {
-        CommandId(self.derive(&index.to_string()))
+        CommandId(self.derive(b'c', &index.to_be_bytes()))
     }
 
     pub(crate) fn state(&self, revision: u64, state: Option<Arc<str>>) -> Document {
@@ -360,7 +360,7 @@ impl Origin<'_> {
     pub(crate) fn timer(&self, name: Arc<str>, due: Option<Timestamp>) -> Document {
         let timer = DueTimer {
             lane: Arc::clone(self.lane),
-            id: TimerId(self.derive(&format!("timer {name}"))),
+            id: TimerId(self.derive(b't', name.as_bytes())),
             name,
             due: due.unwrap_or_default(),
             causation_id: Arc::clone(&self.causation_id),
@@ -374,26 +374,29 @@ impl Origin<'_> {
         }
     }
 
-    /// A lane has no control characters.
-    fn derive(&self, what: &str) -> Uuid {
-        let name = [what, self.lane, self.manager].join("\n");
-        digest(self.id.as_u128(), name.as_bytes())
+    /// Lane and manager come first, each ended by what a name does not have.
+    fn derive(&self, kind: u8, what: &[u8]) -> Uuid {
+        let mut name = Vec::new();
+        for part in [self.lane.as_bytes(), self.manager.as_bytes(), &[kind]] {
+            name.extend_from_slice(part);
+            name.push(b'\n');
+        }
+        name.extend_from_slice(what);
+        digest(self.id.as_u128(), &name)
     }
 }
 
 impl DueTimer {
     /// The key of its document, and the lane it is when it can't be handled.
     pub(crate) fn key(&self) -> Arc<str> {
-        let parts = ["timer", &*self.lane, &*self.name];
-        serde_json::to_string(&parts).expect("strings can be written as JSON").into()
+        json_of(&["timer", &self.lane, &self.name]).into()
     }
 
     /// Its document. One that is not `awaited` is not found by its time.
     pub(crate) fn document(&self, manager: &str, awaited: bool) -> Document {
         let Self { lane, name, due, id, causation_id, correlation_id } = self;
         let (due, id) = (due.millis().to_string(), id.to_string());
-        let texts = [&**lane, &**name, &due, &id, &**causation_id, &**correlation_id];
-        let value = serde_json::to_string(&texts).expect("strings can be written as JSON");
+        let value = json_of(&[lane, name, &due, &id, causation_id, correlation_id]);
         let posting = Posting { index: DUE.into(), value: due_text(self.due) };
         Document {
             name: DocumentName { collection: timers_of(manager), key: self.key() },

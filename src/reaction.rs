@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::domain::AggregateDefinition;
 use crate::event::RecordedEvent;
-use crate::payload::strings_of;
+use crate::payload::{json_of, strings_of};
 use crate::protocol::{LogFilter, ParkedLane};
 use crate::stream::{Position, StreamId};
 use crate::time::Timestamp;
@@ -97,8 +97,7 @@ pub struct ReactionDefinition {
 /// The lane of a stream: a JSON array of type and id.
 pub(crate) fn lane_of(stream: &StreamId) -> Arc<str> {
     let StreamId { aggregate_type, aggregate_id } = stream;
-    let pair = [&**aggregate_type, &**aggregate_id];
-    serde_json::to_string(&pair).expect("strings can be written as JSON").into()
+    json_of(&[aggregate_type, aggregate_id]).into()
 }
 
 /// How far a reaction has come: all up to a position has been handled, but for some lanes.
@@ -122,7 +121,7 @@ impl Progress {
             texts.push(retry_at.map_or_else(String::new, |at| at.millis().to_string()));
             texts.push(error.to_string());
         }
-        serde_json::to_string(&texts).expect("strings can be written as JSON")
+        json_of(&texts.iter().map(|text| &**text).collect::<Vec<_>>())
     }
 
     pub(crate) fn from_json(text: &str) -> Option<Self> {

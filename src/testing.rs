@@ -19,6 +19,7 @@ mod diff;
 mod given_view;
 mod hosted;
 mod kit;
+mod managers;
 mod reactions;
 mod readers;
 mod simulation;

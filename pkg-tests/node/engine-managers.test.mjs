@@ -48,8 +48,8 @@ for (const [what, wish, message] of [
   ["a command to a number", (commands) => commands.give(desk, 7, note), /string as id of Desk, found number/],
   ["a command that can't be stored", (commands) => commands.give(desk, "x", { type: "Noted", data: { at: new Date() } }), /command Noted\.at/],
   ["a timer at no time", (commands) => commands.remindAt("soon", "some day"), /expected a time .* found some day/],
-  ["a timer that is not defined", (commands) => commands.remindAt("late", new Date()), /process manager odd has no timer late/],
-  ["to forget a timer that is not defined", (commands) => commands.forget("toString"), /process manager odd has no timer toString/],
+  ["a timer that is not defined", (commands) => commands.remindAt("late", new Date()), /on\.Dated: there is no timer late/],
+  ["to forget a timer that is not defined", (commands) => commands.forget("toString"), /on\.Dated: there is no timer toString/],
 ]) {
   test(`whoever wants ${what} is parked with the reason, and nothing is stored`, async () => {
     const give = (commands) => (commands.give(desk, "y", note), wish(commands));

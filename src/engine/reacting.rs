@@ -20,7 +20,7 @@ use crate::error::{ReadError, StorageError};
 use crate::event::{Metadata, TaskId};
 use crate::ids::CommandId;
 use crate::manager::{DUE, Origin, states_of, timers_of};
-use crate::payload::strings_of;
+use crate::payload::{json_of, strings_of};
 use crate::protocol::{
     AskReaction, Correlate, Correlated, CorrelationKey, Document, DocumentExpectation,
     DocumentName, DocumentScan, DocumentValue, DocumentsRead, DueTimer, LogPage, Named, Notice,
@@ -199,8 +199,9 @@ struct Timers {
     wanted: bool,
     /// Where the last look ended, if there may be more behind it.
     after: Option<ScanPlace>,
-    /// The number of the question that is under way, and the timers that are to be tried again.
-    asked: Option<(u32, Vec<Arc<str>>)>,
+    /// The number of the question that is under way, when it was asked, and the timers that are to be
+    /// tried again.
+    asked: Option<(u32, Timestamp, Vec<Arc<str>>)>,
     /// Timers that were written since the question was sent: its answer may have them as they were.
     written: Vec<Arc<str>>,
     /// Those whose time has come, and how often they have been tried.
@@ -1093,8 +1094,7 @@ impl Engine {
     ) {
         let reactor = &mut self.reactors[index];
         if let Some((position, reason)) = failed {
-            let reason = format!("the event at {position} has no key: {reason}");
-            reactor.stuck = Some(shortened(reason.into()));
+            reactor.stuck = Some(format!("the event at {position} has no key: {reason}").into());
             next = Position(position.0 - 1);
             if asked == Asked::Lane {
                 reactor.catching_up = None;
@@ -1294,7 +1294,7 @@ impl Engine {
         };
         let read = ReadDocuments { names, scans: vec![scan] };
         let question = reactor.question();
-        reactor.timers.asked = Some((question, retries));
+        reactor.timers.asked = Some((question, now, retries));
         reactor.timers.wanted = false;
         reactor.timers.next = None;
         // What is not in the store yet is not seen.
@@ -1307,13 +1307,14 @@ impl Engine {
 
     #[inline(never)]
     fn timers_read(&mut self, index: ReactorIndex, question: u32, found: DocumentsRead) {
-        let now = self.now;
         let is_early = mutant!(self, TimerBeforeItsTime);
         let reactor = &mut self.reactors[index];
-        let asked = reactor.timers.asked.take_if(|(asked, _)| *asked == question);
-        let Some((_, retries)) = asked else {
+        let asked = reactor.timers.asked.take_if(|(asked, ..)| *asked == question);
+        let Some((_, asked_at, retries)) = asked else {
             return;
         };
+        // What comes due while the answer is on its way may come after events that the answer's head does
+        // not have.
         reactor.timers.head = found.head;
         reactor.head = reactor.head.max(found.head);
         for (key, document) in retries.into_iter().zip(found.documents) {
@@ -1349,7 +1350,7 @@ impl Engine {
                 last = Some(place);
                 continue;
             };
-            if timer.due > now && !is_early {
+            if timer.due > asked_at && !is_early {
                 reactor.timers.next = Some(timer.due);
                 return;
             }
@@ -1465,8 +1466,7 @@ impl Engine {
     }
 
     fn request_of(&self, index: ReactorIndex, lane: &str) -> DocumentName {
-        let key: [&str; 2] = [&self.config.reactions[index].name, lane];
-        let key = serde_json::to_string(&key).expect("strings can be written as JSON").into();
+        let key = json_of(&[&self.config.reactions[index].name, lane]).into();
         DocumentName { collection: REQUESTS.into(), key }
     }
 
@@ -1500,8 +1500,9 @@ impl Engine {
         }
         reactor.asks_requests = true;
         let name = &self.config.reactions[index].name;
-        let name = serde_json::to_string(&**name).expect("a string can be written as JSON");
-        let prefix = format!("[{name},");
+        let mut prefix = json_of(&[name]);
+        prefix.pop();
+        prefix.push(',');
         let scan = DocumentScan {
             collection: REQUESTS.into(),
             index: None,
@@ -1593,10 +1594,10 @@ impl Engine {
         self.notice(Notice::ReactionRead { task: id, result });
     }
 
-    /// Whether this engine runs its reactions.
+    /// Whether this engine runs the reaction.
     #[cfg(any(test, feature = "testing"))]
-    pub(crate) fn runs_reactions(&self) -> bool {
-        self.reactors.iter().all(|reactor| reactor.step == Step::Active)
+    pub(crate) fn runs_reaction(&self, index: usize) -> bool {
+        self.reactors[index].step == Step::Active
     }
 
     /// Whether this engine has nothing to do for reactions: it has handled all, or another does.

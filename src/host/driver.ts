@@ -669,7 +669,8 @@ export class Driver {
           outbox.word(index);
           tell(position, key);
         });
-        outbox.option(failed, ([position, reason]) => tell(position, reason));
+        if (failed === null) outbox.number(0);
+        else tell(...failed);
         return;
       }
       case OUTPUT_REACT:

@@ -18,6 +18,7 @@ import { AnnalsError, invalidArgument, RefusedError } from "./errors.js";
 import type { EngineModule } from "./module.js";
 import type { AbortSignal } from "./platform.js";
 import { isWellFormed, toPayload } from "./payload.js";
+import { millis, recordedEvent } from "./recorded.js";
 import type { Durability, StorageAdapter, StoredEvent } from "./storage.js";
 import type { OlderEvent } from "./upcast.js";
 import { checkNames } from "./wire.js";
@@ -537,35 +538,6 @@ export class Engine {
   }
 }
 
-/** An event as it is given out. */
-export function recordedEvent<Event extends Message>(
-  source: Pick<StoredEvent, "aggregateType" | "aggregateId" | "issuedAt" | "commandId" | "correlationId" | "causationId" | "actor" | "extra">,
-  { type, eventId, schemaVersion }: Pick<StoredEvent, "type" | "eventId" | "schemaVersion">,
-  { position, revision, recordedAt }: Pick<StoredEvent, "position" | "revision" | "recordedAt">,
-  epoch: string,
-  data: unknown,
-  tags: unknown,
-  parse: (text: string) => unknown,
-): RecordedEvent<Event> {
-  return {
-    type,
-    data,
-    position: `${epoch}:${position}` as Position,
-    stream: { type: source.aggregateType, id: source.aggregateId },
-    revision,
-    eventId,
-    schemaVersion,
-    tags,
-    recordedAt,
-    issuedAt: source.issuedAt,
-    commandId: source.commandId,
-    correlationId: source.correlationId,
-    causationId: source.causationId,
-    actor: source.actor,
-    metadata: source.extra === null ? null : parse(source.extra),
-  } as unknown as RecordedEvent<Event>;
-}
-
 interface Waiting {
   resolve(result: IteratorResult<unknown, undefined>): void;
   reject(error: AnnalsError): void;
@@ -708,15 +680,6 @@ class Events implements AsyncIterableIterator<unknown, undefined> {
 }
 
 const NOW_OR_CACHED: readonly Choice[] = [[0], [1]];
-
-/** Stores compare times as texts, which is right for years of four digits. */
-export function millis(time: Date | string): number {
-  const at = typeof time === "string" ? Date.parse(time) : time?.getTime?.();
-  if (!(at >= -62_167_219_200_000 && at < 253_402_300_800_000)) {
-    throw invalidArgument(`expected a time in the years 0 to 9999, found ${String(time)}`);
-  }
-  return at;
-}
 
 function name(what: string, value: string): string {
   if (typeof value !== "string") throw invalidArgument(`expected a string as ${what}, found ${typeof value}`);

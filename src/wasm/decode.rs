@@ -128,7 +128,10 @@ fn correlated(reader: &mut Reader<'_>) -> Result<Correlated> {
             let (index, position) = (reader.word()?, position(reader)?);
             Ok(CorrelationKey { index, position, key: reader.string()? })
         })?,
-        failed: reader.option(|reader| Ok((position(reader)?, reader.string()?)))?,
+        failed: match reader.number()? {
+            0 => None,
+            number => Some((Position(number), reader.string()?)),
+        },
     })
 }
 

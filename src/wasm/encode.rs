@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use crate::domain::State;
 use crate::error::{CommandError, ReadError, StorageError, UnreadableEvent};
 use crate::event::{CommitSummary, FirstOutcome, Payload};
+use crate::payload::json_string;
 use crate::protocol::{
     Append, Commit, Conflict, DocumentName, DocumentValue, DomainRequest, Durability, Load, LogEnd,
     Named, Notice, Outcome, Output, Page, Project, React, Reacting, ReactionRead, ReadDocuments,
@@ -577,7 +578,7 @@ impl Details {
     }
 
     fn text(self, key: &str, text: &str) -> Self {
-        let text = serde_json::to_string(text).expect("a string can be written");
+        let text = json_string(text);
         self.json(key, &text)
     }
 

@@ -2,10 +2,11 @@
 import { atOnce } from "../calls.js";
 import type { Aggregate, AnyAggregate, Message, Reaction, Refusal } from "../domain.js";
 import type { CommandInput, Driver } from "../driver.js";
-import { millis, type Position, type RecordedEvent, recordedEvent } from "../engine.js";
+import type { RecordedEvent } from "../engine.js";
 import { AnnalsError, invalidArgument } from "../errors.js";
 import { checkName } from "../names.js";
 import { deepFreeze, differsFromJson, reasonOf, toPayload } from "../payload.js";
+import { millis, recordedEvent } from "../recorded.js";
 import type { StoredEvent } from "../storage.js";
 import type { OlderEvent } from "../upcast.js";
 import { Control, type Left, type ReactionControl } from "./control.js";
@@ -99,10 +100,14 @@ export interface ParkedKey extends Left {
 /** Looks after a process manager. What is parked is named by its key and, if it is one, its timer. */
 export type ManagerControl = ReactionControl<Pick<ParkedKey, "key"> & Partial<ParkedKey>, ParkedKey>;
 
+declare const types: unique symbol;
+
 /** A process manager is a reaction, and goes where reactions go. */
-export interface ProcessManager extends Reaction<ManagerControl> {
+export interface ProcessManager<State = unknown, Timer extends string = string> extends Reaction<ManagerControl> {
   /** @internal For tests of it. */
   readonly functions: ManagerFunctions;
+  /** Carries the types; there is no such property. */
+  readonly [types]?: (state: State) => Timer;
 }
 
 /** @internal */
@@ -150,7 +155,7 @@ export interface ManagerFunctions {
 export function processManager<State, Event extends Message, Timer extends string = never>(
   name: string,
   definition: ProcessManagerDefinition<State, Event, Timer>,
-): ProcessManager {
+): ProcessManager<State, Timer> {
   const what = `process manager ${name}`;
   const { initial, key } = definition ?? {};
   const functions = {
@@ -193,13 +198,13 @@ export function processManager<State, Event extends Message, Timer extends strin
         correlationId: output.str(),
       };
       return async () => {
-        const process = new Process(name, functions, state);
+        const process = new Process(functions, state);
         if (event === null) process.ring({ name: timer!.name, key: lane, due: timer!.due });
         else {
           const parts = partsOf(functions, event, driver.today(event) ?? [], epoch);
           for (const part of parts) if (part.key === lane) process.handle(part.event);
         }
-        const { text, timers, given } = process.done();
+        const { text, timers, given } = process;
         // What is to be given is looked at before anything is.
         for (const { aggregate } of given) driver.indexOf(aggregate);
         const named = driver.manage((message) => {
@@ -227,82 +232,95 @@ export function processManager<State, Event extends Message, Timer extends strin
           return { key: key ?? lane, timer: timer ?? null };
         },
       ),
-  }) as ProcessManager;
+  }) as ProcessManager<State, Timer>;
 }
 
 /** A command, before it has an id. */
 export interface Given extends Pick<CommandInput, "aggregate" | "id" | "command" | "text"> {}
 
-/** What comes of a key's state, and of what it wants to be done. */
-export class Process {
-  readonly #manager: string;
-  readonly #functions: ManagerFunctions;
-  #state: unknown;
-  #ends = false;
-  readonly #given: Given[] = [];
-  readonly #timers = new Map<string, number | null>();
+/** What a handler gives and wants. */
+export interface Wanted {
+  /** The next state; `undefined`: it stays. */
+  readonly next: unknown;
+  readonly ends: boolean;
+  /** Timers and when they are due, in milliseconds since 1970; `null`: the timer is forgotten. */
+  readonly timers: ReadonlyMap<string, number | null>;
+  readonly given: readonly Given[];
+}
 
-  /** `text` is the state as it is kept; `null`: there is none. */
-  constructor(manager: string, functions: ManagerFunctions, text: string | null) {
-    this.#manager = manager;
+/** Runs a handler and gathers what it wants. */
+export function wanted({ timers: known }: ManagerFunctions, what: string, handle: (commands: Commands) => unknown): Wanted {
+  const timers = new Map<string, number | null>();
+  const given: Given[] = [];
+  let [ends, isOver] = [false, false];
+  const want = (wish: () => void) => {
+    if (isOver) throw invalidArgument(`${what} has returned, and can't want more`);
+    wish();
+  };
+  const set = (name: string, due: number | null) =>
+    want(() => {
+      if (!Object.hasOwn(known, name)) throw invalidArgument(`${what}: there is no timer ${String(name)}`);
+      timers.set(name, due);
+    });
+  const next = atOnce(
+    what,
+    handle({
+      give: (aggregate, id, command) => want(() => void given.push(toGiven(aggregate, id, command))),
+      remindAt: (name, time) => set(name, millis(time)),
+      forget: (name) => set(name, null),
+      end: () => want(() => (ends = true)),
+    }),
+  );
+  isOver = true;
+  return { next, ends, timers, given };
+}
+
+/** A key's state as text. One that JSON does not keep is refused. */
+export function stateText(state: unknown): string {
+  const { text, value } = toPayload(state, "state");
+  const place = differsFromJson(state, value, "state");
+  if (place !== null) throw new AnnalsError("invalid-payload", `${place} is not what its JSON says`, {});
+  return text;
+}
+
+/** What comes of a key's state, and of what it wants to be done. */
+class Process {
+  readonly #functions: ManagerFunctions;
+  /** As it is kept; `null`: there is none. */
+  text: string | null;
+  readonly timers = new Map<string, number | null>();
+  readonly given: Given[] = [];
+
+  constructor(functions: ManagerFunctions, text: string | null) {
     this.#functions = functions;
-    this.#state = text === null ? this.#initial() : deepFreeze(JSON.parse(text) as unknown);
+    this.text = text;
   }
 
   handle(event: RecordedEvent): void {
-    const { type } = event;
-    this.#run(`on.${type}`, (state, commands) => this.#functions.on[type]!(state, event, commands));
+    const { on } = this.#functions;
+    this.#run(`on.${event.type}`, (state, commands) => on[event.type]!(state, event, commands));
   }
 
   ring(timer: DueTimer): void {
+    const { timers } = this.#functions;
     const { name } = timer;
-    if (!Object.hasOwn(this.#functions.timers, name)) throw new Error(`there is no timer ${name}`);
-    this.#run(`timers.${name}`, (state, commands) => this.#functions.timers[name]!(state, timer, commands));
-  }
-
-  /** The state as it is to be kept, `null` if it is taken away, timers with their times, and commands. */
-  done(): { text: string | null; timers: ReadonlyMap<string, number | null>; given: readonly Given[] } {
-    const state = this.#state;
-    const { text, value } = toPayload(state, "state");
-    const place = differsFromJson(state, value, "state");
-    if (place !== null) throw new AnnalsError("invalid-payload", `${place} is not what its JSON says`, {});
-    return { text: this.#ends ? null : text, timers: this.#timers, given: this.#given };
-  }
-
-  #initial(): unknown {
-    return deepFreeze(atOnce("initial", this.#functions.initial()));
+    if (!Object.hasOwn(timers, name)) throw new Error(`there is no timer ${name}`);
+    this.#run(`timers.${name}`, (state, commands) => timers[name]!(state, timer, commands));
   }
 
   #run(what: string, handler: (state: unknown, commands: Commands) => unknown): void {
-    if (this.#ends) {
-      this.#ends = false;
-      this.#state = this.#initial();
-    }
-    let isOver = false;
-    const want = (wish: () => void) => {
-      if (isOver) throw invalidArgument(`${what} has returned, and can't want more`);
-      wish();
-    };
-    const timer = (name: string, due: number | null) =>
-      want(() => {
-        if (!Object.hasOwn(this.#functions.timers, name)) {
-          throw invalidArgument(`process manager ${this.#manager} has no timer ${String(name)}`);
-        }
-        this.#timers.set(name, due);
-      });
-    const commands: Commands = {
-      give: (aggregate, id, command) => want(() => void this.#given.push(toGiven(aggregate, id, command))),
-      remindAt: (name, time) => timer(name, millis(time)),
-      forget: (name) => timer(name, null),
-      end: () => want(() => (this.#ends = true)),
-    };
-    const next = atOnce(what, handler(this.#state, commands));
-    isOver = true;
-    if (next !== undefined) this.#state = next;
+    const { initial } = this.#functions;
+    const state: unknown = this.text === null ? atOnce("initial", initial()) : JSON.parse(this.text);
+    deepFreeze(state);
+    const { next = state, ends, timers, given } = wanted(this.#functions, what, (commands) => handler(state, commands));
+    this.text = ends ? null : stateText(next);
+    for (const [name, due] of timers) this.timers.set(name, due);
+    this.given.push(...given);
   }
 }
 
-function toGiven(aggregate: AnyAggregate, id: string, command: Message): Given {
+/** A command, looked at before it is given. */
+export function toGiven(aggregate: AnyAggregate, id: string, command: Message): Given {
   if (typeof aggregate?.type !== "string") throw invalidArgument("expected an aggregate to give a command to");
   if (typeof command?.type !== "string") throw invalidArgument(`expected a command of ${aggregate.type} with type and data`);
   checkName(`id of ${aggregate.type}`, id);
@@ -348,5 +366,3 @@ function give(driver: Driver, command: Given & Pick<CommandInput, "commandId" | 
     driver.execute({ ...command, expected: [0], issuedAt: null, extra: null }, undefined, () => resolve(), failed);
   });
 }
-
-export type { Position };

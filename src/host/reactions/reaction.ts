@@ -1,8 +1,9 @@
 import type { AnyAggregate, Message, Reaction } from "../domain.js";
 import type { Driver } from "../driver.js";
-import { type RecordedEvent, recordedEvent } from "../engine.js";
+import type { RecordedEvent } from "../engine.js";
 import { invalidArgument } from "../errors.js";
 import type { AbortSignal } from "../platform.js";
+import { recordedEvent } from "../recorded.js";
 import { Control, type Parked } from "./control.js";
 
 /** How often, and after what pauses, an event is tried that could not be handled. */

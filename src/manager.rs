@@ -15,8 +15,8 @@ use uuid::Uuid;
 
 use crate::aggregate::Aggregate;
 use crate::domain::{AggregateDefinition, EventText, Today, read_today};
-use crate::event::RecordedEvent;
-use crate::ids::{CommandId, TimerId, digest};
+use crate::event::{Metadata, RecordedEvent};
+use crate::ids::{CommandId, MANAGER_KEY, TimerId, digest};
 use crate::payload::{json_of, strings_of};
 use crate::projection::EventContext;
 use crate::protocol::{
@@ -157,6 +157,7 @@ pub(crate) struct Wish {
     pub(crate) stream: StreamId,
     pub(crate) command_type: Arc<str>,
     pub(crate) data: Arc<str>,
+    pub(crate) metadata: Metadata,
 }
 
 impl Commands {
@@ -166,7 +167,8 @@ impl Commands {
         match to_variant(command) {
             Ok((command_type, data)) => {
                 let stream = StreamId::new(A::TYPE, id);
-                self.given.push(Wish { stream, command_type, data });
+                let metadata = Metadata::default();
+                self.given.push(Wish { stream, command_type, data, metadata });
             }
             Err(error) => self.failed = Some(format!("the command can't be written: {error}")),
         }
@@ -296,7 +298,7 @@ impl<M: ProcessManager> NativeManager for Typed<M> {
             None => M::State::default(),
         };
         let mut commands = Commands::default();
-        let (cause, correlation_id) = match &react.event {
+        let (cause, causation_id, correlation_id) = match &react.event {
             Reacting::Event(event) => {
                 for (key, read) in parts_of::<M>(aggregates, event)? {
                     if key != react.lane {
@@ -307,12 +309,15 @@ impl<M: ProcessManager> NativeManager for Typed<M> {
                     }
                     M::handle(&mut state, Cause::Event(read, context_of(event)), &mut commands)?;
                 }
+                let id: Arc<str> = event.event_id.to_string().into();
                 let correlation_id = event.metadata.correlation_id.clone();
-                (event.event_id.0, correlation_id.unwrap_or_else(|| event.command_id.to_text()))
+                let correlation_id = correlation_id.unwrap_or_else(|| event.command_id.to_text());
+                (Arc::clone(&id), id, correlation_id)
             }
             Reacting::Timer(timer) => {
                 M::handle(&mut state, Cause::Timer(timer), &mut commands)?;
-                (timer.id.0, Arc::clone(&timer.correlation_id))
+                let DueTimer { id, causation_id, correlation_id, .. } = &**timer;
+                (id.to_string().into(), Arc::clone(causation_id), Arc::clone(correlation_id))
             }
             Reacting::Held { .. } => unreachable!("a native store gives whole events"),
         };
@@ -325,6 +330,16 @@ impl<M: ProcessManager> NativeManager for Typed<M> {
             false => Some(serde_json::to_string(&state).map_err(unwritten)?.into()),
         };
         let commands = u32::try_from(given.len()).expect("fewer than 2^32 commands");
+        let given = given.into_iter().map(|wish| {
+            let metadata = Metadata {
+                correlation_id: Some(Arc::clone(&correlation_id)),
+                causation_id: Some(Arc::clone(&causation_id)),
+                actor: Some(M::NAME.into()),
+                extra: None,
+            };
+            Wish { metadata, ..wish }
+        });
+        let given = given.collect();
         Ok((Wishes { cause, correlation_id, state, timers, commands }, given))
     }
 }
@@ -337,8 +352,8 @@ fn unwritten(error: serde_json::Error) -> Arc<str> {
 pub(crate) struct Origin<'a> {
     pub(crate) manager: &'a str,
     pub(crate) lane: &'a Arc<str>,
-    /// Of the event or the timer.
-    pub(crate) id: Uuid,
+    /// Id of the event or the timer.
+    pub(crate) cause: Arc<str>,
     pub(crate) causation_id: Arc<str>,
     pub(crate) correlation_id: Arc<str>,
 }
@@ -374,15 +389,16 @@ impl Origin<'_> {
         }
     }
 
-    /// Lane and manager come first, each ended by what a name does not have.
+    /// What is derived from ends in what may have control characters.
     fn derive(&self, kind: u8, what: &[u8]) -> Uuid {
         let mut name = Vec::new();
-        for part in [self.lane.as_bytes(), self.manager.as_bytes(), &[kind]] {
+        for part in [self.cause.as_bytes(), self.lane.as_bytes(), self.manager.as_bytes(), &[kind]]
+        {
             name.extend_from_slice(part);
             name.push(b'\n');
         }
         name.extend_from_slice(what);
-        digest(self.id.as_u128(), &name)
+        digest(MANAGER_KEY, &name)
     }
 }
 

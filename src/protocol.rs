@@ -1199,8 +1199,8 @@ pub struct DueTimer {
 /// What a process manager wants to be done.
 #[derive(Clone, Debug)]
 pub struct Wishes {
-    /// Id of the event or the timer that it has been given.
-    pub cause: uuid::Uuid,
+    /// Id of the event or the timer that it has been given, as text.
+    pub cause: Arc<str>,
     /// What ties it together with the event or the timer.
     pub correlation_id: Arc<str>,
     /// The state of the lane, as JSON text; `None`: it is taken away.
@@ -1209,15 +1209,6 @@ pub struct Wishes {
     pub timers: Vec<(Arc<str>, Option<Timestamp>)>,
     /// How many commands it gives.
     pub commands: u32,
-}
-
-/// How a process manager's commands are given, so that giving them again repeats nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Named {
-    /// The ids of the commands.
-    pub commands: Vec<CommandId>,
-    /// What all of them carry.
-    pub metadata: Metadata,
 }
 
 /// The answer to a [`React`].

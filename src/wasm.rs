@@ -280,8 +280,8 @@ impl Core {
     fn try_manage(&mut self, words: usize, text_bytes: usize) -> Result<(), Misuse> {
         let (run, wishes) = decode::wishes(&mut self.reader(words, text_bytes)?).map_err(misuse)?;
         self.output.clear();
-        if let Some(named) = started(&mut self.engine)?.manage(run, wishes) {
-            encode::named(&mut self.output, &named);
+        if let Some(ids) = started(&mut self.engine)?.manage(run, wishes) {
+            self.output.list(&ids, |writer, id| writer.uuid(id.0));
         }
         Ok(())
     }
@@ -382,8 +382,8 @@ pub fn judge_facts(core: usize, request: f64, words: usize, text_bytes: usize) -
     })
 }
 
-/// Takes what a process manager wants, which is in the buffers, and writes how its commands are given;
-/// nothing if another engine runs it by now.
+/// Takes what a process manager wants, which is in the buffers, and writes the ids of its commands; nothing
+/// if another engine runs it by now.
 #[wasm_bindgen]
 #[must_use]
 pub fn manage(core: usize, words: usize, text_bytes: usize) -> u32 {

@@ -17,14 +17,14 @@
 use std::sync::Arc;
 
 use crate::error::{ReadError, StorageError};
-use crate::event::{Metadata, TaskId};
+use crate::event::TaskId;
 use crate::ids::CommandId;
 use crate::manager::{DUE, Origin, states_of, timers_of};
 use crate::payload::{json_of, strings_of};
 use crate::protocol::{
     AskReaction, Correlate, Correlated, CorrelationKey, Document, DocumentExpectation,
-    DocumentName, DocumentScan, DocumentValue, DocumentsRead, DueTimer, LogPage, Named, Notice,
-    Output, ParkedLane, React, Reacted, Reacting, ReactionAction, ReactionIndex, ReactionRead,
+    DocumentName, DocumentScan, DocumentValue, DocumentsRead, DueTimer, LogPage, Notice, Output,
+    ParkedLane, React, Reacted, Reacting, ReactionAction, ReactionIndex, ReactionRead,
     ReadDocuments, ReadLog, SaveDocuments, Saved, ScanPlace, StorageAnswer, StorageBody,
     StoredDocument, Wishes,
 };
@@ -1116,37 +1116,36 @@ impl Engine {
         }
     }
 
-    /// Takes what a process manager wants of what it has been given by [`Output::React`], and names its
-    /// commands. The host gives them, and tells what has come of it ([`Input::Reacted`](crate::Input)):
-    /// only then is the rest saved. `None`: nothing is to be given, for another engine runs it by now.
-    pub fn manage(&mut self, run: u64, wishes: Wishes) -> Option<Named> {
+    /// Takes what a process manager wants of what it has been given by [`Output::React`], and gives the ids
+    /// of its commands. They are the same for every attempt, so that giving them again repeats nothing. The
+    /// host gives the commands, and tells what has come of it ([`Input::Reacted`](crate::Input)): only then
+    /// is the rest saved. `None`: nothing is to be given, for another engine runs it by now.
+    pub fn manage(&mut self, run: u64, wishes: Wishes) -> Option<Vec<CommandId>> {
         let forgets_names = mutant!(self, CommandsNotNamed);
         let Wishes { cause, correlation_id, state, timers, commands } = wishes;
         let is_it = |running: &&mut Running| running.run == run;
         let mut reactors = self.reactors.iter_mut().enumerate();
         let (index, running) = reactors
             .find_map(|(index, reactor)| Some((index, reactor.running.iter_mut().find(is_it)?)))?;
+        let causation_id = Arc::clone(match &running.timer {
+            Some(timer) => &timer.causation_id,
+            None => &cause,
+        });
         let manager = &self.config.reactions[index].name;
-        let causation_id = match &running.timer {
-            Some(timer) => Arc::clone(&timer.causation_id),
-            None => CommandId(cause).to_text(),
-        };
-        let origin =
-            Origin { manager, lane: &running.lane, id: cause, causation_id, correlation_id };
-        let timers = timers.into_iter().map(|(name, due)| origin.timer(name, due));
-        running.documents = timers.collect();
-        running.documents.push(origin.state(running.position.0.max(1), state));
-        let mut commands: Vec<_> = (0..commands).map(|index| origin.command(index)).collect();
-        if forgets_names {
-            commands.iter_mut().for_each(|id| *id = self.ids.command_id(self.now));
+        let lane = &running.lane;
+        let origin = Origin { manager, lane, cause, causation_id, correlation_id };
+        running.documents = vec![origin.state(running.position.0.max(1), state)];
+        for (name, due) in timers {
+            running.documents.push(origin.timer(name, due));
         }
-        let metadata = Metadata {
-            correlation_id: Some(origin.correlation_id),
-            causation_id: Some(origin.causation_id),
-            actor: Some(Arc::clone(manager)),
-            extra: None,
-        };
-        Some(Named { commands, metadata })
+        let mut ids = Vec::new();
+        for index in 0..commands {
+            ids.push(match forgets_names {
+                true => self.ids.command_id(self.now),
+                false => origin.command(index),
+            });
+        }
+        Some(ids)
     }
 
     #[inline(never)]

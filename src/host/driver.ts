@@ -8,7 +8,7 @@ import { AnnalsError, closed, type ErrorCode, type EventProblem, RefusedError } 
 import type { Report } from "./engine.js";
 import type { AbortSignal } from "./platform.js";
 import { formOf, messagesOf, partsOf, payloadsOf } from "./messages.js";
-import { Core, type EngineModule, type Named } from "./module.js";
+import { Core, type EngineModule } from "./module.js";
 import { deepFreeze, differsFromJson, reasonOf, toPayload, toState } from "./payload.js";
 import {
   type Answer,
@@ -739,8 +739,8 @@ export class Driver {
     );
   }
 
-  /** Tells what a process manager wants; gives how its commands are given, if it still is this engine's. */
-  manage(write: (message: Writer) => void): Named | null {
+  /** Tells what a process manager wants; gives the ids of its commands, if it still is this engine's. */
+  manage(write: (message: Writer) => void): readonly string[] | null {
     return this.#core.manage(write);
   }
 

@@ -45,13 +45,6 @@ export interface EngineModule {
   readonly wasm: WasmSource | (() => WasmSource | Promise<WasmSource>);
 }
 
-/** How a process manager's commands are given. */
-export interface Named {
-  readonly commandIds: readonly string[];
-  readonly correlationId: string;
-  readonly causationId: string;
-}
-
 interface WasmExports {
   readonly memory: { readonly buffer: ArrayBuffer };
 }
@@ -271,13 +264,12 @@ export class Core {
     });
   }
 
-  /** Tells what a process manager wants. `null`: another engine runs it by now, and nothing is to be given. */
-  manage(write: (message: Writer) => void): Named | null {
-    return this.#ask(this.#glue.manage, write, (named) =>
-      named.hasMore
-        ? { commandIds: named.strings(), correlationId: named.str(), causationId: named.str() }
-        : null,
-    );
+  /**
+   * Tells what a process manager wants, and gives the ids of its commands. `null`: another engine runs it
+   * by now, and nothing is to be given.
+   */
+  manage(write: (message: Writer) => void): readonly string[] | null {
+    return this.#ask(this.#glue.manage, write, (ids) => (ids.hasMore ? ids.strings() : null));
   }
 
   /** Asks at once, between exchanges. What comes of it is read before the module writes over it. */

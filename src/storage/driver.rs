@@ -14,9 +14,9 @@ use crate::manager::{NativeManager, Wish};
 use crate::projection::Projection;
 use crate::protocol::{
     AskCheckpoint, AskReaction, CheckpointWish, ControlView, Durability, Execute, Input, LogFilter,
-    LogStart, Named, Notice, Outcome, Output, Page, React, Reacted, ReactionAction, ReactionRead,
-    ReadAt, ReadState, ReadView, ScanPlace, SkippedEvents, SnapshotReport, StateRead,
-    StoredDocument, Subscribe, TakeSnapshot, ViewAt, ViewQuery, ViewRead,
+    LogStart, Notice, Outcome, Output, Page, React, Reacted, ReactionAction, ReactionRead, ReadAt,
+    ReadState, ReadView, ScanPlace, SkippedEvents, SnapshotReport, StateRead, StoredDocument,
+    Subscribe, TakeSnapshot, ViewAt, ViewQuery, ViewRead,
 };
 use crate::stream::{ExpectedRevision, Position, Revision, StreamId};
 use crate::time::Timestamp;
@@ -252,12 +252,12 @@ impl Driver {
                 return self.engine.handle_input(now, Input::Reacted(reacted));
             }
         };
-        let Some(Named { commands, metadata }) = self.engine.manage(run, wishes) else {
+        let Some(ids) = self.engine.manage(run, wishes) else {
             return Ok(());
         };
         let mut tasks = Vec::new();
-        for (command_id, wish) in commands.into_iter().zip(given) {
-            let (Wish { stream, command_type, data }, metadata) = (wish, metadata.clone());
+        for (command_id, wish) in ids.into_iter().zip(given) {
+            let Wish { stream, command_type, data, metadata } = wish;
             let task = self.next_task();
             tasks.push(task);
             let execute = Execute {

@@ -13,9 +13,9 @@ use crate::manager::Wish;
 use crate::projection::ViewKind;
 use crate::protocol::{
     Answer, AskCheckpoint, CheckpointWish, Conflict, DomainAnswer, DomainRequest, Execute, Input,
-    LogFilter, LogStart, Named, Notice, Output, Page, React, Reacted, Reacting, ReactionIndex,
-    ReadState, ReadView, Saved, SnapshotProblem, SnapshotReport, StorageAnswer, StorageBody,
-    StorageRequest, Subscribe, TakeSnapshot, Verdict,
+    LogFilter, LogStart, Notice, Output, Page, React, Reacted, Reacting, ReactionIndex, ReadState,
+    ReadView, Saved, SnapshotProblem, SnapshotReport, StorageAnswer, StorageBody, StorageRequest,
+    Subscribe, TakeSnapshot, Verdict,
 };
 use crate::reaction::StartAt;
 use crate::snapshot::SnapshotPolicy;
@@ -667,12 +667,12 @@ impl<'a> World<'a> {
             }
         };
         let host = &mut self.hosts[index];
-        let Some(Named { commands, metadata }) = host.engine.manage(run, wishes) else {
+        let Some(ids) = host.engine.manage(run, wishes) else {
             return Ok(());
         };
         let mut tasks = Vec::new();
-        for (command_id, wish) in commands.into_iter().zip(given) {
-            let Wish { stream, command_type, data } = wish;
+        for (command_id, wish) in ids.into_iter().zip(given) {
+            let Wish { stream, command_type, data, metadata } = wish;
             host.last_task += 1;
             let task = TaskId(host.last_task);
             host.hosted.start(task, stream.clone(), &command_type, &data);
@@ -684,7 +684,7 @@ impl<'a> World<'a> {
                 command_id: Some(command_id),
                 expected: ExpectedRevision::Any,
                 issued_at: None,
-                metadata: metadata.clone(),
+                metadata,
             };
             tasks.push(task);
             host.engine.handle_input(self.now, Input::Execute(execute)).expect("a new task");

@@ -6,7 +6,6 @@ use crate::domain::AggregateDefinition;
 use crate::engine::Config;
 use crate::error::{Applied, EventProblem, StorageError, StorageErrorCode};
 use crate::event::{CommitSummary, FirstOutcome, Metadata, NewEvent, Payload, TaskId};
-use crate::ids::CommandId;
 use crate::judge::{CommitFacts, Facts};
 use crate::projection::{ProjectionDefinition, ViewKind};
 use crate::protocol::{
@@ -140,7 +139,7 @@ fn correlated(reader: &mut Reader<'_>) -> Result<Correlated> {
 pub(super) fn wishes(reader: &mut Reader<'_>) -> Result<(u64, Wishes)> {
     let run = reader.number()?;
     let wishes = Wishes {
-        cause: reader.uuid::<CommandId>()?.0,
+        cause: reader.string()?,
         correlation_id: reader.string()?,
         state: reader.option(Reader::string)?,
         timers: reader.list(|reader| Ok((reader.string()?, reader.option(time)?)))?,

@@ -8,9 +8,9 @@ use crate::event::{CommitSummary, FirstOutcome, Payload};
 use crate::payload::json_string;
 use crate::protocol::{
     Append, Commit, Conflict, DocumentName, DocumentValue, DomainRequest, Durability, Load, LogEnd,
-    Named, Notice, Outcome, Output, Page, Project, React, Reacting, ReactionRead, ReadDocuments,
-    ReadLog, SaveDocuments, SkippedEvents, SnapshotProblem, SnapshotReport, StorageBody,
-    StorageRequest, Until, Verdict, ViewRead,
+    Notice, Outcome, Output, Page, Project, React, Reacting, ReactionRead, ReadDocuments, ReadLog,
+    SaveDocuments, SkippedEvents, SnapshotProblem, SnapshotReport, StorageBody, StorageRequest,
+    Until, Verdict, ViewRead,
 };
 use crate::query::Query;
 use crate::stream::{Revision, StreamId};
@@ -291,17 +291,10 @@ fn react(writer: &mut Writer, react: &React) {
             writer.str(&timer.name);
             time(writer, timer.due);
             writer.uuid(timer.id.0);
+            writer.str(&timer.causation_id);
             writer.str(&timer.correlation_id);
         }
         Reacting::Event(_) => unreachable!("JavaScript keeps its pages"),
-    }
-}
-
-/// How the commands of a process manager are given.
-pub(super) fn named(writer: &mut Writer, named: &Named) {
-    writer.list(&named.commands, |writer, id| writer.uuid(id.0));
-    for id in [&named.metadata.correlation_id, &named.metadata.causation_id] {
-        writer.str(id.as_deref().unwrap_or_default());
     }
 }
 

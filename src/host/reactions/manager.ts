@@ -194,7 +194,8 @@ export function processManager<State, Event extends Message, Timer extends strin
       const timer = event !== null ? null : {
         name: output.str(),
         due: new Date(output.time()).toISOString(),
-        id: output.str(),
+        cause: output.str(),
+        causationId: output.str(),
         correlationId: output.str(),
       };
       return async () => {
@@ -207,14 +208,13 @@ export function processManager<State, Event extends Message, Timer extends strin
         const { text, timers, given } = process;
         // What is to be given is looked at before anything is.
         for (const { aggregate } of given) driver.indexOf(aggregate);
-        const named = driver.manage((message) => {
-          const { eventId, correlationId } = event ?? { eventId: timer!.id, correlationId: timer!.correlationId };
-          message.number(run).str(eventId).str(correlationId).option(text, (text) => message.str(text));
+        const { cause, causationId, correlationId } = timer ?? { cause: event!.eventId, causationId: event!.eventId, correlationId: event!.correlationId };
+        const commandIds = driver.manage((message) => {
+          message.number(run).str(cause).str(correlationId).option(text, (text) => message.str(text));
           message.list([...timers], ([name, due]) => message.str(name).option(due, (due) => message.number(due)));
           message.word(given.length);
         });
-        if (named === null) return;
-        const { commandIds, correlationId, causationId } = named;
+        if (commandIds === null) return;
         const giving = given.map((command, index) =>
           give(driver, { ...command, commandId: commandIds[index]!, correlationId, causationId, actor: name }),
         );

@@ -141,6 +141,7 @@ test("what can't be handled is told, and nothing of it is done", () => {
     .thenFails(/v-2 can't/)
     .thenState("v-2", { patient: "nobody", times: 0 });
   fails(() => given().happened(visit, "v-1", booked("poison")).thenNothing(), /nothing expects that it fails: on\.Booked: that is poison/);
+  fails(() => given().happened(visit, "v-1", booked("poison"), noted), /nothing expects that it fails/);
   fails(() => one().thenFails(), /expected that it fails, found that it gives nothing/);
   fails(() => given().when(visit, "v-1", booked("poison")).thenFails("other"), /found that it fails/);
 });

@@ -358,6 +358,8 @@ export interface Reaction<Control = ReactionControl> {
     readonly driver: Driver;
     readonly signal: AbortSignal;
   }) => () => Promise<void>;
+  /** @internal Gives these to other engines, once what is being handled has come to an end, or soon after. */
+  readonly release: (driver: Driver, reactions: readonly AnyReaction[]) => Promise<void>;
   /** @internal */
   readonly control: (driver: Driver) => Control;
 }

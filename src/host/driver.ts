@@ -250,9 +250,6 @@ type DecidedEvent = { -readonly [Key in keyof CommitEvent]: CommitEvent[Key] };
 const INITIAL = 0;
 const SNAPSHOT = Number.MAX_SAFE_INTEGER;
 
-/** Milliseconds that closing waits for what is being reacted to. */
-const LONGEST_RELEASE = 5_000;
-
 const REPORTS = ["snapshot-ignored", "snapshot-not-json", "snapshot-not-stored"] as const;
 
 export interface DriverOptions {
@@ -428,10 +425,10 @@ export class Driver {
 
   /** Tells whenever the view moves, and when the engine ends. Returns the way to stop it. */
   watch(projection: string, onMoved: () => void): () => void {
-    return this.#watch(this.#projections.find(({ name }) => name === projection), onMoved);
+    return this.watchAny(this.#projections.find(({ name }) => name === projection), onMoved);
   }
 
-  #watch(what: AnyProjection | AnyReaction | undefined, onMoved: () => void): () => void {
+  watchAny(what: AnyProjection | AnyReaction | undefined, onMoved: () => void): () => void {
     // One that the engine does not know never moves.
     if (what === undefined) return () => undefined;
     let watchers = this.#watchers.get(what);
@@ -467,7 +464,10 @@ export class Driver {
   }
 
   async #close(): Promise<void> {
-    if (this.#closed === null && this.#reactions.length > 0) await this.#releaseReactions();
+    if (this.#closed === null && this.#reactions.length > 0) {
+      for (const { aborting } of this.#reacting.values()) aborting.abort(closed());
+      await this.#reactions[0]!.release(this, this.#reactions);
+    }
     if (this.#closed === null) {
       this.#closed = closed();
       for (const [number, task] of this.#tasks.entries()) {
@@ -742,30 +742,6 @@ export class Driver {
   /** Tells what a process manager wants; gives the ids of its commands, if it still is this engine's. */
   manage(write: (message: Writer) => void): readonly string[] | null {
     return this.#core.manage(write);
-  }
-
-  /** Gives the reactions to other engines, once what is being handled has come to an end, or soon after. */
-  async #releaseReactions(): Promise<void> {
-    for (const { aborting } of this.#reacting.values()) aborting.abort(closed());
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const patience = new Promise<void>((resolve) => (timer = setTimeout(resolve, LONGEST_RELEASE)));
-    const release = async (reaction: AnyReaction) => {
-      for (;;) {
-        let onMoved = () => {};
-        const moved = new Promise<void>((resolve) => (onMoved = resolve));
-        const stop = this.#watch(reaction, () => onMoved());
-        try {
-          if (!(await reaction.control(this).pause()).runsHere) return;
-          await moved;
-        } finally {
-          stop();
-        }
-      }
-    };
-    // Where the store fails, others take over after the time of a lease.
-    const released = Promise.all(this.#reactions.map(release)).catch(() => undefined);
-    await Promise.race([released, patience]);
-    clearTimeout(timer);
   }
 
   #tellWatchers(what: AnyProjection | AnyReaction): void {

@@ -1,3 +1,4 @@
+import type { AnyReaction } from "../domain.js";
 import type { Driver } from "../driver.js";
 import type { Position } from "../engine.js";
 import type { AbortSignal } from "../platform.js";
@@ -117,4 +118,30 @@ export class Control<Which, What> implements ReactionControl<Which, What> {
       };
     });
   }
+}
+
+/** Milliseconds that closing waits for what is being reacted to. */
+const LONGEST_RELEASE = 5_000;
+
+/** Gives the reactions to other engines, once what is being handled has come to an end, or soon after. */
+export async function release(driver: Driver, reactions: readonly AnyReaction[]): Promise<void> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const patience = new Promise<void>((resolve) => (timer = setTimeout(resolve, LONGEST_RELEASE)));
+  const releaseOne = async (reaction: AnyReaction) => {
+    for (;;) {
+      let onMoved = () => {};
+      const moved = new Promise<void>((resolve) => (onMoved = resolve));
+      const stop = driver.watchAny(reaction, () => onMoved());
+      try {
+        if (!(await reaction.control(driver).pause()).runsHere) return;
+        await moved;
+      } finally {
+        stop();
+      }
+    }
+  };
+  // Where the store fails, others take over after the time of a lease.
+  const released = Promise.all(reactions.map(releaseOne)).catch(() => undefined);
+  await Promise.race([released, patience]);
+  clearTimeout(timer);
 }

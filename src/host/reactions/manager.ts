@@ -9,7 +9,7 @@ import { deepFreeze, differsFromJson, reasonOf, toPayload } from "../payload.js"
 import { millis, recordedEvent } from "../recorded.js";
 import type { StoredEvent } from "../storage.js";
 import type { OlderEvent } from "../upcast.js";
-import { Control, type Left, type ReactionControl } from "./control.js";
+import { Control, type Left, type ReactionControl, release } from "./control.js";
 import { type RetryPolicy, rulesOf } from "./reaction.js";
 
 /** A timer whose time has come. */
@@ -222,6 +222,7 @@ export function processManager<State, Event extends Message, Timer extends strin
         for (const result of await Promise.allSettled(giving)) if (result.status === "rejected") throw result.reason;
       };
     },
+    release,
     control: (driver: Driver) =>
       new Control<Pick<ParkedKey, "key"> & Partial<ParkedKey>, ParkedKey>(
         driver,

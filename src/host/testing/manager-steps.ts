@@ -11,11 +11,12 @@ import {
   type Command,
   commandOf,
   eventsHappened,
+  expectHandled,
   type ManagerStory,
   timePassed,
 } from "./manager-story.js";
 import { later, type Span } from "./span.js";
-import { at, by, guarded, isoOf, tell } from "./story.js";
+import { at, by, guarded, isoOf } from "./story.js";
 import { brief, difference, lineDiff, pretty } from "./values.js";
 
 /** A command that a test expects of a process manager. */
@@ -174,14 +175,6 @@ export class WhenManager<State, Timer extends string> extends GivenManager<State
 
 const told = ({ failure, given }: Came) =>
   failure === null ? `gives ${namesOf(given)}` : `fails: ${failure.what}: ${failure.reason}`;
-
-/** Fails if nothing has expected that something could not be handled. */
-function expectHandled(story: ManagerStory): ManagerStory {
-  const { failure } = story.came;
-  if (failure === null || failure.met) return story;
-  const lines = [`nothing expects that it ${told(story.came)}`, "", ...tell(story), `then  ${told(story.came)}`];
-  throw new AssertionError(lines.join("\n"), undefined, failure.error);
-}
 
 const namesOf = (commands: readonly Command[]) =>
   listed(commands.map(({ type, aggregate, id }) => `${type} to ${aggregate} ${id}`));

@@ -5,8 +5,8 @@ import type { Position, RecordedEvent } from "../engine.js";
 import { checkName } from "../names.js";
 import { reasonOf } from "../payload.js";
 import { type DueTimer, type Given, keyOf, type ProcessManager, stateText, wanted } from "../reactions/manager.js";
-import { Mistake } from "./failure.js";
-import { BEGINNING, guarded, isoOf, keyOf as keyOfStream, NOTHING, shown, toEvent, type Told } from "./story.js";
+import { AssertionError, Mistake } from "./failure.js";
+import { BEGINNING, guarded, isoOf, keyOf as keyOfStream, NOTHING, shown, tell, toEvent, type Told } from "./story.js";
 import { strict, Thrown, twice } from "./strict.js";
 import { difference } from "./values.js";
 
@@ -97,7 +97,8 @@ export function eventsHappened(
       const value = toEvent(event);
       checkName("event type", value.type);
       if (forms?.versions?.has(value.type) === false) throw new Mistake(`${value.type} is not among the events of ${type}`);
-      const recorded = toRecorded(after, aggregate, id, value);
+      // What would come after something that failed would wait.
+      const recorded = toRecorded(expectHandled(after), aggregate, id, value);
       after = rung(handled(recorded.story, recorded.event), story.now);
     }
     return after;
@@ -110,6 +111,15 @@ export function timePassed(story: ManagerStory, now: number): ManagerStory {
     if (now < story.now) throw new Mistake(`the clock advances: it is ${isoOf(story.now)}, and can't be ${isoOf(now)} again`);
     return rung({ ...story, came: NOTHING_CAME }, now);
   });
+}
+
+/** Fails if nothing has expected that something could not be handled. */
+export function expectHandled(story: ManagerStory): ManagerStory {
+  const { failure } = story.came;
+  if (failure === null || failure.met) return story;
+  const line = `fails: ${failure.what}: ${failure.reason}`;
+  const lines = [`nothing expects that it ${line}`, "", ...tell(story), `then  ${line}`];
+  throw new AssertionError(lines.join("\n"), undefined, failure.error);
 }
 
 /** The event as the log would have it. */

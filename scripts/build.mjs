@@ -122,9 +122,12 @@ async function writeBase64(module, file) {
 const tsc = inRoot("node_modules/typescript/bin/tsc");
 const documents = ["README.md", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE"];
 
+/** Data that every judge and every store of documents is held to, in Rust and here. */
+const vectors = "pkg-tests/vectors";
+
 async function buildPackage() {
   const manifest = await packageManifest();
-  const key = hash(JSON.stringify(manifest), await hashFiles(["src/host", "scripts/build.mjs", "package-lock.json", ...documents]));
+  const key = hash(JSON.stringify(manifest), await hashFiles(["src/host", vectors, "scripts/build.mjs", "package-lock.json", ...documents]));
   const outputs = ["pkg/package.json", "pkg/annals.wasm", "pkg/index.js", "pkg/index.d.ts"];
   const remark = await unlessUpToDate("package", key, outputs, async () => {
     // Built aside and then put in place as a whole: a module that was deleted leaves no trace, and
@@ -137,6 +140,7 @@ async function buildPackage() {
     for (const file of ["annals.js", "annals.d.ts", "annals-base64.js", "annals-base64.d.ts"]) {
       await cp(inRoot("src/host/glue", file), path.join(glue, file));
     }
+    await writeVectors(path.join(pkg, "testing/conformance/vectors.js"));
     await bundleEntries(pkg, manifest);
     await cp(inRoot("src/host/glue/annals_bg.wasm"), path.join(pkg, "annals.wasm"));
     for (const file of documents) if (existsSync(inRoot(file))) await cp(inRoot(file), path.join(pkg, file));
@@ -152,20 +156,30 @@ async function buildPackage() {
   return remark;
 }
 
+/** The vectors that adapters are tested with as a module, for pages can't import JSON everywhere. */
+async function writeVectors(file) {
+  const texts = await Promise.all(
+    ["judge", "documents"].map(async (name) => {
+      const found = JSON.parse(await readFile(inRoot(vectors, `${name}.json`), "utf8"));
+      return `export const ${name} = ${JSON.stringify(found)};\n`;
+    }),
+  );
+  await writeFile(file, texts.join(""));
+}
+
 /**
  * Puts each entry into one file, and what entries share into one more: each file costs a program that
- * loads them as they are the better part of a millisecond. The testing kit, which no application loads,
- * shares nothing. Declarations stay as they are.
+ * loads them as they are the better part of a millisecond. The testing kits, which no application loads,
+ * share nothing. Declarations stay as they are.
  */
 async function bundleEntries(pkg, manifest) {
   const filesOf = (target) => (typeof target === "string" ? [target] : Object.values(target).flatMap(filesOf));
   const entries = filesOf(manifest.exports).filter((file) => file.endsWith(".js"));
   const isTesting = (file) => file.startsWith("./testing/");
   const others = entries.filter((file) => !isTesting(file));
-  const written = [
-    ...(await bundle(pkg, entries.filter(isTesting), [])),
-    ...(await bundle(pkg, others, [await together(pkg, others)])),
-  ];
+  const written = [];
+  for (const entry of entries.filter(isTesting)) written.push(...(await bundle(pkg, [entry], [])));
+  written.push(...(await bundle(pkg, others, [await together(pkg, others)])));
   const keep = new Set([...written, "glue/annals.js"]);
   for (const file of await readdir(pkg, { recursive: true })) {
     if (file.endsWith(".js") && !keep.has(file.split(path.sep).join("/"))) await rm(path.join(pkg, file));
@@ -209,8 +223,9 @@ async function bundle(pkg, entryPoints, plugins) {
     allowOverwrite: true,
     bundle: true,
     splitting: true,
-    // wasm-bindgen keeps one instance of the module in its file.
-    external: ["node:*", "./glue/annals.js"],
+    // wasm-bindgen keeps one instance of the module in its file. By its own name the package is what its
+    // users have, in Node and elsewhere.
+    external: ["node:*", "./glue/annals.js", "annals", "annals/*"],
     plugins,
     format: "esm",
     target: "es2022",

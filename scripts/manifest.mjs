@@ -37,6 +37,7 @@ export async function packageManifest() {
       "./overlay": entry("overlay/index"),
       "./audit": entry("audit/index"),
       "./testing": entry("testing/index"),
+      "./testing/conformance": entry("testing/conformance/index"),
       "./annals.wasm": "./annals.wasm",
       "./package.json": "./package.json",
     },

@@ -91,6 +91,21 @@ export async function setUpNewerNode() {
   return program;
 }
 
+const bunVersion = "1.4.5";
+
+/** Bun's program, from the npm registry. Undefined where there is none for the platform. */
+export async function setUpBun() {
+  const builds = { x64: "linux-x64-baseline", arm64: "linux-aarch64" };
+  const build = process.platform === "linux" ? builds[process.arch] : undefined;
+  if (build === undefined) return undefined;
+  let program;
+  await step(`Bun ${bunVersion}`, async () => {
+    program = path.join(await installAside(`@oven/bun-${build}`, bunVersion), "bin/bun");
+    if (!isExecutable(program)) throw new Failure(`${program} is not there`);
+  });
+  return program;
+}
+
 /**
  * better-sqlite3's native part. Its own install script brings a built one from a place that is not
  * a package registry, or compiles it; where neither works, the tests that want it say so.

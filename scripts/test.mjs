@@ -4,13 +4,14 @@
 //   npm test -- --only node,browser   some steps
 //   npm test -- --list                the steps' names
 
+import path from "node:path";
 import { parseArgs } from "node:util";
 import { setUpBrowser } from "./browser.mjs";
 import { build, buildSimulation, setUpBuild } from "./build.mjs";
 import { checkCoreTree } from "./core-tree.mjs";
 import { checkLicences } from "./licences.mjs";
 import { checkPackage } from "./package-check.mjs";
-import { setUpBetterSqlite3, setUpBundlers, setUpNewerNode, setUpPackages } from "./packages.mjs";
+import { setUpBetterSqlite3, setUpBun, setUpBundlers, setUpNewerNode, setUpPackages } from "./packages.mjs";
 import { Failure, elapsed, inRoot, listFiles, main, run, say, step } from "./shell.mjs";
 import { setUpCargo, setUpLinters } from "./toolchain.mjs";
 
@@ -26,14 +27,23 @@ const checks = [
   { name: "types", needs: ["build"], check: checkTypes },
   { name: "package", needs: ["build"], check: checkPackage },
   { name: "node", needs: ["build", "drivers"], check: checkNode },
+  { name: "bun", needs: ["build", "drivers", "bun"], check: checkBun },
   { name: "simulation", needs: ["build", "simulation"], check: () => nodeTests("pkg-tests/simulation") },
   { name: "browser", needs: ["build", "browser"], check: () => nodeTests("pkg-tests/browser") },
 ];
 
 const minutes = 60_000;
 
+/** What does not run in Bun, and why. */
+const notInBun = {
+  "clinic-parity.test.mjs": "compares with native Rust, for which it builds",
+  "readme.test.mjs": "compares what is printed, and Bun prints values in another way",
+};
+
 /** A Node that has node:sqlite, where there is one. */
 let newerNode;
+
+let bun;
 
 await main(async () => {
   const { values } = parseArgs({
@@ -73,6 +83,7 @@ async function setUp(needs) {
     await setUpBetterSqlite3();
     newerNode = await setUpNewerNode();
   }
+  if (needs.has("bun")) bun = await setUpBun();
   if (needs.has("browser")) {
     process.env.CHROME_PATH = await setUpBrowser();
     await setUpBundlers();
@@ -116,9 +127,21 @@ async function checkNode() {
   }
 }
 
-async function nodeTests(folder, node = process.execPath) {
+/** The tests of Node, in Bun and with its own SQLite driver beside the others. */
+async function checkBun() {
+  if (bun === undefined) return "left out: no Bun for this platform";
+  const files = (await testsIn("pkg-tests/node")).filter((file) => !(path.basename(file) in notInBun));
+  await run(bun, ["test", `--timeout=${minutes}`, ...files], { show: true, limit: 10 * minutes });
+}
+
+async function testsIn(folder) {
   const files = (await listFiles([folder])).filter((file) => file.endsWith(".test.mjs"));
   if (files.length === 0) throw new Failure(`${folder} has no tests`);
+  return files;
+}
+
+async function nodeTests(folder, node = process.execPath) {
+  const files = await testsIn(folder);
   // A file that hangs, say because a failed test left its browser open, must not hold up the rest.
   const flags = ["--test", "--test-reporter=spec", `--test-timeout=${5 * minutes}`];
   await run(node, [...flags, ...files], { show: true, limit: 20 * minutes });

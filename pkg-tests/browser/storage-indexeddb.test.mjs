@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
-import { ruleNames } from "../support/adapter-rules.mjs";
+import { testsOf } from "../support/indexeddb-conformance.mjs";
 import { startBrowser } from "../support/page.mjs";
 
 let browser;
@@ -13,12 +12,13 @@ before(async () => {
 after(() => browser?.close());
 
 for (const durability of ["relaxed", "strict"]) {
-  for (const name of ruleNames(["another", "recreate"])) {
-    test(`IndexedDB, ${durability}: ${name}`, () =>
-      page.evaluate(
-        ([name, durability]) => runRule(name, () => newStore(durability)),
-        [name, durability],
-      ));
+  for (const { name, rule, needs, skip } of testsOf(durability)) {
+    test(name, { skip, timeout: 120_000 }, async () => {
+      const isFull = needs === "a full medium";
+      const tab = isFull ? await preparedPage({ apart: true, quota: 600_000 }) : page;
+      await tab.evaluate((asked) => run(...asked), [durability, rule]);
+      if (isFull) await tab.close();
+    });
   }
 }
 
@@ -78,8 +78,8 @@ test("IndexedDB: two tabs that count in one document lose nothing", async () => 
   const other = await preparedPage();
   const count = (tab) =>
     tab.evaluate(async () => {
+      await perform(indexedDbStorage({ name: "count" }), { kind: "count", times: 40 });
       const subject = await Subject.open(indexedDbStorage({ name: "count" }));
-      await countTo(subject, 40);
       return subject.read({ names: [{ collection: "agenda", key: "sum" }] }).then(({ documents }) => documents[0].revision);
     });
   const found = await Promise.all([count(page), count(other)]);
@@ -213,7 +213,7 @@ test("IndexedDB: conditions hold however much was appended since", async () => {
     await subject.accept(commit("a-1", 0, [...filler(99), marked("x"), ...filler(1400)]));
     await subject.accept(commit("a-1", 1500, [...filler(1499), marked("x"), ...filler(100)]));
     const conditions = [0, 99, 100, 1500, 2000, 2999, 3000, 3100, 5000].map((after) =>
-      commit("b-1", 0, [event()], { condition: { query: [{ types: [], tags: ["x"] }], after } }),
+      commit("b-1", 0, [event()], { condition: { query: [{ types: [], tags: ["x"] }], after, neighbours: [] } }),
     );
     return (await subject.facts(...conditions)).commits.map(({ matched }) => matched);
   });
@@ -253,28 +253,17 @@ for (const [what, version, stores] of [
 }
 
 test("IndexedDB: a store of format 1 is read while another tab has it open, and is of the newest format then", async () => {
-  const store = JSON.parse(readFileSync(new URL("../formats/indexeddb-1.json", import.meta.url), "utf8"));
-  const version = await page.evaluate(async ({ version, meta, appends }) => {
+  const version = await page.evaluate(async () => {
     const name = newName();
     const { checkFormatOne } = await import("/support/format-one.mjs");
-    const request = indexedDB.open(name, version);
-    request.onupgradeneeded = () => {
-      request.result.createObjectStore("meta").put(meta, "store");
-      const store = request.result.createObjectStore("appends", { keyPath: "head" });
-      for (const index of ["commandIds", "streams", "tags", "types"]) {
-        const unique = index === "commandIds" || index === "streams";
-        store.createIndex(index, index, { multiEntry: true, unique });
-      }
-      for (const record of appends) store.put(record);
-    };
-    const other = await asked(request);
+    const other = await makeFormatOne(name);
     // As the adapter of that release does.
     other.onversionchange = () => other.close();
     const tabs = [indexedDbStorage({ name }), indexedDbStorage({ name })];
     for (const tab of tabs) await checkFormatOne(await Subject.open(tab));
     const databases = await indexedDB.databases();
     return databases.find((database) => database.name === name).version;
-  }, store);
+  });
   assert.equal(version, 2);
 });
 
@@ -282,11 +271,98 @@ test("IndexedDB: it works without BroadcastChannel", async () => {
   const tab = await preparedPage();
   await tab.evaluate(async () => {
     delete globalThis.BroadcastChannel;
-    await runRule(
-      "those who share the adapter are told of appends, until they stop listening",
-      () => newStore("relaxed"),
-    );
+    await run("relaxed", "those who share the adapter are told of appends, until they stop listening");
   });
+  await tab.close();
+});
+
+test("IndexedDB: without BroadcastChannel other tabs are heard of all the same, until nobody listens", async () => {
+  const [tab, other] = [await preparedPage(), await preparedPage()];
+  const name = await tab.evaluate(() => newName());
+  await tab.evaluate(async (name) => {
+    delete globalThis.BroadcastChannel;
+    globalThis.transactions = 0;
+    const { transaction } = IDBDatabase.prototype;
+    IDBDatabase.prototype.transaction = function (...args) {
+      transactions += 1;
+      return transaction.apply(this, args);
+    };
+    const storage = indexedDbStorage({ name, pollInterval: 5 });
+    await storage.open();
+    globalThis.heard = [];
+    globalThis.stop = storage.subscribe((position) => heard.push(position));
+  }, name);
+  await other.evaluate(async (name) => {
+    delete globalThis.BroadcastChannel;
+    const subject = await Subject.open(indexedDbStorage({ name }));
+    await subject.accept(commit("a-1", 0, [event()]));
+    await subject.accept(commit("a-1", 1, [event()]));
+  }, name);
+  await tab.waitForFunction(() => heard.at(-1) === 2);
+  const looks = await tab.evaluate(async () => {
+    stop();
+    const frame = () => new Promise((resolve) => setTimeout(resolve, 20));
+    // One that had begun.
+    await frame();
+    const before = transactions;
+    for (let frames = 0; frames < 5; frames += 1) await frame();
+    return transactions - before;
+  });
+  assert.equal(looks, 0);
+  await Promise.all([tab.close(), other.close()]);
+});
+
+test("IndexedDB: the browser is asked once, at the first write, to keep the store", async () => {
+  const tab = await preparedPage();
+  const asked = await tab.evaluate(async () => {
+    let asked = 0;
+    StorageManager.prototype.persist = async () => (asked += 1) > 0;
+    const seen = [];
+    for (const config of [{}, { persist: false }]) {
+      const storage = indexedDbStorage({ name: newName(), ...config });
+      const subject = await Subject.open(storage);
+      await subject.log();
+      seen.push(asked);
+      for (let revision = 0; revision < 3; revision += 1) await subject.accept(commit("a-1", revision, [event()]));
+      seen.push(asked);
+    }
+    return seen;
+  });
+  assert.deepEqual(asked, [0, 1, 1, 1]);
+  await tab.close();
+});
+
+test("IndexedDB: a store says whether the browser may clear it", async () => {
+  const tab = await preparedPage();
+  const told = await tab.evaluate(async () => {
+    const told = [await indexedDbStorage({ name: newName() }).persistence()];
+    StorageManager.prototype.persisted = async () => true;
+    told.push(await indexedDbStorage({ name: newName() }).persistence());
+    delete StorageManager.prototype.persisted;
+    told.push(await indexedDbStorage({ name: newName() }).persistence());
+    return told;
+  });
+  assert.deepEqual(told, ["best-effort", "persisted", "unknown"]);
+  await tab.close();
+});
+
+test("IndexedDB: where the browser forbids it, as in a frame without an origin, that is told", async () => {
+  const tab = await preparedPage();
+  const failure = await tab.evaluate(async () => {
+    const frame = document.createElement("iframe");
+    frame.sandbox = "allow-scripts";
+    frame.srcdoc = `<script>
+      try { indexedDB.open("x"); } catch (error) { parent.postMessage([error.name, error.message], "*"); }
+    </script>`;
+    const told = new Promise((resolve) => addEventListener("message", ({ data }) => resolve(data), { once: true }));
+    document.body.append(frame);
+    const [name, message] = await told;
+    // What the browser says there, said here: the frame can't load the package.
+    const forbidden = { open() { throw new DOMException(message, name); } };
+    const storage = indexedDbStorage({ name: newName(), indexedDB: forbidden });
+    return storage.open().catch(({ code, retryable, cause }) => ({ code, retryable, cause: cause.name }));
+  });
+  assert.deepEqual(failure, { code: "storage-failed", retryable: false, cause: "SecurityError" });
   await tab.close();
 });
 
@@ -296,40 +372,36 @@ test("IndexedDB: a host without it says so", async () => {
 });
 
 /** A page with what the tests use in it as globals. */
-async function preparedPage(options) {
+async function preparedPage({ quota, ...options } = {}) {
   const page = await browser.page(options);
+  await page.exposeFunction("askAnotherPage", async (name, durability, job) => {
+    const other = await preparedPage();
+    try {
+      return await other.evaluate(
+        ([config, job]) => perform(indexedDbStorage(config), job),
+        [{ name, durability }, job],
+      );
+    } finally {
+      await other.close();
+    }
+  });
+  const setQuota = (quotaSize) => storage(page, "overrideQuotaForOrigin", { quotaSize });
+  await page.exposeFunction("setQuota", setQuota);
+  if (quota !== undefined) await setQuota(quota);
   await page.evaluate(async () => {
     const { indexedDbStorage } = await import("annals/indexeddb");
-    const rules = await import("/support/adapter-rules.mjs");
-    const { countTo } = await import("/support/document-rules.mjs");
-    const newName = () => `store ${crypto.randomUUID()}`;
-    const asked = (request) =>
-      new Promise((resolve, reject) => {
-        request.onsuccess = () => resolve(request.result);
-        request.onerror = () => reject(request.error);
-      });
-    const deleteDatabase = (name) => asked(indexedDB.deleteDatabase(name));
-    Object.assign(globalThis, rules, {
-      asked,
-      countTo,
+    const suite = await import("annals/testing/conformance");
+    const { until } = await import("/support/expect.mjs");
+    const enrolment = await import("/support/indexeddb-conformance.mjs");
+    Object.assign(globalThis, suite, enrolment, {
       indexedDbStorage,
-      newName,
-      deleteDatabase,
+      until,
+      run: (durability, asked) => enrolment.testsOf(durability).find(({ rule }) => rule === asked).run(),
       openDatabase(name, version, stores) {
         const request = indexedDB.open(name, version);
         request.onupgradeneeded = () =>
           stores.forEach((store) => request.result.createObjectStore(store));
-        return asked(request);
-      },
-      newStore(durability) {
-        const name = newName();
-        const another = () => indexedDbStorage({ name, durability });
-        return {
-          storage: another(),
-          another,
-          recreate: () => deleteDatabase(name),
-          release: () => deleteDatabase(name),
-        };
+        return enrolment.asked(request);
       },
       async failureOf(action) {
         try {

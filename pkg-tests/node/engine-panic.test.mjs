@@ -1,19 +1,28 @@
 // A panic in the module: everyone is told, nothing acknowledged is lost, and a new engine works.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { copyFileSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { after } from "node:test";
+import { pathToFileURL } from "node:url";
 import { appointment, booking, confirmation, issuedAt, logOf, retitling } from "../support/clinic.mjs";
 import { onEachStore } from "../support/engine-stores.mjs";
 
 const wasm = readFileSync(new URL(import.meta.resolve("annals/annals.wasm")));
 
+const glueFile = new URL("./glue/annals.js", import.meta.resolve("annals/package.json"));
+const folder = mkdtempSync(path.join(tmpdir(), "annals-glue-"));
+after(() => rmSync(folder, { recursive: true }));
 let modules = 0;
 
 /** A module of its own, in which the next call of some kind can be made to panic. */
 async function fragile() {
   modules += 1;
-  const file = new URL(`./glue/annals.js?${modules}`, import.meta.resolve("annals/package.json"));
-  const real = await import(file.href);
+  // A file of its own: that another query makes another module is not so everywhere.
+  const file = path.join(folder, `${modules}.mjs`);
+  copyFileSync(glueFile, file);
+  const real = await import(pathToFileURL(file).href);
   let armed;
   const breakable = (name) => (...args) => {
     if (armed !== name) return real[name](...args);

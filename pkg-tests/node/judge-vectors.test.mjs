@@ -3,36 +3,26 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
+import { judge, judgeVectors } from "annals/testing/conformance";
 
-import { judge } from "../support/judge.mjs";
+const written = JSON.parse(readFileSync(new URL("../vectors/judge.json", import.meta.url), "utf8"));
 
-const vectors = JSON.parse(readFileSync(new URL("../vectors/judge.json", import.meta.url), "utf8"));
-
-const first = ({ stream, ...rest }) => ({ aggregateType: "Appointment", aggregateId: stream, ...rest });
-
-function verdict(expected) {
-  if (expected.committed) return { kind: "committed", ...expected.committed };
-  if (expected.duplicate) return { kind: "duplicate", first: first(expected.duplicate) };
-  if (expected.reused) return { kind: "command-id-reused", first: first(expected.reused) };
-  const [[reason, at]] = Object.entries(expected.conflict);
-  return { kind: "conflict", reason, at };
+for (const { name, commits, facts, now, verdicts } of judgeVectors()) {
+  test(name, () => assert.deepEqual(judge(commits, facts, now), verdicts));
 }
 
-for (const vector of vectors) {
-  test(vector.name, () => {
-    const commits = vector.commits.map(({ command, stream, ...rest }) => ({
-      ...rest,
-      commandId: String(command),
-      aggregateType: "Appointment",
-      aggregateId: stream,
-    }));
-    const facts = {
-      head: vector.head,
-      lastRecordedAt: vector.lastRecordedAt,
-      commits: vector.facts.map((fact) => ({ ...fact, first: fact.first && first(fact.first) })),
-    };
-    // Facts without a first outcome are `null` at the boundary and absent in the judge's map.
-    for (const fact of facts.commits) fact.first ??= undefined;
-    assert.deepEqual(judge(commits, facts, vector.now), vector.verdicts.map(verdict));
-  });
-}
+test("the vectors are those that are written down, in the words of adapters", () => {
+  const vectors = judgeVectors();
+  assert.ok(written.length > 20);
+  assert.deepEqual(vectors.map(({ name }) => name), written.map(({ name }) => name));
+  const sizes = (vector) => [vector.commits.length, vector.commits.flatMap(({ events }) => events).length, vector.verdicts.length];
+  assert.deepEqual(vectors.map(sizes), written.map(sizes));
+  const kinds = { committed: "committed", conflict: "conflict", duplicate: "duplicate", reused: "command-id-reused" };
+  assert.deepEqual(
+    vectors.flatMap(({ verdicts }) => verdicts.map(({ kind }) => kind)),
+    written.flatMap(({ verdicts }) => verdicts.map((verdict) => kinds[Object.keys(verdict)[0]])),
+  );
+  const [example] = vectors;
+  assert.deepEqual(example.facts, { head: 0, lastRecordedAt: 0, commits: [{ revision: 0, first: null, matched: null }] });
+  assert.deepEqual(example.verdicts, [{ kind: "committed", position: 1, revision: 1, count: 1, recordedAt: 1000 }]);
+});

@@ -28,6 +28,7 @@ const entries = {
   "annals/sqlite": ["sqliteStorage"],
   "annals/indexeddb": ["indexedDbStorage"],
   "annals/testing": ["given", "givenView"],
+  "annals/testing/conformance": ["Subject", "commit", "conformance", "event", "judge", "judgeVectors", "perform"],
 };
 
 let project;
@@ -133,7 +134,7 @@ test("every entry exports what it should, the same by import and by require", as
   const manifest = JSON.parse(await readFile(path.join(pkg, "package.json"), "utf8"));
   assert.deepEqual(
     Object.keys(manifest.exports).sort(),
-    [".", "./annals.wasm", "./audit", "./indexeddb", "./inline", "./memory", "./overlay", "./package.json", "./projections", "./reactions", "./slim", "./sqlite", "./subscriptions", "./testing"],
+    [".", "./annals.wasm", "./audit", "./indexeddb", "./inline", "./memory", "./overlay", "./package.json", "./projections", "./reactions", "./slim", "./sqlite", "./subscriptions", "./testing", "./testing/conformance"],
   );
   assert.equal(manifest.dependencies, undefined);
 });
@@ -205,7 +206,7 @@ test("what an application does not use is not in its bundle", async () => {
     });
     return outputFiles[0].text;
   };
-  assert.equal(await bundle('import "annals"; import "annals/indexeddb"; import "annals/inline"; import "annals/testing";'), "");
+  assert.equal(await bundle('import "annals"; import "annals/indexeddb"; import "annals/inline"; import "annals/testing"; import "annals/testing/conformance";'), "");
   const domain = await bundle('import { aggregate, refuse } from "annals"; console.log(aggregate, refuse);');
   assert.ok(domain.length < 2000, `a domain alone takes ${domain.length} bytes`);
   assert.ok(!domain.includes("annals.wasm"));

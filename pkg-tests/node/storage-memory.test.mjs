@@ -1,5 +1,9 @@
 import { test } from "node:test";
 import { memoryStorage } from "annals/memory";
-import { enrol } from "../support/adapter-rules.mjs";
+import { enrol } from "../support/conformance.mjs";
 
-enrol(test, "memory", () => ({ storage: memoryStorage() }));
+enrol(test, {
+  name: "memory",
+  open: () => ({ storage: memoryStorage() }),
+  capabilities: { durability: "memory", notification: "engines" },
+});

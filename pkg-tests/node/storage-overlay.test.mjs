@@ -5,15 +5,19 @@ import { test } from "node:test";
 import { Engine, aggregate, refuse } from "annals";
 import { memoryStorage } from "annals/memory";
 import { overlayStorage } from "annals/overlay";
-import { Subject, commit, enrol, event } from "../support/adapter-rules.mjs";
+import { Subject, commit, event } from "annals/testing/conformance";
 import { appointment, booking, cancellation, confirmation, issuedAt, retitling } from "../support/clinic.mjs";
+import { enrol } from "../support/conformance.mjs";
 import { fails } from "../support/expect.mjs";
 import { onEachStore } from "../support/engine-stores.mjs";
 
-enrol(test, "overlay", () => ({ storage: overlayStorage({ storage: memoryStorage() }) }));
-enrol(test, "overlay over an overlay", () => ({
-  storage: overlayStorage({ storage: overlayStorage({ storage: memoryStorage() }) }),
-}));
+for (const [name, below] of [
+  ["overlay", () => memoryStorage()],
+  ["overlay over an overlay", () => overlayStorage({ storage: memoryStorage() })],
+]) {
+  const capabilities = { durability: "memory", notification: "engines" };
+  enrol(test, { name, open: () => ({ storage: overlayStorage({ storage: below() }) }), capabilities });
+}
 
 const once = { issuedAt };
 

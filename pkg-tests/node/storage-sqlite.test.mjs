@@ -3,10 +3,12 @@ import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { sqliteStorage } from "annals/sqlite";
-import { Subject, commit, enrol, event, until } from "../support/adapter-rules.mjs";
-import { fails } from "../support/expect.mjs";
+import { Subject, commit, event } from "annals/testing/conformance";
+import { enrol } from "../support/conformance.mjs";
+import { fails, until } from "../support/expect.mjs";
 import { checkFormatOne } from "../support/format-one.mjs";
-import { kill, messageFrom, start } from "../support/processes.mjs";
+import { kill, start } from "../support/processes.mjs";
+import { inMemory, onDisk, watched } from "../support/sqlite-conformance.mjs";
 import { drivers, temporaryFolder } from "../support/sqlite-drivers.mjs";
 
 test("there is a driver to test with", () => assert.notEqual(drivers.size, 0));
@@ -25,11 +27,8 @@ const marks = (database) => [
 const fast = { durability: "normal", pollInterval: 5 };
 
 for (const [driver, open] of drivers) {
-  enrol(test, `${driver} on disk`, () => storeOnDisk(open), ["another", "recreate"]);
-  enrol(test, `${driver} in memory`, () => {
-    const database = open(":memory:");
-    return { storage: sqliteStorage({ database }), release: () => database.close() };
-  });
+  enrol(test, onDisk(driver, open));
+  enrol(test, inMemory(driver, open));
 
   const rule = (name, run) =>
     test(`${driver}: ${name}`, { timeout: 120_000 }, async ({ signal }) => {
@@ -357,40 +356,13 @@ for (const [driver, open] of drivers) {
     assert.equal(database.prepare("SELECT count(*) AS n FROM events").get().n, 0);
   });
 
-  rule("processes that race for a stream lose nothing", async ({ connect, worker }) => {
-    const racers = await Promise.all([worker(), worker(), worker()]);
-    const finished = racers.map(async (racer) => {
-      racer.send({ race: 40 });
-      assert.deepEqual(await messageFrom(racer), { won: 40 });
-    });
-    await Promise.all(finished);
-    const subject = await Subject.open(sqliteStorage({ database: connect() }));
-    const { events } = await subject.slice("Appointment", "hot");
-    assert.deepEqual(
-      events.map(({ revision }) => revision),
-      Array.from({ length: 120 }, (_, index) => index + 1),
-    );
-  });
-
-  rule("processes that count in one document lose nothing", async ({ connect, worker }) => {
-    const counters = await Promise.all([worker(), worker(), worker()]);
-    const finished = counters.map(async (counter) => {
-      counter.send({ count: 40 });
-      assert.deepEqual(await messageFrom(counter), { counted: 40 });
-    });
-    await Promise.all(finished);
-    const subject = await Subject.open(sqliteStorage({ database: connect() }));
-    const { documents } = await subject.read({ names: [{ collection: "agenda", key: "sum" }] });
-    assert.deepEqual(documents, [{ revision: 120, value: "120" }]);
-  });
-
   rule(
     "what a process was told is committed outlives its violent end",
     async ({ connect, worker }) => {
       const victim = await worker();
       const acknowledged = [];
       victim.on("message", ({ commandId }) => acknowledged.push(commandId));
-      victim.send({ race: Infinity });
+      victim.send({});
       await until(() => acknowledged.length > 50 || !victim.connected, 60_000);
       await kill(victim);
       assert.ok(acknowledged.length > 50, "the process ended early");
@@ -404,46 +376,4 @@ for (const [driver, open] of drivers) {
       );
     },
   );
-}
-
-function storeOnDisk(open) {
-  const folder = temporaryFolder();
-  const databases = [];
-  const another = () => {
-    databases.push(open(folder.file));
-    return sqliteStorage({ database: databases.at(-1), ...fast });
-  };
-  return {
-    storage: another(),
-    another,
-    // As a restore does it: other content under the same connection.
-    async recreate() {
-      const database = open(folder.file);
-      for (const name of ["events", "event_tags", "commands", "annals_meta", "documents", "document_postings"])
-        database.exec(`DROP TABLE ${name}`);
-      await sqliteStorage({ database }).open();
-      database.close();
-    },
-    release() {
-      for (const database of databases) database.close();
-      folder.remove();
-    },
-  };
-}
-
-/** The connection; `onUse` is told which member is used, and of a call its first argument. */
-function watched(database, onUse) {
-  return new Proxy(database, {
-    get(_, name) {
-      const member = database[name];
-      if (typeof member !== "function") {
-        onUse(name);
-        return member;
-      }
-      return (...args) => {
-        onUse(name, args[0]);
-        return member.apply(database, args);
-      };
-    },
-  });
 }

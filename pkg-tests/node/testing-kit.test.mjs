@@ -321,7 +321,7 @@ const mistakes = [
   ["decide that takes from the command", { decide: (_, { data }) => (Reflect.deleteProperty(data, "list"), [kept]) }, /decide changed command\.data\.list, which was \[2,1\] and is nothing/],
   ["decide that sets the time", { decide: (_, __, { issuedAt }) => (issuedAt.setTime(0), []) }, /decide changed context\.issuedAt, which was "2026-01-01T00:00:00.000Z" and is "1970/],
   ["decide that edits others", { reads: () => ["t"], tags: () => ["t"], decide: (_, __, { others }) => (edit(others[0].data, "list", 0), []) }, /decide changed context\.others\[0\]\.data\.list/],
-  ["decide that writes without a change", { decide: (state) => ((state.kept = [...[]]), []) }, /decide can't be called with frozen arguments.*read only/],
+  ["decide that writes without a change", { decide: (state) => ((state.kept = [...[]]), []) }, /decide can't be called with frozen arguments.*read.?only/],
   ["evolve that edits the state", { evolve: (state) => (state.kept.push(1), state) }, /evolve changed state\.kept\[0\]/],
   ["evolve that edits the event", { evolve: (state, { data }) => (edit(data, "list", 0), state) }, /evolve changed event\.data\.list/],
   ["reads that edits the command", { reads: ({ data }) => (edit(data, "list", 0), []) }, /reads changed command\.data\.list/],
@@ -339,7 +339,7 @@ const mistakes = [
   ["tags that counts", { tags: () => [`t${next()}`] }, /two calls of tags/],
   // Not pure: asks the platform.
   ["decide that asks for the time", { decide: () => (Date.now(), []) }, /decide called Date\.now\(\): it must be pure\. The time of a decision is `issuedAt`/],
-  ["decide that makes a date of now", { decide: () => (new Date(), []) }, /decide called new Date\(\)/],
+  ["decide that makes a date of now", { decide: () => [new Date()].slice(1) }, /decide called new Date\(\)/],
   ["decide that writes the time", { decide: () => (Date(), []) }, /decide called Date\(\)/],
   ["decide that measures", { decide: () => (performance.now(), []) }, /decide called performance\.now\(\)/],
   ["decide that throws dice", { decide: () => (Math.random(), []) }, /decide called Math\.random\(\): it must be pure\. Let the command bring/],
@@ -410,7 +410,7 @@ test("a mistake in what has happened is found where it is given", () => {
 });
 
 test("where the platform was asked is the failure's cause", () => {
-  const { cause } = failureOf(() => given(boxWith({ decide: function asksForTheTime() { return Date.now(); } })).when(keep));
+  const { cause } = failureOf(() => given(boxWith({ decide: function asksForTheTime() { return [Date.now()]; } })).when(keep));
   assert.match(cause.stack, /asksForTheTime/);
   const thrown = new Error("boom");
   const throwing = boxWith({ evolve: () => { throw thrown; } });

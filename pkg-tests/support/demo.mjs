@@ -85,8 +85,7 @@ export const showDay = (page, day) => page.fill("#day", day);
 export const focused = (page) => page.evaluate(nameOfFocused);
 
 /** Waits until that has the focus. */
-export const focusIs = (page, name) =>
-  eventually(page, name, `(name) => (${nameOfFocused})() === name`, async () => assert.equal(await focused(page), name));
+export const focusIs = (page, name) => eventually(page, nameOfFocused, name);
 
 function nameOfFocused() {
   const element = document.activeElement;
@@ -112,15 +111,13 @@ export async function book(page, fields) {
 }
 
 /** The appointments in the agenda, as screen readers read them. */
-export const agenda = (page) =>
-  page.locator(".block").evaluateAll((blocks) => blocks.map((block) => block.getAttribute("aria-label")));
+export const agenda = (page) => page.evaluate(namesOfBlocks);
 
 /** Waits until the agenda shows exactly these. */
-export async function agendaShows(page, expected) {
-  await eventually(page, expected, (wanted) => {
-    const found = [...document.querySelectorAll(".block")].map((block) => block.getAttribute("aria-label"));
-    return JSON.stringify(found) === JSON.stringify(wanted);
-  }, async () => assert.deepEqual(await agenda(page), expected));
+export const agendaShows = (page, expected) => eventually(page, namesOfBlocks, expected);
+
+function namesOfBlocks() {
+  return [...document.querySelectorAll(".block")].map((block) => block.getAttribute("aria-label"));
 }
 
 /** What an appointment's log says: `1 Booked AppointmentBooked …`. */
@@ -144,11 +141,14 @@ export async function refused(page, form) {
   return problems(page, form);
 }
 
-async function eventually(page, argument, holds, explain) {
+/** Waits until what is found in the page, looked at in one go, is what is expected. */
+export async function eventually(page, find, expected) {
   try {
-    await page.waitForFunction(holds, argument);
+    // Of a text that is a function, `waitForFunction` would find that it is true.
+    const holds = ([source, expected]) => JSON.stringify((0, eval)(`(${source})`)()) === expected;
+    await page.waitForFunction(holds, [String(find), JSON.stringify(expected)]);
   } catch (error) {
-    await explain();
+    assert.deepEqual(await page.evaluate(find), expected);
     throw error;
   }
 }

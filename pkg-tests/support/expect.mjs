@@ -22,6 +22,14 @@ export async function fails(action, expected) {
   return error;
 }
 
+/** Waits until it is so. */
+export async function until(condition, timeout = 20_000) {
+  for (const deadline = Date.now() + timeout; !condition();) {
+    if (Date.now() > deadline) throw new Error(`waited in vain for ${condition}`);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+}
+
 function textOf(value) {
   return JSON.stringify(value, (key, part) => {
     if (part === undefined) return "(undefined)";

@@ -1,7 +1,7 @@
 // What is in the stores of format 1 in ../formats, as release 0.1 wrote them.
 
+import { commit, event } from "annals/testing/conformance";
 import { same } from "./expect.mjs";
-import { commit, event } from "./subject.mjs";
 
 const commandIds = [1, 2, 3, 4].map((number) => `0190f000-0000-7000-8000-00000000000${number}`);
 

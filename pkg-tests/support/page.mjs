@@ -10,7 +10,7 @@ import { launch, patience } from "./browser.mjs";
 const folders = {
   "/pkg/": path.dirname(fileURLToPath(import.meta.resolve("annals/package.json"))),
   "/support/": path.dirname(fileURLToPath(import.meta.url)),
-  "/vectors/": fileURLToPath(new URL("../vectors", import.meta.url)),
+  "/formats/": fileURLToPath(new URL("../formats", import.meta.url)),
 };
 
 const types = {
@@ -25,7 +25,9 @@ const imports = {
   "annals/indexeddb": "/pkg/indexeddb/index.js",
   "annals/memory": "/pkg/memory/index.js",
   "annals/projections": "/pkg/projections/index.js",
+  "annals/reactions": "/pkg/reactions/index.js",
   "annals/testing": "/pkg/testing/index.js",
+  "annals/testing/conformance": "/pkg/testing/conformance/index.js",
 };
 
 const html = `<!doctype html><meta charset="utf-8"><title>Annals</title>

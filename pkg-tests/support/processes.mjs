@@ -7,7 +7,7 @@ import { once } from "node:events";
 /** Starts a module as a process, and waits until it says that it is ready. The signal, its test's, ends it. */
 export async function start(module, args, signal) {
   const child = fork(module, args, { execArgv: [] });
-  signal.addEventListener("abort", () => child.kill("SIGKILL"), { once: true });
+  signal?.addEventListener("abort", () => child.kill("SIGKILL"), { once: true });
   assert.equal(await messageFrom(child), "ready");
   return child;
 }

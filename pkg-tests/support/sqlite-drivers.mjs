@@ -1,4 +1,4 @@
-// The SQLite drivers that this Node and this machine have.
+// The SQLite drivers that this Node, or Bun, and this machine have.
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -8,6 +8,10 @@ const loaders = {
   "node:sqlite": async () => {
     const { DatabaseSync } = await import("node:sqlite");
     return (file) => new DatabaseSync(file);
+  },
+  "bun:sqlite": async () => {
+    const { Database } = await import("bun:sqlite");
+    return (file) => new Database(file);
   },
   "better-sqlite3": async () => {
     const { default: Database } = await import("better-sqlite3");

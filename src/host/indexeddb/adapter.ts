@@ -28,31 +28,53 @@ export interface IndexedDbConfig {
   readonly name: string;
   /** What a commit survives: `relaxed` the end of the browser, `strict` the end of power. */
   readonly durability?: "relaxed" | "strict";
+  /**
+   * Whether the browser is asked, at the first write, not to clear the store when the disk is nearly
+   * full (`navigator.storage.persist()`). Some ask the user. `true` if not given.
+   */
+  readonly persist?: boolean;
+  /** Where there is no BroadcastChannel: how often to look for what other tabs append, in milliseconds. 1000 if not given. */
+  readonly pollInterval?: number;
   /** Instead of the global one. */
   readonly indexedDB?: IDBFactory;
 }
 
+/** A store in the browser's database. */
+export interface IndexedDbStorage extends StorageAdapter {
+  /**
+   * Whether the browser may clear the store when the disk is nearly full: `persisted` if it has
+   * promised not to, `best-effort` if it has not, `unknown` if it does not tell.
+   */
+  persistence(): Promise<"persisted" | "best-effort" | "unknown">;
+}
+
 /** Events in the browser's database, the commits of an append together. Tabs may share it. */
-export function indexedDbStorage(config: IndexedDbConfig): StorageAdapter {
+export function indexedDbStorage(config: IndexedDbConfig): IndexedDbStorage {
   const factory = config.indexedDB ?? globalThis.indexedDB;
   if ((factory as IDBFactory | undefined) === undefined) {
     throw new StorageFailure("storage-failed", "expected IndexedDB, found none here");
   }
-  return new IndexedDbAdapter(config.name, config.durability ?? "relaxed", factory);
+  return new IndexedDbAdapter(config, factory);
 }
 
-class IndexedDbAdapter implements StorageAdapter {
+class IndexedDbAdapter implements IndexedDbStorage {
   readonly #connection: Connection;
   readonly #durability: "relaxed" | "strict";
   readonly #channelName: string;
+  readonly #pollInterval: number;
   readonly #listeners = new Listeners();
   readonly #recent = new Recent();
   #channel: BroadcastChannel | undefined;
+  #stopHearing: (() => void) | undefined;
+  /** Whether the browser is still to be asked to keep the store. */
+  #asksToPersist: boolean;
 
-  constructor(name: string, durability: "relaxed" | "strict", factory: IDBFactory) {
-    this.#connection = new Connection(factory, name, durability);
-    this.#durability = durability;
+  constructor({ name, durability, persist, pollInterval }: IndexedDbConfig, factory: IDBFactory) {
+    this.#durability = durability ?? "relaxed";
+    this.#connection = new Connection(factory, name, this.#durability);
     this.#channelName = `annals/${name}`;
+    this.#pollInterval = pollInterval ?? 1000;
+    this.#asksToPersist = persist ?? true;
   }
 
   async open(): Promise<StoreInfo> {
@@ -64,6 +86,7 @@ class IndexedDbAdapter implements StorageAdapter {
   }
 
   async append(request: AppendRequest, judge: Judge): Promise<Verdict[]> {
+    this.#askToPersist();
     const { before, head, verdicts } = await this.#connection.run("readwrite", async (stores) => {
       // What is remembered is taken as true, until the head tells otherwise.
       const { asOf } = this.#recent;
@@ -99,6 +122,7 @@ class IndexedDbAdapter implements StorageAdapter {
 
   saveDocuments(request: SaveDocumentsRequest): Promise<DocumentConflict | null> {
     const { epoch, expected } = request;
+    this.#askToPersist();
     return this.#connection.run("readwrite", async (stores) => {
       const [, found] = await Promise.all([stateOf(stores, epoch), documentsOf(stores, expected)]);
       const conflict = conflictOf(expected, found);
@@ -128,18 +152,18 @@ class IndexedDbAdapter implements StorageAdapter {
 
   subscribe(onAdvanced: OnAdvanced): () => void {
     const remove = this.#listeners.add(onAdvanced);
-    if (this.#channel === undefined) {
-      this.#channel = openChannel(this.#channelName);
-      this.#channel?.addEventListener("message", ({ data }: MessageEvent<unknown>) =>
-        this.#listeners.tell(typeof data === "number" ? data : undefined),
-      );
-    }
+    this.#stopHearing ??= this.#hear();
     return () => {
       remove();
       if (this.#listeners.size > 0) return;
-      this.#channel?.close();
-      this.#channel = undefined;
+      this.#stopHearing?.();
+      this.#stopHearing = undefined;
     };
+  }
+
+  async persistence(): Promise<"persisted" | "best-effort" | "unknown"> {
+    const isPersisted = await storageManager()?.persisted?.();
+    return isPersisted === undefined ? "unknown" : isPersisted ? "persisted" : "best-effort";
   }
 
   /** Lets go of the database. A request after this opens it again. */
@@ -153,6 +177,44 @@ class IndexedDbAdapter implements StorageAdapter {
     channel?.postMessage(head);
     if (channel !== this.#channel) channel?.close();
   }
+
+  /** Hears of what other tabs append. Returns the way to stop it. */
+  #hear(): () => void {
+    const channel = (this.#channel = openChannel(this.#channelName));
+    if (channel === undefined) return this.#look();
+    channel.addEventListener("message", ({ data }: MessageEvent<unknown>) =>
+      this.#listeners.tell(typeof data === "number" ? data : undefined),
+    );
+    return () => {
+      channel.close();
+      this.#channel = undefined;
+    };
+  }
+
+  /** Looks for what other tabs append, where they can't tell. */
+  #look(): () => void {
+    let last: number | undefined;
+    const look = async () => {
+      const { head } = await this.#connection.run("readonly", (stores) => stateOf(stores));
+      if (head !== last) this.#listeners.tell(head);
+      last = head;
+    };
+    // What fails is told by the next look, or by a request.
+    const timer = setInterval(() => void look().catch(() => undefined), this.#pollInterval);
+    return () => clearInterval(timer);
+  }
+
+  /** Nobody waits for the answer: what is written is there either way. */
+  #askToPersist(): void {
+    if (!this.#asksToPersist) return;
+    this.#asksToPersist = false;
+    void storageManager()?.persist?.().catch(() => undefined);
+  }
+}
+
+/** Not every browser has it, nor every method of it; workers may look and not ask. */
+function storageManager(): Partial<StorageManager> | undefined {
+  return (globalThis.navigator as Partial<Navigator> | undefined)?.storage;
 }
 
 function openChannel(name: string): BroadcastChannel | undefined {

@@ -1,1 +1,1 @@
-export { indexedDbStorage, type IndexedDbConfig } from "./adapter.js";
+export { indexedDbStorage, type IndexedDbConfig, type IndexedDbStorage } from "./adapter.js";

@@ -46,7 +46,7 @@ import {
 
 export interface SqliteConfig {
   /**
-   * A connection of `node:sqlite`, `better-sqlite3` or `libsql`, for the adapter alone: it sets the
+   * A connection of `node:sqlite`, `bun:sqlite`, `better-sqlite3` or `libsql`, for the adapter alone: it sets the
    * journal mode, `synchronous` and the busy timeout. Whoever opened it closes it.
    */
   readonly database: SqliteDatabase;
@@ -180,8 +180,7 @@ class SqliteAdapter implements StorageAdapter {
 
   #store(): PreparedStore {
     // Statements of some drivers outlive their connection, so its own word is asked.
-    const { open, isOpen } = this.#database as { open?: unknown; isOpen?: unknown };
-    if (open === false || isOpen === false) {
+    if (isClosed(this.#database)) {
       throw new StorageFailure("storage-closed", "the database connection is closed");
     }
     return (this.#prepared ??= prepareStore(this.#database, this.#durability));
@@ -268,6 +267,18 @@ class SqliteAdapter implements StorageAdapter {
     } catch {
       // Busy or closed: the next look tells, or a request does.
     }
+  }
+}
+
+function isClosed(database: SqliteDatabase): boolean {
+  const { open, isOpen } = database as { open?: unknown; isOpen?: unknown };
+  if (open !== undefined || isOpen !== undefined) return open === false || isOpen === false;
+  try {
+    // Bun's has no word for it, but this can't be asked then.
+    void (database as { inTransaction?: unknown }).inTransaction;
+    return false;
+  } catch {
+    return true;
   }
 }
 

@@ -18,6 +18,9 @@ const BY_NAME: readonly (readonly [prefix: string, Problem])[] = [
   ["ERR_INVALID_STATE", "closed"],
 ];
 
+/** What `better-sqlite3`, `libsql` and `bun:sqlite` say of a closed connection. */
+const CLOSED = /connection is not open|database has closed|closed database/i;
+
 const CODES: Record<Problem, StorageCode> = {
   busy: "storage-busy",
   full: "storage-full",
@@ -69,7 +72,7 @@ function problemOf(error: unknown): Problem | undefined {
     const found = BY_NAME.find(([prefix]) => code.startsWith(prefix));
     return found?.[1] ?? (code.startsWith("SQLITE_") ? "other" : undefined);
   }
-  return error.message.includes("connection is not open") ? "closed" : undefined;
+  return CLOSED.test(error.message) ? "closed" : undefined;
 }
 
 function messageOf(error: unknown): string {

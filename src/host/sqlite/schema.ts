@@ -3,7 +3,7 @@ import { formOf } from "../messages.js";
 import { StorageFailure } from "../storage.js";
 import { isBusy, unknownFormat } from "./errors.js";
 
-/** The part of `node:sqlite`, `better-sqlite3` and `libsql` that is used. */
+/** The part of `node:sqlite`, `bun:sqlite`, `better-sqlite3` and `libsql` that is used. */
 export interface SqliteDatabase {
   exec(sql: string): unknown;
   prepare(sql: string): SqliteStatement;
@@ -416,10 +416,18 @@ function prepareStatements(database: SqliteDatabase): Statements {
 
 /** The statement, with rows as arrays: they are cheaper than objects. */
 function withArrays(statement: SqliteStatement): SqliteStatement {
-  const { raw, setReturnArrays } = statement as {
+  const { values, raw, setReturnArrays } = statement as {
+    values?(...parameters: unknown[]): unknown[];
     raw?(): unknown;
     setReturnArrays?(enabled: boolean): unknown;
   };
+  // Bun's: its `raw` gives bytes.
+  if (values !== undefined) {
+    return {
+      run: (...parameters) => statement.run(...parameters),
+      all: (...parameters) => values.apply(statement, parameters),
+    };
+  }
   if (raw !== undefined) raw.call(statement);
   else if (setReturnArrays !== undefined) setReturnArrays.call(statement, true);
   else {

@@ -1,0 +1,6 @@
+// Made by the build from pkg-tests/vectors, which the core's own tests read too.
+
+import type { JudgeVectorText, Story } from "./vector-types.js";
+
+export declare const judge: readonly JudgeVectorText[];
+export declare const documents: readonly Story[];

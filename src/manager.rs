@@ -240,11 +240,17 @@ fn context_of(event: &RecordedEvent) -> EventContext<'_> {
     }
 }
 
+/// An event as it is today, and whose it is.
+struct Part<E> {
+    key: Arc<str>,
+    event: E,
+}
+
 /// What upcasters have made of an event, as far as the process manager wants it, with the keys.
 fn parts_of<M: ProcessManager>(
     aggregates: &[AggregateDefinition],
     event: &RecordedEvent,
-) -> Result<Vec<(Arc<str>, M::Event)>, Arc<str>> {
+) -> Result<Vec<Part<M::Event>>, Arc<str>> {
     let RecordedEvent { event_type, schema_version, data, .. } = event;
     let text = EventText { event_type, schema_version: *schema_version, data };
     let messages = match read_today(aggregates, &event.stream, text) {
@@ -267,7 +273,7 @@ fn parts_of<M: ProcessManager>(
             .map_err(|error| Arc::from(format!("{event_type}: {error}")))?;
         if let Some(key) = M::key(&read, &context_of(event)) {
             check_name("correlation key", &key).map_err(|error| Arc::from(error.to_string()))?;
-            parts.push((key.into(), read));
+            parts.push(Part { key: key.into(), event: read });
         }
     }
     Ok(parts)
@@ -278,7 +284,7 @@ fn keys_of<M: ProcessManager>(
     event: &RecordedEvent,
 ) -> Result<Vec<Arc<str>>, Arc<str>> {
     let mut keys = Vec::new();
-    for (key, _) in parts_of::<M>(aggregates, event)? {
+    for Part { key, .. } in parts_of::<M>(aggregates, event)? {
         if !keys.contains(&key) {
             keys.push(key);
         }
@@ -300,10 +306,10 @@ impl<M: ProcessManager> NativeManager for Typed<M> {
         let mut commands = Commands::default();
         let (cause, causation_id, correlation_id) = match &react.event {
             Reacting::Event(event) => {
-                for (key, read) in parts_of::<M>(aggregates, event)? {
-                    if key != react.lane {
-                        continue;
-                    }
+                let parts = parts_of::<M>(aggregates, event)?;
+                for Part { event: read, .. } in
+                    parts.into_iter().filter(|part| part.key == react.lane)
+                {
                     if std::mem::take(&mut commands.ends) {
                         state = M::State::default();
                     }

@@ -72,6 +72,13 @@ fn a_timer_that_comes_due_while_it_is_looked_for_waits_for_the_events_before_it(
     simulate(&Scenario::from_seed(4_646)).unwrap_or_else(|failure| panic!("{failure}"));
 }
 
+/// A look at timers that went on behind its first page took itself for one from the beginning: a timer that
+/// had been set meanwhile, for a time before that, was not found before something else was saved.
+#[test]
+fn a_timer_is_found_that_is_set_for_a_time_before_the_place_where_a_look_is() {
+    simulate(&Scenario::from_seed(16_369)).unwrap_or_else(|failure| panic!("{failure}"));
+}
+
 /// The first seed that finds the defect: a broken promise, or an assertion of the engine's own.
 fn found(mutation: Mutation) -> Option<u64> {
     (0..2_000).find(|seed| {

@@ -1282,19 +1282,23 @@ impl Engine {
             key: Arc::clone(key),
         };
         let names = retries.iter().map(name).collect();
+        let after = reactor.timers.after.take();
+        // A look that goes on does not see what was written before the place where it is.
+        if after.is_none() {
+            reactor.timers.wanted = false;
+        }
         let scan = DocumentScan {
             collection: Arc::clone(&collection),
             index: Some(DUE.into()),
             from: None,
             to: None,
-            after: reactor.timers.after.take(),
+            after,
             descending: false,
             limit: Some(limit),
         };
         let read = ReadDocuments { names, scans: vec![scan] };
         let question = reactor.question();
         reactor.timers.asked = Some((question, now, retries));
-        reactor.timers.wanted = false;
         reactor.timers.next = None;
         // What is not in the store yet is not seen.
         let unsaved = reactor.unsaved.iter().flat_map(|unsaved| &unsaved.documents);

@@ -335,15 +335,9 @@ export interface Reaction<Control = ReactionControl> {
   readonly startsNow: boolean;
   /** @internal Attempts, first and longest pause in milliseconds, most events at once. */
   readonly numbers: readonly number[];
-  /**
-   * @internal Of a process manager: which events of a page belong to which processes, and the first of
-   * which that can't be told, and why.
-   */
+  /** @internal Of a process manager: tells whose the events of a page are; returns what writes the answer. */
   readonly keys:
-    | ((events: readonly StoredEvent[], epoch: string, driver: Driver) => {
-        readonly found: readonly (readonly [index: number, position: number, key: string])[];
-        readonly failed: readonly [position: number, reason: string] | null;
-      })
+    | ((events: readonly StoredEvent[], epoch: string, driver: Driver) => (message: Writer) => void)
     | null;
   /** @internal Reads the rest of what the engine says; what it returns handles it, soon. */
   readonly react: (occasion: {
@@ -362,6 +356,8 @@ export interface Reaction<Control = ReactionControl> {
   readonly release: (driver: Driver, reactions: readonly AnyReaction[]) => Promise<void>;
   /** @internal */
   readonly control: (driver: Driver) => Control;
+  /** Carries the type; there is no such property. */
+  readonly [types]?: () => Control;
 }
 
 /** Any reaction. */

@@ -661,17 +661,8 @@ export class Driver {
         return this.#tellWatchers(this.#projections[output.word()]!);
       case OUTPUT_CORRELATE: {
         const [reaction, question, page] = [output.word(), output.word(), output.word()];
-        const { found, failed } = this.#reactions[reaction]!.keys!(this.#events(page), this.#besides[page]!, this);
-        const { outbox } = this.#core;
-        const tell = (position: number, text: string) => void outbox.number(position).str(text);
-        outbox.word(INPUT_CORRELATED).word(reaction).word(question);
-        outbox.list(found, ([index, position, key]) => {
-          outbox.word(index);
-          tell(position, key);
-        });
-        if (failed === null) outbox.number(0);
-        else tell(...failed);
-        return;
+        const answer = this.#reactions[reaction]!.keys!(this.#events(page), this.#besides[page]!, this);
+        return answer(this.#core.outbox.word(INPUT_CORRELATED).word(reaction).word(question));
       }
       case OUTPUT_REACT:
         return this.#react(output);

@@ -9,6 +9,7 @@ import { deepFreeze, differsFromJson, reasonOf, toPayload } from "../payload.js"
 import { millis, recordedEvent } from "../recorded.js";
 import type { StoredEvent } from "../storage.js";
 import type { OlderEvent } from "../upcast.js";
+import type { Writer } from "../wire.js";
 import { Control, type Left, type ReactionControl, release } from "./control.js";
 import { type RetryPolicy, rulesOf } from "./reaction.js";
 
@@ -187,7 +188,16 @@ export function processManager<State, Event extends Message, Timer extends strin
           break;
         }
       }
-      return { found, failed };
+      return (message: Writer) => {
+        const tell = (position: number, text: string) => void message.number(position).str(text);
+        message.list(found, ([index, position, key]) => {
+          message.word(index);
+          tell(position, key);
+        });
+        // Positions begin with 1.
+        if (failed === null) message.number(0);
+        else tell(...failed);
+      };
     },
     react(occasion: Parameters<Reaction["react"]>[0]) {
       const { output, event, lane, state, epoch, run, driver } = occasion;
@@ -236,10 +246,10 @@ export function processManager<State, Event extends Message, Timer extends strin
   }) as ProcessManager<State, Timer>;
 }
 
-/** A command, before it has an id. */
+/** @internal A command, before it has an id. */
 export interface Given extends Pick<CommandInput, "aggregate" | "id" | "command" | "text"> {}
 
-/** What a handler gives and wants. */
+/** @internal What a handler gives and wants. */
 export interface Wanted {
   /** The next state; `undefined`: it stays. */
   readonly next: unknown;
@@ -249,7 +259,7 @@ export interface Wanted {
   readonly given: readonly Given[];
 }
 
-/** Runs a handler and gathers what it wants. */
+/** @internal Runs a handler and gathers what it wants. */
 export function wanted({ timers: known }: ManagerFunctions, what: string, handle: (commands: Commands) => unknown): Wanted {
   const timers = new Map<string, number | null>();
   const given: Given[] = [];
@@ -276,7 +286,7 @@ export function wanted({ timers: known }: ManagerFunctions, what: string, handle
   return { next, ends, timers, given };
 }
 
-/** A key's state as text. One that JSON does not keep is refused. */
+/** @internal A key's state as text. One that JSON does not keep is refused. */
 export function stateText(state: unknown): string {
   const { text, value } = toPayload(state, "state");
   const place = differsFromJson(state, value, "state");
@@ -320,7 +330,7 @@ class Process {
   }
 }
 
-/** A command, looked at before it is given. */
+/** @internal A command, looked at before it is given. */
 export function toGiven(aggregate: AnyAggregate, id: string, command: Message): Given {
   if (typeof aggregate?.type !== "string") throw invalidArgument("expected an aggregate to give a command to");
   if (typeof command?.type !== "string") throw invalidArgument(`expected a command of ${aggregate.type} with type and data`);
@@ -330,7 +340,7 @@ export function toGiven(aggregate: AnyAggregate, id: string, command: Message): 
   return { aggregate, id, command: { type: command.type, data: value }, text };
 }
 
-/** What an event is today, as far as the process manager wants it, with the keys. */
+/** @internal What an event is today, as far as the process manager wants it, with the keys. */
 export function partsOf(
   { on, key }: ManagerFunctions,
   stored: StoredEvent,
@@ -348,7 +358,7 @@ export function partsOf(
   });
 }
 
-/** The key of an event; `null`: it has none. */
+/** @internal The key of an event; `null`: it has none. */
 export function keyOf(key: ManagerFunctions["key"], event: RecordedEvent): string | null {
   const found = atOnce("key", key(event)) ?? null;
   if (found !== null) checkName(`key of ${event.type}`, found);

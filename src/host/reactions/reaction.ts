@@ -112,7 +112,7 @@ function whatOf(lane: string) {
   return { stream: { type, id } };
 }
 
-/** What a reaction says of when it runs, and on what: checked. */
+/** @internal What a reaction says of when it runs, and on what: checked. */
 export function rulesOf(
   what: string,
   definition: Pick<ReactionDefinition<Message>, "startAt" | "aggregates" | "retries" | "concurrency"> | undefined,

@@ -8,7 +8,6 @@ import { AssertionError } from "./failure.js";
 import {
   beginManager,
   type Came,
-  type Command,
   commandOf,
   eventsHappened,
   expectHandled,
@@ -19,8 +18,11 @@ import { later, type Span } from "./span.js";
 import { at, by, guarded, isoOf } from "./story.js";
 import { brief, difference, lineDiff, pretty } from "./values.js";
 
-/** A command that a test expects of a process manager. */
-export interface GivenCommand extends Command {}
+/** A command that a test expects of a process manager, and whose. */
+export interface GivenCommand extends Message {
+  readonly aggregate: string;
+  readonly id: string;
+}
 
 /** A command to an aggregate, as it is expected of a process manager. */
 export function gives<State, Command extends Message, Event extends Message, Refused extends Refusal>(
@@ -176,10 +178,10 @@ export class WhenManager<State, Timer extends string> extends GivenManager<State
 const told = ({ failure, given }: Came) =>
   failure === null ? `gives ${namesOf(given)}` : `fails: ${failure.what}: ${failure.reason}`;
 
-const namesOf = (commands: readonly Command[]) =>
+const namesOf = (commands: readonly GivenCommand[]) =>
   listed(commands.map(({ type, aggregate, id }) => `${type} to ${aggregate} ${id}`));
 
-const textOf = (commands: readonly Command[]) =>
+const textOf = (commands: readonly GivenCommand[]) =>
   commands.length === 0
     ? "nothing"
     : commands.map(({ type, aggregate, id, data }) => `${type} to ${aggregate} ${id} ${pretty(data)}`).join("\n");

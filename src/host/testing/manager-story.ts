@@ -6,6 +6,7 @@ import { checkName } from "../names.js";
 import { reasonOf } from "../payload.js";
 import { type DueTimer, type Given, keyOf, type ProcessManager, stateText, wanted } from "../reactions/manager.js";
 import { AssertionError, Mistake } from "./failure.js";
+import type { GivenCommand } from "./manager-steps.js";
 import { BEGINNING, guarded, isoOf, keyOf as keyOfStream, NOTHING, shown, tell, toEvent, type Told } from "./story.js";
 import { strict, Thrown, twice } from "./strict.js";
 import { difference } from "./values.js";
@@ -26,7 +27,7 @@ export interface ManagerStory extends Told {
 
 /** What has come of the last step. */
 export interface Came {
-  readonly given: readonly Command[];
+  readonly given: readonly GivenCommand[];
   /** What could not be handled, if something could not. */
   readonly failure: Failure | null;
 }
@@ -37,12 +38,6 @@ export interface Failure {
   readonly error: unknown;
   /** Whether the test has expected it. */
   readonly met: boolean;
-}
-
-/** A command, and whose. */
-export interface Command extends Message {
-  readonly aggregate: string;
-  readonly id: string;
 }
 
 interface Alarm {
@@ -219,7 +214,7 @@ function run(story: ManagerStory, key: string, what: string, cause: unknown, han
 
 const causeName = (what: string) => (what.startsWith("on.") ? "event" : "timer");
 
-export function commandOf({ aggregate, id, command: { type, data } }: Given): Command {
+export function commandOf({ aggregate, id, command: { type, data } }: Given): GivenCommand {
   return { aggregate: aggregate.type, id, type, data };
 }
 

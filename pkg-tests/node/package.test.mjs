@@ -23,11 +23,11 @@ const entries = {
   "annals/audit": ["diff", "trace"],
   "annals/overlay": ["overlayStorage"],
   "annals/projections": ["fold", "nativeProjection", "projection"],
-  "annals/reactions": ["reaction"],
+  "annals/reactions": ["processManager", "reaction"],
   "annals/subscriptions": ["checkpoint", "forgetCheckpoint", "setCheckpoint"],
   "annals/sqlite": ["sqliteStorage"],
   "annals/indexeddb": ["indexedDbStorage"],
-  "annals/testing": ["given", "givenView"],
+  "annals/testing": ["given", "givenManager", "givenView", "gives"],
   "annals/testing/conformance": ["Subject", "commit", "conformance", "event", "judge", "judgeVectors", "perform"],
 };
 

@@ -157,7 +157,6 @@ pub(crate) struct Wish {
     pub(crate) stream: StreamId,
     pub(crate) command_type: Arc<str>,
     pub(crate) data: Arc<str>,
-    pub(crate) metadata: Metadata,
 }
 
 impl Commands {
@@ -167,8 +166,7 @@ impl Commands {
         match to_variant(command) {
             Ok((command_type, data)) => {
                 let stream = StreamId::new(A::TYPE, id);
-                let metadata = Metadata::default();
-                self.given.push(Wish { stream, command_type, data, metadata });
+                self.given.push(Wish { stream, command_type, data });
             }
             Err(error) => self.failed = Some(format!("the command can't be written: {error}")),
         }
@@ -196,6 +194,15 @@ impl Commands {
     }
 }
 
+/// What comes of an event or a timer.
+#[derive(Debug)]
+pub(crate) struct Handled {
+    pub(crate) wishes: Wishes,
+    pub(crate) given: Vec<Wish>,
+    /// What all commands carry.
+    pub(crate) metadata: Metadata,
+}
+
 /// A native process manager whose types have been erased.
 pub(crate) trait NativeManager {
     /// What it wants, and the commands it gives.
@@ -203,7 +210,7 @@ pub(crate) trait NativeManager {
         &self,
         aggregates: &[AggregateDefinition],
         react: &React,
-    ) -> Result<(Wishes, Vec<Wish>), Arc<str>>;
+    ) -> Result<Handled, Arc<str>>;
 }
 
 /// Carries the type `M` and no value of it.
@@ -297,7 +304,7 @@ impl<M: ProcessManager> NativeManager for Typed<M> {
         &self,
         aggregates: &[AggregateDefinition],
         react: &React,
-    ) -> Result<(Wishes, Vec<Wish>), Arc<str>> {
+    ) -> Result<Handled, Arc<str>> {
         let mut state: M::State = match &react.state {
             Some(text) => serde_json::from_str(text)
                 .map_err(|error| format!("the state of {} can't be read: {error}", react.lane))?,
@@ -336,17 +343,14 @@ impl<M: ProcessManager> NativeManager for Typed<M> {
             false => Some(serde_json::to_string(&state).map_err(unwritten)?.into()),
         };
         let commands = u32::try_from(given.len()).expect("fewer than 2^32 commands");
-        let given = given.into_iter().map(|wish| {
-            let metadata = Metadata {
-                correlation_id: Some(Arc::clone(&correlation_id)),
-                causation_id: Some(Arc::clone(&causation_id)),
-                actor: Some(M::NAME.into()),
-                extra: None,
-            };
-            Wish { metadata, ..wish }
-        });
-        let given = given.collect();
-        Ok((Wishes { cause, correlation_id, state, timers, commands }, given))
+        let metadata = Metadata {
+            correlation_id: Some(Arc::clone(&correlation_id)),
+            causation_id: Some(causation_id),
+            actor: Some(M::NAME.into()),
+            extra: None,
+        };
+        let wishes = Wishes { cause, correlation_id, state, timers, commands };
+        Ok(Handled { wishes, given, metadata })
     }
 }
 

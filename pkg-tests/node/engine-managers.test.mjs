@@ -132,6 +132,10 @@ test("events of other aggregates are passed by, if it says whose it wants", asyn
   await give(engine, "a", "Dated", {});
   await settled(engine, manager);
   assert.deepEqual(seen, ["Desk"]);
+  for (const which of [undefined, {}, "a", { type: "Desk", id: "a" }, { key: "\ud800" }]) {
+    const { code } = await fails(() => engine.reaction(manager).retry(which), {});
+    assert.match(code, /^invalid-(argument|name)$/);
+  }
   await engine.close();
 });
 

@@ -1093,10 +1093,16 @@ impl Engine {
         failed: Option<(Position, Arc<str>)>,
     ) {
         let reactor = &mut self.reactors[index];
+        let is_lane = asked == Asked::Lane;
+        // What comes late may be of a life before.
+        if !is_lane && !std::mem::take(&mut reactor.is_reading) {
+            return;
+        }
+        let passed = if is_lane { Position(0) } else { reactor.position };
         if let Some((position, reason)) = failed {
             reactor.stuck = Some(format!("the event at {position} has no key: {reason}").into());
             next = Position(position.0 - 1);
-            if asked == Asked::Lane {
+            if is_lane {
                 reactor.catching_up = None;
                 return;
             }
@@ -1105,14 +1111,12 @@ impl Engine {
             let CorrelationKey { index, position, key: lane } = found;
             Event { lane, position, index, state: EventState::Waits }
         };
-        let page = Page { kept, events: keys.into_iter().map(event).collect(), next };
-        if asked == Asked::Lane {
-            if let Some(catching_up) = &mut reactor.catching_up {
-                catching_up.page = Some(page);
-            }
-        } else if reactor.is_reading {
-            reactor.is_reading = false;
-            reactor.page = Some(page);
+        let keys = keys.into_iter().filter(|found| found.position > passed);
+        let page = Page { kept, events: keys.map(event).collect(), next };
+        match &mut reactor.catching_up {
+            Some(catching_up) if is_lane => catching_up.page = Some(page),
+            _ if is_lane => {}
+            _ => reactor.page = Some(page),
         }
     }
 

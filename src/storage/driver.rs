@@ -10,7 +10,7 @@ use crate::engine::{Config, Engine};
 use crate::error::{ApiMisuse, CommandError, Error, ReadError};
 use crate::event::{CommitSummary, Metadata, RecordedEvent, TaskId};
 use crate::ids::CommandId;
-use crate::manager::{NativeManager, Wish};
+use crate::manager::{Handled, NativeManager, Wish};
 use crate::projection::Projection;
 use crate::protocol::{
     AskCheckpoint, AskReaction, CheckpointWish, ControlView, Durability, Execute, Input, LogFilter,
@@ -245,7 +245,8 @@ impl Driver {
         react: &React,
     ) -> Result<(), ApiMisuse> {
         let run = react.run;
-        let (wishes, given) = match manager.handle(self.engine.aggregates(), react) {
+        let handled = manager.handle(self.engine.aggregates(), react);
+        let Handled { wishes, given, metadata } = match handled {
             Ok(handled) => handled,
             Err(error) => {
                 let reacted = Reacted { run, result: Err(error) };
@@ -257,7 +258,7 @@ impl Driver {
         };
         let mut tasks = Vec::new();
         for (command_id, wish) in ids.into_iter().zip(given) {
-            let Wish { stream, command_type, data, metadata } = wish;
+            let (Wish { stream, command_type, data }, metadata) = (wish, metadata.clone());
             let task = self.next_task();
             tasks.push(task);
             let execute = Execute {

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::aggregate::Aggregate;
 use crate::event::{Metadata, RecordedEvent};
 use crate::ids::{CommandId, EventId, TimerId};
-use crate::manager::{self, NativeManager, ProcessManager, Wish};
+use crate::manager::{self, Handled, NativeManager, ProcessManager, Wish};
 use crate::payload::check_payload;
 use crate::protocol::{DueTimer, React, Reacting, ReactionIndex, Wishes};
 use crate::reaction::{Lanes, ReactionDefinition};
@@ -484,14 +484,14 @@ impl<M: ProcessManager> ManagerCase<M> {
                 "two calls of handle with the same {what} differ: {told} and {told_again}"
             ));
         }
-        let (Wishes { state, timers, .. }, given) = match once {
+        let Handled { wishes: Wishes { state, timers, .. }, given, .. } = match once {
             Ok(handled) => handled,
             Err(reason) => {
                 self.came.failure = Some(Failure { what: what.to_owned(), reason, met: false });
                 return;
             }
         };
-        for Wish { stream, command_type, data, .. } in given {
+        for Wish { stream, command_type, data } in given {
             self.story.check("a command", stream.check());
             self.story.check("a command", check_name("command type", &command_type));
             self.story.check(&command_type, check_payload(&data));

@@ -11,11 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::AggregateDefinition;
 use crate::event::RecordedEvent;
-use crate::manager::{self, Cause, Commands, NativeManager, ProcessManager, Wish};
+use crate::manager::{self, Cause, Commands, Handled, NativeManager, ProcessManager};
 use crate::projection::EventContext;
 use crate::protocol::{
     Correlate, Correlated, CorrelationKey, Document, DueTimer, React, Reacting, SaveDocuments,
-    Wishes,
 };
 use crate::reaction::{Lanes, Progress, REACTIONS, ReactionDefinition, RetryPolicy, StartAt};
 use crate::storage::MemoryStore;
@@ -213,9 +212,9 @@ impl Checker {
     }
 
     /// What it wants, and what it gives.
-    pub(super) fn handle(&mut self, react: &React) -> Result<(Wishes, Vec<Wish>), Arc<str>> {
+    pub(super) fn handle(&mut self, react: &React) -> Result<Handled, Arc<str>> {
         let handled = self.native.handle(&aggregates(), react);
-        if let Ok((_, given)) = &handled {
+        if let Ok(Handled { given, .. }) = &handled {
             self.given.extend(given.iter().map(|wish| wish.stream.aggregate_id.to_string()));
         }
         handled

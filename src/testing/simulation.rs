@@ -9,7 +9,7 @@ use crate::engine::{Config, Engine, Mutation};
 use crate::error::{Applied, CommandError, ReadError, StorageError, StorageErrorCode};
 use crate::event::{Metadata, RecordedEvent, TaskId};
 use crate::ids::{CommandId, IdSource};
-use crate::manager::Wish;
+use crate::manager::{Handled, Wish};
 use crate::projection::ViewKind;
 use crate::protocol::{
     Answer, AskCheckpoint, CheckpointWish, Conflict, DomainAnswer, DomainRequest, Execute, Input,
@@ -659,7 +659,7 @@ impl<'a> World<'a> {
             true => Err("it is not its day".into()),
             false => self.managers.handle(react),
         };
-        let (wishes, given) = match handled {
+        let Handled { wishes, given, metadata } = match handled {
             Ok(handled) => handled,
             Err(error) => {
                 let reacted = Reacted { run, result: Err(error) };
@@ -672,7 +672,7 @@ impl<'a> World<'a> {
         };
         let mut tasks = Vec::new();
         for (command_id, wish) in ids.into_iter().zip(given) {
-            let Wish { stream, command_type, data, metadata } = wish;
+            let (Wish { stream, command_type, data }, metadata) = (wish, metadata.clone());
             host.last_task += 1;
             let task = TaskId(host.last_task);
             host.hosted.start(task, stream.clone(), &command_type, &data);

@@ -5,7 +5,7 @@ import type { AbortSignal } from "../platform.js";
 import { checkNames, INPUT_ASK_REACTION, type Writer } from "../wire.js";
 
 /** What could not be handled. */
-export interface Left {
+export interface Unhandled {
   /** Its position; or the place before it, while it has not been tried again. `null`: it is a timer. */
   readonly position: Position | null;
   readonly attempts: number;
@@ -15,7 +15,7 @@ export interface Left {
 }
 
 /** An event that could not be handled. What comes after it in its stream waits. */
-export interface Parked extends Left {
+export interface Parked extends Unhandled {
   readonly stream: { readonly type: string; readonly id: string };
   readonly position: Position;
 }
@@ -57,13 +57,13 @@ export class Control<Which, What> implements ReactionControl<Which, What> {
   readonly #driver: Driver;
   readonly #name: string;
   readonly #laneOf: (which: Which) => string;
-  readonly #whatOf: (lane: string, isTimer: boolean) => Omit<What, keyof Left>;
+  readonly #whatOf: (lane: string, isTimer: boolean) => Omit<What, keyof Unhandled>;
 
   constructor(
     driver: Driver,
     name: string,
     laneOf: (which: Which) => string,
-    whatOf: (lane: string, isTimer: boolean) => Omit<What, keyof Left>,
+    whatOf: (lane: string, isTimer: boolean) => Omit<What, keyof Unhandled>,
   ) {
     this.#driver = driver;
     this.#name = name;
@@ -111,7 +111,7 @@ export class Control<Which, What> implements ReactionControl<Which, What> {
         parked: output.list(() => {
           const [lane, at, attempts] = [output.str(), output.number(), output.word()];
           const retryAt = output.option(() => new Date(output.time()).toISOString());
-          const left: Left = { position: at === 0 ? null : place(at), attempts, retryAt, error: output.str() };
+          const left: Unhandled = { position: at === 0 ? null : place(at), attempts, retryAt, error: output.str() };
           return { ...this.#whatOf(lane, at === 0), ...left } as What;
         }),
         trouble: output.option(() => output.str()),

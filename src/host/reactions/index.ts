@@ -1,4 +1,4 @@
-export type { Left, Parked, ReactionControl, ReactionStatus } from "./control.js";
+export type { Parked, ReactionControl, ReactionStatus, Unhandled } from "./control.js";
 export {
   type Commands,
   type DueTimer,

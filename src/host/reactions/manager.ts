@@ -10,7 +10,7 @@ import { millis, recordedEvent } from "../recorded.js";
 import type { StoredEvent } from "../storage.js";
 import type { OlderEvent } from "../upcast.js";
 import type { Writer } from "../wire.js";
-import { Control, type Left, type ReactionControl, release } from "./control.js";
+import { Control, type Unhandled, type ReactionControl, release } from "./control.js";
 import { type RetryPolicy, rulesOf } from "./reaction.js";
 
 /** A timer whose time has come. */
@@ -92,7 +92,7 @@ export type ProcessManagerDefinition<State, Event extends Message, Timer extends
       });
 
 /** An event or a timer of a key that could not be handled. After an event what comes next of its key waits. */
-export interface ParkedKey extends Left {
+export interface ParkedKey extends Unhandled {
   readonly key: string;
   /** The name of the timer; `null`: it is an event. */
   readonly timer: string | null;
@@ -237,7 +237,11 @@ export function processManager<State, Event extends Message, Timer extends strin
       new Control<Pick<ParkedKey, "key"> & Partial<ParkedKey>, ParkedKey>(
         driver,
         name,
-        ({ key, timer = null }) => (timer === null ? key : JSON.stringify(["timer", key, timer])),
+        (which) => {
+          const { key, timer = null } = which ?? {};
+          if (typeof key !== "string") throw invalidArgument("expected a key, and the name of a timer if it is one");
+          return timer === null ? key : JSON.stringify(["timer", key, timer]);
+        },
         (lane, isTimer) => {
           const [, key, timer] = isTimer ? (JSON.parse(lane) as string[]) : [];
           return { key: key ?? lane, timer: timer ?? null };

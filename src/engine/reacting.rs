@@ -12,7 +12,8 @@
 //! The lanes of a process manager are correlation keys. Each has a state, which is read before its first
 //! event and kept at hand, and timers, which are looked at by the time they are due. A timer takes its
 //! turn among the events of its lane; one that could not be handled is a lane of its own, and waits for
-//! its next attempt without the others.
+//! its next attempt without the others. An event whose key can't be told stops the process manager before
+//! it: whoever else it might be that has to wait for it is not known.
 
 use std::sync::Arc;
 
@@ -1613,7 +1614,13 @@ impl Engine {
         self.reactors.iter().all(|reactor| match reactor.step {
             Step::Standby => true,
             Step::Active => {
-                let parked = |lane: &Lane| lane.parked.retry_at.is_none();
+                let waits = |timer: &str| {
+                    DueTimer::lane_of_key(timer).is_some_and(|lane| reactor.is_left(&lane))
+                };
+                let parked = |lane: &Lane| {
+                    let ParkedLane { lane: name, retry_at, .. } = &lane.parked;
+                    retry_at.is_none() || (lane.is_timer() && waits(name))
+                };
                 reactor.timers.due.is_empty()
                     && reactor.unsaved.is_empty()
                     && reactor.position >= head

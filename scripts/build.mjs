@@ -27,6 +27,13 @@ export const wasmOptFlags = [
   // Engines compile a function when it is first called, all of it: a function that has swallowed
   // those it alone calls makes the first answer wait for what is not needed. See ARCHITECTURE.md.
   "--one-caller-inline-max-function-size=60",
+  // The least addresses are the end of the stack: what is computed from a pointer is never there, so
+  // the sum of pointer and offset may be a part of the access.
+  "--low-memory-unused",
+  // Functions of one kind beside each other, such as the many ways to drop something: it is what gzip
+  // sees of the one before that makes the next small.
+  "--reorder-functions-by-name",
+  "--strip-producers",
   "--enable-bulk-memory",
   "--enable-bulk-memory-opt",
   "--enable-call-indirect-overlong",
@@ -42,6 +49,9 @@ const engine = {
   crate: "annals",
   // The crate is an ordinary library; only this build makes a module of it.
   cargo: ["rustc", "-p", "annals", "--lib", "--crate-type", "cdylib", "--features", "wasm-entry"],
+  // What is said to be worth inlining is so only if it is little: the standard library says it of
+  // functions of a hundred instructions. It is a tenth of the module for a fiftieth of a command's time.
+  rustc: ["--", "-C", "llvm-args=-inline-threshold=15 -inlinehint-threshold=25"],
   out: "src/host/glue",
   outName: "annals",
   optimise: true,
@@ -91,9 +101,9 @@ export async function buildSimulation(tools) {
 
 // --- Modules ----------------------------------------------------------------------------------
 
-async function buildModule({ name, crate, cargo, out, outName, optimise }, { toolchain, wasmBindgen }) {
+async function buildModule({ name, crate, cargo, rustc, out, outName, optimise }, { toolchain, wasmBindgen }) {
   await step(name, async () => {
-    const compiled = await buildWasm(toolchain, cargo, { profile: "wasm", crate });
+    const compiled = await buildWasm(toolchain, cargo, { profile: "wasm", crate, rustc });
     const module = path.join(out, `${outName}_bg.wasm`);
     const base64 = path.join(out, `${outName}-base64.js`);
     const flags = JSON.stringify([bindgenFlags, optimise && wasmOptFlags]);
@@ -170,20 +180,39 @@ async function writeVectors(file) {
 /**
  * Puts each entry into one file, and what entries share into one more: each file costs a program that
  * loads them as they are the better part of a millisecond. The testing kits, which no application loads,
- * share nothing. Declarations stay as they are.
+ * share nothing, and the command loads the entries. Declarations stay as they are.
  */
 async function bundleEntries(pkg, manifest) {
   const filesOf = (target) => (typeof target === "string" ? [target] : Object.values(target).flatMap(filesOf));
   const entries = filesOf(manifest.exports).filter((file) => file.endsWith(".js"));
   const isTesting = (file) => file.startsWith("./testing/");
   const others = entries.filter((file) => !isTesting(file));
-  const written = [];
+  const command = Object.values(manifest.bin);
+  const written = await bundle(pkg, command, [fromEntries(pkg, entries)]);
   for (const entry of entries.filter(isTesting)) written.push(...(await bundle(pkg, [entry], [])));
   written.push(...(await bundle(pkg, others, [await together(pkg, others)])));
   const keep = new Set([...written, "glue/annals.js"]);
+  const folders = new Set(command.map((file) => path.posix.dirname(path.posix.normalize(file))));
   for (const file of await readdir(pkg, { recursive: true })) {
-    if (file.endsWith(".js") && !keep.has(file.split(path.sep).join("/"))) await rm(path.join(pkg, file));
+    const name = file.split(path.sep).join("/");
+    const isLeft = name.endsWith(".js") && !keep.has(name);
+    // Nobody imports the command.
+    if (isLeft || (name.endsWith(".d.ts") && folders.has(path.posix.dirname(name)))) await rm(path.join(pkg, file));
   }
+}
+
+/** What is not the command's own it takes from the package's entries, as its users do. */
+function fromEntries(pkg, entries) {
+  const relative = (file) => path.relative(pkg, file).split(path.sep).join("/");
+  return {
+    name: "from-entries",
+    setup({ onResolve }) {
+      onResolve({ filter: /^\.\.\// }, ({ path: name, resolveDir }) => {
+        const file = relative(path.join(resolveDir, name));
+        return entries.includes(`./${file}`) ? { path: name, external: true } : { errors: [{ text: `${file} is no entry of the package` }] };
+      });
+    },
+  };
 }
 
 /**

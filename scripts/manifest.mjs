@@ -31,9 +31,11 @@ export async function packageManifest() {
       "./memory": entry("memory/index"),
       "./indexeddb": entry("indexeddb/index"),
       "./sqlite": entry("sqlite/index"),
+      "./postgres": entry("postgres/index"),
       "./projections": entry("projections/index"),
       "./reactions": entry("reactions/index"),
       "./subscriptions": entry("subscriptions/index"),
+      "./operations": entry("operations/index"),
       "./overlay": entry("overlay/index"),
       "./audit": entry("audit/index"),
       "./testing": entry("testing/index"),
@@ -41,6 +43,7 @@ export async function packageManifest() {
       "./annals.wasm": "./annals.wasm",
       "./package.json": "./package.json",
     },
+    bin: { annals: "./cli/main.js" },
     files: ["**/*.js", "**/*.d.ts", "annals.wasm", "CHANGELOG.md"],
   };
 }

@@ -170,11 +170,14 @@ function isOlder(version, least) {
   return false;
 }
 
-/** Runs cargo for WebAssembly and returns the path of the module it made. */
-export async function buildWasm(toolchain, args, { profile, crate }) {
+/**
+ * Runs cargo for WebAssembly and returns the path of the module it made. `rustc` are arguments for the
+ * compiler of the crate itself, which with link-time optimisation compiles all the others once more.
+ */
+export async function buildWasm(toolchain, args, { profile, crate, rustc = [] }) {
   await run(
     toolchain.cargo,
-    [...args, "--profile", profile, "--target", target, "--target-dir", toolchain.targetDir, ...toolchain.args],
+    [...args, "--profile", profile, "--target", target, "--target-dir", toolchain.targetDir, ...toolchain.args, ...rustc],
     { env: toolchain.env, limit: 20 * minutes },
   );
   return path.join(toolchain.targetDir, target, profile, `${crate.replaceAll("-", "_")}.wasm`);

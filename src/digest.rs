@@ -19,12 +19,10 @@ pub(crate) fn sip_hash(key: [u8; 16], bytes: &[u8]) -> [u8; 16] {
     let mut last = [0; 8];
     last[..rest.len()].copy_from_slice(rest);
     last[7] = bytes.len() as u8;
-    for word in words.iter().chain([&last]) {
-        let word = u64::from_le_bytes(*word);
-        v[3] ^= word;
-        rounds(&mut v, 2);
-        v[0] ^= word;
+    for word in words {
+        take(&mut v, *word);
     }
+    take(&mut v, last);
     let mut digest = [0; 16];
     v[2] ^= 0xee;
     rounds(&mut v, 4);
@@ -33,6 +31,14 @@ pub(crate) fn sip_hash(key: [u8; 16], bytes: &[u8]) -> [u8; 16] {
     rounds(&mut v, 4);
     digest[8..].copy_from_slice(&(v[0] ^ v[1] ^ v[2] ^ v[3]).to_le_bytes());
     digest
+}
+
+#[inline(always)]
+fn take(v: &mut [u64; 4], word: [u8; 8]) {
+    let word = u64::from_le_bytes(word);
+    v[3] ^= word;
+    rounds(v, 2);
+    v[0] ^= word;
 }
 
 #[inline(always)]

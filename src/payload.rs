@@ -266,16 +266,19 @@ impl<'a> Scanner<'a> {
         InvalidPayload::NotJson { at: self.at }
     }
 
+    #[inline(always)]
     fn peek(&self) -> Option<u8> {
         self.text.get(self.at).copied()
     }
 
+    #[inline(always)]
     fn space(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
             self.at += 1;
         }
     }
 
+    #[inline(always)]
     fn take(&mut self, expected: u8) -> Result<(), InvalidPayload> {
         if self.peek() == Some(expected) {
             self.at += 1;

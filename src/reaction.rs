@@ -20,13 +20,25 @@ pub const REACTIONS: &str = "reactions";
 /// The collection of wishes for what is parked, until the engine that runs the reaction has seen them.
 pub(crate) const REQUESTS: &str = "reaction-requests";
 
+/// The collection of the mark that imports leave: `["importing"]`, or `["imported", position]` when all
+/// up to there has come. What was imported has happened elsewhere: a reaction begins after it.
+pub(crate) const IMPORTS: &str = "imports";
+
+/// Up to where events were imported, as the mark says; `None` while they are, and if it can't be read.
+pub(crate) fn imported(mark: Option<&str>) -> Option<Position> {
+    match mark {
+        None => Some(Position(0)),
+        Some(text) => Some(Position(strings_of(text)?.get(1)?.parse().ok()?)),
+    }
+}
+
 /// Where a reaction begins that has never run on a store. There is no default: with one of them it
 /// would e-mail every customer of the last ten years.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartAt {
     /// With the events that come from then on.
     Now,
-    /// With the first event of the store.
+    /// With the first event of the store that was not imported.
     Beginning,
 }
 
@@ -165,6 +177,15 @@ mod tests {
         for text in ["", "{}", "[]", "[\"a\"]", "[\"a\",\"b\"]", "[\"a\",\"1\",\"lane\"]", "[1,2]"]
         {
             assert_eq!(Progress::from_json(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_mark_of_imports_tells_where_they_ended_or_that_they_have_not() {
+        assert_eq!(imported(None), Some(Position(0)));
+        assert_eq!(imported(Some("[\"imported\",\"17\"]")), Some(Position(17)));
+        for text in ["[\"importing\"]", "[\"imported\",\"x\"]", "{}", ""] {
+            assert_eq!(imported(Some(text)), None, "{text}");
         }
     }
 

@@ -10,7 +10,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use annals::protocol::{
-    LogFilter, ReactionAction, ReactionRead, StorageAnswer, StorageBody, StorageRequest,
+    Document, DocumentName, DocumentValue, LogFilter, ReactionAction, ReactionRead, RequestId,
+    SaveDocuments, StorageAnswer, StorageBody, StorageRequest,
 };
 use annals::storage::{
     Annals, AsyncAnnals, AsyncReaction, AsyncStorageAdapter, Clock, CommandOptions, LocalFuture,
@@ -115,6 +116,21 @@ fn status(engine: &mut Engine) -> ReactionRead {
 
 fn act(engine: &mut Engine, action: ReactionAction) {
     engine.reaction(MAILER, Some(action)).expect("it can be done");
+}
+
+/// Puts a document into the store, whatever is there.
+fn put(store: &Shared, collection: &str, key: &str, revision: u64, value: DocumentValue) {
+    let name = DocumentName { collection: collection.into(), key: key.into() };
+    let document = Document { name, revision, value, postings: Vec::new() };
+    let save = SaveDocuments { documents: vec![document], ..SaveDocuments::default() };
+    let request = StorageRequest {
+        id: RequestId(1),
+        attempt: 1,
+        deadline: Timestamp::from_millis(0),
+        epoch: None,
+        body: StorageBody::SaveDocuments(std::sync::Arc::new(save)),
+    };
+    store.store.borrow_mut().call(&request).expect("it is saved");
 }
 
 fn lane(id: &str) -> std::sync::Arc<str> {
@@ -470,31 +486,64 @@ fn a_store_that_was_restored_is_followed_from_what_it_knows() -> Result<(), Erro
 #[test]
 fn a_progress_that_can_not_be_read_stops_the_reaction_until_it_is_told_to_go_on()
 -> Result<(), Error> {
-    use annals::protocol::{Document, DocumentName, DocumentValue, SaveDocuments};
     let (store, mail) = (Shared::new(), Mail::default());
     append(&store, &["a"]);
-    let write = |value: DocumentValue| {
-        let name = DocumentName { collection: "reactions".into(), key: MAILER.into() };
-        let document = Document { name, revision: 1, value, postings: Vec::new() };
-        let save = SaveDocuments { documents: vec![document], ..SaveDocuments::default() };
-        let request = StorageRequest {
-            id: annals::protocol::RequestId(1),
-            attempt: 1,
-            deadline: Timestamp::from_millis(0),
-            epoch: None,
-            body: StorageBody::SaveDocuments(std::sync::Arc::new(save)),
-        };
-        store.store.borrow_mut().call(&request).expect("it is saved");
-    };
-    write(DocumentValue::Text("\"what?\"".into()));
+    put(&store, "reactions", MAILER, 1, DocumentValue::Text("\"what?\"".into()));
     let mut engine = engine(&store, &mail, 1);
     engine.serve(LEASE)?;
     assert_eq!(status(&mut engine).trouble.as_deref(), Some("its progress can't be read"));
     assert_eq!(mail.positions(), [0; 0]);
-    write(DocumentValue::Removed);
+    put(&store, "reactions", MAILER, 1, DocumentValue::Removed);
     act(&mut engine, ReactionAction::Resume);
     engine.serve(10)?;
     assert_eq!(mail.positions(), [1]);
+    Ok(())
+}
+
+#[test]
+fn what_is_imported_is_no_news_a_reaction_waits_for_its_end_and_begins_after_it()
+-> Result<(), Error> {
+    for start_at in [StartAt::Beginning, StartAt::Now] {
+        let (store, mail) = (Shared::new(), Mail::default());
+        let reaction = mail.reaction(ReactionDefinition { start_at, ..definition() });
+        let mut engine = with(&store, &mail.clock, 1, vec![reaction]);
+        put(&store, "imports", "log", 1, DocumentValue::Text("[\"importing\"]".into()));
+        append(&store, &["a", "b"]);
+        engine.serve(LEASE)?;
+        assert_eq!(status(&mut engine).trouble.as_deref(), Some("events are being imported"));
+        append(&store, &["a"]);
+        let end = DocumentValue::Text("[\"imported\",\"3\"]".into());
+        put(&store, "imports", "log", 2, end);
+        engine.serve(LEASE)?;
+        append(&store, &["b"]);
+        engine.serve(LEASE)?;
+        assert_eq!(mail.positions(), [4], "{start_at:?}");
+        assert_eq!(status(&mut engine).trouble, None);
+        drop(engine);
+        append(&store, &["c"]);
+        let again = mail.reaction(ReactionDefinition { start_at, ..definition() });
+        with(&store, &mail.clock, 2, vec![again]).serve(3 * LEASE)?;
+        assert_eq!(mail.positions(), [4, 5], "what has run goes on where it was");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_reaction_that_begins_in_the_moment_in_which_an_import_does_waits_for_it() -> Result<(), Error>
+{
+    let (store, mail) = (Shared::new(), Mail::default());
+    let place = store.clone();
+    *store.before_save.borrow_mut() = Some(Box::new(move || {
+        put(&place, "imports", "log", 1, DocumentValue::Text("[\"importing\"]".into()));
+        append(&place, &["a"]);
+    }));
+    let mut engine = engine(&store, &mail, 1);
+    engine.serve(2 * LEASE)?;
+    assert_eq!(mail.positions(), [0; 0]);
+    put(&store, "imports", "log", 2, DocumentValue::Text("[\"imported\",\"1\"]".into()));
+    append(&store, &["b"]);
+    engine.serve(2 * LEASE)?;
+    assert_eq!(mail.positions(), [2]);
     Ok(())
 }
 

@@ -39,7 +39,7 @@ onEachStore("an outcome tells the events, the state, the revision and what it su
     revision: 1,
     position: event.position,
     duplicate: false,
-    durability: place.file ? "process-crash" : "memory",
+    durability: place.durability,
     behind: [],
   });
   assert.match(event.recordedAt, time);

@@ -7,7 +7,7 @@ import path from "node:path";
 import { after } from "node:test";
 import { pathToFileURL } from "node:url";
 import { appointment, booking, confirmation, issuedAt, logOf, retitling } from "../support/clinic.mjs";
-import { onEachStore } from "../support/engine-stores.mjs";
+import { embeddedStores, onEachStore } from "../support/engine-stores.mjs";
 
 const wasm = readFileSync(new URL(import.meta.resolve("annals/annals.wasm")));
 
@@ -65,7 +65,7 @@ for (const call of ["exchange", "judge"]) {
     assert.deepEqual((await again.history(appointment, "a-1")).events, acknowledged.events);
     assert.equal((await again.execute(appointment, "a-1", retitling("Pulse"), { issuedAt })).revision, 2);
     assert.equal((await logOf(again)).length, 2);
-  });
+  }, call === "judge" ? embeddedStores : undefined);
 }
 
 onEachStore("a panic while nobody waits ends readers, and not the process", async (place) => {

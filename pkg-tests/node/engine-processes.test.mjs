@@ -1,4 +1,4 @@
-// Processes that share a SQLite file: killed in the middle, and racing each other.
+// Processes that share a store: killed in the middle, and racing each other.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -7,66 +7,44 @@ import { once } from "node:events";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { Engine } from "annals";
-import { sqliteStorage } from "annals/sqlite";
 import { appointment, at, booking, checkLog, confirmation, issuedAt, logOf } from "../support/clinic.mjs";
-import { kill, start } from "../support/processes.mjs";
-import { drivers, temporaryFolder } from "../support/sqlite-drivers.mjs";
+import { connection, pool } from "../support/postgres.mjs";
+import { kinds, newPlace, openAt } from "../support/process-stores.mjs";
+import { give, kill, start } from "../support/processes.mjs";
 
 const script = fileURLToPath(new URL("../support/engine-worker.mjs", import.meta.url));
 
-/** What came of the commands that a process is given, in their order. */
-function give(worker, commands, { atOnce = commands.length, restless = false, onOutcome = () => undefined } = {}) {
-  const outcomes = [];
-  return new Promise((resolve, reject) => {
-    const onExit = (code, signal) => reject(new Error(`the worker has ended with ${signal ?? code}`));
-    const onMessage = ({ done, index, ...outcome }) => {
-      if (!done) {
-        outcomes[index] = outcome;
-        return onOutcome(index, outcome);
-      }
-      worker.off("message", onMessage);
-      worker.off("exit", onExit);
-      resolve(outcomes);
-    };
-    worker.on("message", onMessage);
-    worker.once("exit", onExit);
-    worker.send({ commands, atOnce, restless });
-  });
-}
-
 const programWith = (lines) => `
   import { Engine, aggregate } from "annals";
-  import { sqliteStorage } from "annals/sqlite";
-  const { drivers } = await import(${JSON.stringify(new URL("../support/sqlite-drivers.mjs", import.meta.url).href)});
-  const [driver, file] = process.argv.slice(1);
+    const { openAt } = await import(${JSON.stringify(new URL("../support/process-stores.mjs", import.meta.url).href)});
   const appointment = aggregate("Appointment", { initial: () => 0, decide: () => [], evolve: (count) => count + 1 });
-  const database = drivers.get(driver)(file);
-  const engine = await Engine.open({ storage: sqliteStorage({ database, pollInterval: 5 }), aggregates: [appointment] });
+  const { storage } = openAt(...process.argv.slice(1));
+  const engine = await Engine.open({ storage, aggregates: [appointment] });
   ${lines}`;
 
-for (const [driver, connect] of drivers) {
-  /** A rule of a file and processes on it; `engine()` is one in this process. */
+for (const kind of kinds) {
+  /** A rule of a store and processes on it; `engine()` is one in this process. */
   const rule = (name, run) =>
-    test(`${driver}: ${name}`, { timeout: 120_000 }, async ({ signal }) => {
-      const folder = temporaryFolder();
+    test(`${kind}: ${name}`, { timeout: 120_000 }, async ({ signal }) => {
+      const { where, remove } = newPlace(kind, pool, connection);
       const opened = [];
       const workers = [];
       const programs = [];
       try {
         await run({
           async engine() {
-            const database = connect(folder.file);
-            const engine = await Engine.open({ storage: sqliteStorage({ database }), aggregates: [appointment] });
-            opened.push({ engine, database });
+            const { storage, close } = openAt(kind, where);
+            const engine = await Engine.open({ storage, aggregates: [appointment] });
+            opened.push({ engine, close });
             return engine;
           },
           async worker() {
-            workers.push(await start(script, [driver, folder.file], signal));
+            workers.push(await start(script, [kind, where], signal));
             return workers.at(-1);
           },
           /** A process that runs these lines with an engine; `ended` is its code and its output. */
           program(lines) {
-            const child = spawn(process.execPath, ["--input-type=module", "-e", programWith(lines), driver, folder.file], {
+            const child = spawn(process.execPath, ["--input-type=module", "-e", programWith(lines), kind, where], {
               cwd: fileURLToPath(new URL("..", import.meta.url)),
               stdio: ["ignore", "pipe", "inherit"],
               timeout: 60_000,
@@ -79,11 +57,11 @@ for (const [driver, connect] of drivers) {
         });
       } finally {
         for (const child of [...workers, ...programs]) await kill(child);
-        for (const { engine, database } of opened) {
+        for (const { engine, close } of opened) {
           await engine.close();
-          database.close();
+          await close();
         }
-        folder.remove();
+        await remove();
       }
     });
 

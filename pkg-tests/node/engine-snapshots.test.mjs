@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { Engine, aggregate } from "annals";
 import { memoryStorage } from "annals/memory";
 import { fails } from "../support/expect.mjs";
-import { onEachStore } from "../support/engine-stores.mjs";
+import { embeddedStores, onEachStore } from "../support/engine-stores.mjs";
 
 /** Counts how often events are folded. */
 function counter(snapshots, evolve = (state) => ({ sum: state.sum + 1 })) {
@@ -84,7 +84,7 @@ onEachStore("a snapshot that is not JSON is reported, ignored and replaced", asy
   assert.deepEqual([report, others], [{ kind: "snapshot-ignored", stream: { type: "Counter", id: "c-1" }, revision: 3 }, []]);
   assert.match(reason, /JSON/);
   assert.deepEqual(await cold(place, counter({ version: 1 })), { revision: 5, folded: 0, reports: [] });
-});
+}, embeddedStores);
 
 onEachStore("histories have all events, and past states don't come from a later snapshot", async (place) => {
   const some = counter({ version: 1, every: 2 });

@@ -21,11 +21,13 @@ const entries = {
   "annals/inline": api,
   "annals/memory": ["memoryStorage"],
   "annals/audit": ["diff", "trace"],
+  "annals/operations": ["checkArchive", "exportLog", "importLog", "verify"],
   "annals/overlay": ["overlayStorage"],
   "annals/projections": ["fold", "nativeProjection", "projection"],
   "annals/reactions": ["processManager", "reaction"],
   "annals/subscriptions": ["checkpoint", "forgetCheckpoint", "setCheckpoint"],
   "annals/sqlite": ["sqliteStorage"],
+  "annals/postgres": ["postgresRoles", "postgresSchema", "postgresStorage"],
   "annals/indexeddb": ["indexedDbStorage"],
   "annals/testing": ["given", "givenManager", "givenView", "gives"],
   "annals/testing/conformance": ["Subject", "commit", "conformance", "event", "judge", "judgeVectors", "perform"],
@@ -134,7 +136,7 @@ test("every entry exports what it should, the same by import and by require", as
   const manifest = JSON.parse(await readFile(path.join(pkg, "package.json"), "utf8"));
   assert.deepEqual(
     Object.keys(manifest.exports).sort(),
-    [".", "./annals.wasm", "./audit", "./indexeddb", "./inline", "./memory", "./overlay", "./package.json", "./projections", "./reactions", "./slim", "./sqlite", "./subscriptions", "./testing", "./testing/conformance"],
+    [".", "./annals.wasm", "./audit", "./indexeddb", "./inline", "./memory", "./operations", "./overlay", "./package.json", "./postgres", "./projections", "./reactions", "./slim", "./sqlite", "./subscriptions", "./testing", "./testing/conformance"],
   );
   assert.equal(manifest.dependencies, undefined);
 });

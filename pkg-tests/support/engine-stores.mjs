@@ -3,18 +3,22 @@
 import { test } from "node:test";
 import { Engine } from "annals";
 import { memoryStorage } from "annals/memory";
+import { postgresStorage } from "annals/postgres";
 import { sqliteStorage } from "annals/sqlite";
 import { appointment } from "./clinic.mjs";
+import { pool } from "./postgres.mjs";
+import { newSchema } from "./postgres-stores.mjs";
 import { drivers, temporaryFolder } from "./sqlite-drivers.mjs";
 
 const makers = new Map([
   ["memory", () => inMemory(memoryStorage())],
   ["memory that answers later", () => inMemory(later(memoryStorage()))],
   ...[...drivers].map(([name, connect]) => [name, () => inFile(connect)]),
+  ["PostgreSQL", inSchema],
 ]);
 
 function inMemory(storage) {
-  return { storage: () => storage, remove() {} };
+  return { storage: () => storage, durability: "memory", remove() {} };
 }
 
 function inFile(connect) {
@@ -22,6 +26,7 @@ function inFile(connect) {
   const databases = [];
   return {
     file: folder.file,
+    durability: "process-crash",
     storage() {
       databases.push(connect(folder.file));
       return sqliteStorage({ database: databases.at(-1), durability: "normal", pollInterval: 5 });
@@ -30,6 +35,15 @@ function inFile(connect) {
       for (const database of databases) database.close();
       folder.remove();
     },
+  };
+}
+
+function inSchema() {
+  const schema = newSchema();
+  return {
+    storage: () => postgresStorage({ database: pool, schema }),
+    durability: "process-crash", // of a server that does not flush
+    remove: () => pool.query(`DROP SCHEMA IF EXISTS "${schema}" CASCADE`),
   };
 }
 
@@ -73,6 +87,11 @@ export class Place {
     return this.#made.file;
   }
 
+  /** What a commit survives. */
+  get durability() {
+    return this.#made.durability;
+  }
+
   /** An engine for the clinic, unless the options say otherwise. */
   async open(options) {
     const engine = await Engine.open({ storage: this.storage(), aggregates: [appointment], ...options });
@@ -82,7 +101,7 @@ export class Place {
 
   async remove() {
     for (const engine of this.#engines) await engine.close();
-    this.#made.remove();
+    await this.#made.remove();
   }
 }
 
@@ -101,4 +120,6 @@ export function onEachStore(name, rule, stores = [...makers.keys()]) {
   }
 }
 
+/** Those that ask the engine's judge, and keep what is no JSON. */
+export const embeddedStores = [...makers.keys()].filter((name) => name !== "PostgreSQL");
 export const sqliteStores = [...drivers.keys()];

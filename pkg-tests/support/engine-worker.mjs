@@ -1,5 +1,5 @@
-// A process with an engine on a SQLite file, which gives the commands that its parent asks for:
-// `node engine-worker.mjs <driver> <file>`, forked.
+// A process with an engine on a store, which gives the commands that its parent asks for:
+// `node engine-worker.mjs <kind> <where>`, forked.
 //
 // A message is { commands, atOnce, restless }: commands are [aggregate id, command, options], and so
 // many are under way at a time. Each outcome is sent when it comes, as { index, … }, and
@@ -7,12 +7,10 @@
 // and is never done: whenever it is killed, it is in the middle of something.
 
 import { Engine } from "annals";
-import { sqliteStorage } from "annals/sqlite";
 import { appointment, booking, issuedAt, retitling } from "./clinic.mjs";
-import { drivers } from "./sqlite-drivers.mjs";
+import { openAt } from "./process-stores.mjs";
 
-const [driver, file] = process.argv.slice(2);
-const storage = sqliteStorage({ database: drivers.get(driver)(file), pollInterval: 5 });
+const { storage } = openAt(...process.argv.slice(2));
 const engine = await Engine.open({ storage, aggregates: [appointment] });
 
 process.on("message", async ({ commands, atOnce, restless }) => {

@@ -24,6 +24,7 @@ const imports = {
   annals: "/pkg/index.js",
   "annals/indexeddb": "/pkg/indexeddb/index.js",
   "annals/memory": "/pkg/memory/index.js",
+  "annals/operations": "/pkg/operations/index.js",
   "annals/projections": "/pkg/projections/index.js",
   "annals/reactions": "/pkg/reactions/index.js",
   "annals/testing": "/pkg/testing/index.js",

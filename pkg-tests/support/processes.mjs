@@ -37,3 +37,23 @@ export async function kill(child) {
   child.kill("SIGKILL");
   await ended;
 }
+
+/** What came of the commands that an engine's process is given, in their order. */
+export function give(worker, commands, { atOnce = commands.length, restless = false, onOutcome = () => undefined } = {}) {
+  const outcomes = [];
+  return new Promise((resolve, reject) => {
+    const onExit = (code, signal) => reject(new Error(`the worker has ended with ${signal ?? code}`));
+    const onMessage = ({ done, index, ...outcome }) => {
+      if (!done) {
+        outcomes[index] = outcome;
+        return onOutcome(index, outcome);
+      }
+      worker.off("message", onMessage);
+      worker.off("exit", onExit);
+      resolve(outcomes);
+    };
+    worker.on("message", onMessage);
+    worker.once("exit", onExit);
+    worker.send({ commands, atOnce, restless });
+  });
+}

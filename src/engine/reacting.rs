@@ -29,6 +29,7 @@ use crate::protocol::{
     ReadDocuments, ReadLog, SaveDocuments, Saved, ScanPlace, StorageAnswer, StorageBody,
     StoredDocument, Wishes,
 };
+use crate::reaction::{IMPORTS, imported};
 use crate::reaction::{Lanes, Progress, REACTIONS, REQUESTS, ReactionDefinition, StartAt, lane_of};
 use crate::stream::Position;
 use crate::time::Timestamp;
@@ -58,6 +59,8 @@ pub(super) struct Reactor {
     revision: u64,
     /// When it was first seen with that revision.
     since: Timestamp,
+    /// Revision of the mark that imports leave. The first claim rests on it.
+    mark: u64,
     /// Until when this engine may believe that it runs the reaction.
     valid_until: Timestamp,
     /// All up to here has been handled, but for the lanes.
@@ -283,6 +286,11 @@ fn name_of(reaction: &ReactionDefinition) -> DocumentName {
     DocumentName { collection: REACTIONS.into(), key: Arc::clone(&reaction.name) }
 }
 
+/// Where imports say how far they have come.
+fn mark_of_imports() -> DocumentName {
+    DocumentName { collection: IMPORTS.into(), key: "log".into() }
+}
+
 impl Reactor {
     fn new(serial: u64) -> Self {
         let never = Timestamp::from_millis(0);
@@ -293,6 +301,7 @@ impl Reactor {
             paused: false,
             revision: 0,
             since: never,
+            mark: 0,
             valid_until: never,
             position: Position(0),
             lanes: Vec::new(),
@@ -637,7 +646,7 @@ impl Engine {
     // Whose it is
 
     fn read_progress(&mut self, index: ReactorIndex) {
-        let names = vec![name_of(&self.config.reactions[index])];
+        let names = vec![name_of(&self.config.reactions[index]), mark_of_imports()];
         self.reactors[index].step = Step::Starting;
         let read = ReadDocuments { names, scans: Vec::new() };
         let body = StorageBody::ReadDocuments(Arc::new(read));
@@ -679,14 +688,23 @@ impl Engine {
     fn progress_read(&mut self, index: ReactorIndex, found: DocumentsRead) {
         let (lease, now) = (self.config.lease, self.now);
         let start_at = self.config.reactions[index].start_at;
-        let document = found.documents.into_iter().next().flatten();
+        let mut documents = found.documents.into_iter();
+        let document = documents.next().flatten();
+        let mark = documents.next().flatten();
         let reactor = &mut self.reactors[index];
         let revision = document.as_ref().map_or(0, |document| document.revision);
         let progress = match document {
             None => {
+                let Some(imported) = imported(mark.as_ref().map(|mark| &*mark.value)) else {
+                    // What comes is no news, and nobody knows yet where it ends.
+                    reactor.step = Step::Pausing(now.plus(lease / 2));
+                    reactor.trouble = Some("events are being imported".into());
+                    return self.notice_reaction(index);
+                };
+                reactor.mark = mark.map_or(0, |mark| mark.revision);
                 let position = match start_at {
                     StartAt::Now => found.head,
-                    StartAt::Beginning => Position(0),
+                    StartAt::Beginning => imported,
                 };
                 Some(Progress { position, ..Progress::default() })
             }
@@ -766,6 +784,10 @@ impl Engine {
             postings: Vec::new(),
         });
         let mut expected = vec![DocumentExpectation { name, revision: reactor.revision }];
+        if reactor.revision == 0 {
+            let revision = reactor.mark;
+            expected.push(DocumentExpectation { name: mark_of_imports(), revision });
+        }
         if is_unfenced && reactor.step != Step::Claiming {
             expected.clear();
         }

@@ -316,6 +316,8 @@ export interface Projection<Document = unknown> {
     epoch: string,
     today: (event: StoredEvent) => readonly Message[],
   ) => (message: Writer) => void;
+  /** @internal What a document is found under besides its key. */
+  readonly postings: (document: unknown) => readonly (readonly [index: string, value: string])[];
   /** @internal */
   readonly reader: (access: Access) => ViewReader<Document>;
   /** @internal */

@@ -1004,9 +1004,9 @@ export class Driver {
             .flag(storage.subscribe !== undefined);
         });
       case ASKS_APPEND: {
-        const commits = output.list(() => this.#commit(output));
+        const append = { epoch, now: output.time(), commits: output.list(() => this.#commit(output)) };
         const judge = (facts: Facts) => this.#judge(request.id, facts);
-        return this.#ask(request, true, () => storage.append({ epoch, commits }, judge), (message, verdicts) => {
+        return this.#ask(request, true, () => storage.append(append, judge), (message, verdicts) => {
           writeVerdicts(message.word(SAID_APPENDED), verdicts);
         });
       }
@@ -1167,7 +1167,10 @@ export class Driver {
       causationId,
       actor,
       extra,
-      condition: output.flag() ? { query: readQuery(output), after: output.number() } : null,
+      expected: output.flag() ? { after: output.word() } : output.number(),
+      condition: output.option(() => {
+        return { query: readQuery(output), after: output.number(), neighbours: output.list(() => output.word()) };
+      }),
       events: this.#commitEvents(output, task),
     });
   }

@@ -1,3 +1,4 @@
+import type { FindingCode } from "./operations/verify.js";
 import type { StorageCode } from "./storage.js";
 
 /** The stable codes of everything that can go wrong. They are part of the contract. */
@@ -41,6 +42,18 @@ export type ErrorCode =
   | "invalid-argument"
   /** A position of another store, or of this store before it was restored. */
   | "foreign-position"
+  /** The archive was cut off or changed, is of a newer release, or is none: `details.problem`. */
+  | "unreadable-archive"
+  /** The archive is a part of a log that can't stand where it is imported: what comes before it is missing. */
+  | "incomplete-archive"
+  /** The store that is imported into has events that the archive does not have. */
+  | "other-events"
+  /** The store has another event, or another command, with the same id. */
+  | "event-id-collision"
+  /** Reactions have run on the store that is imported into. */
+  | "reactions-have-begun"
+  /** The store has broken a rule: `verify` of `annals/operations` tells where. */
+  | "damaged-store"
   /** Given up by the caller's signal or by closing the engine; not in the log. */
   | "cancelled"
   | "engine-closed"
@@ -69,6 +82,23 @@ interface OfStream {
   readonly stream: { readonly type: string; readonly id: string };
 }
 
+/** What is wrong with an archive. `unknown`: it is none. */
+export type ArchiveProblem = "changed" | "newer-version" | "truncated" | "unknown" | "wrong-order";
+
+/** How far an import came. */
+export interface ImportedSoFar {
+  /** Commits and events that were appended. */
+  readonly commits: number;
+  readonly events: number;
+  /** Events that the store had already. */
+  readonly known: number;
+}
+
+/** Of imports. */
+interface OfImport {
+  readonly imported: ImportedSoFar;
+}
+
 /** What the `details` of an error tell, by its code. */
 export interface ErrorDetails {
   readonly refused: { readonly code: string; readonly details: unknown };
@@ -93,6 +123,12 @@ export interface ErrorDetails {
   };
   readonly "unreadable-document": { readonly projection: string; readonly key: string };
   readonly "foreign-position": { readonly position: string };
+  readonly "unreadable-archive": Partial<OfImport> & { readonly problem: ArchiveProblem; readonly line: number };
+  readonly "incomplete-archive": OfImport;
+  readonly "other-events": OfImport & { readonly position: number };
+  readonly "event-id-collision": OfImport & { readonly eventId: string };
+  readonly "reactions-have-begun": OfImport & { readonly reactions: readonly string[] };
+  readonly "damaged-store": { readonly damage: FindingCode; readonly position: number };
 }
 
 /** An error with this code. */

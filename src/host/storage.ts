@@ -16,6 +16,9 @@ export interface StorageAdapter {
    * awaited between it and the writes but writes; write each commit whose verdict is `committed`,
    * with the positions and revisions the verdict gives; resolve once all is as durable as
    * {@link StoreInfo.durability} says.
+   *
+   * A database that can't wait for an answer in the middle of its transaction judges by itself: from
+   * what the request says, to the same verdicts.
    */
   append(request: AppendRequest, judge: Judge): Answer<Verdict[]>;
 
@@ -67,6 +70,8 @@ export type Durability = "memory" | "process-crash" | "power-loss" | "replicated
 
 export interface AppendRequest {
   readonly epoch: string;
+  /** When the engine made it, in milliseconds since 1970. Only who judges needs it. */
+  readonly now: number;
   /** In order; each is atomic for itself. */
   readonly commits: readonly Commit[];
 }
@@ -84,10 +89,25 @@ export interface Commit {
   readonly actor: string | null;
   /** JSON text of the application's own metadata. */
   readonly extra: string | null;
+  /**
+   * The revision that the stream must have, or the commit of the same append that must have been
+   * committed and be the stream's last. Only who judges needs it.
+   */
+  readonly expected: number | { readonly after: number };
   /** Facts wanted: the lowest position after `after` of an event that matches `query`. */
-  readonly condition: { readonly query: Query; readonly after: number } | null;
+  readonly condition: AppendCondition | null;
   /** At least one. */
   readonly events: readonly CommitEvent[];
+}
+
+export interface AppendCondition {
+  readonly query: Query;
+  readonly after: number;
+  /**
+   * Indexes of earlier commits of the same append whose events the decision has seen; each must have
+   * been committed. Only who judges needs them.
+   */
+  readonly neighbours: readonly number[];
 }
 
 export interface CommitEvent {

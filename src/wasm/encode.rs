@@ -7,10 +7,10 @@ use crate::error::{CommandError, ReadError, StorageError, UnreadableEvent};
 use crate::event::{CommitSummary, FirstOutcome, Payload};
 use crate::payload::json_string;
 use crate::protocol::{
-    Append, Commit, Conflict, DocumentName, DocumentValue, DomainRequest, Durability, Load, LogEnd,
-    Notice, Outcome, Output, Page, Project, React, Reacting, ReactionRead, ReadDocuments, ReadLog,
-    SaveDocuments, SkippedEvents, SnapshotProblem, SnapshotReport, StorageBody, StorageRequest,
-    Until, Verdict, ViewRead,
+    Append, Commit, CommitExpectation, Conflict, DocumentName, DocumentValue, DomainRequest,
+    Durability, Load, LogEnd, Notice, Outcome, Output, Page, Project, React, Reacting,
+    ReactionRead, ReadDocuments, ReadLog, SaveDocuments, SkippedEvents, SnapshotProblem,
+    SnapshotReport, StorageBody, StorageRequest, Until, Verdict, ViewRead,
 };
 use crate::query::Query;
 use crate::stream::{Revision, StreamId};
@@ -123,6 +123,7 @@ fn storage_request(writer: &mut Writer, request: &StorageRequest) {
 #[inline(never)]
 fn append(writer: &mut Writer, append: &Append) {
     writer.word(1);
+    time(writer, append.now);
     writer.list(&append.commits, commit);
 }
 
@@ -133,9 +134,20 @@ fn commit(writer: &mut Writer, commit: &Commit) {
     writer.uuid(commit.command_id.0);
     writer.uuid(commit.hash.0);
     time(writer, commit.issued_at);
+    match commit.expected {
+        CommitExpectation::Exact(revision) => {
+            writer.flag(false);
+            writer.number(revision.0);
+        }
+        CommitExpectation::After(index) => {
+            writer.flag(true);
+            writer.word(index);
+        }
+    }
     writer.option(commit.condition.as_ref(), |writer, condition| {
         query(writer, &condition.query);
         writer.number(condition.after.0);
+        writer.list(&condition.neighbours, |writer, neighbour| writer.word(*neighbour));
     });
     writer.list(&commit.events, |writer, event| {
         writer.uuid(event.id.0);

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::ids::text_of;
+
 /// A message that is not what its tag says.
 #[derive(Debug)]
 pub(super) enum Malformed {
@@ -101,7 +103,8 @@ impl<'a> Reader<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Writer {
     pub(super) words: Vec<u32>,
-    pub(super) text: String,
+    /// In UTF-8.
+    pub(super) text: Vec<u8>,
 }
 
 impl Writer {
@@ -130,14 +133,14 @@ impl Writer {
     pub(super) fn str(&mut self, string: &str) {
         let units = if string.is_ascii() { string.len() } else { string.encode_utf16().count() };
         self.count(units);
-        self.text.push_str(string);
+        self.text.extend_from_slice(string.as_bytes());
     }
 
     pub(super) fn uuid(&mut self, uuid: Uuid) {
-        let mut buffer = Uuid::encode_buffer();
-        let text = uuid.hyphenated().encode_lower(&mut buffer);
+        let text = text_of(uuid);
+        let text = text.as_flattened();
         self.word(text.len() as u32);
-        self.text.push_str(text);
+        self.text.extend_from_slice(text);
     }
 
     pub(super) fn option<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Self, T)) {

@@ -2,7 +2,9 @@
 import { type DecideContext, type Message, type StorageAdapter, type WasmSource, Engine, aggregate, refuse } from "annals";
 import { Engine as InlineEngine } from "annals/inline";
 import { memoryStorage } from "annals/memory";
+import { exportLog, importLog, verify } from "annals/operations";
 import { overlayStorage } from "annals/overlay";
+import { type PostgresConfig, postgresStorage } from "annals/postgres";
 import { Engine as SlimEngine } from "annals/slim";
 import { type SqliteConfig, sqliteStorage } from "annals/sqlite";
 import { given } from "annals/testing";
@@ -21,7 +23,7 @@ given(appointment)
   .when({ type: "Book", data: { doctor: "7" } })
   .then({ type: "Booked", data: { doctor: "7" } });
 
-export async function anywhere(database: SqliteConfig["database"], bytes: ArrayBuffer) {
+export async function anywhere(database: SqliteConfig["database"], postgres: PostgresConfig, bytes: ArrayBuffer) {
   const storage: StorageAdapter = memoryStorage();
   const aggregates = [appointment];
   const engine = await Engine.open({ storage: sqliteStorage({ database }), aggregates });
@@ -29,6 +31,13 @@ export async function anywhere(database: SqliteConfig["database"], bytes: ArrayB
   const booked: boolean = state.booked;
   for await (const event of engine.events({ aggregates, follow: false })) event.data.doctor satisfies string;
   await InlineEngine.open({ storage, aggregates });
+  await Engine.open({ storage: postgresStorage(postgres), aggregates });
+  // @ts-expect-error a schema's name is a text
+  postgresStorage({ ...postgres, schema: 7 });
+
+  for await (const part of exportLog(storage)) part satisfies Uint8Array;
+  const { isSound } = await verify(storage);
+  if (isSound) await importLog(storage, exportLog(storage));
 
   for await (const { position } of engine.events({ aggregates })) overlayStorage({ storage, at: { position } });
   overlayStorage({ storage, at: { time: new Date() } });

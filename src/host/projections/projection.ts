@@ -139,6 +139,7 @@ export function define<Document>(
     indexes: Object.keys(indexes),
     project: (output: WireReader, events: readonly StoredEvent[], epoch: string, today: Today) =>
       project({ on, indexes }, kind, output, events, epoch, today),
+    postings: (document: unknown) => postingsOf(indexes, document),
     reader: (access: ConstructorParameters<typeof Reader>[0]) => new Reader(access, name) as never,
     fold: (events: Iterable<InlineEvent>) => {
       if (functions === null) throw invalidArgument(`projection ${name} is written in Rust: it is folded there`);

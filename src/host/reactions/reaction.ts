@@ -32,7 +32,7 @@ export interface Occasion {
 export interface ReactionDefinition<Event extends Message> {
   /**
    * Where it begins on a store on which it has never run: with what comes from then on, or with the first
-   * event ever. There is no default.
+   * event ever that was not imported. There is no default.
    */
   readonly startAt: "now" | "beginning";
   /** What it does, by the types of events. An event has been handled when the promise resolves. */

@@ -54,6 +54,11 @@ export interface SqliteConfig {
   readonly durability?: "full" | "normal";
   /** How long to wait for the write lock of another process, in milliseconds. 5000 if not given. */
   readonly busyTimeout?: number;
+  /**
+   * Whether the store is only read: nothing is created, migrated or set, and a database without a store
+   * is refused, as is one of an older format. The connection may be one that can't write.
+   */
+  readonly readonly?: boolean;
   /** How often to look for what other processes append, in milliseconds. 100 if not given. */
   readonly pollInterval?: number;
 }
@@ -69,6 +74,7 @@ const LONGEST_PAUSE = 5;
 class SqliteAdapter implements StorageAdapter {
   readonly #database: SqliteDatabase;
   readonly #durability: "full" | "normal";
+  readonly #readonly: boolean;
   readonly #busyTimeout: number;
   readonly #pollInterval: number;
   readonly #listeners = new Listeners();
@@ -77,9 +83,10 @@ class SqliteAdapter implements StorageAdapter {
   #poll: ReturnType<typeof setInterval> | undefined;
   #dataVersion: number | undefined;
 
-  constructor({ database, durability, busyTimeout, pollInterval }: SqliteConfig) {
+  constructor({ database, durability, readonly, busyTimeout, pollInterval }: SqliteConfig) {
     this.#database = database;
     this.#durability = durability ?? "full";
+    this.#readonly = readonly ?? false;
     this.#busyTimeout = busyTimeout ?? 5000;
     this.#pollInterval = pollInterval ?? 100;
   }
@@ -155,9 +162,8 @@ class SqliteAdapter implements StorageAdapter {
   readLog(request: ReadLogRequest): Answer<LogPage> {
     return this.#whenFree(() =>
       this.#read(request.epoch, (statements, head) => {
-        const events = pageOf(statements, request);
-        const next = events.length === request.limit ? events.at(-1)!.position : head;
-        return { events, next: Math.max(next, request.after), head };
+        const { events, last } = pageOf(statements, request);
+        return { events, next: Math.max(last ?? head, request.after), head };
       }),
     );
   }
@@ -183,7 +189,7 @@ class SqliteAdapter implements StorageAdapter {
     if (isClosed(this.#database)) {
       throw new StorageFailure("storage-closed", "the database connection is closed");
     }
-    return (this.#prepared ??= prepareStore(this.#database, this.#durability));
+    return (this.#prepared ??= prepareStore(this.#database, this.#readonly ? null : this.#durability));
   }
 
   /** Reads of one moment. */
@@ -204,6 +210,7 @@ class SqliteAdapter implements StorageAdapter {
   }
 
   #write<Result>(work: (statements: Statements) => Result): Result {
+    if (this.#readonly) throw new StorageFailure("storage-failed", "the store is open for reading only");
     const { statements } = this.#store();
     // Only this waits for other processes: whoever has the lock is never busy. It is not a prepared
     // statement because libsql leaves one that was busy unfinished, which keeps others from ending.

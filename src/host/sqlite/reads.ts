@@ -265,11 +265,19 @@ export function allMatches(statements: Statements, { query, after }: QueryLoad):
   return eventsAt(statements, take(seekQuery(query, postingsOf(statements)), after));
 }
 
-export function pageOf(statements: Statements, request: ReadLogRequest): StoredEvent[] {
+/** A page, and the position up to which it goes if the limit ends it. */
+export function pageOf(
+  statements: Statements,
+  request: ReadLogRequest,
+): { readonly events: StoredEvent[]; readonly last: number | undefined } {
   const { after, limit } = request;
   const filters = filtersOf(statements, request);
-  if (filters.length === 0) return statements.page.all(after, limit) as StoredEvent[];
-  return eventsAt(statements, take(intersection(filters), after, limit));
+  if (filters.length === 0) {
+    const events = statements.page.all(after, limit) as StoredEvent[];
+    return { events, last: events[limit - 1]?.position };
+  }
+  const positions = take(intersection(filters), after, limit);
+  return { events: eventsAt(statements, positions), last: positions[limit - 1] };
 }
 
 function postingsOf(statements: Statements): Postings {

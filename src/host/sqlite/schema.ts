@@ -276,10 +276,13 @@ export interface PreparedStore {
   readonly inMemory: boolean;
 }
 
-/** Makes the database a store, if it is none. One that is somebody else's is left as it was. */
+/**
+ * Makes the database a store, if it is none. One that is somebody else's is left as it was; with `null`
+ * for durability, as is any: it is only read.
+ */
 export function prepareStore(
   database: SqliteDatabase,
-  durability: "full" | "normal",
+  durability: "full" | "normal" | null,
 ): PreparedStore {
   // Waiting is done outside the driver, which would stop the whole process.
   database.exec("PRAGMA busy_timeout = 0");
@@ -291,6 +294,11 @@ export function prepareStore(
   if (encoding !== "UTF-8") {
     // Its texts would be in another order.
     throw new StorageFailure("storage-failed", `expected a database in UTF-8, found ${String(encoding)}`);
+  }
+  if (durability === null) {
+    if (format === undefined) throw unknownFormat("a database without one");
+    if (format !== FORMAT) throw unknownFormat(`format ${format}, which is to be migrated to ${FORMAT} first`);
+    return { statements: prepareStatements(database), inMemory: pragma(database, "journal_mode") === "memory" };
   }
   const mode = pragma(database, "journal_mode = WAL");
   const inMemory = mode === "memory";

@@ -4,21 +4,11 @@
  * any commits; `vectors/judge.json` holds both to the same verdicts.
  */
 import { matches } from "../../query.js";
-import type { Commit, CommitFacts, Facts, FirstOutcome, Query, Verdict } from "../../storage.js";
+import type { AppendCondition, Commit, CommitFacts, Facts, FirstOutcome, Query, Verdict } from "../../storage.js";
 
-/** A commit with all that the judge goes by. */
-export interface JudgedCommit extends Omit<Commit, "condition"> {
-  /** Number of events of its stream, or the index of the commit of the same append that is its last. */
-  readonly expected: number | { readonly after: number };
-  readonly condition: JudgedCondition | null;
-}
-
-export interface JudgedCondition {
-  readonly query: Query;
-  readonly after: number;
-  /** Indexes of commits of the same append whose events it has seen. */
-  readonly neighbours: readonly number[];
-}
+/** What the judge goes by: the commits of an append as adapters are given them. */
+export type JudgedCommit = Commit;
+export type JudgedCondition = AppendCondition;
 
 type Conflict = Extract<Verdict, { readonly kind: "conflict" }>;
 

@@ -18,7 +18,7 @@ export const lifetimes: readonly Rule[] = [
       const refusal = { code: "foreign-epoch", retryable: false, mayBeApplied: false };
       const { storage } = subject;
       await fails(
-        () => storage.append({ epoch, commits: [commit("a-1", 1, [event()])] }, neverAsked),
+        () => storage.append({ epoch, now: subject.now, commits: [commit("a-1", 1, [event()])] }, neverAsked),
         refusal,
       );
       await fails(() => storage.load({ epoch, commands: [], streams: [], queries: [] }), refusal);

@@ -1,0 +1,459 @@
+// npx annals, as a process, from the packed package.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { Engine, aggregate } from "annals";
+import { projection } from "annals/projections";
+import { reaction } from "annals/reactions";
+import { sqliteStorage } from "annals/sqlite";
+import { installPackage } from "../support/installed-package.mjs";
+import { drivers } from "../support/sqlite-drivers.mjs";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const [[, connect]] = drivers;
+
+let project;
+let folder;
+before(async () => {
+  project = await installPackage();
+  folder = mkdtempSync(path.join(tmpdir(), "annals-cli-"));
+  // The command finds drivers, and the domain finds the package, in the project that it is called in.
+  symlinkSync(path.join(root, "node_modules"), path.join(folder, "node_modules"));
+  writeFileSync(path.join(folder, "domain.mjs"), domain);
+  await fill(inFolder("clinic.db"));
+});
+after(async () => {
+  await project?.remove();
+  if (folder !== undefined) rmSync(folder, { recursive: true });
+});
+
+const inFolder = (name) => path.join(folder, name);
+
+/** Runs the command, and gives what it has said. */
+async function annals(args, { cwd = folder, input } = {}) {
+  const command = path.join(project.folder, "node_modules/annals/cli/main.js");
+  const child = spawn(process.execPath, [command, ...args], { cwd });
+  let stdout = "";
+  let stderr = "";
+  child.stdout.setEncoding("utf8").on("data", (text) => (stdout += text));
+  child.stderr.setEncoding("utf8").on("data", (text) => (stderr += text));
+  child.stdin.end(input ?? "");
+  child.stdin.on("error", () => undefined);
+  const [code] = await once(child, "close");
+  return { code, stdout, stderr };
+}
+
+/** Runs a command that must do what it is asked, and gives what it has for machines. */
+async function json(args, options) {
+  const { code, stdout, stderr } = await annals([...args, "--json"], options);
+  assert.equal(stderr, "");
+  return { code, ...JSON.parse(stdout) };
+}
+
+const domain = `
+  import { aggregate } from "annals";
+  import { projection } from "annals/projections";
+  export const visit = aggregate("Visit", {
+    initial: () => ({ events: 0 }),
+    decide: () => [],
+    evolve: ({ events }, event) => ({ events: events + event.data.units.length }),
+    snapshots: { version: 1, every: 2 },
+  });
+  export const projections = [
+    projection("workload", { version: 1, on: { Booked: (view, { data }) => view.set(data.doctor, { last: data.units.length }) }, indexes: { last: ({ last }) => last } }),
+  ];
+`;
+
+const visit = aggregate("Visit", {
+  initial: () => ({ events: 0 }),
+  decide: (_, { data }) => [{ type: "Booked", data }],
+  evolve: ({ events }) => ({ events: events + 1 }),
+  tags: ({ data }) => [`doctor:${data.doctor}`],
+});
+const workload = projection("workload", {
+  version: 1,
+  kind: "inline",
+  on: { Booked: (view, { data }) => view.set(data.doctor, { last: data.units.length }) },
+  indexes: { last: ({ last }) => last },
+});
+
+/** A store with events, a view, a reaction and a named reader. */
+async function fill(file, count = 30) {
+  const database = connect(file);
+  const mail = reaction("mail", { startAt: "now", on: { Booked: () => undefined } });
+  const engine = await Engine.open({ storage: sqliteStorage({ database, durability: "normal" }), aggregates: [visit], projections: [workload], reactions: [mail] });
+  const book = (index) => engine.execute(visit, `v-${index % 7}`, { type: "Book", data: { doctor: `d${index % 3}`, units: [1, 2] } }, { actor: index % 2 ? "reception" : undefined });
+  for (let start = 0; start < count; start += 500) await Promise.all(Array.from({ length: Math.min(500, count - start) }, (_, index) => book(start + index)));
+  await engine.execute(visit, "evil\u202e", { type: "Book", data: { doctor: "d0", units: [] } });
+  for await (const _ of engine.events({ name: "mails", startAt: "beginning", follow: false }));
+  await engine.close();
+  database.close();
+}
+
+/** A store that was broken by hand. */
+function broken(name, sql) {
+  const file = inFolder(name);
+  return fill(file).then(() => {
+    const database = connect(file);
+    database.exec("DROP TRIGGER events_are_not_updated; DROP TRIGGER events_are_not_deleted;");
+    database.exec(sql);
+    database.close();
+    return name;
+  });
+}
+
+/** What is in the store's rows. */
+function contentOf(name) {
+  const database = connect(inFolder(name));
+  const tables = ["annals_meta", "events", "event_tags", "commands", "documents", "document_postings"];
+  const rows = tables.map((table) => database.prepare(`SELECT * FROM ${table}`).all().map((row) => ({ ...row })));
+  database.close();
+  return rows;
+}
+
+const eventsOf = (name) => contentOf(name)[1];
+
+// --- How it is given -------------------------------------------------------------------------------
+
+test("without a command it tells what there is, and of each command what it does", async () => {
+  for (const args of [[], ["help"], ["--help"]]) {
+    const { code, stdout, stderr } = await annals(args);
+    assert.deepEqual([code, stderr], [0, ""]);
+    assert.match(stdout, /Usage: annals <command>/);
+    assert.match(stdout, /Exit codes: 0 done and sound; 1 faults were found; 2 given wrongly/);
+  }
+  for (const command of ["inspect", "history", "verify", "replay", "export", "import", "copy", "migrate"]) {
+    const { code, stdout } = await annals(["help", command]);
+    assert.equal(code, 0);
+    assert.match(stdout, new RegExp(`^Usage: annals ${command} <`));
+    assert.equal((await annals([command, "--help"])).stdout, stdout);
+    assert.ok(stdout.split("\n").every((line) => line.length <= 82), command);
+  }
+  assert.equal((await annals(["--version"])).stdout.trim(), JSON.parse(readFileSync(path.join(project.folder, "node_modules/annals/package.json"))).version);
+});
+
+test("it is there by its name in a project that has the package", async () => {
+  const program = path.join(project.folder, "node_modules/.bin/annals");
+  const child = spawn(program, ["--version"], { cwd: folder });
+  let stdout = "";
+  child.stdout.on("data", (text) => (stdout += text));
+  const [code] = await once(child, "close");
+  assert.equal(code, 0);
+  assert.match(stdout, /^\d+\.\d+\.\d+/);
+});
+
+test("what is given wrongly is told with the usage, and nothing is done", async () => {
+  const before = readdirSync(folder);
+  for (const [args, message] of [
+    [["dance"], /there is no command dance/],
+    [["help", "dance"], /there is no command dance/],
+    [["__proto__"], /there is no command/],
+    [["inspect"], /expected <store>, found 0/],
+    [["inspect", "clinic.db", "more"], /expected <store>, found 2/],
+    [["inspect", "clinic.db", "--force"], /Unknown option '--force'/],
+    [["history", "clinic.db", "Visit"], /expected <store> <type> <id>/],
+    [["history", "clinic.db", "Visit", "v-1", "--at", "soon"], /expected a revision, position:<number> or a time/],
+    [["export", "clinic.db", "out.jsonl", "--after", "x"], /expected a number after --after/],
+    [["export", "clinic.db", "-", "--resume"], /expected a file to go on with/],
+    [["inspect", "clinic.db", "--driver", "oracle"], /expected node:sqlite, bun:sqlite, better-sqlite3, libsql as driver/],
+    [["inspect", "mysql://host/db"], /expected a path to a SQLite file/],
+  ]) {
+    const { code, stdout, stderr } = await annals(args);
+    assert.deepEqual([code, stdout], [2, ""], args.join(" "));
+    assert.match(stderr, message);
+    assert.match(stderr, /annals help/);
+  }
+  assert.deepEqual(readdirSync(folder).filter((name) => !/-(wal|shm)$/.test(name)), before.filter((name) => !/-(wal|shm)$/.test(name)));
+});
+
+test("a store that is not there is not made", async () => {
+  for (const args of [["inspect", "none.db"], ["history", "none.db", "Visit", "v-1"], ["verify", "none.db"], ["replay", "none.db"], ["export", "none.db", "none.jsonl"], ["copy", "none.db", "other.db"], ["migrate", "none.db"], ["import", "none.jsonl", "none.db"]]) {
+    const { code, stdout, stderr } = await annals(args);
+    assert.deepEqual([code, stdout], [3, ""], args.join(" "));
+    assert.match(stderr, /there is no file none\.(db|jsonl)/);
+    const { stderr: machine } = await annals([...args, "--json"]);
+    assert.match(JSON.parse(machine).error.code, /unknown-(store|file)/);
+  }
+  for (const name of ["none.db", "none.jsonl", "other.db"]) assert.ok(!existsSync(inFolder(name)), name);
+});
+
+test("what is no store is left as it is", async () => {
+  writeFileSync(inFolder("text.db"), "hello, this is no database, and long enough to be looked at as one: ".repeat(20));
+  const database = connect(inFolder("theirs.db"));
+  database.exec("CREATE TABLE events (id INTEGER); INSERT INTO events VALUES (1)");
+  database.close();
+  const empty = connect(inFolder("nothing.db"));
+  empty.exec("CREATE TABLE somebody (id INTEGER)");
+  empty.close();
+  writeFileSync(inFolder("empty.db"), "");
+  for (const name of ["text.db", "theirs.db", "nothing.db", "empty.db"]) {
+    const before = readFileSync(inFolder(name));
+    for (const args of [["inspect", name], ["verify", name], ["export", name, "out.jsonl"], ["migrate", name], ...(name === "empty.db" ? [] : [["copy", "clinic.db", name]])]) {
+      const { code } = await annals(args);
+      assert.equal(code, 3, args.join(" "));
+    }
+    assert.deepEqual(readFileSync(inFolder(name)), before, name);
+  }
+  assert.ok(!existsSync(inFolder("out.jsonl")));
+});
+
+test("PostgreSQL is refused as long as it can't be opened", async () => {
+  const { code, stderr } = await annals(["inspect", "postgres://localhost/clinic"]);
+  assert.equal(code, 3);
+  assert.match(stderr, /PostgreSQL/);
+});
+
+test("each driver that there is opens a store, and what is missing is told", async () => {
+  for (const name of drivers.keys()) assert.equal((await json(["inspect", "clinic.db", "--driver", name])).events, 31);
+  // Bun fetches what is missing by itself.
+  if (globalThis.Bun !== undefined) return;
+  const elsewhere = mkdtempSync(path.join(tmpdir(), "annals-bare-"));
+  try {
+    const { code, stderr } = await annals(["inspect", inFolder("clinic.db"), "--driver", "libsql"], { cwd: elsewhere });
+    assert.equal(code, 3);
+    assert.match(stderr, /no driver for SQLite can be loaded; npm install better-sqlite3/);
+  } finally {
+    rmSync(elsewhere, { recursive: true });
+  }
+});
+
+// --- Reading ---------------------------------------------------------------------------------------
+
+test("inspect tells what there is", async () => {
+  const { code, epoch, types, aggregates, views, reactions, subscriptions, ...rest } = await json(["inspect", "clinic.db"]);
+  assert.deepEqual([code, rest.head, rest.events, rest.commits, rest.streams], [0, 31, 31, 31, 8]);
+  assert.match(epoch, /^[0-9a-f]{32}$/);
+  assert.deepEqual(types, [{ aggregateType: "Visit", type: "Booked", count: 31 }]);
+  assert.deepEqual(aggregates, [{ aggregateType: "Visit", count: 8 }]);
+  assert.deepEqual(views, [{ name: "workload", version: 1, position: 31, isBuilt: true }]);
+  assert.deepEqual(reactions.map(({ name, parked }) => [name, parked]), [["mail", 0]]);
+  assert.deepEqual(subscriptions, [{ name: "mails", position: 31 }]);
+  const { stdout } = await annals(["inspect", "clinic.db"]);
+  assert.match(stdout, /31 in 31 commits and 8 streams/);
+  assert.match(stdout, /workload version 1: up to the end/);
+});
+
+test("history lists the events of an aggregate, up to a point", async () => {
+  const { revision, events } = await json(["history", "clinic.db", "Visit", "v-1"]);
+  assert.equal(revision, 5);
+  assert.deepEqual(events.map(({ revision }) => revision), [1, 2, 3, 4, 5]);
+  assert.equal(events[0].data, '{"doctor":"d1","units":[1,2]}');
+  assert.equal((await json(["history", "clinic.db", "Visit", "v-1", "--at", "2"])).revision, 2);
+  assert.equal((await json(["history", "clinic.db", "Visit", "v-1", "--at", `position:${events[2].position}`])).revision, 3);
+  assert.equal((await json(["history", "clinic.db", "Visit", "v-1", "--at", "2020-01-01"])).revision, 0);
+  assert.equal((await json(["history", "clinic.db", "Visit", "v-1", "--at", events[4].recordedAt])).revision, 5);
+  const { stdout } = await annals(["history", "clinic.db", "Visit", "v-1"]);
+  assert.match(stdout, /1 {2}Booked\n .*position 2, by reception\n {6}tags \["doctor:d1"\]\n {6}\{"doctor":"d1","units":\[1,2\]\}/);
+  const { code, stderr } = await annals(["history", "clinic.db", "Visit", "nobody"]);
+  assert.equal(code, 3);
+  assert.match(stderr, /there is no Visit nobody in this store \(unknown-stream\)/);
+});
+
+test("names from a store can't do anything to a terminal", async () => {
+  const { stdout } = await annals(["history", "clinic.db", "Visit", "evil\u202e"]);
+  assert.match(stdout, /Visit evil\\u\{202e\}: 1 event/);
+  const { stderr } = await annals(["history", "clinic.db", "Visit", "more\u001b[2J"]);
+  assert.ok(!/[\u0000-\u0009\u000b-\u001f\u202e]/.test(stdout + stderr));
+});
+
+test("verify says that a store is sound, and what is not", async () => {
+  const { code, stdout, stderr } = await annals(["verify", "clinic.db", "--domain", "./domain.mjs"]);
+  assert.deepEqual([code, stderr], [0, ""]);
+  assert.match(stdout, /^31 events, 31 commits, 8 streams, \d+ documents: sound\n$/);
+  const name = await broken("broken.db", "UPDATE events SET data = 'x\u001b' WHERE position = 3; DELETE FROM events WHERE position = 31; DELETE FROM document_postings");
+  const found = await annals(["verify", name, "--domain", "./domain.mjs"]);
+  assert.equal(found.code, 1);
+  assert.match(found.stdout, /^fault unreadable-data, position 3, Visit\/v-2: its data are no JSON: "x\\u001b"$/m);
+  assert.match(found.stdout, /^fault view-ahead, checkpoints\/\["workload",1\]: view workload, version 1 is at position 31, the log ends at 30$/m);
+  assert.match(found.stdout, /^fault index-disagrees/m);
+  assert.match(found.stdout, /\d faults\n$/);
+  const { code: again, isSound, findings } = await json(["verify", name]);
+  assert.deepEqual([again, isSound], [1, false]);
+  assert.ok(findings.some(({ code, position }) => code === "unreadable-data" && position === 3));
+});
+
+test("replay folds every stream and view of a domain, and says what fails", async () => {
+  const plain = await json(["replay", "clinic.db"]);
+  assert.deepEqual([plain.code, plain.events, plain.streams, plain.failures], [0, 31, 0, []]);
+  const whole = await json(["replay", "clinic.db", "--domain", "domain.mjs"]);
+  assert.deepEqual([whole.code, whole.events, whole.streams, whole.views, whole.failures], [0, 31, 8, 1, []]);
+  const name = await broken("unfolded.db", `UPDATE events SET data = '{"doctor":"d1"}' WHERE position = 9`);
+  const { code, failures } = await json(["replay", name, "--domain", "domain.mjs"]);
+  assert.equal(code, 1);
+  assert.deepEqual(failures.map(({ code, stream, revision, projection }) => [code, stream?.id ?? projection, revision]), [
+    ["unreadable-event", "v-1", 2],
+    ["projection-stopped", "workload", undefined],
+  ]);
+  const { stdout } = await annals(["replay", name, "--domain", "domain.mjs"]);
+  assert.match(stdout, /^fault unreadable-event, Visit\/v-1: /m);
+  assert.equal((await json(["replay", name])).code, 0, "without a domain nothing is folded");
+  writeFileSync(inFolder("other.mjs"), 'import { aggregate } from "annals"; export default [aggregate("Other", { initial: () => 0, decide: () => [], evolve: () => 0 })];');
+  assert.deepEqual((await json(["replay", "clinic.db", "--domain", "other.mjs"])).unknown, [{ aggregateType: "Visit", events: 31 }]);
+  writeFileSync(inFolder("mistake.mjs"), "export const visit = (");
+  writeFileSync(inFolder("nothing.mjs"), "export const visit = 1;");
+  for (const [file, message] of [["missing.mjs", /can't be loaded/], ["mistake.mjs", /can't be loaded/], ["nothing.mjs", /exports neither aggregates nor projections/]]) {
+    const { code, stderr } = await annals(["replay", "clinic.db", "--domain", file]);
+    assert.equal(code, 3);
+    assert.match(stderr, message);
+  }
+});
+
+test("commands that read change nothing", async () => {
+  const before = contentOf("clinic.db");
+  for (const args of [["inspect", "clinic.db"], ["history", "clinic.db", "Visit", "v-1"], ["verify", "clinic.db"], ["replay", "clinic.db", "--domain", "domain.mjs"], ["export", "clinic.db", "-"], ["migrate", "clinic.db"]]) {
+    assert.equal((await annals(args)).code, 0, args.join(" "));
+  }
+  assert.deepEqual(contentOf("clinic.db"), before);
+});
+
+test("without a terminal there is neither colour nor progress", async () => {
+  const { stdout, stderr } = await annals(["verify", "broken.db"]);
+  assert.ok(!`${stdout}${stderr}`.includes("\u001b"));
+  assert.equal(stderr, "");
+});
+
+// --- Archives --------------------------------------------------------------------------------------
+
+test("what is exported can be verified, imported, and is the same", async () => {
+  const { code, stdout } = await annals(["export", "clinic.db", "clinic.jsonl"]);
+  assert.equal(code, 0);
+  assert.match(stdout, /31 events of 31 commits exported to clinic\.jsonl, up to position 31/);
+  assert.match((await annals(["verify", "clinic.jsonl"])).stdout, /31 events, 31 commits: sound/);
+  const { commits, events, known, isWhole } = await json(["import", "clinic.jsonl", "restored.db"]);
+  assert.deepEqual([commits, events, known, isWhole], [31, 31, 0, true]);
+  assert.deepEqual(eventsOf("restored.db"), eventsOf("clinic.db"));
+  assert.equal((await annals(["verify", "restored.db"])).code, 0);
+  assert.deepEqual((await json(["import", "clinic.jsonl", "restored.db"])).known, 31);
+});
+
+test("an archive goes through standard output and input", async () => {
+  const { stdout, stderr } = await annals(["export", "clinic.db", "-"]);
+  assert.equal(stdout, readFileSync(inFolder("clinic.jsonl"), "utf8"));
+  assert.match(stderr, /31 events/);
+  assert.equal((await json(["import", "-", "piped.db"], { input: stdout })).events, 31);
+  assert.deepEqual(eventsOf("piped.db"), eventsOf("clinic.db"));
+});
+
+test("a file that is there is neither overwritten nor gone on with unless that is said", async () => {
+  const before = readFileSync(inFolder("clinic.jsonl"), "utf8");
+  const { code, stderr } = await annals(["export", "clinic.db", "clinic.jsonl", "--type", "Nothing"]);
+  assert.equal(code, 3);
+  assert.match(stderr, /clinic\.jsonl is there already: --force overwrites it/);
+  assert.equal(readFileSync(inFolder("clinic.jsonl"), "utf8"), before);
+  assert.equal((await annals(["export", "clinic.db", "clinic.jsonl", "--resume"])).code, 3);
+  writeFileSync(inFolder("cut.jsonl"), before);
+  truncateSync(inFolder("cut.jsonl"), 3_000);
+  assert.equal((await annals(["verify", "cut.jsonl"])).code, 1);
+  assert.equal((await annals(["export", "clinic.db", "cut.jsonl", "--resume"])).code, 0);
+  assert.equal(readFileSync(inFolder("cut.jsonl"), "utf8"), before);
+  assert.equal((await annals(["export", "clinic.db", "cut.jsonl", "--force", "--type", "Nothing"])).code, 0);
+  assert.equal((await json(["verify", "cut.jsonl"])).events, 0);
+});
+
+test("a part of the log is exported by what it is asked for", async () => {
+  assert.equal((await json(["export", "clinic.db", "after.jsonl", "--after", "20"])).events, 11);
+  assert.equal((await json(["export", "clinic.db", "tag.jsonl", "--tag", "doctor:d0", "--tag", "doctor:d1", "--aggregate", "Visit"])).events, 21);
+  const { code, stderr } = await annals(["import", "after.jsonl", "part.db"]);
+  assert.equal(code, 3);
+  assert.match(stderr, /incomplete-archive/);
+  assert.ok(!existsSync(inFolder("part.db")), "a store into which nothing came is not left");
+});
+
+test("an archive that was changed or cut off is told, with how far it was imported", async () => {
+  const text = readFileSync(inFolder("clinic.jsonl"), "utf8");
+  writeFileSync(inFolder("changed.jsonl"), text.replace('"doctor":"d1"', '"doctor":"d2"'));
+  const changed = await annals(["import", "changed.jsonl", "changed.db"]);
+  assert.equal(changed.code, 3);
+  assert.match(changed.stderr, /are not those that were written \(unreadable-archive\)\nannals: 0 events of 0 commits had been imported/);
+  assert.ok(!existsSync(inFolder("changed.db")));
+  assert.equal((await annals(["verify", "changed.jsonl"])).code, 3);
+});
+
+test("a store with other events is left as it is", async () => {
+  await fill(inFolder("others.db"), 5);
+  const before = contentOf("others.db");
+  const { code, stderr } = await annals(["import", "clinic.jsonl", "others.db"]);
+  assert.equal(code, 3);
+  assert.match(stderr, /other-events/);
+  assert.deepEqual(contentOf("others.db"), before);
+});
+
+test("copy puts the log of one store into another", async () => {
+  assert.equal((await json(["copy", "clinic.db", "copied.db"])).events, 31);
+  assert.deepEqual(eventsOf("copied.db"), eventsOf("clinic.db"));
+  assert.equal((await json(["copy", "clinic.db", "copied.db"])).known, 31);
+  const [meta] = contentOf("copied.db");
+  assert.notDeepEqual(meta, contentOf("clinic.db")[0], "it has an epoch of its own");
+});
+
+test("migrate brings a store of an older format to the newest, and no other command does", async () => {
+  const database = connect(inFolder("old.db"));
+  database.exec(readFileSync(path.join(root, "pkg-tests/formats/sqlite-1.sql"), "utf8"));
+  database.close();
+  for (const args of [["inspect", "old.db"], ["verify", "old.db"], ["replay", "old.db"], ["export", "old.db", "old.jsonl"], ["copy", "clinic.db", "old.db"], ["import", "clinic.jsonl", "old.db"]]) {
+    const { code, stderr } = await annals(args);
+    assert.equal(code, 3, args.join(" "));
+    assert.match(stderr, /format 1, which is to be migrated to 2 first \(unknown-format\)/);
+  }
+  assert.equal((await json(["migrate", "old.db"])).migrated, true);
+  assert.equal((await json(["migrate", "old.db"])).migrated, false);
+  assert.equal((await annals(["verify", "old.db"])).code, 0);
+  assert.ok(!existsSync(inFolder("old.jsonl")));
+});
+
+test("what is interrupted ends in good order and is gone on with", { timeout: 120_000 }, async () => {
+  await fill(inFolder("long.db"), 6_000);
+  assert.equal((await annals(["export", "long.db", "long.jsonl"])).code, 0);
+  const whole = readFileSync(inFolder("long.jsonl"), "utf8");
+
+  assert.equal((await annals(["import", "-", "long-2.db"])).code, 3, "nothing is no archive");
+
+  const command = path.join(project.folder, "node_modules/annals/cli/main.js");
+  const child = spawn(process.execPath, [command, "import", "-", "long-2.db", "--json"], { cwd: folder });
+  let stderr = "";
+  child.stderr.setEncoding("utf8").on("data", (text) => (stderr += text));
+  const ended = once(child, "close");
+  // It may end before it has read all.
+  child.stdin.on("error", () => undefined);
+  child.stdin.write(whole.slice(0, whole.length / 2));
+  const store = () => (existsSync(inFolder("long-2.db")) ? readCount("long-2.db") : 0);
+  while (store() < 1_000) await new Promise((resolve) => setTimeout(resolve, 20));
+  child.kill("SIGINT");
+  child.stdin.end(whole.slice(whole.length / 2));
+  const [code] = await ended;
+  const { error } = JSON.parse(stderr);
+  assert.deepEqual([code, error.code], [130, "cancelled"]);
+  const imported = readCount("long-2.db");
+  assert.equal(error.details.imported.events, imported);
+  assert.ok(imported >= 1_000 && imported < 6_001);
+  assert.equal((await json(["verify", "long-2.db"])).findings[0].code, "import-unfinished");
+
+  const again = spawn(process.execPath, [command, "import", "-", "long-2.db"], { cwd: folder });
+  again.stdin.on("error", () => undefined);
+  again.stdin.write(whole.slice(0, whole.length - 1_000));
+  while (readCount("long-2.db") < imported + 1_000) await new Promise((resolve) => setTimeout(resolve, 20));
+  again.kill("SIGKILL");
+  await once(again, "close");
+  const rest = await json(["import", "long.jsonl", "long-2.db"]);
+  assert.ok(rest.known > imported && rest.known + rest.events === 6_001);
+  assert.equal((await annals(["verify", "long-2.db"])).code, 0);
+  assert.deepEqual(eventsOf("long-2.db"), eventsOf("long.db"));
+});
+
+/** How many events the store has, without being in the way of who writes to it. */
+function readCount(name) {
+  const database = connect(inFolder(name));
+  try {
+    return database.prepare("SELECT count(*) AS count FROM events").all()[0].count;
+  } catch {
+    return 0;
+  } finally {
+    database.close();
+  }
+}

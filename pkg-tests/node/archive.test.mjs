@@ -5,11 +5,14 @@ import { test } from "node:test";
 import { AnnalsError, Engine, aggregate } from "annals";
 import { memoryStorage } from "annals/memory";
 import { checkArchive, exportLog, importLog, verify } from "annals/operations";
-import { reaction } from "annals/reactions";
+import { processManager, reaction } from "annals/reactions";
 import { Appender, commit, event } from "../support/appender.mjs";
 import { archiveFrom, archiveOf, contentOf, inPieces, sha256 } from "../support/archives.mjs";
 import { onEachStore } from "../support/engine-stores.mjs";
 import { importTypeScript } from "../support/typescript.mjs";
+
+// Before any test, for the run is over when all that are known have ended.
+const { judge } = await importTypeScript(new URL("../../src/host/testing/conformance/judge.ts", import.meta.url));
 
 const visit = aggregate("Visit", {
   initial: () => 0,
@@ -366,8 +369,6 @@ onEachStore("events that come from elsewhere while an import is under way end it
 
 // --- A store that judges by itself ------------------------------------------------------------------
 
-const { judge } = await importTypeScript(new URL("../../src/host/testing/conformance/judge.ts", import.meta.url));
-
 /** A store whose verdicts follow from the request, as a database's own do. */
 function judging(storage) {
   const append = (request) => storage.append(request, (facts) => judge(request.commits, facts, request.now));
@@ -483,6 +484,23 @@ for (const startAt of ["beginning", "now"]) {
     assert.deepEqual(mail.sent, ["new/1"]);
   });
 }
+
+onEachStore("a process manager that begins after an import gives no command for what was imported", async (place) => {
+  const { storage } = await filled();
+  await importLog(place.storage(), (await archiveOf(storage)).text);
+  const note = processManager("notes", {
+    startAt: "beginning",
+    initial: () => 0,
+    key: ({ stream }) => stream.id,
+    on: { Booked0: (count, { stream }, commands) => (commands.give(room, `of ${stream.id}`, { type: "Noted", data: {} }), count + 1) },
+  });
+  const engine = await place.open({ aggregates: [visit, room], reactions: [note], limits: { lease: 60 } });
+  await until(async () => (await engine.reaction(note).status()).runsHere);
+  await engine.execute(visit, "new", { type: "Book", data: {} });
+  await until(async () => (await engine.state(room, "of new")).revision > 0);
+  const noted = (await logOf(place.storage())).filter(({ type }) => type === "Noted");
+  assert.deepEqual(noted.map(({ aggregateId }) => aggregateId), ["of new"]);
+});
 
 onEachStore("a reaction that comes up while an import is under way waits for its end and begins after it", async (place) => {
   const { storage, engine: source } = await filled();

@@ -32,6 +32,10 @@
 //! A panic of the engine is a bug of ours: nothing acknowledged is lost, open it again.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(
+    all(feature = "wasm-entry", target_arch = "wasm32"),
+    allow(unreachable_code, unused_variables, reason = "see `erased.rs`")
+)]
 
 mod aggregate;
 mod diff;
@@ -39,6 +43,7 @@ mod digest;
 mod documents;
 mod domain;
 mod engine;
+mod erased;
 mod error;
 mod event;
 mod fold;
@@ -83,7 +88,7 @@ pub use projection::{
 };
 pub use protocol::{Input, Output};
 pub use query::{Query, QueryItem, Tag};
-pub use reaction::{LaneOf, Lanes, ReactionDefinition, RetryPolicy, StartAt};
+pub use reaction::{KeysOf, Lanes, ReactionDefinition, RetryPolicy, StartAt};
 pub use snapshot::SnapshotPolicy;
 pub use stream::{ExpectedRevision, MAX_NAME_BYTES, Position, Revision, StreamId};
 pub use time::{Timestamp, TimestampError};

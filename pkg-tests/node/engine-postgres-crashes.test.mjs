@@ -7,6 +7,8 @@ import { randomUUID } from "node:crypto";
 import { setMaxListeners } from "node:events";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { verify } from "annals/operations";
+import { postgresStorage } from "annals/postgres";
 import { booking, confirmation, issuedAt } from "../support/clinic.mjs";
 import { checkStore } from "../support/postgres-check.mjs";
 import { newSchema, poolOf } from "../support/postgres-stores.mjs";
@@ -59,6 +61,8 @@ async function giveUntilDone(next, commands, acknowledged, onOutcome = () => {})
 /** What was acknowledged is there, once, where it was said to be; and nothing else is. */
 async function checkAll(pool, schema, acknowledged, given) {
   await checkStore(pool, schema);
+  const { isSound, findings } = await verify(postgresStorage({ database: pool, schema }));
+  assert.ok(isSound, JSON.stringify(findings));
   const { rows } = await pool.query(`SELECT command_id, aggregate_id, revision::int, count::int FROM "${schema}".commands`);
   const stored = new Map(rows.map(({ command_id: commandId, aggregate_id: id, revision }) => [commandId, { id, revision }]));
   for (const [commandId, place] of acknowledged) assert.deepEqual(stored.get(commandId), place, commandId);

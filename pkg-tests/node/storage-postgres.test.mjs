@@ -179,12 +179,12 @@ rule("each request is one statement, as the owner and without a compiler's help,
 rule("a document whose key or value is too long for an index is refused, and all of the request", async ({ open }) => {
   const subject = await open();
   // Of texts that can't be compressed.
-  const text = (bytes) => randomBytes(bytes).toString("hex").slice(0, bytes);
+  const text = (bytes) => randomBytes(bytes).toString("base64").slice(0, bytes);
   const document = (key, postings = []) => ({ collection: "agenda", key, revision: 1, value: "{}", postings });
-  await subject.save(document(text(2500)), document("a", [["of", text(2500)]]));
+  await subject.save(document(text(2500)), document("a", [["of", text(2500)], [text(2000), "x"]]));
   const refusal = { code: "storage-failed", retryable: false, mayBeApplied: false };
-  for (const refused of [document(text(2600)), document("b", [["of", text(2600)]]), document("é".repeat(1300)), document("\0".repeat(1300))])
-    await fails(() => subject.save(document("c"), refused), refusal);
+  for (const refused of [document(text(4000)), document("b", [["of", text(4000)]])])
+    assert.equal((await fails(() => subject.save(document("c"), refused), refusal)).cause.code, "54000");
   const [{ count }] = (await subject.read({ scans: [{ collection: "agenda", limit: null }] })).scans;
   assert.equal(count, 2);
 });

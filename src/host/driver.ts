@@ -1167,7 +1167,7 @@ export class Driver {
       causationId,
       actor,
       extra,
-      expected: output.flag() ? { after: output.word() } : output.number(),
+      expected: output.flag() ? { after: output.number() } : output.number(),
       condition: output.option(() => {
         return { query: readQuery(output), after: output.number(), neighbours: output.list(() => output.word()) };
       }),

@@ -134,16 +134,12 @@ fn commit(writer: &mut Writer, commit: &Commit) {
     writer.uuid(commit.command_id.0);
     writer.uuid(commit.hash.0);
     time(writer, commit.issued_at);
-    match commit.expected {
-        CommitExpectation::Exact(revision) => {
-            writer.flag(false);
-            writer.number(revision.0);
-        }
-        CommitExpectation::After(index) => {
-            writer.flag(true);
-            writer.word(index);
-        }
-    }
+    let (rests_on_neighbour, number) = match commit.expected {
+        CommitExpectation::Exact(revision) => (false, revision.0),
+        CommitExpectation::After(index) => (true, u64::from(index)),
+    };
+    writer.flag(rests_on_neighbour);
+    writer.number(number);
     writer.option(commit.condition.as_ref(), |writer, condition| {
         query(writer, &condition.query);
         writer.number(condition.after.0);

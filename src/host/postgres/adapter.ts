@@ -2,7 +2,6 @@ import { Listeners, type OnAdvanced } from "../listeners.js";
 import {
   StorageFailure,
   type AppendRequest,
-  type Document,
   type DocumentConflict,
   type DocumentsRead,
   type Durability,
@@ -54,22 +53,6 @@ interface Opened {
   readonly isolation: string;
   readonly flushes: boolean;
   readonly replicates: boolean;
-}
-
-/** What an entry of an index may have in PostgreSQL, less what surrounds the texts. */
-const MAX_ENTRY_BYTES = 2600;
-
-/** PostgreSQL would refuse a longer entry only where it can't be compressed. */
-function checkSize({ collection, key, value, postings }: Document): void {
-  if (value === null) return;
-  for (const texts of [[collection, key], ...postings.map((posting) => [collection, key, ...posting])]) {
-    const bytes = new TextEncoder().encode(toStored(texts.join(""))).length;
-    if (bytes <= MAX_ENTRY_BYTES) continue;
-    throw new StorageFailure(
-      "storage-failed",
-      `expected a document's names and value in an index of at most ${MAX_ENTRY_BYTES} bytes together, found ${bytes}`,
-    );
-  }
 }
 
 function check(expected: string, found: string, possible: readonly string[]): void {
@@ -131,7 +114,6 @@ class PostgresAdapter implements StorageAdapter {
   }
 
   async saveDocuments({ epoch, expected, clear, documents }: SaveDocumentsRequest): Promise<DocumentConflict | null> {
-    documents.forEach(checkSize);
     const wanted = {
       expected: expected.map((name) => ({ ...nameOf(name), revision: name.revision })),
       clear: clear.map(toStored),

@@ -88,12 +88,12 @@ const TABLES = `
     PRIMARY KEY (collection, key)
   );
 
+  -- An entry of an index has room for so much: collection and index are there as their digest.
   CREATE TABLE $.document_postings (
-    collection text COLLATE "C" NOT NULL,
-    index_name text COLLATE "C" NOT NULL,
+    of text COLLATE "C" NOT NULL,
     value text COLLATE "C" NOT NULL,
     key text COLLATE "C" NOT NULL,
-    PRIMARY KEY (collection, index_name, value, key)
+    PRIMARY KEY (of, value, key)
   );
 
   CREATE FUNCTION $.only_appended() RETURNS trigger LANGUAGE plpgsql AS $function$
@@ -215,6 +215,11 @@ const HELPERS = `
       END LOOP;
       RETURN lowest;
     END $function$;
+
+  -- The postings of an index of a collection. Those of all its indexes begin alike.
+  CREATE FUNCTION $.postings_of(collection text, index_name text) RETURNS text LANGUAGE sql STABLE
+    RETURN left(encode(sha256(convert_to(collection, 'UTF8')), 'hex'), 32)
+      || left(encode(sha256(convert_to(index_name, 'UTF8')), 'hex'), 32);
 
   -- What the judge wants to know, as \`Facts\` has it.
   CREATE FUNCTION $.facts(commits jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $function$
@@ -500,8 +505,8 @@ const REQUESTS = `
             AND found.key >= $2 ->> ''fromAt''';
           bounds := 'AND found.key < $2 ->> ''toAt''';
         ELSE
-          source := 'FROM $.document_postings AS found WHERE found.collection = $2 ->> ''collection''
-            AND found.index_name = $2 ->> ''index''
+          source := 'FROM $.document_postings AS found
+            WHERE found.of = $.postings_of($2 ->> ''collection'', $2 ->> ''index'')
             AND (found.value, found.key) >= ($2 ->> ''fromAt'', $2 ->> ''fromKey'')';
           bounds := 'AND (found.value, found.key) < ($2 ->> ''toAt'', $2 ->> ''toKey'')';
         END IF;
@@ -520,7 +525,7 @@ const REQUESTS = `
             FROM (SELECT found.* ' || source
             || ' ORDER BY found.value ' || direction || ', found.key ' || direction
             || ' LIMIT ($2 ->> ''limit'')::bigint) AS found
-            JOIN $.documents AS document ON document.collection = found.collection AND document.key = found.key
+            JOIN $.documents AS document ON document.collection = $2 ->> ''collection'' AND document.key = found.key
             ORDER BY found.value ' || direction || ', found.key ' || direction
             USING place, scan;
         END IF;
@@ -550,7 +555,10 @@ const REQUESTS = `
       ORDER BY asking.place LIMIT 1;
       IF FOUND THEN RETURN conflict; END IF;
       DELETE FROM $.documents WHERE collection IN (SELECT jsonb_array_elements_text(wanted -> 'clear'));
-      DELETE FROM $.document_postings WHERE collection IN (SELECT jsonb_array_elements_text(wanted -> 'clear'));
+      -- Hexadecimal digits come before g.
+      DELETE FROM $.document_postings AS posting
+      USING (SELECT left($.postings_of(name, ''), 32) AS start FROM jsonb_array_elements_text(wanted -> 'clear') AS name) AS cleared
+      WHERE posting.of >= cleared.start AND posting.of < cleared.start || 'g';
       WITH given AS MATERIALIZED (
         -- Of those with one name the last counts.
         SELECT DISTINCT ON (document ->> 'collection', document ->> 'key')
@@ -560,20 +568,19 @@ const REQUESTS = `
         FROM jsonb_array_elements(wanted -> 'documents') WITH ORDINALITY AS documents (document, place)
         ORDER BY document ->> 'collection', document ->> 'key', place DESC
       ), before AS MATERIALIZED (
-        SELECT given.collection, given.key, posting ->> 0 AS index_name, posting ->> 1 AS value
+        SELECT $.postings_of(given.collection, posting ->> 0) AS of, posting ->> 1 AS value, given.key
         FROM given JOIN $.documents AS document USING (collection, key)
         CROSS JOIN jsonb_array_elements(document.postings) AS posting
       ), after AS MATERIALIZED (
-        SELECT collection, key, posting ->> 0 AS index_name, posting ->> 1 AS value
+        SELECT $.postings_of(collection, posting ->> 0), posting ->> 1, key
         FROM given CROSS JOIN jsonb_array_elements(postings) AS posting WHERE given.value IS NOT NULL
       ), gone AS (
         DELETE FROM $.document_postings AS posting
         USING (SELECT * FROM before EXCEPT SELECT * FROM after) AS was
-        WHERE (posting.collection, posting.index_name, posting.value, posting.key)
-          = (was.collection, was.index_name, was.value, was.key)
+        WHERE (posting.of, posting.value, posting.key) = (was.of, was.value, was.key)
       ), come AS (
-        INSERT INTO $.document_postings (collection, index_name, value, key)
-        SELECT collection, index_name, value, key FROM (SELECT * FROM after EXCEPT SELECT * FROM before) AS fresh
+        INSERT INTO $.document_postings (of, value, key)
+        SELECT * FROM (SELECT * FROM after EXCEPT SELECT * FROM before) AS fresh
       ), removed AS (
         DELETE FROM $.documents AS document USING given
         WHERE document.collection = given.collection AND document.key = given.key AND given.value IS NULL

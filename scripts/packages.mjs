@@ -72,6 +72,15 @@ export async function setUpBundlers() {
   return folders;
 }
 
+const vitestVersion = "4.1.12";
+
+/** Another test runner than Node's, which runs the suite for adapters too; returns its folder. */
+export async function setUpVitest() {
+  let folder;
+  await step(`vitest ${vitestVersion}`, async () => void (folder = await installAside("vitest", vitestVersion)));
+  return folder;
+}
+
 // The newest long-term release; the npm registry has its Linux builds as packages.
 const newerNodeVersion = "24.21.0";
 

@@ -8,10 +8,11 @@ import path from "node:path";
 import { parseArgs } from "node:util";
 import { setUpBrowser } from "./browser.mjs";
 import { build, buildSimulation, setUpBuild } from "./build.mjs";
+import { checkConformanceTable } from "./conformance-table.mjs";
 import { checkCoreTree } from "./core-tree.mjs";
 import { checkLicences } from "./licences.mjs";
 import { checkPackage } from "./package-check.mjs";
-import { setUpBetterSqlite3, setUpBun, setUpBundlers, setUpNewerNode, setUpPackages } from "./packages.mjs";
+import { setUpBetterSqlite3, setUpBun, setUpBundlers, setUpNewerNode, setUpPackages, setUpVitest } from "./packages.mjs";
 import { Failure, elapsed, inRoot, listFiles, main, run, say, step } from "./shell.mjs";
 import { setUpCargo, setUpLinters } from "./toolchain.mjs";
 
@@ -30,12 +31,15 @@ const checks = [
   { name: "bun", needs: ["build", "drivers", "bun"], check: checkBun },
   { name: "simulation", needs: ["build", "simulation"], check: () => nodeTests("pkg-tests/simulation") },
   { name: "browser", needs: ["build", "browser"], check: () => nodeTests("pkg-tests/browser") },
+  { name: "adapters", needs: ["build"], check: checkConformanceTable },
 ];
 
 const minutes = 60_000;
 
 /** What does not run in Bun, and why. */
 const notInBun = {
+  "adapters-page.test.mjs": "runs tests of Node's own runner as a program",
+  "conformance-runners.test.mjs": "runs vitest, which is made for Node",
   "clinic-parity.test.mjs": "compares with native Rust, for which it builds",
   "engine-postgres-crashes.test.mjs": "kills servers and connections, which are the same for every client",
   "storage-pglite.test.mjs": "the SQL is that of the server, which is tested",
@@ -83,6 +87,7 @@ async function setUp(needs) {
   else if (needs.has("packages")) await setUpPackages();
   if (needs.has("drivers")) {
     await setUpBetterSqlite3();
+    await setUpVitest();
     newerNode = await setUpNewerNode();
   }
   if (needs.has("bun")) bun = await setUpBun();

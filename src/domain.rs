@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use crate::aggregate::{Aggregate, Context};
 use crate::engine::KeptPage;
 use crate::engine::others::{ReadOthers, read_others};
+use crate::erased::{Erased, erased};
 use crate::error::UnreadableEvent;
 use crate::event::{NewEvent, Payload, RecordedEvent};
 use crate::payload::Elements;
@@ -226,7 +227,7 @@ pub(crate) trait NativeAggregate {
 /// How an aggregate is defined.
 #[derive(Clone)]
 pub(crate) enum Domain {
-    Native(Rc<dyn NativeAggregate>),
+    Native(Erased<dyn NativeAggregate>),
     Hosted,
 }
 
@@ -247,7 +248,7 @@ pub(crate) struct Snapshots {
     /// What the states rest on, as part of the snapshots' keys.
     pub(crate) fingerprint: Arc<str>,
     /// `None` if the states live in the host.
-    pub(crate) codec: Option<Rc<dyn StateCodec>>,
+    pub(crate) codec: Option<Erased<dyn StateCodec>>,
 }
 
 impl AggregateDefinition {
@@ -256,7 +257,7 @@ impl AggregateDefinition {
     pub fn native<A: Aggregate>() -> Self {
         let typed = Typed::<A>::new();
         let becoming = typed.forms.becoming().map(Arc::from).collect();
-        let domain = Domain::Native(Rc::new(typed));
+        let domain = Domain::Native(erased(Rc::new(typed)));
         Self { name: A::TYPE.into(), domain, snapshots: None, becoming }
     }
 
@@ -267,7 +268,7 @@ impl AggregateDefinition {
         A::State: DeserializeOwned + PartialEq + fmt::Debug,
     {
         let fingerprint = fingerprint(policy, &Typed::<A>::new().forms.fingerprint());
-        let codec: Rc<dyn StateCodec> = Rc::new(JsonCodec::<A>::new());
+        let codec = erased::<dyn StateCodec>(Rc::new(JsonCodec::<A>::new()));
         let snapshots = Some(Snapshots { policy, fingerprint, codec: Some(codec) });
         Self { snapshots, ..Self::native::<A>() }
     }

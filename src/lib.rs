@@ -32,6 +32,10 @@
 //! A panic of the engine is a bug of ours: nothing acknowledged is lost, open it again.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![cfg_attr(
+    all(feature = "wasm-entry", target_arch = "wasm32"),
+    allow(unreachable_code, unused_variables, reason = "see `erased.rs`")
+)]
 
 mod aggregate;
 mod diff;
@@ -39,6 +43,7 @@ mod digest;
 mod documents;
 mod domain;
 mod engine;
+mod erased;
 mod error;
 mod event;
 mod fold;

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 
 use crate::documents::end_of_prefix;
 use crate::domain::{AggregateDefinition, EventText, Today, read_today};
+use crate::erased::{Erased, erased};
 use crate::event::RecordedEvent;
 use crate::protocol::{
     DocumentScan, LogEnd, Posting, Projected, ProjectedDocument, ViewRange, ViewScan,
@@ -469,7 +470,7 @@ pub struct ProjectionDefinition {
     pub(crate) types: Vec<Arc<str>>,
     pub(crate) indexes: Vec<Arc<str>>,
     /// `None` if the functions live in the host.
-    pub(crate) native: Option<Rc<dyn NativeProjection>>,
+    pub(crate) native: Option<Erased<dyn NativeProjection>>,
 }
 
 impl std::fmt::Debug for ProjectionDefinition {
@@ -488,7 +489,7 @@ impl ProjectionDefinition {
             kind: P::KIND,
             types: variants_of::<P::Event>().iter().map(|name| (*name).into()).collect(),
             indexes: P::INDEXES.iter().map(|name| (*name).into()).collect(),
-            native: Some(Rc::new(Typed::<P>(PhantomData))),
+            native: Some(erased(Rc::new(Typed::<P>(PhantomData)))),
         }
     }
 

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
+import { enrolTests } from "../support/conformance.mjs";
 import { testsOf } from "../support/indexeddb-conformance.mjs";
 import { startBrowser } from "../support/page.mjs";
 
@@ -12,14 +13,13 @@ before(async () => {
 after(() => browser?.close());
 
 for (const durability of ["relaxed", "strict"]) {
-  for (const { name, rule, needs, skip } of testsOf(durability)) {
-    test(name, { skip, timeout: 120_000 }, async () => {
-      const isFull = needs === "a full medium";
-      const tab = isFull ? await preparedPage({ apart: true, quota: 600_000 }) : page;
-      await tab.evaluate((asked) => run(...asked), [durability, rule]);
-      if (isFull) await tab.close();
-    });
-  }
+  const runInPage = async ({ rule, needs }) => {
+    const isFull = needs === "a full medium";
+    const tab = isFull ? await preparedPage({ apart: true, quota: 600_000 }) : page;
+    await tab.evaluate((asked) => run(...asked), [durability, rule]);
+    if (isFull) await tab.close();
+  };
+  enrolTests(test, testsOf(durability), runInPage, "IndexedDB");
 }
 
 test("IndexedDB: durability is what the transactions are asked for", async () => {

@@ -2,8 +2,5 @@ import { test } from "node:test";
 import { memoryStorage } from "annals/memory";
 import { enrol } from "../support/conformance.mjs";
 
-enrol(test, {
-  name: "memory",
-  open: () => ({ storage: memoryStorage() }),
-  capabilities: { durability: "memory", notification: "engines" },
-});
+const capabilities = { durability: "memory", notification: "engines" };
+enrol(test, { name: "memory", open: () => ({ storage: memoryStorage() }), capabilities }, "memory");

@@ -16,7 +16,7 @@ for (const [name, below] of [
   ["overlay over an overlay", () => overlayStorage({ storage: memoryStorage() })],
 ]) {
   const capabilities = { durability: "memory", notification: "engines" };
-  enrol(test, { name, open: () => ({ storage: overlayStorage({ storage: below() }) }), capabilities });
+  enrol(test, { name, open: () => ({ storage: overlayStorage({ storage: below() }) }), capabilities }, "overlay");
 }
 
 const once = { issuedAt };

@@ -6,4 +6,4 @@ import { onPglite } from "../support/postgres-conformance.mjs";
 const database = await PGlite.create();
 after(() => database.close());
 
-enrol(test, onPglite(database));
+enrol(test, onPglite(database), "PGlite");

@@ -11,7 +11,7 @@ import { noServer, Server } from "../support/postgres-server.mjs";
 import { onServer } from "../support/postgres-conformance.mjs";
 import { backendsAt, newSchema, poolOf } from "../support/postgres-stores.mjs";
 
-enrol(test, onServer(pool, connection));
+enrol(test, onServer(pool, connection), "PostgreSQL");
 
 /** Nothing but the server's own word may tell it. */
 const NEVER = 1_000_000_000;

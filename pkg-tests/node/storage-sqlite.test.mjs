@@ -27,7 +27,7 @@ const marks = (database) => [
 const fast = { durability: "normal", pollInterval: 5 };
 
 for (const [driver, open] of drivers) {
-  enrol(test, onDisk(driver, open));
+  enrol(test, onDisk(driver, open), "SQLite");
   enrol(test, inMemory(driver, open));
 
   const rule = (name, run) =>

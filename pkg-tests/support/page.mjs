@@ -34,11 +34,23 @@ const imports = {
 const html = `<!doctype html><meta charset="utf-8"><title>Annals</title>
 <script type="importmap">${JSON.stringify({ imports })}</script>`;
 
-/** Starts a Chromium and a server for it; `page()` opens a page, `close()` ends both. */
-export async function startBrowser() {
+/** Starts a server for pages, at `url`. */
+export async function startServer() {
   const server = createServer(answer);
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const url = `http://127.0.0.1:${server.address().port}/`;
+  return {
+    url: `http://127.0.0.1:${server.address().port}/`,
+    close() {
+      server.close();
+      server.closeAllConnections();
+    },
+  };
+}
+
+/** Starts a Chromium and a server for it; `page()` opens a page, `close()` ends both. */
+export async function startBrowser() {
+  const server = await startServer();
+  const { url } = server;
   const browser = await launch();
   const context = await browser.newContext();
   return {
@@ -54,7 +66,6 @@ export async function startBrowser() {
     async close() {
       await browser.close();
       server.close();
-      server.closeAllConnections();
     },
   };
 }

@@ -58,7 +58,7 @@ export function factsOf(
   const isOrdered = ids.length === 1 || ids.every((id) => ASCII.test(id));
   const [epoch, position, recordedAt, maybeKnown] = first<
     [string, number | null, string | null, number]
-  >(statements.facts, sorted[0], sorted.at(-1))!;
+  >(statements.facts, sorted[0] ?? "", sorted.at(-1) ?? "")!;
   const head = position ?? 0;
   const remembered = recent.saw({ epoch, head }) ? recent : undefined;
   const outcomes = isOrdered && maybeKnown === 0 ? [] : firstOutcomes(statements, ids);

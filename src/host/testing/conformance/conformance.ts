@@ -1,9 +1,8 @@
 /** The tests of a storage adapter: its enrolment, checked, and what is run around each rule. */
 import { AnnalsError, invalidArgument } from "../../errors.js";
-import type { Answer, StorageAdapter } from "../../storage.js";
+import type { Answer, Commit, StorageAdapter } from "../../storage.js";
 import { ensure, same } from "./expect.js";
 import type { Job, Report } from "./job.js";
-import type { JudgedCommit } from "./judge.js";
 import type { Capabilities, FaultOf, Faults, Need, OlderStore, OwnJudge, Place, Rule } from "./rule.js";
 import { rules } from "./rules/index.js";
 import { Subject } from "./subject.js";
@@ -33,6 +32,8 @@ export interface ConformanceOptions<Store extends OpenedStore = OpenedStore> {
   readonly older?: readonly OlderStore<Store>[];
   /** What can be made to go wrong. */
   readonly faults?: Faults<Store>;
+  /** Milliseconds after which a rule is given up, for a wrong adapter may leave it waiting. Default: 60,000. */
+  readonly patience?: number;
   /** The adapter's own judge, if it does not ask the engine's. */
   readonly judge?: OwnJudge<Store>;
 }
@@ -47,7 +48,7 @@ export interface ConformanceTest {
   /** The adapter's name and the rule. */
   readonly name: string;
   readonly rule: string;
-  /** What the adapter must be able to do to be held to it, `null` if every adapter is. */
+  /** What the adapter must be able to do to be held to it; `null` if every adapter is. */
   readonly needs: string | null;
   /** Why it is not run, `false` if it is. */
   readonly skip: string | false;
@@ -74,12 +75,12 @@ export function conformance<Store extends OpenedStore>(
   checkOptions(options);
   const { name, capabilities = {}, skip = {} } = options;
   const tests = rules.map((rule): ConformanceTest => {
-    const { needs = null } = rule;
+    const needs = needsOf(rule);
     const absent = whyAbsent(options, rule);
     return {
       name: `${name}: ${rule.name}`,
       rule: rule.name,
-      needs: needs === null ? null : labelOf(needs),
+      needs: needs.length === 0 ? null : needs.map(labelOf).join(", "),
       skip: absent || (skip[rule.name] ?? false),
       run: () => run(rule, options, capabilities),
     };
@@ -121,6 +122,7 @@ const OPTIONS: { readonly [Name in keyof Required<ConformanceOptions>]: readonly
   elsewhere: ["function", "undefined"],
   older: ["object", "undefined"],
   faults: ["object", "undefined"],
+  patience: ["number", "undefined"],
   judge: ["object", "undefined"],
 };
 
@@ -160,6 +162,7 @@ function checkOptions<Store extends OpenedStore>(options: ConformanceOptions<Sto
     if (isDeclared && given === undefined) throw refused(name, `declares ${capability}, but gives no ${option}`);
     if (!isDeclared && given !== undefined) throw refused(name, `gives ${option}, but does not declare ${capability}`);
   }
+  if (faults.held !== undefined && connections !== true) throw refused(name, "gives the fault held, but does not declare connections");
   if (older?.length === 0) throw refused(name, "declares migration, but gives no older store");
 }
 
@@ -173,9 +176,12 @@ function has<Store extends OpenedStore>({ capabilities = {}, faults = {}, judge 
   return value !== undefined && value !== false;
 }
 
-function whyAbsent<Store extends OpenedStore>(options: ConformanceOptions<Store>, { needs, asksJudge }: Rule): string | false {
-  if (asksJudge === true && options.judge !== undefined) return "declared: a judge of its own";
-  return needs !== undefined && !has(options, needs) ? `not declared: ${labelOf(needs)}` : false;
+const needsOf = ({ needs = [] }: Rule): readonly Need[] => (typeof needs === "string" ? [needs] : needs);
+
+function whyAbsent<Store extends OpenedStore>(options: ConformanceOptions<Store>, rule: Rule): string | false {
+  if (rule.asksJudge === true && options.judge !== undefined) return "declared: a judge of its own";
+  const missing = needsOf(rule).filter((need) => !has(options, need));
+  return missing.length > 0 && `not declared: ${missing.map(labelOf).join(", ")}`;
 }
 
 function labelOf(need: Need): string {
@@ -212,7 +218,7 @@ async function run<Store extends OpenedStore>(
     };
     const store = await opened(await options.open());
     const { judge } = options;
-    const askFacts = judge && ((commits: readonly JudgedCommit[]) => judge.facts(store, commits));
+    const askFacts = judge && ((commits: readonly Commit[]) => judge.facts(store, commits));
     const subjectOf = (storage: StorageAdapter) => Subject.open(storage, askFacts);
     const subject = await subjectOf(store.storage);
     const reopen = () => closing(options.reopen!(store));
@@ -240,12 +246,26 @@ async function run<Store extends OpenedStore>(
       },
       judge: judge && ((...asked) => judge.judge(...asked)),
     };
-    await rule.run(subject, place);
-    if (rule.replacesStore !== true) await checkLog(await Subject.open(store.storage));
+    await within(options.patience ?? 60_000, async () => {
+      await rule.run(subject, place);
+      if (rule.replacesStore !== true) await checkLog(await Subject.open(store.storage));
+    });
   });
   for (const action of undo.reverse()) await attempt(action);
   // What went wrong first is why the rest did.
   if (failures.length > 0) throw failures[0];
+}
+
+async function within(millis: number, work: () => Promise<void>): Promise<void> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`the rule has not come to an end within ${millis} ms`)), millis);
+  });
+  try {
+    await Promise.race([work(), late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** Whatever was done to a store: its log has no gap, nothing twice, and each stream counts from 1. */

@@ -7,7 +7,6 @@ export type { ConformanceOptions, ConformanceTest, OpenedStore } from "./conform
 export { perform } from "./job.js";
 export type { Job, Report } from "./job.js";
 export { judge } from "./judge.js";
-export type { JudgedCommit, JudgedCondition } from "./judge.js";
 export { judgeVectors } from "./rules/judging.js";
 export type { JudgeVector } from "./rules/judging.js";
 export type { Capabilities, Fault, Faults, HeldFault, OlderStore, OwnJudge } from "./rule.js";

@@ -1,12 +1,11 @@
 /** What rules have done in another process: questions and answers are JSON. */
-import type { StorageAdapter, Verdict } from "../../storage.js";
-import type { JudgedCommit } from "./judge.js";
+import type { Commit, StorageAdapter, Verdict } from "../../storage.js";
 import { commit, event, pause, Subject } from "./subject.js";
 
 /** Something to do with a store. */
 export type Job =
   /** Appends these, at this time. */
-  | { readonly kind: "append"; readonly commits: readonly JudgedCommit[]; readonly now: number }
+  | { readonly kind: "append"; readonly commits: readonly Commit[]; readonly now: number }
   /** Appends to a stream that others append to as well, until it has won so many times. */
   | { readonly kind: "race"; readonly aggregateId: string; readonly times: number }
   /** Adds one to a document that others add to as well, so many times. */

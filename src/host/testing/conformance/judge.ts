@@ -4,16 +4,12 @@
  * any commits; `vectors/judge.json` holds both to the same verdicts.
  */
 import { matches } from "../../query.js";
-import type { AppendCondition, Commit, CommitFacts, Facts, FirstOutcome, Query, Verdict } from "../../storage.js";
-
-/** What the judge goes by: the commits of an append as adapters are given them. */
-export type JudgedCommit = Commit;
-export type JudgedCondition = AppendCondition;
+import type { Commit, CommitFacts, Facts, FirstOutcome, Query, Verdict } from "../../storage.js";
 
 type Conflict = Extract<Verdict, { readonly kind: "conflict" }>;
 
 /** `now`: milliseconds since 1970. */
-export function judge(commits: readonly JudgedCommit[], facts: Facts, now: number): Verdict[] {
+export function judge(commits: readonly Commit[], facts: Facts, now: number): Verdict[] {
   let head = facts.head;
   const recordedAt = Math.max(now, facts.lastRecordedAt);
   const streams = new Map<string, { readonly revision: number; readonly index: number }>();
@@ -23,7 +19,7 @@ export function judge(commits: readonly JudgedCommit[], facts: Facts, now: numbe
   const missingNeighbour = (indexes: readonly number[]) =>
     indexes.find((index) => verdicts[index]?.kind !== "committed");
 
-  const conflictOf = (commit: JudgedCommit, { revision, matched }: CommitFacts): Conflict | undefined => {
+  const conflictOf = (commit: Commit, { revision, matched }: CommitFacts): Conflict | undefined => {
     const last = streams.get(keyOf(commit));
     const actual = last?.revision ?? revision;
     const conflict = (reason: Conflict["reason"], at: number): Conflict => ({ kind: "conflict", reason, at });
@@ -74,6 +70,6 @@ export function judge(commits: readonly JudgedCommit[], facts: Facts, now: numbe
 export const queryMatches = (query: Query, type: string, tags: readonly string[]): boolean =>
   query.some((item) => matches(item, type, tags));
 
-function keyOf({ aggregateType, aggregateId }: JudgedCommit): string {
+function keyOf({ aggregateType, aggregateId }: Commit): string {
   return JSON.stringify([aggregateType, aggregateId]);
 }

@@ -1,13 +1,12 @@
 /** What a rule is, and what it is run on. */
-import type { Answer, Durability, Facts, StorageAdapter, StoredEvent, Verdict } from "../../storage.js";
+import type { Answer, Commit, Durability, Facts, StorageAdapter, StoredEvent, Verdict } from "../../storage.js";
 import type { Job, Report } from "./job.js";
-import type { JudgedCommit } from "./judge.js";
 import type { Subject } from "./subject.js";
 
 /** A sentence that is true of every adapter, or of every one that can do what it needs. */
 export interface Rule {
   readonly name: string;
-  readonly needs?: Need;
+  readonly needs?: Need | readonly Need[];
   /** Whether it is about how the engine's judge is asked. */
   readonly asksJudge?: boolean;
   /** Whether the store is another one when the rule has ended. */
@@ -91,9 +90,9 @@ export interface OlderStore<Store> {
 /** The judge of an adapter that does not ask the engine's, such as a function of the database. */
 export interface OwnJudge<Store> {
   /** What it says of commits if these are the facts. `now`: milliseconds since 1970. */
-  judge(commits: readonly JudgedCommit[], facts: Facts, now: number): Answer<Verdict[]>;
+  judge(commits: readonly Commit[], facts: Facts, now: number): Answer<Verdict[]>;
   /** The facts that it would find for commits in this store. */
-  facts(store: Store, commits: readonly JudgedCommit[]): Answer<Facts>;
+  facts(store: Store, commits: readonly Commit[]): Answer<Facts>;
 }
 
 /** The store that a rule is run on. */

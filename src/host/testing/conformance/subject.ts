@@ -2,6 +2,7 @@
 import { deepFreeze } from "../../payload.js";
 import type {
   Answer,
+  Commit,
   CommitEvent,
   Document,
   DocumentConflict,
@@ -24,13 +25,13 @@ import type {
   Verdict,
 } from "../../storage.js";
 import { fails, same } from "./expect.js";
-import { judge, type JudgedCommit } from "./judge.js";
+import { judge } from "./judge.js";
 
 /** When tests begin, in milliseconds since 1970. */
 export const START = Date.parse("2026-11-23T08:00:00.000Z");
 
 /** Gives what a judge would be told of these commits. */
-export type AskFacts = (commits: readonly JudgedCommit[]) => Answer<Facts>;
+export type AskFacts = (commits: readonly Commit[]) => Answer<Facts>;
 
 /** A document of which nothing but the name need be said. */
 export type DocumentPart = Omit<Document, "postings"> & { readonly postings?: readonly Posting[] };
@@ -81,7 +82,7 @@ export class Subject {
   }
 
   /** `inspect` sees the facts that the judge is given. */
-  async append(commits: readonly JudgedCommit[], inspect?: (facts: Facts) => void): Promise<Verdict[]> {
+  async append(commits: readonly Commit[], inspect?: (facts: Facts) => void): Promise<Verdict[]> {
     const { now } = this;
     return this.appendWith(commits, (facts) => {
       inspect?.(facts);
@@ -90,19 +91,19 @@ export class Subject {
   }
 
   /** With another judge. */
-  async appendWith(commits: readonly JudgedCommit[], judge: Judge): Promise<Verdict[]> {
+  async appendWith(commits: readonly Commit[], judge: Judge): Promise<Verdict[]> {
     return this.storage.append(deepFreeze({ epoch: this.epoch, now: this.now, commits }), judge);
   }
 
   /** Appends that must all be accepted. */
-  async accept(...commits: readonly JudgedCommit[]): Promise<Committed[]> {
+  async accept(...commits: readonly Commit[]): Promise<Committed[]> {
     const verdicts = await this.append(commits);
     for (const verdict of verdicts) same(verdict.kind, "committed", JSON.stringify(verdict));
     return verdicts as Committed[];
   }
 
   /** What the judge would be told of these commits. */
-  async facts(...commits: readonly JudgedCommit[]): Promise<Facts> {
+  async facts(...commits: readonly Commit[]): Promise<Facts> {
     if (this.#askFacts !== undefined) return this.#askFacts(commits);
     const nothing = new Error("only asked for the facts");
     let facts: Facts | undefined;
@@ -210,10 +211,10 @@ function id(kind: string): string {
 /** A commit of a command of its own to `Appointment/<aggregateId>`, which must have `expected` events. */
 export function commit(
   aggregateId: string,
-  expected: JudgedCommit["expected"],
+  expected: Commit["expected"],
   events: readonly CommitEvent[],
-  rest: Partial<JudgedCommit> = {},
-): JudgedCommit {
+  rest: Partial<Commit> = {},
+): Commit {
   const commandId = id("command");
   return {
     commandId,
@@ -241,7 +242,7 @@ export function event(type = "AppointmentBooked", tags: readonly string[] = [], 
 export const someEvents = (count: number): CommitEvent[] => Array.from({ length: count }, () => event());
 
 /** Waits until it is so. */
-export async function until(condition: () => boolean, timeout = 20_000): Promise<void> {
+export async function until(condition: () => boolean, timeout = 10_000): Promise<void> {
   for (const deadline = Date.now() + timeout; !condition();) {
     if (Date.now() > deadline) throw new Error(`waited in vain for ${String(condition)}`);
     await pause(5);

@@ -224,6 +224,11 @@ export const appends: readonly Rule[] = [
         revision += count;
       }
       same((await subject.events("Appointment", "a-1")).map((event) => event.revision), upTo(revision));
+      // Those have gone on from where they were.
+      const revisions = [3, 4, 5, 6];
+      await subject.accept(
+        ...neighbours.map(({ aggregateType, aggregateId }, index) => commit(aggregateId, revisions[index]!, [event()], { aggregateType })),
+      );
       // Also what the commit before it leaves.
       const verdicts = await subject.append([
         commit("a-1", revision, [event()]),
@@ -268,6 +273,7 @@ export const appends: readonly Rule[] = [
       subject.now += 5000;
       for (let revision = 2; revision < 6; revision++)
         await subject.accept(commit("a-1", revision, [event()]));
+      await subject.accept(...Array.from({ length: 200 }, (_, index) => commit(`b-${index}`, 0, someEvents(3))));
       const first = firstOf(sent, verdict!);
       const { commands } = await subject.load({ commands: ["unknown", sent.commandId, "unknown"] });
       same(commands, [null, first, null]);

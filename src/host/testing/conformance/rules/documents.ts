@@ -17,6 +17,7 @@ async function pagesOf(subject: Subject, scan: ScanPart): Promise<ScannedPage["d
     const page: ScannedPage = (await subject.read({ scans: [{ ...scan, after }] })).scans[0]!;
     documents.push(...page.documents);
     if (!page.more) return documents;
+    same(page.documents.length > 0 && documents.length <= 10_000, true, "the pages come to an end");
     const { at, key } = page.documents.at(-1)!;
     after = { at, key };
   }

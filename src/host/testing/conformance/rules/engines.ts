@@ -241,11 +241,13 @@ export const engines: readonly Rule[] = [
     async run(subject) {
       const names = NAMES.filter((_, index) => index % 3 === 1 || index < 2).concat(NAMES.at(-1)!);
       const counters = names.map(counterOf);
+      // What a store finds together may be as long as three names, and some refuse that.
+      const indexOf = (name: string) => name.slice(-300);
       const projections = names.map((name) =>
         projection<{ readonly actor: string | null }, Added>(name, {
           version: 1,
-          on: { Added: (view, { stream, actor }) => view.set(`${stream.type}\n${stream.id}`, { actor }) },
-          indexes: { [name]: () => name },
+          on: { Added: (view, { stream, actor }) => view.set(stream.id, { actor }) },
+          indexes: { [indexOf(name)]: () => "v" },
         }),
       );
       await withEngines(
@@ -262,8 +264,8 @@ export const engines: readonly Rule[] = [
             for await (const { stream } of engine.events({ follow: false, tags: [name] })) tagged.push(stream.type);
             same(tagged, [name, name]);
             const view = engine.view(projections[index]!);
-            same(await view.get(`${name}\n${name}`, { latest: true }), { actor: name });
-            same(await view.count({ index: name, equals: name }), 2 * names.length);
+            same(await view.get(name, { latest: true }), { actor: name });
+            same(await view.count({ index: indexOf(name), equals: "v" }), names.length);
           }
           for (const bad of ["a\0b", "a\nb", "\ud800"]) {
             const error = await fails(() => engine.execute(counters[0]!, bad, add()), {});

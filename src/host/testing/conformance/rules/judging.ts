@@ -1,7 +1,6 @@
 /** An adapter's own judge, held to the vectors of the one in the core. */
-import type { Facts, FirstOutcome, Verdict } from "../../../storage.js";
+import type { Commit, Facts, FirstOutcome, Verdict } from "../../../storage.js";
 import { same } from "../expect.js";
-import type { JudgedCommit } from "../judge.js";
 import type { Rule } from "../rule.js";
 import type { FirstText, JudgeVectorText, VerdictText } from "../vector-types.js";
 import { judge as vectors } from "../vectors.js";
@@ -9,7 +8,7 @@ import { judge as vectors } from "../vectors.js";
 /** Commits and facts in, verdicts out: what every judge must say. */
 export interface JudgeVector {
   readonly name: string;
-  readonly commits: readonly JudgedCommit[];
+  readonly commits: readonly Commit[];
   readonly facts: Facts;
   /** Milliseconds since 1970. */
   readonly now: number;

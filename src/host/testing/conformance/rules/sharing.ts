@@ -259,9 +259,8 @@ export const sharing: readonly Rule[] = [
   },
   {
     name: "an adapter is told of what another process appends, without asking",
-    needs: "processes",
-    async run(subject, { capabilities, elsewhere }) {
-      if (capabilities.notification !== "connections") return;
+    needs: ["processes", "notification to connections"],
+    async run(subject, { elsewhere }) {
       const told: (number | undefined)[] = [];
       const stop = subject.storage.subscribe!((position) => told.push(position));
       await elsewhere({ kind: "append", commits: [commit("a-1", 0, [event()])], now: START });

@@ -166,6 +166,8 @@ export const texts: readonly Rule[] = [
         ["a", type],
         ["a/b", type],
       ]);
+      // They would be one if type and id were joined.
+      for (const between of ["/", ":", ",", "|", "-", "_", "#", ".", " ", '","']) streams.push([`a${between}b`, "c"], ["a", `b${between}c`]);
       const commits = streams.map(([aggregateType, aggregateId], index) =>
         commit(aggregateId!, 0, [event(`type ${aggregateType!}`, [aggregateType!, `#${index}`])], {
           aggregateType: aggregateType!,

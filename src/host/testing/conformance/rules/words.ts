@@ -1,14 +1,13 @@
 /** What rules say again and again. */
-import type { Messages, QueryItem, StoredEvent, StreamSlice, Verdict } from "../../../storage.js";
+import type { AppendCondition, Messages, QueryItem, StoredEvent, StreamSlice, Verdict } from "../../../storage.js";
 import { same } from "../expect.js";
-import type { JudgedCondition } from "../judge.js";
 import type { DocumentPart } from "../subject.js";
 
 /** A query for events with any of these tags. */
 export const anyTag = (...tags: readonly string[]): QueryItem[] => tags.map((tag) => ({ types: [], tags: [tag] }));
 
 /** What a commit says that must not be appended if something matches. */
-export const condition = (query: readonly QueryItem[], after: number): { condition: JudgedCondition } => ({
+export const condition = (query: readonly QueryItem[], after: number): { condition: AppendCondition } => ({
   condition: { query, after, neighbours: [] },
 });
 

@@ -28,6 +28,7 @@ use std::sync::Arc;
 use crate::domain::{
     AggregateDefinition, Domain, HandleLease, PageLease, Released, State, StateKind,
 };
+use crate::erased::{Erased, erased};
 use crate::error::{ApiMisuse, ReadError, StorageError, StorageErrorCode};
 use crate::event::{RecordedEvent, TaskId};
 use crate::ids::IdSource;
@@ -305,51 +306,13 @@ enum Timer {
 /// A page as the engine keeps it.
 #[derive(Clone)]
 pub(crate) enum KeptPage {
-    Events(Whole),
+    /// Whole, as native hosts give them.
+    Events(Erased<Vec<RecordedEvent>>),
     Rows(Rc<(Rc<PageLease>, Vec<EventRow>)>),
     Messages(Arc<[Arc<str>]>, Arc<str>),
     /// Events of others, as they are read today.
     Upcast(Rc<Vec<EventRow>>),
     Held(Rc<PageLease>),
-}
-
-/// Whether this is the ready module, whose domains are all in JavaScript: it goes without the code for others.
-const IS_READY_MODULE: bool = cfg!(all(feature = "wasm-entry", target_arch = "wasm32"));
-
-/// Where the ready module does not come, and nothing is compiled for it.
-#[inline]
-fn not_in_ready_module() {
-    if IS_READY_MODULE {
-        unreachable!("the ready module has no domain in Rust");
-    }
-}
-
-/// Whole events, as native hosts give them.
-#[cfg(not(all(feature = "wasm-entry", target_arch = "wasm32")))]
-type Whole = Rc<Vec<RecordedEvent>>;
-
-#[cfg(not(all(feature = "wasm-entry", target_arch = "wasm32")))]
-fn whole(events: Vec<RecordedEvent>) -> Whole {
-    Rc::new(events)
-}
-
-/// The ready module has none, for JavaScript keeps its pages, and goes without the code for them.
-#[cfg(all(feature = "wasm-entry", target_arch = "wasm32"))]
-#[derive(Clone)]
-pub(crate) enum Whole {}
-
-#[cfg(all(feature = "wasm-entry", target_arch = "wasm32"))]
-impl std::ops::Deref for Whole {
-    type Target = Vec<RecordedEvent>;
-
-    fn deref(&self) -> &Self::Target {
-        match *self {}
-    }
-}
-
-#[cfg(all(feature = "wasm-entry", target_arch = "wasm32"))]
-fn whole(_: Vec<RecordedEvent>) -> Whole {
-    unreachable!("JavaScript keeps its pages")
 }
 
 impl KeptPage {
@@ -763,7 +726,7 @@ impl Engine {
 
     fn keep(&self, page: Page) -> KeptPage {
         match page {
-            Page::Events(events) => KeptPage::Events(whole(events)),
+            Page::Events(events) => KeptPage::Events(erased(Rc::new(events))),
             Page::Rows { page, rows } => {
                 let lease = PageLease::new(page, rows.len() as u32, &self.released);
                 KeptPage::Rows(Rc::new((lease, rows)))

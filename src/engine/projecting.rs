@@ -28,7 +28,7 @@ use crate::time::Timestamp;
 
 use super::requests::Purpose;
 use super::sorted::ByAge;
-use super::{Engine, KeptPage, Store, Timer, mutant, not_in_ready_module};
+use super::{Engine, KeptPage, Store, Timer, mutant};
 
 /// Place of a runner among those of the engine: first one for each projection, then those of views
 /// of the past.
@@ -833,7 +833,6 @@ fn native_result(
     aggregates: &[AggregateDefinition],
     work: &Work,
 ) -> Projected {
-    not_in_ready_module();
     match &work.page {
         KeptPage::Events(events) => {
             let mut events = events.iter().map(LogEvent::of);

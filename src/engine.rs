@@ -306,16 +306,14 @@ enum Timer {
 /// A page as the engine keeps it.
 #[derive(Clone)]
 pub(crate) enum KeptPage {
-    Events(Whole),
+    /// Whole, as native hosts give them.
+    Events(Erased<Vec<RecordedEvent>>),
     Rows(Rc<(Rc<PageLease>, Vec<EventRow>)>),
     Messages(Arc<[Arc<str>]>, Arc<str>),
     /// Events of others, as they are read today.
     Upcast(Rc<Vec<EventRow>>),
     Held(Rc<PageLease>),
 }
-
-/// Whole events, as native hosts give them.
-type Whole = Erased<Vec<RecordedEvent>>;
 
 impl KeptPage {
     fn is_empty(&self) -> bool {

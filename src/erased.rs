@@ -1,7 +1,8 @@
-//! What is written in Rust, with its types erased: aggregates, projections, codecs of states.
+//! What is written in Rust, with its types erased: aggregates, projections, codecs of states; and whole
+//! events, as native hosts give them.
 //!
-//! The ready module has nothing of the kind, for its domains are written in JavaScript. There the type
-//! has no values, so the compiler leaves out all that would be done with one: a thirtieth of the module.
+//! The ready module has nothing of the kind, for its domains are written in JavaScript, which keeps its
+//! pages. There the type has no values, so the compiler leaves out all that would be done with one: a thirtieth of the module.
 
 #[cfg(not(all(feature = "wasm-entry", target_arch = "wasm32")))]
 mod kind {

@@ -29,8 +29,9 @@ use crate::protocol::{
     ReadDocuments, ReadLog, SaveDocuments, Saved, ScanPlace, StorageAnswer, StorageBody,
     StoredDocument, Wishes,
 };
-use crate::reaction::{IMPORTS, imported};
-use crate::reaction::{Lanes, Progress, REACTIONS, REQUESTS, ReactionDefinition, StartAt, lane_of};
+use crate::reaction::{
+    IMPORTS, Lanes, Progress, REACTIONS, REQUESTS, ReactionDefinition, StartAt, imported, lane_of,
+};
 use crate::stream::Position;
 use crate::time::Timestamp;
 

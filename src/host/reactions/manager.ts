@@ -56,7 +56,7 @@ export type Handler<State, Cause, Timer extends string> = (
 interface Common<State, Event extends Message, Timer extends string> {
   /**
    * Where it begins on a store on which it has never run: with what comes from then on, or with the first
-   * event ever. There is no default.
+   * event ever that was not imported. There is no default.
    */
   readonly startAt: "now" | "beginning";
   /** What is remembered of a key of which nothing has been heard. */

@@ -26,13 +26,15 @@ fn main() {
     }
     println!(
         "{seeds} seeds, {} steps, {} events, {} outcomes, {} refusals, {} conflicts, {} faults, \
-         digest {:016x}",
+         {} commands of process managers, {} timers, digest {:016x}",
         total.steps,
         total.events,
         total.outcomes,
         total.refusals,
         total.conflicts,
         total.faults,
+        total.managed,
+        total.rung,
         total.digest
     );
 }

@@ -116,6 +116,18 @@ pub enum Mutation {
     LeaseWithoutFencing,
     /// A reaction's progress passes streams that are parked, and forgets them.
     ProgressPastParked,
+    /// A process manager's states are saved before the progress says that their events are handled.
+    StateBeforeProgress,
+    /// A timer is taken away when it is given to a process manager, not when it has been handled.
+    TimerGoneEarly,
+    /// Timers are handled as soon as they are found, due or not.
+    TimerBeforeItsTime,
+    /// A timer that was found is handled, though an event has forgotten it meanwhile.
+    ForgottenTimer,
+    /// A timer is handled before events that the store had when its time came.
+    TimerOvertakes,
+    /// Commands of a process manager get ids of their own at each attempt.
+    CommandsNotNamed,
 }
 
 impl Config {
@@ -293,12 +305,51 @@ enum Timer {
 /// A page as the engine keeps it.
 #[derive(Clone)]
 pub(crate) enum KeptPage {
-    Events(Rc<Vec<RecordedEvent>>),
+    Events(Whole),
     Rows(Rc<(Rc<PageLease>, Vec<EventRow>)>),
     Messages(Arc<[Arc<str>]>, Arc<str>),
     /// Events of others, as they are read today.
     Upcast(Rc<Vec<EventRow>>),
     Held(Rc<PageLease>),
+}
+
+/// Whether this is the ready module, whose domains are all in JavaScript: it goes without the code for others.
+const IS_READY_MODULE: bool = cfg!(all(feature = "wasm-entry", target_arch = "wasm32"));
+
+/// Where the ready module does not come, and nothing is compiled for it.
+#[inline]
+fn not_in_ready_module() {
+    if IS_READY_MODULE {
+        unreachable!("the ready module has no domain in Rust");
+    }
+}
+
+/// Whole events, as native hosts give them.
+#[cfg(not(all(feature = "wasm-entry", target_arch = "wasm32")))]
+type Whole = Rc<Vec<RecordedEvent>>;
+
+#[cfg(not(all(feature = "wasm-entry", target_arch = "wasm32")))]
+fn whole(events: Vec<RecordedEvent>) -> Whole {
+    Rc::new(events)
+}
+
+/// The ready module has none, for JavaScript keeps its pages, and goes without the code for them.
+#[cfg(all(feature = "wasm-entry", target_arch = "wasm32"))]
+#[derive(Clone)]
+pub(crate) enum Whole {}
+
+#[cfg(all(feature = "wasm-entry", target_arch = "wasm32"))]
+impl std::ops::Deref for Whole {
+    type Target = Vec<RecordedEvent>;
+
+    fn deref(&self) -> &Self::Target {
+        match *self {}
+    }
+}
+
+#[cfg(all(feature = "wasm-entry", target_arch = "wasm32"))]
+fn whole(_: Vec<RecordedEvent>) -> Whole {
+    unreachable!("JavaScript keeps its pages")
 }
 
 impl KeptPage {
@@ -320,7 +371,7 @@ impl KeptPage {
     /// notice, for its release comes after.
     fn to_page(&self) -> Page {
         match self {
-            Self::Events(events) => Page::Events(events.as_ref().clone()),
+            Self::Events(events) => Page::Events(events.to_vec()),
             Self::Rows(rows) => {
                 let (lease, rows) = rows.as_ref();
                 Page::Rows { page: lease.page, rows: rows.clone() }
@@ -396,6 +447,11 @@ impl Engine {
         self.tasks.len()
     }
 
+    /// The aggregates it was made with.
+    pub(crate) fn aggregates(&self) -> &[AggregateDefinition] {
+        &self.config.aggregates
+    }
+
     /// The append with this number, while it is under way: what an adapter's judge is asked about.
     #[must_use]
     pub fn append_in_flight(&self, request: RequestId) -> Option<&Append> {
@@ -422,6 +478,7 @@ impl Engine {
             Input::ControlView(control) => self.control_view(control),
             Input::Projected(answer) => self.host_projected(answer),
             Input::AskReaction(ask) => self.ask_reaction(ask),
+            Input::Correlated(answer) => self.host_correlated(answer),
             Input::Reacted(answer) => self.host_reacted(answer),
             Input::Next(task) => self.next_page(task),
             Input::Handled(task, position) => self.page_handled(task, position),
@@ -706,7 +763,7 @@ impl Engine {
 
     fn keep(&self, page: Page) -> KeptPage {
         match page {
-            Page::Events(events) => KeptPage::Events(Rc::new(events)),
+            Page::Events(events) => KeptPage::Events(whole(events)),
             Page::Rows { page, rows } => {
                 let lease = PageLease::new(page, rows.len() as u32, &self.released);
                 KeptPage::Rows(Rc::new((lease, rows)))

@@ -9,9 +9,11 @@ use uuid::Uuid;
 use crate::digest::sip_hash;
 use crate::time::Timestamp;
 
-/// The keys of command hashes and of event ids. They are part of the stored format.
+/// The keys of command hashes, of event ids, and of what process managers give and set. They are part of the
+/// stored format.
 const HASH_KEY: u128 = 0x6a1c_9e52_7d0b_4f38_8a55_e0c3_41f2_9b6d;
 const EVENT_KEY: u128 = 0x1d7a_f3c6_95e2_4b08_b9c4_6e21_d05f_837a;
+pub(crate) const MANAGER_KEY: u128 = 0x8e25_40bd_c173_4f96_a80d_3b5e_f912_6c47;
 
 /// The id of a command. Whoever gives the same id twice asks the same thing twice.
 ///

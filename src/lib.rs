@@ -83,7 +83,7 @@ pub use projection::{
 };
 pub use protocol::{Input, Output};
 pub use query::{Query, QueryItem, Tag};
-pub use reaction::{LaneOf, Lanes, ReactionDefinition, RetryPolicy, StartAt};
+pub use reaction::{KeysOf, Lanes, ReactionDefinition, RetryPolicy, StartAt};
 pub use snapshot::SnapshotPolicy;
 pub use stream::{ExpectedRevision, MAX_NAME_BYTES, Position, Revision, StreamId};
 pub use time::{Timestamp, TimestampError};

@@ -14,16 +14,18 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use crate::aggregate::Aggregate;
+use crate::domain::{AggregateDefinition, EventText, Today, read_today};
 use crate::event::{Metadata, RecordedEvent};
-use crate::ids::{CommandId, TimerId, digest};
-use crate::payload::strings_of;
+use crate::ids::{CommandId, MANAGER_KEY, TimerId, digest};
+use crate::payload::{json_of, strings_of};
 use crate::projection::EventContext;
 use crate::protocol::{
-    Document, DocumentName, DocumentValue, DueTimer, LogFilter, Posting, React, Reacting,
+    Document, DocumentName, DocumentValue, DueTimer, LogFilter, Posting, React, Reacting, Wishes,
 };
-use crate::reaction::{Lanes, ReactionDefinition, RetryPolicy, StartAt, lane_of};
-use crate::stream::StreamId;
+use crate::reaction::{Lanes, ReactionDefinition, RetryPolicy, StartAt};
+use crate::stream::{StreamId, check_name};
 use crate::time::Timestamp;
+use crate::upcast::Message;
 use crate::variant::{from_variant, to_variant, variants_of};
 
 /// The index of timers by the time they are due at.
@@ -108,13 +110,15 @@ pub trait ProcessManager: 'static {
     const RETRIES: RetryPolicy = RetryPolicy::DEFAULT;
     /// Most events and timers that are being handled together, at least 1. Two of one key never are.
     const CONCURRENCY: u32 = 8;
-    /// The events it handles, as they are stored: upcasters are an aggregate's. Its variants are the types
+    /// The events it handles, as the upcasters of their aggregates read them. Its variants are the types
     /// that are wanted.
     type Event: DeserializeOwned + 'static;
     /// What it remembers of a key. Of a key that it has not met, the default.
     type State: Default + Serialize + DeserializeOwned + 'static;
 
-    /// The correlation key of an event; `None`: it is not wanted.
+    /// The correlation key of an event; `None`: it is not wanted. It has 1 to 1,024 bytes, and no control
+    /// characters. An event that can't be read, or whose key is none, stops the process manager before
+    /// it: nobody knows who would have to wait for it.
     fn key(event: &Self::Event, context: &EventContext<'_>) -> Option<String>;
 
     /// Takes an event or a timer in, and says what is to be done.
@@ -147,11 +151,12 @@ pub struct Commands {
     failed: Option<String>,
 }
 
+/// A command of a process manager, before it has an id.
 #[derive(Debug)]
-struct Wish {
-    stream: StreamId,
-    command_type: Arc<str>,
-    data: Arc<str>,
+pub(crate) struct Wish {
+    pub(crate) stream: StreamId,
+    pub(crate) command_type: Arc<str>,
+    pub(crate) data: Arc<str>,
 }
 
 impl Commands {
@@ -189,20 +194,23 @@ impl Commands {
     }
 }
 
-/// A command of a process manager.
+/// What comes of an event or a timer.
 #[derive(Debug)]
-pub(crate) struct Given {
-    pub(crate) stream: StreamId,
-    pub(crate) command_type: Arc<str>,
-    pub(crate) data: Arc<str>,
-    pub(crate) command_id: CommandId,
+pub(crate) struct Handled {
+    pub(crate) wishes: Wishes,
+    pub(crate) given: Vec<Wish>,
+    /// What all commands carry.
     pub(crate) metadata: Metadata,
 }
 
 /// A native process manager whose types have been erased.
 pub(crate) trait NativeManager {
-    /// The commands, and what is to be saved once they are done.
-    fn handle(&self, react: &React) -> Result<(Vec<Given>, Vec<Document>), String>;
+    /// What it wants, and the commands it gives.
+    fn handle(
+        &self,
+        aggregates: &[AggregateDefinition],
+        react: &React,
+    ) -> Result<Handled, Arc<str>>;
 }
 
 /// Carries the type `M` and no value of it.
@@ -220,12 +228,11 @@ impl ReactionDefinition {
         Self {
             name: M::NAME.into(),
             filter: LogFilter { types, ..LogFilter::default() },
-            // It reads events as they are stored.
-            upcasts: false,
+            upcasts: true,
             start_at: M::START_AT,
             retries: M::RETRIES,
             concurrency: M::CONCURRENCY,
-            lanes: Lanes::Native(key_of::<M>),
+            lanes: Lanes::Native(keys_of::<M>),
         }
     }
 }
@@ -240,130 +247,182 @@ fn context_of(event: &RecordedEvent) -> EventContext<'_> {
     }
 }
 
-fn key_of<M: ProcessManager>(event: &RecordedEvent) -> Option<Arc<str>> {
-    match from_variant::<M::Event>(&event.event_type, &event.data) {
-        Ok(read) => M::key(&read, &context_of(event)).map(Arc::from),
-        // Nobody knows its key. It is handled apart, where it fails and is seen.
-        Err(_) => Some(lane_of(&event.stream)),
+/// An event as it is today, and whose it is.
+struct Part<E> {
+    key: Arc<str>,
+    event: E,
+}
+
+/// What upcasters have made of an event, as far as the process manager wants it, with the keys.
+fn parts_of<M: ProcessManager>(
+    aggregates: &[AggregateDefinition],
+    event: &RecordedEvent,
+) -> Result<Vec<Part<M::Event>>, Arc<str>> {
+    let RecordedEvent { event_type, schema_version, data, .. } = event;
+    let text = EventText { event_type, schema_version: *schema_version, data };
+    let messages = match read_today(aggregates, &event.stream, text) {
+        Ok(Today::AsStored) => vec![Message {
+            event_type: Arc::clone(event_type),
+            schema_version: *schema_version,
+            data: Arc::clone(data),
+        }],
+        Ok(Today::Upcast(messages)) => messages,
+        Ok(Today::Skipped) => Vec::new(),
+        Err(why) => return Err(why.reason),
+    };
+    let mut parts = Vec::new();
+    for Message { event_type, data, .. } in messages {
+        // What may become one of its types comes too.
+        if !variants_of::<M::Event>().contains(&&*event_type) {
+            continue;
+        }
+        let read: M::Event = from_variant(&event_type, &data)
+            .map_err(|error| Arc::from(format!("{event_type}: {error}")))?;
+        if let Some(key) = M::key(&read, &context_of(event)) {
+            check_name("correlation key", &key).map_err(|error| Arc::from(error.to_string()))?;
+            parts.push(Part { key: key.into(), event: read });
+        }
     }
+    Ok(parts)
+}
+
+fn keys_of<M: ProcessManager>(
+    aggregates: &[AggregateDefinition],
+    event: &RecordedEvent,
+) -> Result<Vec<Arc<str>>, Arc<str>> {
+    let mut keys = Vec::new();
+    for Part { key, .. } in parts_of::<M>(aggregates, event)? {
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+    Ok(keys)
 }
 
 impl<M: ProcessManager> NativeManager for Typed<M> {
-    fn handle(&self, react: &React) -> Result<(Vec<Given>, Vec<Document>), String> {
-        let origin: Origin;
-        let cause = match &react.event {
-            Reacting::Event(event) => {
-                let read = from_variant::<M::Event>(&event.event_type, &event.data)
-                    .map_err(|error| format!("the event can't be read: {error}"))?;
-                let lane = M::key(&read, &context_of(event)).unwrap_or_default().into();
-                let correlation_id = event.metadata.correlation_id.clone();
-                origin = Origin {
-                    lane,
-                    id: event.event_id.0,
-                    revision: event.position.0,
-                    causation_id: event.event_id.to_string().into(),
-                    correlation_id: correlation_id.unwrap_or_else(|| event.command_id.to_text()),
-                };
-                Cause::Event(read, context_of(event))
-            }
-            Reacting::Timer(timer) => {
-                origin = Origin {
-                    lane: Arc::clone(&timer.lane),
-                    id: timer.id.0,
-                    revision: 1,
-                    causation_id: Arc::clone(&timer.causation_id),
-                    correlation_id: Arc::clone(&timer.correlation_id),
-                };
-                Cause::Timer(timer)
-            }
-            Reacting::Held { .. } => unreachable!("a native store gives whole events"),
-        };
+    fn handle(
+        &self,
+        aggregates: &[AggregateDefinition],
+        react: &React,
+    ) -> Result<Handled, Arc<str>> {
         let mut state: M::State = match &react.state {
             Some(text) => serde_json::from_str(text)
-                .map_err(|error| format!("the state of {} can't be read: {error}", origin.lane))?,
+                .map_err(|error| format!("the state of {} can't be read: {error}", react.lane))?,
             None => M::State::default(),
         };
         let mut commands = Commands::default();
-        M::handle(&mut state, cause, &mut commands)?;
+        let (cause, causation_id, correlation_id) = match &react.event {
+            Reacting::Event(event) => {
+                let parts = parts_of::<M>(aggregates, event)?;
+                for Part { event: read, .. } in
+                    parts.into_iter().filter(|part| part.key == react.lane)
+                {
+                    if std::mem::take(&mut commands.ends) {
+                        state = M::State::default();
+                    }
+                    M::handle(&mut state, Cause::Event(read, context_of(event)), &mut commands)?;
+                }
+                let id: Arc<str> = event.event_id.to_string().into();
+                let correlation_id = event.metadata.correlation_id.clone();
+                let correlation_id = correlation_id.unwrap_or_else(|| event.command_id.to_text());
+                (Arc::clone(&id), id, correlation_id)
+            }
+            Reacting::Timer(timer) => {
+                M::handle(&mut state, Cause::Timer(timer), &mut commands)?;
+                let DueTimer { id, causation_id, correlation_id, .. } = &**timer;
+                (id.to_string().into(), Arc::clone(causation_id), Arc::clone(correlation_id))
+            }
+            Reacting::Held { .. } => unreachable!("a native store gives whole events"),
+        };
         let Commands { given, timers, ends, failed } = commands;
         if let Some(failed) = failed {
-            return Err(failed);
+            return Err(failed.into());
         }
-        let value = if ends {
-            DocumentValue::Removed
-        } else {
-            let text = serde_json::to_string(&state);
-            let text = text.map_err(|error| format!("the state can't be written: {error}"))?;
-            DocumentValue::Text(text.into())
+        let state = match ends {
+            true => None,
+            false => Some(serde_json::to_string(&state).map_err(unwritten)?.into()),
         };
-        let name = DocumentName { collection: states_of(M::NAME), key: Arc::clone(&origin.lane) };
-        let mut documents =
-            vec![Document { name, revision: origin.revision, value, postings: Vec::new() }];
-        for (name, due) in timers {
-            documents.push(origin.timer(M::NAME, name, due));
-        }
-        let given = (0u32..).zip(given).map(|(index, wish)| origin.command(M::NAME, index, wish));
-        Ok((given.collect(), documents))
-    }
-}
-
-/// What commands and timers come of.
-struct Origin {
-    lane: Arc<str>,
-    /// Of the event or the timer.
-    id: Uuid,
-    revision: u64,
-    causation_id: Arc<str>,
-    correlation_id: Arc<str>,
-}
-
-impl Origin {
-    fn command(&self, manager: &str, index: u32, wish: Wish) -> Given {
-        let Wish { stream, command_type, data } = wish;
-        let command_id = CommandId(self.derive(&format!("command/{index}/{manager}")));
+        let commands = u32::try_from(given.len()).expect("fewer than 2^32 commands");
         let metadata = Metadata {
-            correlation_id: Some(Arc::clone(&self.correlation_id)),
-            causation_id: Some(Arc::clone(&self.causation_id)),
-            actor: Some(manager.into()),
+            correlation_id: Some(Arc::clone(&correlation_id)),
+            causation_id: Some(causation_id),
+            actor: Some(M::NAME.into()),
             extra: None,
         };
-        Given { stream, command_type, data, command_id, metadata }
+        let wishes = Wishes { cause, correlation_id, state, timers, commands };
+        Ok(Handled { wishes, given, metadata })
+    }
+}
+
+fn unwritten(error: serde_json::Error) -> Arc<str> {
+    format!("the state can't be written: {error}").into()
+}
+
+/// What the commands and documents of a process manager derive from: the same for every attempt.
+pub(crate) struct Origin<'a> {
+    pub(crate) manager: &'a str,
+    pub(crate) lane: &'a Arc<str>,
+    /// Id of the event or the timer.
+    pub(crate) cause: Arc<str>,
+    pub(crate) causation_id: Arc<str>,
+    pub(crate) correlation_id: Arc<str>,
+}
+
+impl Origin<'_> {
+    pub(crate) fn command(&self, index: u32) -> CommandId {
+        CommandId(self.derive(b'c', &index.to_be_bytes()))
     }
 
-    fn timer(&self, manager: &str, name: Arc<str>, due: Option<Timestamp>) -> Document {
-        let id = TimerId(self.derive(&format!("timer/{manager}/{name}")));
+    pub(crate) fn state(&self, revision: u64, state: Option<Arc<str>>) -> Document {
+        Document {
+            name: DocumentName { collection: states_of(self.manager), key: Arc::clone(self.lane) },
+            revision,
+            value: state.map_or(DocumentValue::Removed, DocumentValue::Text),
+            postings: Vec::new(),
+        }
+    }
+
+    pub(crate) fn timer(&self, name: Arc<str>, due: Option<Timestamp>) -> Document {
         let timer = DueTimer {
-            lane: Arc::clone(&self.lane),
+            lane: Arc::clone(self.lane),
+            id: TimerId(self.derive(b't', name.as_bytes())),
             name,
             due: due.unwrap_or_default(),
-            id,
             causation_id: Arc::clone(&self.causation_id),
             correlation_id: Arc::clone(&self.correlation_id),
         };
         match due {
-            Some(_) => timer.document(manager, true),
-            None => Document { value: DocumentValue::Removed, ..timer.document(manager, false) },
+            Some(_) => timer.document(self.manager, true),
+            None => {
+                Document { value: DocumentValue::Removed, ..timer.document(self.manager, false) }
+            }
         }
     }
 
-    fn derive(&self, what: &str) -> Uuid {
-        digest(self.id.as_u128(), what.as_bytes())
+    /// What is derived from ends in what may have control characters.
+    fn derive(&self, kind: u8, what: &[u8]) -> Uuid {
+        let mut name = Vec::new();
+        for part in [self.cause.as_bytes(), self.lane.as_bytes(), self.manager.as_bytes(), &[kind]]
+        {
+            name.extend_from_slice(part);
+            name.push(b'\n');
+        }
+        name.extend_from_slice(what);
+        digest(MANAGER_KEY, &name)
     }
 }
 
 impl DueTimer {
     /// The key of its document, and the lane it is when it can't be handled.
     pub(crate) fn key(&self) -> Arc<str> {
-        let parts = ["timer", &*self.lane, &*self.name];
-        serde_json::to_string(&parts).expect("strings can be written as JSON").into()
+        json_of(&["timer", &self.lane, &self.name]).into()
     }
 
     /// Its document. One that is not `awaited` is not found by its time.
     pub(crate) fn document(&self, manager: &str, awaited: bool) -> Document {
         let Self { lane, name, due, id, causation_id, correlation_id } = self;
         let (due, id) = (due.millis().to_string(), id.to_string());
-        let texts = [&**lane, &**name, &due, &id, &**causation_id, &**correlation_id];
-        let value = serde_json::to_string(&texts).expect("strings can be written as JSON");
+        let value = json_of(&[lane, name, &due, &id, causation_id, correlation_id]);
         let posting = Posting { index: DUE.into(), value: due_text(self.due) };
         Document {
             name: DocumentName { collection: timers_of(manager), key: self.key() },

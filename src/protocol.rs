@@ -45,6 +45,8 @@ pub enum Input {
     Projected(ProjectAnswer),
     /// A question or a wish for a reaction.
     AskReaction(AskReaction),
+    /// What came of [`Output::Correlate`].
+    Correlated(Correlated),
     /// What came of [`Output::React`].
     Reacted(Reacted),
     /// The subscription's reader is ready for the next page, and has handled those before it.
@@ -358,7 +360,12 @@ pub enum Output {
     /// A page of the log for a projection whose functions live in the host. It is answered with
     /// [`Input::Projected`], before or after the next output.
     Project(Project),
-    /// An event for a reaction. It is answered with [`Input::Reacted`] when it has been handled.
+    /// A page of the log for a process manager whose functions live in the host: which of its events
+    /// are whose? It is answered with [`Input::Correlated`], before or after the next output.
+    Correlate(Correlate),
+    /// An event for a reaction, or a timer of a process manager. It is answered with [`Input::Reacted`]
+    /// when it has been handled. What a process manager wants is told before
+    /// ([`Engine::manage`](crate::Engine::manage)), and its commands are done by then.
     React(React),
     /// A message for the application.
     Notice(Notice),
@@ -1103,6 +1110,42 @@ pub struct Skipped {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReactionIndex(pub u32);
 
+/// A question for the correlation keys of events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Correlate {
+    /// The engine's number for it.
+    pub question: u32,
+    /// Whose function.
+    pub reaction: ReactionIndex,
+    /// The events, in a page that the host keeps until it has answered.
+    pub page: PageId,
+}
+
+/// The answer to a [`Correlate`].
+#[derive(Clone, Debug)]
+pub struct Correlated {
+    /// Whose answer.
+    pub reaction: ReactionIndex,
+    /// Its number.
+    pub question: u32,
+    /// In the order of the page. An event that upcasters have made several of may have several keys, each
+    /// of which is told once; one that is not wanted has none.
+    pub keys: Vec<CorrelationKey>,
+    /// The first event whose key can't be told, and why. Those behind it are not told.
+    pub failed: Option<(Position, Arc<str>)>,
+}
+
+/// The correlation key of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CorrelationKey {
+    /// Index of the event in its page.
+    pub index: u32,
+    /// Its position.
+    pub position: Position,
+    /// The key.
+    pub key: Arc<str>,
+}
+
 /// An event for a reaction, which takes its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct React {
@@ -1114,7 +1157,9 @@ pub struct React {
     pub attempt: u32,
     /// The event.
     pub event: Reacting,
-    /// Of a process manager: the state of the event's lane, as JSON text, if there is one.
+    /// The lane it is handled in: a stream, or a process manager's correlation key.
+    pub lane: Arc<str>,
+    /// Of a process manager: the state of the lane, as JSON text, if there is one.
     pub state: Option<Arc<str>>,
 }
 
@@ -1151,12 +1196,28 @@ pub struct DueTimer {
     pub correlation_id: Arc<str>,
 }
 
+/// What a process manager wants to be done.
+#[derive(Clone, Debug)]
+pub struct Wishes {
+    /// Id of the event or the timer that it has been given, as text.
+    pub cause: Arc<str>,
+    /// What ties it together with the event or the timer.
+    pub correlation_id: Arc<str>,
+    /// The state of the lane, as JSON text; `None`: it is taken away.
+    pub state: Option<Arc<str>>,
+    /// Names of timers, and when they are due; `None`: the timer is forgotten.
+    pub timers: Vec<(Arc<str>, Option<Timestamp>)>,
+    /// How many commands it gives.
+    pub commands: u32,
+}
+
 /// The answer to a [`React`].
 #[derive(Clone, Debug)]
 pub struct Reacted {
     /// Its number.
     pub run: u64,
-    /// Documents that are saved together with the progress, or why the event could not be handled.
+    /// Documents that are saved together with the progress, or why the event could not be handled. Those
+    /// of a process manager the engine has made of what it wants.
     pub result: Result<Vec<Document>, Arc<str>>,
 }
 

@@ -7,8 +7,9 @@
 
 use std::sync::Arc;
 
+use crate::domain::AggregateDefinition;
 use crate::event::RecordedEvent;
-use crate::payload::strings_of;
+use crate::payload::{json_of, strings_of};
 use crate::protocol::{LogFilter, ParkedLane};
 use crate::stream::{Position, StreamId};
 use crate::time::Timestamp;
@@ -69,8 +70,8 @@ impl RetryPolicy {
     }
 }
 
-/// The lane of an event; `None`: the event is not wanted.
-pub type LaneOf = fn(&RecordedEvent) -> Option<Arc<str>>;
+/// The correlation keys of an event, read as upcasters of these aggregates do; or why they can't be told.
+pub type KeysOf = fn(&[AggregateDefinition], &RecordedEvent) -> Result<Vec<Arc<str>>, Arc<str>>;
 
 /// What events are handled one after the other.
 #[derive(Clone, Copy, Debug)]
@@ -79,7 +80,9 @@ pub enum Lanes {
     Streams,
     /// Those with one correlation key, which this function tells. Each key has a state and timers: the
     /// reaction is a process manager's.
-    Native(LaneOf),
+    Native(KeysOf),
+    /// The same, and the host tells the keys.
+    Hosted,
 }
 
 /// A reaction an engine is made with. Its function lives in the host.
@@ -106,8 +109,7 @@ pub struct ReactionDefinition {
 /// The lane of a stream: a JSON array of type and id.
 pub(crate) fn lane_of(stream: &StreamId) -> Arc<str> {
     let StreamId { aggregate_type, aggregate_id } = stream;
-    let pair = [&**aggregate_type, &**aggregate_id];
-    serde_json::to_string(&pair).expect("strings can be written as JSON").into()
+    json_of(&[aggregate_type, aggregate_id]).into()
 }
 
 /// How far a reaction has come: all up to a position has been handled, but for some lanes.
@@ -131,7 +133,7 @@ impl Progress {
             texts.push(retry_at.map_or_else(String::new, |at| at.millis().to_string()));
             texts.push(error.to_string());
         }
-        serde_json::to_string(&texts).expect("strings can be written as JSON")
+        json_of(&texts.iter().map(|text| &**text).collect::<Vec<_>>())
     }
 
     pub(crate) fn from_json(text: &str) -> Option<Self> {

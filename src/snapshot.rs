@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use crate::aggregate::Aggregate;
 use crate::domain::NativeState;
 use crate::ids::CommandHash;
+use crate::payload::json_of;
 use crate::stream::{Revision, StreamId};
 
 /// The collection of documents that snapshots are kept in.
@@ -70,8 +71,8 @@ pub(crate) fn fingerprint(policy: SnapshotPolicy, forms: &str) -> Arc<str> {
 /// The key of the stream's snapshot: a JSON array, so that no two streams share one.
 pub(crate) fn key_of(stream: &StreamId, fingerprint: &str) -> Arc<str> {
     let StreamId { aggregate_type, aggregate_id } = stream;
-    let key = (&**aggregate_type, &**aggregate_id, fingerprint);
-    serde_json::to_string(&key).expect("strings can be written as JSON").into()
+    let key = [&**aggregate_type, &**aggregate_id, fingerprint];
+    json_of(&key).into()
 }
 
 /// How states of a native aggregate are written and read.

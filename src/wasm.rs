@@ -277,6 +277,15 @@ impl Core {
         Ok(())
     }
 
+    fn try_manage(&mut self, words: usize, text_bytes: usize) -> Result<(), Misuse> {
+        let (run, wishes) = decode::wishes(&mut self.reader(words, text_bytes)?).map_err(misuse)?;
+        self.output.clear();
+        if let Some(ids) = started(&mut self.engine)?.manage(run, wishes) {
+            self.output.list(&ids, |writer, id| writer.uuid(id.0));
+        }
+        Ok(())
+    }
+
     fn try_judge(&mut self, request: f64, words: usize, text_bytes: usize) -> Result<(), Misuse> {
         let facts = decode::facts(&mut self.reader(words, text_bytes)?).map_err(misuse)?;
         self.output.clear();
@@ -369,6 +378,17 @@ pub fn exchange(core: usize, now: f64, words: usize, text_bytes: usize) -> u32 {
 pub fn judge_facts(core: usize, request: f64, words: usize, text_bytes: usize) -> u32 {
     with(core, |core| {
         let result = core.try_judge(request, words, text_bytes);
+        core.post(result)
+    })
+}
+
+/// Takes what a process manager wants, which is in the buffers, and writes the ids of its commands; nothing
+/// if another engine runs it by now.
+#[wasm_bindgen]
+#[must_use]
+pub fn manage(core: usize, words: usize, text_bytes: usize) -> u32 {
+    with(core, |core| {
+        let result = core.try_manage(words, text_bytes);
         core.post(result)
     })
 }

@@ -27,6 +27,8 @@ fn no_seed_breaks_a_promise() {
         ("events that were given again", total.read_again),
         ("events in older forms", total.older),
         ("events reacted to", total.reacted),
+        ("commands of process managers", total.managed),
+        ("timers", total.rung),
     ] {
         assert!(count > 500, "{count} {what} in all seeds together");
     }
@@ -58,9 +60,23 @@ fn without_faults_one_engine_with_all_states_at_hand_meets_no_conflict() {
 fn an_append_under_way_is_in_doubt_when_another_request_finds_the_store_replaced() {
     let drawn = Scenario::from_seed(1_007_054);
     let faults = Faults { damaged: 0, ..drawn.faults };
-    let (snapshots, views, reactions, readers) = (None, None, None, false);
-    let scenario = Scenario { snapshots, views, reactions, readers, faults, ..drawn };
+    let (snapshots, views, reactions, managers, readers) = (None, None, None, None, false);
+    let scenario = Scenario { snapshots, views, reactions, managers, readers, faults, ..drawn };
     simulate(&scenario).unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+/// A timer came due while the answer to the look at timers was on its way, and was handled before an event
+/// that had come to the store in between.
+#[test]
+fn a_timer_that_comes_due_while_it_is_looked_for_waits_for_the_events_before_it() {
+    simulate(&Scenario::from_seed(4_646)).unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+/// A look at timers that went on behind its first page took itself for one from the beginning: a timer that
+/// had been set meanwhile, for a time before that, was not found before something else was saved.
+#[test]
+fn a_timer_is_found_that_is_set_for_a_time_before_the_place_where_a_look_is() {
+    simulate(&Scenario::from_seed(16_369)).unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 /// The first seed that finds the defect: a broken promise, or an assertion of the engine's own.
@@ -119,6 +135,36 @@ fn a_lease_without_fencing_is_found() {
 #[test]
 fn progress_that_passes_what_is_parked_is_found() {
     assert!(found(Mutation::ProgressPastParked).is_some());
+}
+
+#[test]
+fn a_state_saved_before_the_progress_is_found() {
+    assert!(found(Mutation::StateBeforeProgress).is_some());
+}
+
+#[test]
+fn a_timer_taken_away_before_it_is_handled_is_found() {
+    assert!(found(Mutation::TimerGoneEarly).is_some());
+}
+
+#[test]
+fn a_timer_handled_before_its_time_is_found() {
+    assert!(found(Mutation::TimerBeforeItsTime).is_some());
+}
+
+#[test]
+fn a_timer_handled_after_it_was_forgotten_is_found() {
+    assert!(found(Mutation::ForgottenTimer).is_some());
+}
+
+#[test]
+fn a_timer_that_overtakes_events_of_before_its_time_is_found() {
+    assert!(found(Mutation::TimerOvertakes).is_some());
+}
+
+#[test]
+fn commands_with_new_ids_for_each_attempt_are_found() {
+    assert!(found(Mutation::CommandsNotNamed).is_some());
 }
 
 fn with_overtakers(seed: u64, mutation: Option<Mutation>) -> Scenario {

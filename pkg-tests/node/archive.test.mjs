@@ -361,6 +361,7 @@ onEachStore("events that come from elsewhere while an import is under way end it
     yield text.slice(text.length / 2);
   }
   await assert.rejects(importLog(target, source()), (error) => code("other-events")(error) && error.details.imported.events > 0);
+  assert.equal((await logOf(target)).at(-1).aggregateId, "in-between", "nothing has come behind it");
 });
 
 // --- A store that judges by itself ------------------------------------------------------------------

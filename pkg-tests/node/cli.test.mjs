@@ -13,6 +13,8 @@ import { projection } from "annals/projections";
 import { reaction } from "annals/reactions";
 import { sqliteStorage } from "annals/sqlite";
 import { installPackage } from "../support/installed-package.mjs";
+import { connection, pool } from "../support/postgres.mjs";
+import { newSchema } from "../support/postgres-stores.mjs";
 import { drivers } from "../support/sqlite-drivers.mjs";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -203,10 +205,38 @@ test("what is no store is left as it is", async () => {
   assert.ok(!existsSync(inFolder("out.jsonl")));
 });
 
-test("PostgreSQL is refused as long as it can't be opened", async () => {
-  const { code, stderr } = await annals(["inspect", "postgres://localhost/clinic"]);
+test("a store in PostgreSQL is named by its URL, is not made by who reads it, and can be copied to", async () => {
+  const { host, port, user, database, password } = connection;
+  const schema = newSchema();
+  const url = new URL(`postgres://${host}:${port}/${database ?? "postgres"}?schema=${schema}`);
+  Object.assign(url, { username: user, password: password ?? "secret" });
+  const there = async () => (await pool.query("SELECT 1 FROM pg_namespace WHERE nspname = $1", [schema])).rows.length;
+  try {
+    for (const args of [["inspect", url.href], ["verify", url.href], ["export", url.href, "none.jsonl"], ["migrate", url.href]]) {
+      const { code, stderr } = await annals(args);
+      assert.equal(code, 3, stderr);
+      assert.match(stderr, /there is no store in the schema/);
+      assert.ok(!stderr.includes(url.password), "a password is not shown");
+    }
+    assert.deepEqual([await there(), existsSync(inFolder("none.jsonl"))], [0, false]);
+    writeFileSync(inFolder("no.jsonl"), "no archive\n");
+    assert.equal((await annals(["import", "no.jsonl", url.href])).code, 3);
+    assert.equal(await there(), 0, "a store into which nothing came is not left");
+
+    const { stdout } = await annals(["copy", "clinic.db", url.href]);
+    assert.match(stdout, /31 events of 31 commits imported into postgres:/);
+    assert.ok(!stdout.includes(url.password));
+    assert.deepEqual((({ code, events, streams }) => [code, events, streams])(await json(["inspect", url.href])), [0, 31, 8]);
+    assert.equal((await annals(["verify", url.href])).code, 0);
+    assert.equal((await json(["replay", url.href, "--domain", "domain.mjs"])).streams, 8);
+    assert.equal((await json(["copy", url.href, "from-postgres.db"])).events, 31);
+    assert.deepEqual(eventsOf("from-postgres.db"), eventsOf("clinic.db"));
+    assert.equal((await json(["migrate", url.href])).migrated, false);
+  } finally {
+    await pool.query(`DROP SCHEMA IF EXISTS "${schema}" CASCADE`);
+  }
+  const { code } = await annals(["inspect", "postgres://nobody@127.0.0.1:1/none"]);
   assert.equal(code, 3);
-  assert.match(stderr, /PostgreSQL/);
 });
 
 test("each driver that there is opens a store, and what is missing is told", async () => {

@@ -70,7 +70,7 @@ const rule = (name, run) =>
   test(name, { timeout }, async ({ signal }) => {
     setMaxListeners(0, signal); // of as many workers as there are crashes
     const server = await Server.start();
-    const pool = poolOf(server);
+    const pool = poolOf(server, { application_name: "test" });
     // Of connections that end with the server while nobody uses them. Workers' pools are the adapter's matter.
     pool.on("error", () => {});
     const workers = [];
@@ -128,23 +128,24 @@ rule("two processes with 64 commands each under way lose nothing and do nothing 
   const given = [];
   let cuts = 0;
   const cut = async () => {
-    // All of them, also those that listen.
-    const { rows } = await pool.query("SELECT pg_terminate_backend(pid) AS was_there FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()");
+    // All of theirs, also those that listen.
+    const { rows } = await pool.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name <> 'test'");
     if (rows.length > 0) cuts += 1;
   };
   const began = Date.now();
-  const share = Math.max(seconds * 1000, 1) / 10;
+  /** When it is time for the next: ten times, by the clock or by what has been acknowledged. */
+  const share = seconds > 0 ? (seconds * 1000) / 11 : 180;
+  let next = share;
   for (let round = 0; round === 0 || Date.now() - began < seconds * 1000; round += 1) {
-    let at = 0;
     const cutting = [];
-    const enough = () => (seconds > 0 ? Date.now() - began > share * (cuts + 1) : acknowledged[0].size + acknowledged[1].size > at);
+    const come = () => (seconds > 0 ? Date.now() - began : acknowledged[0].size + acknowledged[1].size);
     await Promise.all(
       workers.map((process, own) => {
         const commands = commandsOf(`${own}-${round}`, 1000);
         given.push(...commands);
         return giveUntilDone(async () => process, commands, acknowledged[own], () => {
-          if (!enough()) return;
-          at += 180;
+          if (come() < next) return;
+          next += share;
           cutting.push(cut());
         });
       }),

@@ -24,12 +24,12 @@ const entries = {
   "annals/operations": ["checkArchive", "exportLog", "importLog", "verify"],
   "annals/overlay": ["overlayStorage"],
   "annals/projections": ["fold", "nativeProjection", "projection"],
-  "annals/reactions": ["reaction"],
+  "annals/reactions": ["processManager", "reaction"],
   "annals/subscriptions": ["checkpoint", "forgetCheckpoint", "setCheckpoint"],
   "annals/sqlite": ["sqliteStorage"],
   "annals/postgres": ["postgresRoles", "postgresSchema", "postgresStorage"],
   "annals/indexeddb": ["indexedDbStorage"],
-  "annals/testing": ["given", "givenView"],
+  "annals/testing": ["given", "givenManager", "givenView", "gives"],
   "annals/testing/conformance": ["Subject", "commit", "conformance", "event", "judge", "judgeVectors", "perform"],
 };
 

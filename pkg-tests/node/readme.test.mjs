@@ -26,7 +26,7 @@ function driver() {
   throw new Error("neither better-sqlite3 nor libsql can be loaded");
 }
 
-const [[, example], [, projecting], [, folding], [, reacting], [, testing], [, viewing], [, changing], ...others] = readme.matchAll(/```(?:ts|js)\n([\s\S]*?)```/g);
+const [[, example], [, projecting], [, folding], [, reacting], [, managing], [, testing], [, viewing], [, changing], ...others] = readme.matchAll(/```(?:ts|js)\n([\s\S]*?)```/g);
 
 test("no example of the README is left out", () => assert.deepEqual(others, []));
 
@@ -69,6 +69,20 @@ test("the README's reaction runs when something has been booked", async () => {
   const { stdout, stderr, status } = await runs(reacting + book, modules);
   assert.equal(status, 0, stderr);
   assert.equal(stdout, "mail about a-1 to doctor 7\n");
+});
+
+test("the README's process manager is as its test says, which fails without a part of it", async () => {
+  const domain = example.slice(example.indexOf("type Slot"), example.indexOf("const storage"));
+  const modules = { "appointment.js": `import { aggregate, refuse } from "annals"; ${domain} export { appointment };` };
+  const { stderr, status } = await runs(managing, modules);
+  assert.equal(status, 0, stderr);
+  for (const part of [/commands\.remindAt\(.*\n/, /return \{ doctor \};.*\n/]) {
+    const without = managing.replace(part, "\n");
+    assert.notEqual(without, managing);
+    const { stderr, status } = await runs(without, modules);
+    assert.notEqual(status, 0);
+    assert.match(stderr, /expected SendReminder to Letter a-1, found/);
+  }
 });
 
 test("the README's tests of that domain pass, and fail if a rule is left out", async () => {

@@ -28,7 +28,7 @@ use super::read::check_slice;
 use super::requests::{LoadWish, Part};
 use super::snapshotting::SnapshotUse;
 use super::streams::{At, StreamKey};
-use super::{Engine, KeptPage, Store, Task, Timer, mutant};
+use super::{Engine, KeptPage, Store, Task, Timer, mutant, not_in_ready_module};
 
 /// A command under way.
 pub(super) struct CommandTask {
@@ -530,6 +530,7 @@ impl Engine {
 
     #[inline(never)]
     fn decide_natively(&mut self, id: TaskId, basis: Basis, state: &std::rc::Rc<dyn NativeState>) {
+        not_in_ready_module();
         let task = self.command(id);
         let Domain::Native(native) = self.domain(task.aggregate) else {
             unreachable!("a native state has a native domain")
@@ -951,6 +952,7 @@ impl Engine {
         }
         match from.state.0 {
             StateKind::Native(state) => {
+                not_in_ready_module();
                 let Domain::Native(native) = self.domain(aggregate) else {
                     unreachable!("a native state has a native domain")
                 };

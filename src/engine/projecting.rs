@@ -13,6 +13,7 @@ use std::sync::Arc;
 use crate::documents::{Documents, end_of_prefix};
 use crate::domain::{AggregateDefinition, EventText};
 use crate::error::{ReadError, StorageError};
+use crate::payload::json_string;
 use crate::projection::{
     CHECKPOINTS, Known, LogEvent, NativeProjection, ProjectionDefinition, ViewKind,
 };
@@ -27,7 +28,7 @@ use crate::time::Timestamp;
 
 use super::requests::Purpose;
 use super::sorted::ByAge;
-use super::{Engine, KeptPage, Store, Timer, mutant};
+use super::{Engine, KeptPage, Store, Timer, mutant, not_in_ready_module};
 
 /// Place of a runner among those of the engine: first one for each projection, then those of views
 /// of the past.
@@ -141,8 +142,7 @@ pub(super) fn collection_of(name: &str, version: u32) -> Arc<str> {
 /// How the keys of the checkpoints of all versions begin: a JSON array of name and version, so that no
 /// name is the beginning of another.
 fn checkpoints_of(name: &str) -> String {
-    let name = serde_json::to_string(name).expect("a string can be written as JSON");
-    format!("[{name},")
+    format!("[{},", json_string(name))
 }
 
 /// The name of a view's checkpoint. Its revision is the position up to which the view has come.
@@ -833,6 +833,7 @@ fn native_result(
     aggregates: &[AggregateDefinition],
     work: &Work,
 ) -> Projected {
+    not_in_ready_module();
     match &work.page {
         KeptPage::Events(events) => {
             let mut events = events.iter().map(LogEvent::of);

@@ -12,23 +12,26 @@
 //! The lanes of a process manager are correlation keys. Each has a state, which is read before its first
 //! event and kept at hand, and timers, which are looked at by the time they are due. A timer takes its
 //! turn among the events of its lane; one that could not be handled is a lane of its own, and waits for
-//! its next attempt without the others.
+//! its next attempt without the others. An event whose key can't be told stops the process manager before
+//! it: whoever else it might be that has to wait for it is not known.
 
 use std::sync::Arc;
 
 use crate::error::{ReadError, StorageError};
-use crate::event::{RecordedEvent, TaskId};
-use crate::manager::{DUE, states_of, timers_of};
-use crate::payload::strings_of;
+use crate::event::TaskId;
+use crate::ids::CommandId;
+use crate::manager::{DUE, Origin, states_of, timers_of};
+use crate::payload::{json_of, strings_of};
 use crate::protocol::{
-    AskReaction, Document, DocumentExpectation, DocumentName, DocumentScan, DocumentValue,
-    DocumentsRead, DueTimer, LogPage, Notice, Output, ParkedLane, React, Reacted, Reacting,
-    ReactionAction, ReactionIndex, ReactionRead, ReadDocuments, ReadLog, SaveDocuments, Saved,
-    ScanPlace, StorageAnswer, StorageBody, StoredDocument,
+    AskReaction, Correlate, Correlated, CorrelationKey, Document, DocumentExpectation,
+    DocumentName, DocumentScan, DocumentValue, DocumentsRead, DueTimer, LogPage, Notice, Output,
+    ParkedLane, React, Reacted, Reacting, ReactionAction, ReactionIndex, ReactionRead,
+    ReadDocuments, ReadLog, SaveDocuments, Saved, ScanPlace, StorageAnswer, StorageBody,
+    StoredDocument, Wishes,
 };
 use crate::reaction::{IMPORTS, imported};
 use crate::reaction::{Lanes, Progress, REACTIONS, REQUESTS, ReactionDefinition, StartAt, lane_of};
-use crate::stream::{Position, StreamId};
+use crate::stream::Position;
 use crate::time::Timestamp;
 
 use super::requests::Purpose;
@@ -64,6 +67,10 @@ pub(super) struct Reactor {
     position: Position,
     lanes: Vec<Lane>,
     page: Option<Page>,
+    /// Pages whose events the host is asked for the keys of, and what the questions are called.
+    correlating: Vec<(u32, Asked, KeptPage, Position)>,
+    /// Why no event behind those that are known can be handled: what the key of the next is can't be told.
+    stuck: Option<Arc<str>>,
     /// Position of the store's last event, as far as it is known.
     head: Position,
     grown: bool,
@@ -150,6 +157,8 @@ struct Page {
 struct Event {
     lane: Arc<str>,
     position: Position,
+    /// In the page that is kept.
+    index: u32,
     state: EventState,
 }
 
@@ -161,6 +170,21 @@ enum EventState {
     Passed,
 }
 
+impl Page {
+    /// The event as the host is given it.
+    fn reacting(&self, at: usize) -> Reacting {
+        let index = self.events[at].index;
+        match &self.kept {
+            KeptPage::Events(events) => Reacting::Event(Box::new(events[index as usize].clone())),
+            KeptPage::Rows(rows) => Reacting::Held { page: rows.0.page, index },
+            KeptPage::Held(lease) => Reacting::Held { page: lease.page, index },
+            KeptPage::Messages(..) | KeptPage::Upcast(_) => {
+                unreachable!("the log is asked for events whose streams are told, or for none")
+            }
+        }
+    }
+}
+
 /// An event or a timer that the host is handling.
 struct Running {
     run: u64,
@@ -168,6 +192,8 @@ struct Running {
     /// 0 for a timer.
     position: Position,
     timer: Option<DueTimer>,
+    /// What is saved when a process manager's commands are done.
+    documents: Vec<Document>,
 }
 
 /// What is known of a process manager's timers.
@@ -177,12 +203,15 @@ struct Timers {
     wanted: bool,
     /// Where the last look ended, if there may be more behind it.
     after: Option<ScanPlace>,
-    /// The number of the question that is under way, and the timers that are to be tried again.
-    asked: Option<(u32, Vec<Arc<str>>)>,
+    /// The number of the question that is under way, when it was asked, and the timers that are to be
+    /// tried again.
+    asked: Option<(u32, Timestamp, Vec<Arc<str>>)>,
     /// Timers that were written since the question was sent: its answer may have them as they were.
     written: Vec<Arc<str>>,
     /// Those whose time has come, and how often they have been tried.
     due: Vec<(DueTimer, u32)>,
+    /// The store's last event when these were found: what happened before their time comes before them.
+    head: Position,
     /// When the next one is due, as far as is known.
     next: Option<Timestamp>,
 }
@@ -277,6 +306,8 @@ impl Reactor {
             position: Position(0),
             lanes: Vec::new(),
             page: None,
+            correlating: Vec::new(),
+            stuck: None,
             head: Position(0),
             grown: false,
             is_reading: false,
@@ -304,6 +335,8 @@ impl Reactor {
     fn let_go(&mut self) {
         self.is_ours = false;
         self.page = None;
+        self.correlating.clear();
+        self.stuck = None;
         self.catching_up = None;
         self.is_reading = false;
         self.running.clear();
@@ -372,7 +405,10 @@ impl Reactor {
 
     /// The next timer that can be handled. Those of lanes that were left behind are looked at again when
     /// these rejoin.
-    fn next_timer(&mut self) -> Option<Next> {
+    fn next_timer(&mut self, overtakes: bool) -> Option<Next> {
+        if self.position < self.timers.head && !overtakes {
+            return None;
+        }
         let mut due = std::mem::take(&mut self.timers.due);
         due.retain(|(timer, _)| !self.is_left(&timer.lane));
         let is_free =
@@ -384,10 +420,10 @@ impl Reactor {
     }
 
     /// Documents of timers have been written: what is known of these is of before.
-    fn timers_written(&mut self, collection: &str, documents: &[Document]) {
+    fn timers_written(&mut self, collection: &str, documents: &[Document], keeps_due: bool) {
         for Document { name, .. } in documents {
             if *name.collection == *collection {
-                self.timers.due.retain(|(timer, _)| timer.key() != name.key);
+                self.timers.due.retain(|(timer, _)| keeps_due || timer.key() != name.key);
                 self.lanes.retain(|lane| !lane.is_timer() || lane.parked.lane != name.key);
                 self.timers.written.push(Arc::clone(&name.key));
             }
@@ -404,7 +440,7 @@ impl Reactor {
     }
 
     /// The documents of events that the progress says are handled.
-    fn take_covered(&mut self) -> Vec<Document> {
+    fn take_covered(&mut self, all: bool) -> Vec<Document> {
         let mut documents = Vec::new();
         for Unsaved { lane, position, documents: made, is_on_its_way } in &mut self.unsaved {
             let is_left = |known: &&Lane| !known.is_timer() && known.parked.lane == *lane;
@@ -413,7 +449,7 @@ impl Reactor {
                 Some(left) => *position < left.parked.position,
                 None => *position <= self.position,
             };
-            if is_handled {
+            if is_handled || all {
                 *is_on_its_way = true;
                 documents.extend_from_slice(made);
             }
@@ -722,6 +758,7 @@ impl Engine {
     fn save_progress(&mut self, index: ReactorIndex) {
         let forgets_lanes = mutant!(self, ProgressPastParked);
         let is_unfenced = mutant!(self, LeaseWithoutFencing);
+        let saves_early = mutant!(self, StateBeforeProgress);
         let (now, lease) = (self.now, self.config.lease);
         let name = name_of(&self.config.reactions[index]);
         let reactor = &mut self.reactors[index];
@@ -734,7 +771,7 @@ impl Engine {
             lanes.clear();
         }
         let progress = Progress { owner, position: reactor.position, lanes };
-        let mut documents = reactor.take_covered();
+        let mut documents = reactor.take_covered(saves_early);
         for (name, is_on_its_way) in &mut reactor.fulfilled {
             *is_on_its_way = true;
             let (value, postings) = (DocumentValue::Removed, Vec::new());
@@ -782,8 +819,11 @@ impl Engine {
         reactor.failures = 0;
         match reactor.step {
             Step::Releasing => {
+                let stuck = reactor.stuck.take();
                 reactor.let_go();
-                reactor.step = Step::Start;
+                // Another release may know more of the event.
+                reactor.step = if stuck.is_some() { Step::Stopped } else { Step::Start };
+                reactor.stuck = stuck;
                 self.notice_reaction(index);
             }
             Step::Claiming => {
@@ -841,9 +881,10 @@ impl Engine {
         let concurrency = self.config.reactions[index].concurrency as usize;
         let (now, limit) = (self.now, self.config.page_limit);
         let manages = self.manages(index);
+        let overtakes = mutant!(self, TimerOvertakes);
         while self.reactors[index].running.len() < concurrency && self.may_start(index) {
             let reactor = &mut self.reactors[index];
-            let next = reactor.next_timer().or_else(|| reactor.next_event(manages));
+            let next = reactor.next_timer(overtakes).or_else(|| reactor.next_event(manages));
             let at = match next {
                 None => break,
                 Some(Next::Timer(timer, attempts)) => {
@@ -855,7 +896,7 @@ impl Engine {
             let page = self.reactors[index].page.as_mut().expect("an event of it was found");
             page.events[at].state = EventState::Runs;
             let lane = Arc::clone(&page.events[at].lane);
-            let (position, event) = (page.events[at].position, reacting(&page.kept, at));
+            let (position, event) = (page.events[at].position, page.reacting(at));
             self.react(index, lane, position, event, 1);
         }
         self.catch_up(index);
@@ -873,21 +914,21 @@ impl Engine {
         let reads = reactor.page.is_none()
             && !reactor.is_reading
             && !reactor.paused
+            && reactor.stuck.is_none()
             && reactor.lanes.len() < MAX_LANES
             && (reactor.position < reactor.head || reactor.grown);
         if reads {
             reactor.is_reading = true;
             reactor.grown = false;
             let after = reactor.position;
-            let filter = self.config.reactions[index].filter.clone();
-            let read = ReadLog { after, filter, limit, held: false };
-            self.ask_for_reaction(index, Asked::Log, StorageBody::ReadLog(Arc::new(read)));
+            self.read_for_reaction(index, Asked::Log, after, limit);
         }
         let reactor = &mut self.reactors[index];
         if reactor.saving_since.is_some() {
             return;
         }
-        if reactor.paused && is_idle && !reactor.is_reading {
+        let stops = reactor.paused || (reactor.stuck.is_some() && reactor.page.is_none());
+        if stops && is_idle && !reactor.is_reading {
             reactor.step = Step::Releasing;
             self.save_progress(index);
         } else if reactor.beat_at <= now {
@@ -919,9 +960,11 @@ impl Engine {
             Reacting::Timer(timer) => Some((**timer).clone()),
             Reacting::Event(_) | Reacting::Held { .. } => None,
         };
-        reactor.running.push(Running { run, lane, position, timer });
+        let documents = Vec::new();
+        reactor.running.push(Running { run, lane: Arc::clone(&lane), position, timer, documents });
         let reaction = ReactionIndex(u32::try_from(index).expect("fewer than 2^32"));
-        self.outputs.push_back(Output::React(React { run, reaction, attempt, event, state }));
+        let react = React { run, reaction, attempt, event, lane, state };
+        self.outputs.push_back(Output::React(react));
     }
 
     /// Goes on with the lane that is being caught up, or begins with one whose time has come.
@@ -933,6 +976,9 @@ impl Engine {
         let (now, limit, manages) = (self.now, self.config.page_limit, self.manages(index));
         let reactor = &mut self.reactors[index];
         if reactor.catching_up.is_none() {
+            if reactor.stuck.is_some() {
+                return;
+            }
             let is_due = |lane: &&Lane| {
                 let is_due = lane.parked.retry_at.is_some_and(|at| at <= now);
                 is_due && !lane.is_handled() && !lane.is_timer()
@@ -943,7 +989,7 @@ impl Engine {
             let lane = Arc::clone(&due.parked.lane);
             let after = Position(due.parked.position.0.saturating_sub(1));
             reactor.catching_up = Some(CatchUp { lane, page: None });
-            return self.read_lane(index, after, limit);
+            return self.read_for_reaction(index, Asked::Lane, after, limit);
         }
         let Some(CatchUp { lane, page: Some(_) }) = &reactor.catching_up else {
             return;
@@ -966,7 +1012,7 @@ impl Engine {
                 && event.position <= known.last
         });
         if let Some(at) = next {
-            let (position, event) = (page.events[at].position, reacting(&page.kept, at));
+            let (position, event) = (page.events[at].position, page.reacting(at));
             known.parked.position = position;
             let attempt = known.parked.attempts + 1;
             return self.react(index, lane, position, event, attempt);
@@ -974,7 +1020,7 @@ impl Engine {
         if page.next < known.last {
             let after = page.next;
             reactor.catching_up = Some(CatchUp { lane, page: None });
-            return self.read_lane(index, after, limit);
+            return self.read_for_reaction(index, Asked::Lane, after, limit);
         }
         known.parked.position = Position(known.last.0 + 1);
         reactor.catching_up = None;
@@ -982,52 +1028,151 @@ impl Engine {
         self.ready_reactors.push_back(index);
     }
 
-    fn read_lane(&mut self, index: ReactorIndex, after: Position, limit: u32) {
-        let filter = self.config.reactions[index].filter.clone();
-        let read = ReadLog { after, filter, limit, held: false };
-        self.ask_for_reaction(index, Asked::Lane, StorageBody::ReadLog(Arc::new(read)));
+    fn read_for_reaction(
+        &mut self,
+        index: ReactorIndex,
+        asked: Asked,
+        after: Position,
+        limit: u32,
+    ) {
+        let ReactionDefinition { filter, lanes, .. } = &self.config.reactions[index];
+        let (filter, held) = (filter.clone(), matches!(lanes, Lanes::Hosted));
+        let read = ReadLog { after, filter, limit, held };
+        self.ask_for_reaction(index, asked, StorageBody::ReadLog(Arc::new(read)));
     }
 
     #[inline(never)]
     fn log_for_reaction(&mut self, index: ReactorIndex, asked: Asked, log: LogPage) {
         let LogPage { page, places, next, head } = log;
         let kept = self.keep(page);
-        let lanes = self.config.reactions[index].lanes;
         let reactor = &mut self.reactors[index];
         reactor.head = reactor.head.max(head);
-        let event = |stream: &StreamId, position| Event {
-            lane: lane_of(stream),
-            position,
-            state: EventState::Waits,
+        let mut keys = Vec::new();
+        let mut failed = None;
+        let mut tell = |index: usize, position, key| {
+            let index = u32::try_from(index).expect("pages are short");
+            keys.push(CorrelationKey { index, position, key });
         };
-        let events = match &kept {
-            KeptPage::Events(events) => {
-                let event = |found: &RecordedEvent| match lanes {
-                    Lanes::Streams => event(&found.stream, found.position),
-                    Lanes::Native(lane_of) => {
-                        let (position, lane) = (found.position, lane_of(found));
-                        let is_wanted = lane.is_some();
-                        let state = if is_wanted { EventState::Waits } else { EventState::Passed };
-                        Event { lane: lane.unwrap_or_default(), position, state }
+        match (&kept, self.config.reactions[index].lanes) {
+            (KeptPage::Events(events), Lanes::Native(keys_of)) => {
+                for (index, event) in events.iter().enumerate() {
+                    match keys_of(&self.config.aggregates, event) {
+                        Ok(keys) => {
+                            keys.into_iter().for_each(|key| tell(index, event.position, key))
+                        }
+                        Err(reason) => {
+                            failed = Some((event.position, reason));
+                            break;
+                        }
                     }
-                };
-                events.iter().map(event).collect()
+                }
             }
-            KeptPage::Rows(rows) => {
-                let rows = rows.1.iter().zip(&places);
-                rows.map(|(row, place)| event(&row.stream, place.position)).collect()
+            (KeptPage::Events(events), _) => {
+                for (index, event) in events.iter().enumerate() {
+                    tell(index, event.position, lane_of(&event.stream));
+                }
             }
-            KeptPage::Messages(..) | KeptPage::Upcast(_) | KeptPage::Held(_) => Vec::new(),
-        };
-        let page = Page { kept, events, next };
-        if asked == Asked::Lane {
-            if let Some(catching_up) = &mut reactor.catching_up {
-                catching_up.page = Some(page);
+            (KeptPage::Rows(rows), _) => {
+                for (index, (row, place)) in rows.1.iter().zip(&places).enumerate() {
+                    tell(index, place.position, lane_of(&row.stream));
+                }
             }
-        } else if reactor.is_reading {
-            reactor.is_reading = false;
-            reactor.page = Some(page);
+            (KeptPage::Held(lease), _) if lease.count > 0 => {
+                let (question, page) = (reactor.question(), lease.page);
+                reactor.correlating.push((question, asked, kept, next));
+                let reaction = ReactionIndex(u32::try_from(index).expect("fewer than 2^32"));
+                let correlate = Correlate { question, reaction, page };
+                return self.outputs.push_back(Output::Correlate(correlate));
+            }
+            (KeptPage::Messages(..) | KeptPage::Upcast(_) | KeptPage::Held(_), _) => {}
         }
+        self.page_for_reaction(index, asked, kept, keys, next, failed);
+    }
+
+    pub(super) fn host_correlated(&mut self, answer: Correlated) {
+        let Correlated { reaction, question, keys, failed } = answer;
+        let index = reaction.0 as usize;
+        let Some(reactor) = self.reactors.get_mut(index) else {
+            return;
+        };
+        let found = reactor.correlating.iter().position(|(asked, ..)| *asked == question);
+        // The reaction may have been taken over meanwhile.
+        let Some((_, asked, kept, next)) = found.map(|at| reactor.correlating.swap_remove(at))
+        else {
+            return;
+        };
+        self.page_for_reaction(index, asked, kept, keys, next, failed);
+        self.ready_reactors.push_back(index);
+    }
+
+    #[inline(never)]
+    fn page_for_reaction(
+        &mut self,
+        index: ReactorIndex,
+        asked: Asked,
+        kept: KeptPage,
+        keys: Vec<CorrelationKey>,
+        mut next: Position,
+        failed: Option<(Position, Arc<str>)>,
+    ) {
+        let reactor = &mut self.reactors[index];
+        let is_lane = asked == Asked::Lane;
+        // What comes late may be of a life before.
+        if !is_lane && !std::mem::take(&mut reactor.is_reading) {
+            return;
+        }
+        let passed = if is_lane { Position(0) } else { reactor.position };
+        if let Some((position, reason)) = failed {
+            reactor.stuck = Some(format!("the event at {position} has no key: {reason}").into());
+            next = Position(position.0 - 1);
+            if is_lane {
+                reactor.catching_up = None;
+                return;
+            }
+        }
+        let event = |found: CorrelationKey| {
+            let CorrelationKey { index, position, key: lane } = found;
+            Event { lane, position, index, state: EventState::Waits }
+        };
+        let keys = keys.into_iter().filter(|found| found.position > passed);
+        let page = Page { kept, events: keys.map(event).collect(), next };
+        match &mut reactor.catching_up {
+            Some(catching_up) if is_lane => catching_up.page = Some(page),
+            _ if is_lane => {}
+            _ => reactor.page = Some(page),
+        }
+    }
+
+    /// Takes what a process manager wants of what it has been given by [`Output::React`], and gives the ids
+    /// of its commands. They are the same for every attempt, so that giving them again repeats nothing. The
+    /// host gives the commands, and tells what has come of it ([`Input::Reacted`](crate::Input)): only then
+    /// is the rest saved. `None`: nothing is to be given, for another engine runs it by now.
+    pub fn manage(&mut self, run: u64, wishes: Wishes) -> Option<Vec<CommandId>> {
+        let forgets_names = mutant!(self, CommandsNotNamed);
+        let Wishes { cause, correlation_id, state, timers, commands } = wishes;
+        let is_it = |running: &&mut Running| running.run == run;
+        let mut reactors = self.reactors.iter_mut().enumerate();
+        let (index, running) = reactors
+            .find_map(|(index, reactor)| Some((index, reactor.running.iter_mut().find(is_it)?)))?;
+        let causation_id = Arc::clone(match &running.timer {
+            Some(timer) => &timer.causation_id,
+            None => &cause,
+        });
+        let manager = &self.config.reactions[index].name;
+        let lane = &running.lane;
+        let origin = Origin { manager, lane, cause, causation_id, correlation_id };
+        running.documents = vec![origin.state(running.position.0.max(1), state)];
+        for (name, due) in timers {
+            running.documents.push(origin.timer(name, due));
+        }
+        let mut ids = Vec::new();
+        for index in 0..commands {
+            ids.push(match forgets_names {
+                true => self.ids.command_id(self.now),
+                false => origin.command(index),
+            });
+        }
+        Some(ids)
     }
 
     #[inline(never)]
@@ -1042,10 +1187,12 @@ impl Engine {
         let ReactionDefinition { name, retries, lanes, .. } = &self.config.reactions[index];
         let (name, retries) = (Arc::clone(name), *retries);
         let manages = !matches!(lanes, Lanes::Streams);
+        let keeps_due = mutant!(self, ForgottenTimer);
         let now = self.now;
         let reactor = &mut self.reactors[index];
         let at = reactor.running.iter().position(is_it).expect("found above");
-        let Running { lane, position, timer, .. } = reactor.running.remove(at);
+        let Running { lane, position, timer, documents, .. } = reactor.running.remove(at);
+        let result = if manages { result.map(|_| documents) } else { result };
         if let (true, Ok(documents)) = (manages, &result) {
             let (states, timers) = (states_of(&name), timers_of(&name));
             for Document { name, value, .. } in documents {
@@ -1057,13 +1204,14 @@ impl Engine {
                     reactor.states.set(&name.key, text);
                 }
             }
-            reactor.timers_written(&timers, documents);
+            reactor.timers_written(&timers, documents, keeps_due);
         }
         if let Some(timer) = timer {
             return self.timer_done(index, timer, result);
         }
         if let Some(page) = &mut reactor.page {
-            let events = page.events.iter_mut().filter(|event| event.position == position);
+            let is_it = |event: &&mut Event| event.position == position && event.lane == lane;
+            let events = page.events.iter_mut().filter(is_it);
             events.for_each(|event| event.state = EventState::Passed);
         }
         reactor.dirty = true;
@@ -1161,19 +1309,23 @@ impl Engine {
             key: Arc::clone(key),
         };
         let names = retries.iter().map(name).collect();
+        let after = reactor.timers.after.take();
+        // A look that goes on does not see what was written before the place where it is.
+        if after.is_none() {
+            reactor.timers.wanted = false;
+        }
         let scan = DocumentScan {
             collection: Arc::clone(&collection),
             index: Some(DUE.into()),
             from: None,
             to: None,
-            after: reactor.timers.after.take(),
+            after,
             descending: false,
             limit: Some(limit),
         };
         let read = ReadDocuments { names, scans: vec![scan] };
         let question = reactor.question();
-        reactor.timers.asked = Some((question, retries));
-        reactor.timers.wanted = false;
+        reactor.timers.asked = Some((question, now, retries));
         reactor.timers.next = None;
         // What is not in the store yet is not seen.
         let unsaved = reactor.unsaved.iter().flat_map(|unsaved| &unsaved.documents);
@@ -1185,12 +1337,16 @@ impl Engine {
 
     #[inline(never)]
     fn timers_read(&mut self, index: ReactorIndex, question: u32, found: DocumentsRead) {
-        let now = self.now;
+        let is_early = mutant!(self, TimerBeforeItsTime);
         let reactor = &mut self.reactors[index];
-        let asked = reactor.timers.asked.take_if(|(asked, _)| *asked == question);
-        let Some((_, retries)) = asked else {
+        let asked = reactor.timers.asked.take_if(|(asked, ..)| *asked == question);
+        let Some((_, asked_at, retries)) = asked else {
             return;
         };
+        // What comes due while the answer is on its way may come after events that the answer's head does
+        // not have.
+        reactor.timers.head = found.head;
+        reactor.head = reactor.head.max(found.head);
         for (key, document) in retries.into_iter().zip(found.documents) {
             if reactor.timers.written.contains(&key) {
                 continue;
@@ -1224,7 +1380,7 @@ impl Engine {
                 last = Some(place);
                 continue;
             };
-            if timer.due > now {
+            if timer.due > asked_at && !is_early {
                 reactor.timers.next = Some(timer.due);
                 return;
             }
@@ -1240,6 +1396,13 @@ impl Engine {
     }
 
     fn react_to_timer(&mut self, index: ReactorIndex, timer: DueTimer, attempt: u32) {
+        if mutant!(self, TimerGoneEarly) {
+            let gone = timer.document(&self.config.reactions[index].name, false);
+            let gone = Document { value: DocumentValue::Removed, ..gone };
+            let (lane, position, documents) = ("".into(), Position(0), vec![gone]);
+            let unsaved = Unsaved { lane, position, documents, is_on_its_way: false };
+            self.reactors[index].unsaved.push(unsaved);
+        }
         let lane = Arc::clone(&timer.lane);
         self.react(index, lane, Position(0), Reacting::Timer(Box::new(timer)), attempt);
     }
@@ -1306,6 +1469,7 @@ impl Engine {
             Some(ReactionAction::Resume) => {
                 reactor.paused = false;
                 if reactor.step == Step::Stopped {
+                    reactor.stuck = None;
                     reactor.step = Step::Start;
                 }
             }
@@ -1332,8 +1496,7 @@ impl Engine {
     }
 
     fn request_of(&self, index: ReactorIndex, lane: &str) -> DocumentName {
-        let key: [&str; 2] = [&self.config.reactions[index].name, lane];
-        let key = serde_json::to_string(&key).expect("strings can be written as JSON").into();
+        let key = json_of(&[&self.config.reactions[index].name, lane]).into();
         DocumentName { collection: REQUESTS.into(), key }
     }
 
@@ -1367,8 +1530,9 @@ impl Engine {
         }
         reactor.asks_requests = true;
         let name = &self.config.reactions[index].name;
-        let name = serde_json::to_string(&**name).expect("a string can be written as JSON");
-        let prefix = format!("[{name},");
+        let mut prefix = json_of(&[name]);
+        prefix.pop();
+        prefix.push(',');
         let scan = DocumentScan {
             collection: REQUESTS.into(),
             index: None,
@@ -1446,7 +1610,7 @@ impl Engine {
             runs: !progress.owner.is_empty(),
             paused: reactor.paused,
             lanes: progress.lanes,
-            trouble: reactor.trouble.clone(),
+            trouble: reactor.stuck.clone().or_else(|| reactor.trouble.clone()),
         };
         self.finish_reaction_read(id, Ok(read));
     }
@@ -1460,10 +1624,10 @@ impl Engine {
         self.notice(Notice::ReactionRead { task: id, result });
     }
 
-    /// Whether this engine runs its reactions.
+    /// Whether this engine runs the reaction.
     #[cfg(any(test, feature = "testing"))]
-    pub(crate) fn runs_reactions(&self) -> bool {
-        self.reactors.iter().all(|reactor| reactor.step == Step::Active)
+    pub(crate) fn runs_reaction(&self, index: usize) -> bool {
+        self.reactors[index].step == Step::Active
     }
 
     /// Whether this engine has nothing to do for reactions: it has handled all, or another does.
@@ -1472,7 +1636,13 @@ impl Engine {
         self.reactors.iter().all(|reactor| match reactor.step {
             Step::Standby => true,
             Step::Active => {
-                let parked = |lane: &Lane| lane.parked.retry_at.is_none();
+                let waits = |timer: &str| {
+                    DueTimer::lane_of_key(timer).is_some_and(|lane| reactor.is_left(&lane))
+                };
+                let parked = |lane: &Lane| {
+                    let ParkedLane { lane: name, retry_at, .. } = &lane.parked;
+                    retry_at.is_none() || (lane.is_timer() && waits(name))
+                };
                 reactor.timers.due.is_empty()
                     && reactor.unsaved.is_empty()
                     && reactor.position >= head
@@ -1491,19 +1661,5 @@ fn shortened(error: Arc<str>) -> Arc<str> {
     match error.char_indices().nth(MAX_ERROR) {
         Some((end, _)) => format!("{}…", &error[..end]).into(),
         None => error,
-    }
-}
-
-/// The event as the host is given it.
-fn reacting(page: &KeptPage, at: usize) -> Reacting {
-    match page {
-        KeptPage::Events(events) => Reacting::Event(Box::new(events[at].clone())),
-        KeptPage::Rows(rows) => {
-            let index = u32::try_from(at).expect("pages are short");
-            Reacting::Held { page: rows.0.page, index }
-        }
-        KeptPage::Messages(..) | KeptPage::Upcast(_) | KeptPage::Held(_) => {
-            unreachable!("the log is asked for events whose streams are told")
-        }
     }
 }

@@ -7,7 +7,7 @@ import type { ProjectionFunctions } from "./projections/projection.js";
 import type { Access, ViewReader } from "./projections/reader.js";
 import type { ReactionControl } from "./reactions/control.js";
 import type { Query, StoredEvent } from "./storage.js";
-import type { AnyStep, Forms, OlderEvent, RetiredUpcasters, Upcasters } from "./upcast.js";
+import type { AnyStep, Forms, RetiredUpcasters, Upcasters } from "./upcast.js";
 import type { Reader, Writer } from "./wire.js";
 
 /** A command or an event: what kind, and what about it. */
@@ -325,7 +325,7 @@ export interface Projection<Document = unknown> {
 }
 
 /** A durable handler of events. Its code comes with it, from `annals/reactions`. */
-export interface Reaction {
+export interface Reaction<Control = ReactionControl> {
   readonly name: string;
   /** @internal Which events it wants. */
   readonly types: readonly string[];
@@ -337,17 +337,33 @@ export interface Reaction {
   readonly startsNow: boolean;
   /** @internal Attempts, first and longest pause in milliseconds, most events at once. */
   readonly numbers: readonly number[];
-  /** @internal An event as it is stored, and what it is today. */
-  readonly react: (
-    event: StoredEvent,
-    today: readonly OlderEvent[],
-    epoch: string,
-    attempt: number,
-    signal: AbortSignal,
-  ) => Promise<void>;
+  /** @internal Of a process manager: tells whose the events of a page are; returns what writes the answer. */
+  readonly keys:
+    | ((events: readonly StoredEvent[], epoch: string, driver: Driver) => (message: Writer) => void)
+    | null;
+  /** @internal Reads the rest of what the engine says; what it returns handles it, soon. */
+  readonly react: (occasion: {
+    readonly run: number;
+    readonly attempt: number;
+    readonly lane: string;
+    readonly state: string | null;
+    /** As it is stored; `null`: a timer comes in its place. */
+    readonly event: StoredEvent | null;
+    readonly epoch: string;
+    readonly output: Reader;
+    readonly driver: Driver;
+    readonly signal: AbortSignal;
+  }) => () => Promise<void>;
+  /** @internal Gives these to other engines, once what is being handled has come to an end, or soon after. */
+  readonly release: (driver: Driver, reactions: readonly AnyReaction[]) => Promise<void>;
   /** @internal */
-  readonly control: (driver: Driver) => ReactionControl;
+  readonly control: (driver: Driver) => Control;
+  /** Carries the type; there is no such property. */
+  readonly [types]?: () => Control;
 }
+
+/** Any reaction. */
+export type AnyReaction = Reaction<ReactionControl<never, unknown>>;
 
 /** Any projection. */
 // eslint-disable-next-line @typescript-eslint/no-explicit-any

@@ -3,7 +3,7 @@
  * answers back; keeps the states and pages that never enter the module.
  */
 import { decide, evolve, readsOf, tagsOf, toMessage, toRefusal } from "./calls.js";
-import type { AnyAggregate, AnyProjection, ErasedFunctions, Message, OtherEvent, Reaction, Refusal } from "./domain.js";
+import type { AnyAggregate, AnyProjection, AnyReaction, ErasedFunctions, Message, OtherEvent, Refusal } from "./domain.js";
 import { AnnalsError, closed, type ErrorCode, type EventProblem, RefusedError } from "./errors.js";
 import type { Report } from "./engine.js";
 import type { AbortSignal } from "./platform.js";
@@ -54,10 +54,12 @@ import {
   INPUT_SUBSCRIBE,
   INPUT_TAKE_SNAPSHOT,
   INPUT_CONTROL_VIEW,
+  INPUT_CORRELATED,
   INPUT_PROJECTED,
   INPUT_REACTED,
   INPUT_TICK,
   OUTPUT_CHECKPOINT,
+  OUTPUT_CORRELATE,
   OUTPUT_COMMAND_DONE,
   OUTPUT_DECIDE,
   OUTPUT_EVENTS,
@@ -248,9 +250,6 @@ type DecidedEvent = { -readonly [Key in keyof CommitEvent]: CommitEvent[Key] };
 const INITIAL = 0;
 const SNAPSHOT = Number.MAX_SAFE_INTEGER;
 
-/** Milliseconds that closing waits for what is being reacted to. */
-const LONGEST_RELEASE = 5_000;
-
 const REPORTS = ["snapshot-ignored", "snapshot-not-json", "snapshot-not-stored"] as const;
 
 export interface DriverOptions {
@@ -258,7 +257,7 @@ export interface DriverOptions {
   readonly storage: StorageAdapter;
   readonly aggregates: readonly AnyAggregate[];
   readonly projections: readonly AnyProjection[];
-  readonly reactions: readonly Reaction[];
+  readonly reactions: readonly AnyReaction[];
   readonly limits: readonly number[];
   readonly onReport: ((report: Report) => void) | undefined;
 }
@@ -267,11 +266,11 @@ export class Driver {
   readonly #storage: StorageAdapter;
   readonly #aggregates: readonly AnyAggregate[];
   readonly #projections: readonly AnyProjection[];
-  readonly #reactions: readonly Reaction[];
+  readonly #reactions: readonly AnyReaction[];
   /** What gives up the events that are being reacted to, by their runs. */
-  readonly #reacting = new Map<number, { readonly reaction: Reaction; readonly aborting: AbortController }>();
+  readonly #reacting = new Map<number, { readonly reaction: AnyReaction; readonly aborting: AbortController }>();
   /** Those who watch a view or a reaction. */
-  readonly #watchers = new Map<AnyProjection | Reaction, Set<() => void>>();
+  readonly #watchers = new Map<AnyProjection | AnyReaction, Set<() => void>>();
   readonly #onReport: ((report: Report) => void) | undefined;
   #core!: Core;
   /**
@@ -365,7 +364,7 @@ export class Driver {
       issuedAt: 0,
       commit: null,
     };
-    const index = this.#indexOf(input.aggregate);
+    const index = this.indexOf(input.aggregate);
     this.#start(task, signal, (message, number) => {
       const write = (value: string) => void message.str(value);
       message.word(INPUT_EXECUTE).word(number).word(index);
@@ -383,7 +382,7 @@ export class Driver {
     reject: (error: AnnalsError) => void,
   ): void {
     const task: StateTask = { kind: "state", input, resolve, reject, failure: undefined };
-    const index = this.#indexOf(input.aggregate);
+    const index = this.indexOf(input.aggregate);
     this.#start(task, signal, (message, number) => {
       message.word(INPUT_READ_STATE).word(number).word(index).str(input.id);
       message.choice(input.at).flag(input.events);
@@ -396,7 +395,7 @@ export class Driver {
     signal: AbortSignal | undefined,
   ): Promise<{ readonly revision: number }> {
     return new Promise((resolve, reject) => {
-      const index = this.#indexOf(aggregate);
+      const index = this.indexOf(aggregate);
       this.#start({ kind: "snapshot", resolve, reject, failure: undefined }, signal, (message, number) => {
         message.word(INPUT_TAKE_SNAPSHOT).word(number).word(index).str(id);
       });
@@ -426,10 +425,10 @@ export class Driver {
 
   /** Tells whenever the view moves, and when the engine ends. Returns the way to stop it. */
   watch(projection: string, onMoved: () => void): () => void {
-    return this.#watch(this.#projections.find(({ name }) => name === projection), onMoved);
+    return this.watchAny(this.#projections.find(({ name }) => name === projection), onMoved);
   }
 
-  #watch(what: AnyProjection | Reaction | undefined, onMoved: () => void): () => void {
+  watchAny(what: AnyProjection | AnyReaction | undefined, onMoved: () => void): () => void {
     // One that the engine does not know never moves.
     if (what === undefined) return () => undefined;
     let watchers = this.#watchers.get(what);
@@ -465,7 +464,10 @@ export class Driver {
   }
 
   async #close(): Promise<void> {
-    if (this.#closed === null && this.#reactions.length > 0) await this.#releaseReactions();
+    if (this.#closed === null && this.#reactions.length > 0) {
+      for (const { aborting } of this.#reacting.values()) aborting.abort(closed());
+      await this.#reactions[0]!.release(this, this.#reactions);
+    }
     if (this.#closed === null) {
       this.#closed = closed();
       for (const [number, task] of this.#tasks.entries()) {
@@ -535,7 +537,7 @@ export class Driver {
   }
 
   /** It must be one of those the engine was opened with, not only have its name. */
-  #indexOf(aggregate: AnyAggregate | undefined): number {
+  indexOf(aggregate: AnyAggregate | undefined): number {
     const { type, functions } = aggregate ?? {};
     const index = this.#aggregates.findIndex((known) => known.type === type && known.functions === functions);
     if (index >= 0) return index;
@@ -657,6 +659,11 @@ export class Driver {
       }
       case OUTPUT_VIEW_MOVED:
         return this.#tellWatchers(this.#projections[output.word()]!);
+      case OUTPUT_CORRELATE: {
+        const [reaction, question, page] = [output.word(), output.word(), output.word()];
+        const answer = this.#reactions[reaction]!.keys!(this.#events(page), this.#besides[page]!, this);
+        return answer(this.#core.outbox.word(INPUT_CORRELATED).word(reaction).word(question));
+      }
       case OUTPUT_REACT:
         return this.#react(output);
       case OUTPUT_REACTION_MOVED:
@@ -697,60 +704,38 @@ export class Driver {
     }
   }
 
-  /** Has an event handled, which takes its time. */
+  /** Has an event or a timer handled, which takes its time. */
   #react(output: Reader): void {
     const run = output.number();
     const reaction = this.#reactions[output.word()]!;
     const attempt = output.word();
+    const lane = output.str();
+    const state = output.option(() => output.str());
     const page = output.word();
-    const event = this.#events(page)[output.word()]!;
+    const event = page === 0 ? null : this.#events(page)[output.word()]!;
     const aborting = new AbortController();
     this.#reacting.set(run, { reaction, aborting });
+    const { signal } = aborting;
+    const handle = reaction.react({ run, attempt, lane, state, event, epoch: this.#besides[page]!, output, driver: this, signal });
     const done = (error: string | null) => {
       if (!this.#reacting.delete(run) || this.#core.freed) return;
       const { outbox } = this.#core;
-      outbox.add(() => {
-        outbox.word(INPUT_REACTED).number(run).flag(error === null);
-        if (error === null) outbox.word(0);
-        else outbox.str(error);
-      });
+      outbox.add(() => outbox.word(INPUT_REACTED).number(run).option(error, (text) => outbox.str(text)));
       this.#schedule();
     };
     // Not now: what it does may call the engine.
-    const handling = Promise.resolve().then(() =>
-      reaction.react(event, this.read(event), this.#besides[page]!, attempt, aborting.signal),
-    );
-    handling.then(
+    Promise.resolve().then(handle).then(
       () => done(null),
       (error: unknown) => done(reasonOf(error)),
     );
   }
 
-  /** Gives the reactions to other engines, once what is being handled has come to an end, or soon after. */
-  async #releaseReactions(): Promise<void> {
-    for (const { aborting } of this.#reacting.values()) aborting.abort(closed());
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const patience = new Promise<void>((resolve) => (timer = setTimeout(resolve, LONGEST_RELEASE)));
-    const release = async (reaction: Reaction) => {
-      for (;;) {
-        let onMoved = () => {};
-        const moved = new Promise<void>((resolve) => (onMoved = resolve));
-        const stop = this.#watch(reaction, () => onMoved());
-        try {
-          if (!(await reaction.control(this).pause()).runsHere) return;
-          await moved;
-        } finally {
-          stop();
-        }
-      }
-    };
-    // Where the store fails, others take over after the time of a lease.
-    const released = Promise.all(this.#reactions.map(release)).catch(() => undefined);
-    await Promise.race([released, patience]);
-    clearTimeout(timer);
+  /** Tells what a process manager wants; gives the ids of its commands, if it still is this engine's. */
+  manage(write: (message: Writer) => void): readonly string[] | null {
+    return this.#core.manage(write);
   }
 
-  #tellWatchers(what: AnyProjection | Reaction): void {
+  #tellWatchers(what: AnyProjection | AnyReaction): void {
     for (const tell of this.#watchers.get(what) ?? []) tell();
   }
 

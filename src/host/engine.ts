@@ -1,7 +1,6 @@
 /// <reference lib="esnext.disposable" preserve="true" />
-import type { Aggregate, AnyAggregate, AnyProjection, Message, Projection, Reaction, Refusal } from "./domain.js";
+import type { Aggregate, AnyAggregate, AnyProjection, AnyReaction, Message, Projection, Reaction, Refusal } from "./domain.js";
 import type { ViewReader } from "./projections/reader.js";
-import type { ReactionControl } from "./reactions/control.js";
 import {
   type Appended,
   type Behind,
@@ -19,6 +18,7 @@ import { AnnalsError, invalidArgument, RefusedError } from "./errors.js";
 import type { EngineModule } from "./module.js";
 import type { AbortSignal } from "./platform.js";
 import { isWellFormed, toPayload } from "./payload.js";
+import { millis, recordedEvent } from "./recorded.js";
 import type { Durability, StorageAdapter, StoredEvent } from "./storage.js";
 import type { OlderEvent } from "./upcast.js";
 import { checkNames } from "./wire.js";
@@ -41,7 +41,7 @@ export interface OpenOptions {
   /** The read models that it keeps: see `annals/projections`. */
   readonly projections?: readonly AnyProjection[];
   /** What it does when something has happened: see `annals/reactions`. */
-  readonly reactions?: readonly Reaction[];
+  readonly reactions?: readonly AnyReaction[];
   /** How patient and how large it is. */
   readonly limits?: Limits;
   /** Is told what changes no answer, and what an operator may want to know. */
@@ -407,8 +407,8 @@ export class Engine {
     });
   }
 
-  /** Looks after a reaction: `await engine.reaction(confirmation).status()`. */
-  reaction(reaction: Reaction): ReactionControl {
+  /** Looks after a reaction or a process manager: `await engine.reaction(confirmation).status()`. */
+  reaction<Control>(reaction: Reaction<Control>): Control {
     if (typeof reaction?.control !== "function") throw invalidArgument("expected a reaction");
     return reaction.control(this.#driver);
   }
@@ -536,35 +536,6 @@ export class Engine {
     }
     return number;
   }
-}
-
-/** An event as it is given out. */
-export function recordedEvent<Event extends Message>(
-  source: Pick<StoredEvent, "aggregateType" | "aggregateId" | "issuedAt" | "commandId" | "correlationId" | "causationId" | "actor" | "extra">,
-  { type, eventId, schemaVersion }: Pick<StoredEvent, "type" | "eventId" | "schemaVersion">,
-  { position, revision, recordedAt }: Pick<StoredEvent, "position" | "revision" | "recordedAt">,
-  epoch: string,
-  data: unknown,
-  tags: unknown,
-  parse: (text: string) => unknown,
-): RecordedEvent<Event> {
-  return {
-    type,
-    data,
-    position: `${epoch}:${position}` as Position,
-    stream: { type: source.aggregateType, id: source.aggregateId },
-    revision,
-    eventId,
-    schemaVersion,
-    tags,
-    recordedAt,
-    issuedAt: source.issuedAt,
-    commandId: source.commandId,
-    correlationId: source.correlationId,
-    causationId: source.causationId,
-    actor: source.actor,
-    metadata: source.extra === null ? null : parse(source.extra),
-  } as unknown as RecordedEvent<Event>;
 }
 
 interface Waiting {
@@ -709,15 +680,6 @@ class Events implements AsyncIterableIterator<unknown, undefined> {
 }
 
 const NOW_OR_CACHED: readonly Choice[] = [[0], [1]];
-
-/** Stores compare times as texts, which is right for years of four digits. */
-function millis(time: Date | string): number {
-  const at = typeof time === "string" ? Date.parse(time) : time?.getTime?.();
-  if (!(at >= -62_167_219_200_000 && at < 253_402_300_800_000)) {
-    throw invalidArgument(`expected a time in the years 0 to 9999, found ${String(time)}`);
-  }
-  return at;
-}
 
 function name(what: string, value: string): string {
   if (typeof value !== "string") throw invalidArgument(`expected a string as ${what}, found ${typeof value}`);

@@ -9,6 +9,7 @@ import {
   lastPanic,
   mailbox,
   makeRoom,
+  manage,
   misuse,
   startCore,
 } from "./glue/annals.js";
@@ -20,6 +21,7 @@ const glue = {
   startCore,
   mailbox,
   makeRoom,
+  manage,
   exchange,
   judge,
   misuse,

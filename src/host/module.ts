@@ -1,4 +1,4 @@
-import type { AnyAggregate, AnyProjection, Reaction } from "./domain.js";
+import type { AnyAggregate, AnyProjection, AnyReaction } from "./domain.js";
 import { AnnalsError, closed } from "./errors.js";
 import { encoder } from "./payload.js";
 import { checkNames, EVENT_PROBLEMS, Reader, readForms, readVerdicts, Writer, writeFacts } from "./wire.js";
@@ -23,6 +23,7 @@ export interface Glue {
   judge(core: number, request: number, words: number, textBytes: number): number;
   /** Of those that define a domain. */
   upcast?(core: number, words: number, textBytes: number): number;
+  manage(core: number, words: number, textBytes: number): number;
   misuse(core: number): [code: "api-misuse", message: string];
   freeCore(core: number): void;
   lastPanic(): string | undefined;
@@ -195,7 +196,7 @@ export class Core {
     module: EngineModule,
     aggregates: readonly AnyAggregate[],
     projections: readonly AnyProjection[],
-    reactions: readonly Reaction[],
+    reactions: readonly AnyReaction[],
     limits: readonly number[],
     onPoison: (error: AnnalsError) => void,
   ): Promise<Core> {
@@ -219,8 +220,8 @@ export class Core {
     message.list(projections, ({ name, version, kind, types, indexes }) => {
       message.str(name).word(version).word(KINDS.indexOf(kind)).strings(types).strings(indexes);
     });
-    message.list(reactions, ({ name, types, aggregateTypes, tags, startsNow, numbers }) => {
-      message.str(name).strings(types).strings(aggregateTypes).strings(tags).flag(startsNow);
+    message.list(reactions, ({ name, types, aggregateTypes, tags, keys, startsNow, numbers }) => {
+      message.str(name).strings(types).strings(aggregateTypes).strings(tags).flag(keys !== null).flag(startsNow);
       for (const number of numbers) message.word(number);
     });
     return new Core(await starting, onPoison, message);
@@ -243,33 +244,48 @@ export class Core {
 
   /** `null` if the append is no longer under way. */
   judge(request: number, facts: Facts): Verdict[] | null {
-    return this.#call(() => {
-      const message = this.#facts;
-      message.clear();
-      writeFacts(message, facts);
-      const bytes = this.#write(message);
-      const verdicts = this.#read(this.#glue.judge(this.#core, request, message.length, bytes));
-      return verdicts.hasMore ? readVerdicts(verdicts) : null;
-    });
+    const write = (message: Writer) => writeFacts(message, facts);
+    const judge = (core: number, words: number, bytes: number) => this.#glue.judge(core, request, words, bytes);
+    return this.#ask(judge, write, (verdicts) => (verdicts.hasMore ? readVerdicts(verdicts) : null));
   }
 
   /** What an event of an aggregate that the module defines is today; `null` if it is passed by. */
-  upcast(event: StoredEvent): OlderEvent[] | null {
-    const upcast = this.#call(() => {
+  upcast({ aggregateType, type, schemaVersion, data }: StoredEvent): OlderEvent[] | null {
+    const write = (message: Writer) => message.str(aggregateType).str(type).word(schemaVersion).str(data);
+    return this.#ask(this.#glue.upcast!, write, (upcast) => {
+      switch (upcast.word()) {
+        case 0:
+          return upcast.list(() => ({ type: upcast.str(), version: upcast.word(), data: JSON.parse(upcast.str()) as unknown }));
+        case 1:
+          return null;
+        default:
+          throw new EventError(EVENT_PROBLEMS[upcast.word()]!, upcast.str());
+      }
+    });
+  }
+
+  /**
+   * Tells what a process manager wants, and gives the ids of its commands. `null`: another engine runs it
+   * by now, and nothing is to be given.
+   */
+  manage(write: (message: Writer) => void): readonly string[] | null {
+    return this.#ask(this.#glue.manage, write, (ids) => (ids.hasMore ? ids.strings() : null));
+  }
+
+  /** Asks at once, between exchanges. What comes of it is read before the module writes over it. */
+  #ask<T>(
+    call: (core: number, words: number, textBytes: number) => number,
+    write: (message: Writer) => void,
+    read: (reader: Reader) => T,
+  ): T {
+    const reader = this.#call(() => {
       const message = this.#facts;
       message.clear();
-      message.str(event.aggregateType).str(event.type).word(event.schemaVersion).str(event.data);
+      write(message);
       const bytes = this.#write(message);
-      return this.#read(this.#glue.upcast!(this.#core, message.length, bytes));
+      return this.#read(call(this.#core, message.length, bytes));
     });
-    switch (upcast.word()) {
-      case 0:
-        return upcast.list(() => ({ type: upcast.str(), version: upcast.word(), data: JSON.parse(upcast.str()) as unknown }));
-      case 1:
-        return null;
-      default:
-        throw new EventError(EVENT_PROBLEMS[upcast.word()]!, upcast.str());
-    }
+    return read(reader);
   }
 
   free(): void {

@@ -197,6 +197,7 @@ export const INPUT_CONTROL_VIEW = 12;
 export const INPUT_PROJECTED = 13;
 export const INPUT_ASK_REACTION = 14;
 export const INPUT_REACTED = 15;
+export const INPUT_CORRELATED = 16;
 export const INPUT_HANDLED = 30;
 export const INPUT_ASK_CHECKPOINT = 31;
 
@@ -222,6 +223,7 @@ export const OUTPUT_REACTION_READ = 18;
 export const OUTPUT_REACTION_MOVED = 19;
 export const OUTPUT_REACTION_LOST = 20;
 export const OUTPUT_SKIPPED = 21;
+export const OUTPUT_CORRELATE = 22;
 export const OUTPUT_CHECKPOINT = 30;
 
 /** What a domain function gave. */

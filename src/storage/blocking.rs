@@ -498,8 +498,10 @@ impl<S: StorageAdapter, C: Clock> Annals<S, C> {
                 let reacted = Input::Reacted(Reacted { run, result });
                 self.driver.engine.handle_input(self.clock.now(), reacted)
             }
-            Some(Output::Domain(_) | Output::AwaitDomain | Output::Project(_)) => {
-                unreachable!("aggregates and projections are native")
+            Some(
+                Output::Domain(_) | Output::AwaitDomain | Output::Project(_) | Output::Correlate(_),
+            ) => {
+                unreachable!("aggregates, projections and process managers are native")
             }
             Some(Output::Idle { .. } | Output::Notice(_) | Output::Release(_)) | None => Ok(()),
         }

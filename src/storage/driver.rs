@@ -10,13 +10,13 @@ use crate::engine::{Config, Engine};
 use crate::error::{ApiMisuse, CommandError, Error, ReadError};
 use crate::event::{CommitSummary, Metadata, RecordedEvent, TaskId};
 use crate::ids::CommandId;
-use crate::manager::{Given, NativeManager};
+use crate::manager::{Handled, NativeManager, Wish};
 use crate::projection::Projection;
 use crate::protocol::{
-    AskCheckpoint, AskReaction, CheckpointWish, ControlView, Document, Durability, Execute, Input,
-    LogFilter, LogStart, Notice, Outcome, Output, Page, React, Reacted, ReactionAction,
-    ReactionRead, ReadAt, ReadState, ReadView, ScanPlace, SkippedEvents, SnapshotReport, StateRead,
-    StoredDocument, Subscribe, TakeSnapshot, ViewAt, ViewQuery, ViewRead,
+    AskCheckpoint, AskReaction, CheckpointWish, ControlView, Durability, Execute, Input, LogFilter,
+    LogStart, Notice, Outcome, Output, Page, React, Reacted, ReactionAction, ReactionRead, ReadAt,
+    ReadState, ReadView, ScanPlace, SkippedEvents, SnapshotReport, StateRead, StoredDocument,
+    Subscribe, TakeSnapshot, ViewAt, ViewQuery, ViewRead,
 };
 use crate::stream::{ExpectedRevision, Position, Revision, StreamId};
 use crate::time::Timestamp;
@@ -192,8 +192,6 @@ pub(super) struct Driver {
 struct Managing {
     run: u64,
     tasks: Vec<TaskId>,
-    /// What is saved when all are done.
-    documents: Vec<Document>,
     failed: Option<Arc<str>>,
 }
 
@@ -247,15 +245,20 @@ impl Driver {
         react: &React,
     ) -> Result<(), ApiMisuse> {
         let run = react.run;
-        let (given, documents) = match manager.handle(react) {
+        let handled = manager.handle(self.engine.aggregates(), react);
+        let Handled { wishes, given, metadata } = match handled {
             Ok(handled) => handled,
             Err(error) => {
-                let result = Err(error.into());
-                return self.engine.handle_input(now, Input::Reacted(Reacted { run, result }));
+                let reacted = Reacted { run, result: Err(error) };
+                return self.engine.handle_input(now, Input::Reacted(reacted));
             }
         };
+        let Some(ids) = self.engine.manage(run, wishes) else {
+            return Ok(());
+        };
         let mut tasks = Vec::new();
-        for Given { stream, command_type, data, command_id, metadata } in given {
+        for (command_id, wish) in ids.into_iter().zip(given) {
+            let (Wish { stream, command_type, data }, metadata) = (wish, metadata.clone());
             let task = self.next_task();
             tasks.push(task);
             let execute = Execute {
@@ -270,7 +273,7 @@ impl Driver {
             };
             self.engine.handle_input(now, Input::Execute(execute))?;
         }
-        self.managing.push(Managing { run, tasks, documents, failed: None });
+        self.managing.push(Managing { run, tasks, failed: None });
         self.tell_managed()
     }
 
@@ -286,8 +289,8 @@ impl Driver {
     /// Tells the engine what has become of events whose commands are all done.
     fn tell_managed(&mut self) -> Result<(), ApiMisuse> {
         while let Some(at) = self.managing.iter().position(|managing| managing.tasks.is_empty()) {
-            let Managing { run, documents, failed, .. } = self.managing.swap_remove(at);
-            let result = failed.map_or(Ok(documents), Err);
+            let Managing { run, failed, .. } = self.managing.swap_remove(at);
+            let result = failed.map_or(Ok(Vec::new()), Err);
             let now = self.engine.now();
             self.engine.handle_input(now, Input::Reacted(Reacted { run, result }))?;
         }
@@ -383,8 +386,12 @@ impl Driver {
                     Notice::CommandDone { task, result } if self.managing_of(task).is_some() => {
                         let at = self.managing_of(task).expect("it was found");
                         let error = match result {
-                            // A refusal is an answer.
-                            Ok(_) | Err(CommandError::Refused { .. }) => None,
+                            // A refusal is an answer; so is it that an earlier attempt has given the
+                            // command, though of another state.
+                            Ok(_)
+                            | Err(
+                                CommandError::Refused { .. } | CommandError::CommandIdReused(_),
+                            ) => None,
                             Err(error) => Some(error.to_string().into()),
                         };
                         self.managed(at, task, error);

@@ -464,8 +464,13 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
                         let occasion = Occasion { event: &event, key: &key, attempt };
                         inner.reacting.push((run, handle(occasion)));
                     }
-                    Some(Output::Domain(_) | Output::AwaitDomain | Output::Project(_)) => {
-                        unreachable!("aggregates and projections are native")
+                    Some(
+                        Output::Domain(_)
+                        | Output::AwaitDomain
+                        | Output::Project(_)
+                        | Output::Correlate(_),
+                    ) => {
+                        unreachable!("aggregates, projections and process managers are native")
                     }
                     Some(Output::Notice(_) | Output::Release(_)) | None => progress = true,
                 }

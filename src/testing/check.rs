@@ -16,6 +16,7 @@ use crate::time::Timestamp;
 use crate::variant::{from_variant, to_variant};
 
 use super::desk::{Appointment, Command, Event, State};
+use super::managers;
 
 /// An operation as it was given.
 #[derive(Clone, Debug)]
@@ -278,7 +279,9 @@ impl Checker {
                 }
                 recorded_at = event.recorded_at;
             }
-            self.check_decision(operations, &log[..index], commit)?;
+            if !managers::is_own(event) {
+                self.check_decision(operations, &log[..index], commit)?;
+            }
             index += count;
         }
         for id in self.acknowledged.keys() {

@@ -19,7 +19,7 @@ use crate::protocol::{LogEnd, Posting, Projected, ProjectedDocument};
 use crate::stream::{Position, StreamId};
 
 use super::diff::{difference, line_diff, pretty};
-use super::story::{LoggedEvent, NOTHING, Story, indented, text_lines};
+use super::story::{LoggedEvent, NOTHING, Story, listed, unlike};
 
 /// Begins a test of a projection: of a view to which nothing has happened.
 ///
@@ -529,19 +529,4 @@ fn first_difference(
 
 fn line_of(key: &str, document: &impl Serialize) -> String {
     format!("{key} {}", serde_json::to_string(document).expect("it is a value of JSON"))
-}
-
-/// In one line; `nothing`, if there is nothing.
-fn listed(items: impl Iterator<Item: fmt::Display>) -> String {
-    let items: Vec<_> = items.map(|item| item.to_string()).collect();
-    if items.is_empty() { "nothing".into() } else { items.join(", ") }
-}
-
-/// Lines of texts that have nothing to do with each other.
-fn unlike(expected: &[String], found: &[String]) -> Vec<String> {
-    let lines = |texts: &[String], sign: &str| {
-        let texts = if texts.is_empty() { &["nothing".to_owned()] } else { texts };
-        indented(&text_lines(&texts.join("\n")), sign, sign)
-    };
-    [lines(expected, "- "), lines(found, "+ ")].concat()
 }

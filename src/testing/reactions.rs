@@ -91,7 +91,8 @@ impl Mailer {
         save: &SaveDocuments,
         log: &[RecordedEvent],
     ) -> Result<(), String> {
-        let progress = save.documents.iter().find(|saved| *saved.name.collection == *REACTIONS);
+        let is_it = |name: &DocumentName| *name.collection == *REACTIONS && *name.key == *MAILER;
+        let progress = save.documents.iter().find(|saved| is_it(&saved.name));
         let Some(Document { value: DocumentValue::Text(text), .. }) = progress else {
             return Ok(());
         };

@@ -9,12 +9,13 @@ use crate::engine::{Config, Engine, Mutation};
 use crate::error::{Applied, CommandError, ReadError, StorageError, StorageErrorCode};
 use crate::event::{Metadata, RecordedEvent, TaskId};
 use crate::ids::{CommandId, IdSource};
+use crate::manager::{Handled, Wish};
 use crate::projection::ViewKind;
 use crate::protocol::{
     Answer, AskCheckpoint, CheckpointWish, Conflict, DomainAnswer, DomainRequest, Execute, Input,
-    LogFilter, LogStart, Notice, Output, React, Reacted, Reacting, ReadState, ReadView, Saved,
-    SnapshotProblem, SnapshotReport, StorageAnswer, StorageBody, StorageRequest, Subscribe,
-    TakeSnapshot, Verdict,
+    LogFilter, LogStart, Notice, Output, Page, React, Reacted, Reacting, ReactionIndex, ReadState,
+    ReadView, Saved, SnapshotProblem, SnapshotReport, StorageAnswer, StorageBody, StorageRequest,
+    Subscribe, TakeSnapshot, Verdict,
 };
 use crate::reaction::StartAt;
 use crate::snapshot::SnapshotPolicy;
@@ -26,6 +27,7 @@ use crate::variant::to_variant;
 use super::check::{Asked, Checker, Heard};
 use super::desk::{Appointment, Command, as_older, as_today};
 use super::hosted::{self, Hosted};
+use super::managers;
 use super::reactions::{self, Mailer};
 use super::readers::{Readers, Session, Step};
 use super::views;
@@ -76,6 +78,8 @@ pub struct Scenario {
     pub older_forms: bool,
     /// Where the engines' reaction begins, if they have one.
     pub reactions: Option<StartAt>,
+    /// Where the engines' process manager begins, if they have one.
+    pub managers: Option<StartAt>,
     /// Commands and reads.
     pub operations: usize,
     /// Commands that come one after the other, each as soon as an append is under way, while an older
@@ -106,6 +110,9 @@ impl Scenario {
         let reactions = starts.get(apart.below(6) as usize).copied();
         let older_forms = apart.below(2) == 0;
         let readers = apart.below(3) == 0;
+        let overtakers = if seed % 16 == 15 { 40 } else { 0 };
+        // Its commands would be others that overtake.
+        let managers = starts.get(apart.below(6) as usize).copied().filter(|_| overtakers == 0);
         let faults = match random.below(4) {
             0 => Faults::default(),
             _ => Faults {
@@ -131,10 +138,17 @@ impl Scenario {
             older_forms,
             reactions,
             operations: 10 + random.below(50) as usize,
-            overtakers: if seed % 16 == 15 { 40 } else { 0 },
+            managers,
+            overtakers,
             faults,
             mutation: None,
         }
+    }
+}
+
+impl Scenario {
+    fn is_manager(&self, reaction: ReactionIndex) -> bool {
+        self.managers.is_some() && (reaction.0 == 1 || self.reactions.is_none())
     }
 }
 
@@ -169,6 +183,10 @@ pub struct Report {
     pub moved: u64,
     /// Events that a reaction has handled.
     pub reacted: u64,
+    /// Commands of process managers.
+    pub managed: u64,
+    /// Timers that were handled.
+    pub rung: u64,
     /// Faults of all kinds.
     pub faults: u64,
     /// Digest of everything the engines have put out.
@@ -194,6 +212,8 @@ impl Report {
             read_again: self.read_again + other.read_again,
             moved: self.moved + other.moved,
             reacted: self.reacted + other.reacted,
+            managed: self.managed + other.managed,
+            rung: self.rung + other.rung,
             faults: self.faults + other.faults,
             digest: self.digest.rotate_left(5) ^ other.digest,
         }
@@ -254,6 +274,8 @@ enum Happening {
     SetBack { host: usize },
     /// An event has been handled, or could not be.
     Reacted { host: usize, life: u32, run: u64, event: Box<RecordedEvent> },
+    /// The process manager handles an event or a timer.
+    Manages { host: usize, life: u32, react: Box<React> },
 }
 
 struct Host {
@@ -263,12 +285,22 @@ struct Host {
     last_task: u32,
     /// Operations that wait for an answer.
     open: BTreeMap<TaskId, usize>,
+    /// Commands of the process manager that wait for an answer, what they were given for, and why that has
+    /// failed, if it has.
+    managing: Vec<(u64, Vec<TaskId>, Option<Arc<str>>)>,
     /// Answers of the domain that the engine has not been given.
     answers: Vec<DomainAnswer>,
     subscription: TaskId,
     /// The readers of named subscriptions.
     sessions: Vec<Session>,
     woken_at: Option<Timestamp>,
+}
+
+impl Host {
+    /// Which commands of the process manager a task is one of.
+    fn manages(&self, task: TaskId) -> Option<usize> {
+        self.managing.iter().position(|(_, tasks, _)| tasks.contains(&task))
+    }
 }
 
 struct World<'a> {
@@ -293,6 +325,7 @@ struct World<'a> {
     unfinished: usize,
     checker: Checker,
     mailer: Mailer,
+    managers: managers::Checker,
     report: Report,
 }
 
@@ -326,6 +359,7 @@ impl<'a> World<'a> {
             operations,
             checker: Checker::default(),
             mailer: Mailer::default(),
+            managers: managers::Checker::default(),
             report: Report { digest: 0xcbf2_9ce4_8422_2325, ..Report::default() },
         };
         for index in 0..scenario.engines {
@@ -373,6 +407,12 @@ impl<'a> World<'a> {
             let concurrency = 1 + self.scenario.seed as u32 % 3;
             config.reactions.push(reactions::definition(start_at, concurrency));
         }
+        if let Some(start_at) = self.scenario.managers {
+            config.lease = 300;
+            let concurrency = 1 + self.scenario.seed as u32 % 4;
+            let hosted = self.scenario.hosted;
+            config.reactions.push(managers::definition(start_at, concurrency, hosted));
+        }
         let engine = Engine::new(config).expect("the configuration is fine");
         let mut host = Host {
             life,
@@ -380,6 +420,7 @@ impl<'a> World<'a> {
             hosted: Hosted::new(),
             last_task: 1,
             open: BTreeMap::new(),
+            managing: Vec::new(),
             answers: Vec::new(),
             subscription: TaskId(1),
             sessions: Vec::new(),
@@ -411,10 +452,15 @@ impl<'a> World<'a> {
     /// Whether nothing is left to be reacted to.
     fn all_reacted(&self) -> bool {
         let head = Position(self.store.log().len() as u64);
-        let mut hosts = self.hosts.iter();
-        self.scenario.reactions.is_none()
-            || (hosts.clone().all(|host| host.engine.reactions_are_at(head))
-                && hosts.any(|host| host.engine.runs_reactions()))
+        let hosts = self.hosts.iter();
+        (self.scenario.reactions.is_none() && self.scenario.managers.is_none())
+            || (hosts.into_iter().all(|host| host.engine.reactions_are_at(head))
+                && (self.scenario.managers.is_none() || managers::Checker::is_done(&self.store))
+                && (0..)
+                    .zip([self.scenario.reactions, self.scenario.managers].iter().flatten())
+                    .all(|(index, _)| {
+                        self.hosts.iter().any(|host| host.engine.runs_reaction(index))
+                    }))
     }
 
     fn check_views(&self) -> Result<(), String> {
@@ -499,7 +545,11 @@ impl<'a> World<'a> {
         if self.scenario.reactions.is_some() {
             self.mailer.end(&self.store)?;
         }
+        if self.scenario.managers.is_some() {
+            self.managers.end(&self.store, &self.log)?;
+        }
         self.report.reacted = self.mailer.count();
+        (self.report.managed, self.report.rung) = self.managers.counts();
         for (index, host) in self.hosts.iter().enumerate() {
             if !host.hosted.is_empty_but_for(self.scenario.cached_states) {
                 return Err(format!("host {index} was left with states or pages"));
@@ -535,6 +585,12 @@ impl<'a> World<'a> {
                     self.input(host, Input::Reacted(Reacted { run, result }))?;
                 }
                 Ok(())
+            }
+            Happening::Manages { host, life, react } => {
+                if self.hosts[host].life != life {
+                    return Ok(());
+                }
+                self.manage(host, &react)
             }
             Happening::Answer { host, life, body, answer } => {
                 if self.hosts[host].life != life {
@@ -594,6 +650,59 @@ impl<'a> World<'a> {
                 self.input(index, Input::AskCheckpoint(ask))
             }
         }
+    }
+
+    /// Lets the process manager handle something, and gives its commands.
+    fn manage(&mut self, index: usize, react: &React) -> Result<(), String> {
+        let run = react.run;
+        let handled = match self.unfinished > 0 && self.apart.below(8) == 0 {
+            true => Err("it is not its day".into()),
+            false => self.managers.handle(react),
+        };
+        let Handled { wishes, given, metadata } = match handled {
+            Ok(handled) => handled,
+            Err(error) => {
+                let reacted = Reacted { run, result: Err(error) };
+                return self.input(index, Input::Reacted(reacted));
+            }
+        };
+        let host = &mut self.hosts[index];
+        let Some(ids) = host.engine.manage(run, wishes) else {
+            return Ok(());
+        };
+        let mut tasks = Vec::new();
+        for (command_id, wish) in ids.into_iter().zip(given) {
+            let (Wish { stream, command_type, data }, metadata) = (wish, metadata.clone());
+            host.last_task += 1;
+            let task = TaskId(host.last_task);
+            host.hosted.start(task, stream.clone(), &command_type, &data);
+            let execute = Execute {
+                task,
+                stream,
+                command_type,
+                data,
+                command_id: Some(command_id),
+                expected: ExpectedRevision::Any,
+                issued_at: None,
+                metadata,
+            };
+            tasks.push(task);
+            host.engine.handle_input(self.now, Input::Execute(execute)).expect("a new task");
+        }
+        host.managing.push((run, tasks, None));
+        self.tell_managed(index)?;
+        self.drain(index)
+    }
+
+    /// Tells the engine what has become of events whose commands are all done.
+    fn tell_managed(&mut self, index: usize) -> Result<(), String> {
+        let done = |(_, tasks, _): &(u64, Vec<TaskId>, _)| tasks.is_empty();
+        while let Some(at) = self.hosts[index].managing.iter().position(done) {
+            let (run, _, failed) = self.hosts[index].managing.swap_remove(at);
+            let result = failed.map_or(Ok(Vec::new()), Err);
+            self.give_input(index, Input::Reacted(Reacted { run, result }))?;
+        }
+        Ok(())
     }
 
     /// Gives an operation, and whatever else comes in the same moment, to an engine.
@@ -750,6 +859,17 @@ impl<'a> World<'a> {
                         self.give_domain_answers(index)?;
                     }
                 }
+                Output::React(mut react) if self.scenario.is_manager(react.reaction) => {
+                    if let Reacting::Held { page, index } = react.event {
+                        let page = host.hosted.events(&Page::Held { page, count: 0 });
+                        react.event = Reacting::Event(Box::new(page[index as usize].clone()));
+                    }
+                    managers::Checker::hear_react(self.now, &react)?;
+                    let (life, after) = (host.life, self.apart.below(20));
+                    let after = if after == 0 { self.apart.below(500) } else { after };
+                    let react = Box::new(react);
+                    self.later(after, Happening::Manages { host: index, life, react });
+                }
                 Output::React(React { run, event, .. }) => {
                     let event = match event {
                         Reacting::Event(event) => event,
@@ -770,6 +890,11 @@ impl<'a> World<'a> {
                     let definition = views::definition(kind, version_of(index));
                     let answer = host.hosted.project(&definition, &project);
                     self.give_input(index, Input::Projected(answer))?;
+                }
+                Output::Correlate(asked) => {
+                    let events = host.hosted.events(&Page::Held { page: asked.page, count: 0 });
+                    let answer = managers::correlate(&asked, &events);
+                    self.give_input(index, Input::Correlated(answer))?;
                 }
                 Output::AwaitDomain => self.give_domain_answers(index)?,
                 Output::Notice(notice) => self.hear(index, notice)?,
@@ -870,10 +995,12 @@ impl<'a> World<'a> {
         };
         self.report.older += appended.iter().filter(is_older).count() as u64;
         self.log.extend(appended.iter().map(as_today));
+        self.managers.hear_append(self.now, self.log.len());
         if let (Ok(StorageAnswer::Saved(Saved::Kept(_))), StorageBody::SaveDocuments(save)) =
             (&result, &request.body)
         {
             self.mailer.hear_save(save, &self.log)?;
+            self.managers.hear_save(save, &self.store, &self.log)?;
         }
         if let Ok(StorageAnswer::Appended(verdicts)) = &result {
             let lost = |verdict: &&Verdict| match verdict {
@@ -985,6 +1112,19 @@ impl<'a> World<'a> {
                 SnapshotProblem::NotJson(reason) => Err(reason.to_string()),
             },
             Notice::Skipped(skipped) => Err(format!("nothing is unknown here: {skipped:?}")),
+            Notice::CommandDone { task, result } if self.hosts[index].manages(task).is_some() => {
+                let host = &mut self.hosts[index];
+                host.hosted.end(task);
+                let at = host.manages(task).expect("looked at above");
+                let (_, tasks, failed) = &mut host.managing[at];
+                tasks.retain(|other| *other != task);
+                match result {
+                    Ok(_)
+                    | Err(CommandError::Refused { .. } | CommandError::CommandIdReused(_)) => {}
+                    Err(error) => *failed = Some(error.to_string().into()),
+                }
+                self.tell_managed(index)
+            }
             Notice::CommandDone { task, result } => {
                 let host = &mut self.hosts[index];
                 let operation = host.open.remove(&task).ok_or("an answer nobody waits for")?;

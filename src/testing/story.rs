@@ -551,3 +551,18 @@ pub(super) fn indented(lines: &[String], first: &str, others: &str) -> Vec<Strin
 pub(super) fn text_lines(text: &str) -> Vec<String> {
     text.lines().map(ToOwned::to_owned).collect()
 }
+
+/// In one line; `nothing`, if there is nothing.
+pub(super) fn listed(items: impl Iterator<Item: fmt::Display>) -> String {
+    let items: Vec<_> = items.map(|item| item.to_string()).collect();
+    if items.is_empty() { "nothing".into() } else { items.join(", ") }
+}
+
+/// Lines of texts that have nothing to do with each other.
+pub(super) fn unlike(expected: &[String], found: &[String]) -> Vec<String> {
+    let lines = |texts: &[String], sign: &str| {
+        let texts = if texts.is_empty() { &["nothing".to_owned()] } else { texts };
+        indented(&text_lines(&texts.join("\n")), sign, sign)
+    };
+    [lines(expected, "- "), lines(found, "+ ")].concat()
+}

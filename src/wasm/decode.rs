@@ -9,13 +9,13 @@ use crate::event::{CommitSummary, FirstOutcome, Metadata, NewEvent, Payload, Tas
 use crate::judge::{CommitFacts, Facts};
 use crate::projection::{ProjectionDefinition, ViewKind};
 use crate::protocol::{
-    Answer, AskCheckpoint, AskReaction, CheckpointWish, Conflict, ControlView, Document,
-    DocumentName, DocumentValue, DocumentsRead, DomainAnswer, DomainResult, Durability, Epoch,
-    EventPlace, EventRow, Execute, Handle, Info, Input, Loaded, LogEnd, LogFilter, LogPage,
-    LogStart, Page, PageId, Posting, ProjectAnswer, Projected, ProjectedDocument, Reacted,
-    ReactionAction, ReadAt, ReadState, ReadView, RequestId, Saved, ScanPlace, ScannedPage, Skipped,
-    StorageAnswer, StoredDocument, StoredSnapshot, StreamSlice, Subscribe, TakeSnapshot, Verdict,
-    ViewAt, ViewQuery, ViewRange, ViewScan,
+    Answer, AskCheckpoint, AskReaction, CheckpointWish, Conflict, ControlView, Correlated,
+    CorrelationKey, DocumentsRead, DomainAnswer, DomainResult, Durability, Epoch, EventPlace,
+    EventRow, Execute, Handle, Info, Input, Loaded, LogEnd, LogFilter, LogPage, LogStart, Page,
+    PageId, ProjectAnswer, Projected, ProjectedDocument, Reacted, ReactionAction, ReactionIndex,
+    ReadAt, ReadState, ReadView, RequestId, Saved, ScanPlace, ScannedPage, Skipped, StorageAnswer,
+    StoredDocument, StoredSnapshot, StreamSlice, Subscribe, TakeSnapshot, Verdict, ViewAt,
+    ViewQuery, ViewRange, ViewScan, Wishes,
 };
 use crate::query::{Query, QueryItem};
 use crate::reaction::{Lanes, ReactionDefinition, RetryPolicy, StartAt};
@@ -52,6 +52,7 @@ pub(super) fn input(reader: &mut Reader<'_>, names: &[Arc<str>]) -> Result<Input
         31 => Input::AskCheckpoint(ask_checkpoint(reader)?),
         14 => Input::AskReaction(ask_reaction(reader)?),
         15 => Input::Reacted(reacted(reader)?),
+        16 => Input::Correlated(correlated(reader)?),
         tag => return Err(Malformed::Tag(tag)),
     })
 }
@@ -113,20 +114,38 @@ fn ask_reaction(reader: &mut Reader<'_>) -> Result<AskReaction> {
 #[inline(never)]
 fn reacted(reader: &mut Reader<'_>) -> Result<Reacted> {
     let run = reader.number()?;
-    let handled = reader.flag()?;
-    let result = if handled { Ok(reader.list(document)?) } else { Err(reader.string()?) };
-    Ok(Reacted { run, result })
+    let error = reader.option(Reader::string)?;
+    Ok(Reacted { run, result: error.map_or(Ok(Vec::new()), Err) })
 }
 
-/// A document that is saved with a reaction's progress.
-fn document(reader: &mut Reader<'_>) -> Result<Document> {
-    Ok(Document {
-        name: DocumentName { collection: reader.string()?, key: reader.string()? },
-        revision: reader.number()?,
-        value: reader.option(Reader::string)?.map_or(DocumentValue::Removed, DocumentValue::Text),
-        postings: reader
-            .list(|reader| Ok(Posting { index: reader.string()?, value: reader.string()? }))?,
+#[inline(never)]
+fn correlated(reader: &mut Reader<'_>) -> Result<Correlated> {
+    Ok(Correlated {
+        reaction: ReactionIndex(reader.word()?),
+        question: reader.word()?,
+        keys: reader.list(|reader| {
+            let (index, position) = (reader.word()?, position(reader)?);
+            Ok(CorrelationKey { index, position, key: reader.string()? })
+        })?,
+        failed: match reader.number()? {
+            0 => None,
+            number => Some((Position(number), reader.string()?)),
+        },
     })
+}
+
+/// What a process manager wants, and the number of what it has been given.
+#[inline(never)]
+pub(super) fn wishes(reader: &mut Reader<'_>) -> Result<(u64, Wishes)> {
+    let run = reader.number()?;
+    let wishes = Wishes {
+        cause: reader.string()?,
+        correlation_id: reader.string()?,
+        state: reader.option(Reader::string)?,
+        timers: reader.list(|reader| Ok((reader.string()?, reader.option(time)?)))?,
+        commands: reader.word()?,
+    };
+    Ok((run, wishes))
 }
 
 #[inline(never)]
@@ -189,7 +208,7 @@ pub(super) fn config(reader: &mut Reader<'_>) -> Result<Config> {
                 correlation_id: None,
             },
             upcasts: true,
-            lanes: Lanes::Streams,
+            lanes: if reader.flag()? { Lanes::Hosted } else { Lanes::Streams },
             start_at: if reader.flag()? { StartAt::Now } else { StartAt::Beginning },
             retries: RetryPolicy {
                 max_attempts: reader.word()?,

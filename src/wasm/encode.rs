@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use crate::domain::State;
 use crate::error::{CommandError, ReadError, StorageError, UnreadableEvent};
 use crate::event::{CommitSummary, FirstOutcome, Payload};
+use crate::payload::json_string;
 use crate::protocol::{
     Append, Commit, CommitExpectation, Conflict, DocumentName, DocumentValue, DomainRequest,
     Durability, Load, LogEnd, Notice, Outcome, Output, Page, Project, React, Reacting,
@@ -35,6 +36,12 @@ pub(super) fn output(writer: &mut Writer, output: &Output) {
         Output::AwaitDomain => writer.word(11),
         Output::Project(project) => self::project(writer, project),
         Output::React(react) => self::react(writer, react),
+        Output::Correlate(correlate) => {
+            writer.word(22);
+            writer.word(correlate.reaction.0);
+            writer.word(correlate.question);
+            writer.word(correlate.page.0);
+        }
     }
 }
 
@@ -284,14 +291,22 @@ fn react(writer: &mut Writer, react: &React) {
     writer.number(react.run);
     writer.word(react.reaction.0);
     writer.word(react.attempt);
+    writer.str(&react.lane);
+    writer.option(react.state.as_ref(), |writer, state| writer.str(state));
     match &react.event {
         Reacting::Held { page, index } => {
             writer.word(page.0);
             writer.word(*index);
         }
-        Reacting::Event(_) | Reacting::Timer(_) => {
-            unreachable!("JavaScript keeps its pages, and has no process managers")
+        Reacting::Timer(timer) => {
+            writer.word(0);
+            writer.str(&timer.name);
+            time(writer, timer.due);
+            writer.uuid(timer.id.0);
+            writer.str(&timer.causation_id);
+            writer.str(&timer.correlation_id);
         }
+        Reacting::Event(_) => unreachable!("JavaScript keeps its pages"),
     }
 }
 
@@ -568,7 +583,7 @@ impl Details {
     }
 
     fn text(self, key: &str, text: &str) -> Self {
-        let text = serde_json::to_string(text).expect("a string can be written");
+        let text = json_string(text);
         self.json(key, &text)
     }
 

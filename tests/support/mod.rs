@@ -248,6 +248,7 @@ impl Host {
                 output @ (Output::Domain(_)
                 | Output::AwaitDomain
                 | Output::Project(_)
+                | Output::Correlate(_)
                 | Output::React(_)) => {
                     unreachable!("{output:?}: the domain is native")
                 }
@@ -334,7 +335,9 @@ impl Host {
                 }
                 Output::Idle { .. } => return,
                 Output::Notice(notice) => self.notices.push(notice),
-                output @ (Output::Project(_) | Output::React(_)) => unreachable!("{output:?}"),
+                output @ (Output::Project(_) | Output::Correlate(_) | Output::React(_)) => {
+                    unreachable!("{output:?}")
+                }
                 Output::Release(_) => {}
             }
         }

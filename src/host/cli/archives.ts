@@ -3,7 +3,7 @@ import { open, stat } from "node:fs/promises";
 import { AnnalsError, type Position } from "../index.node.js";
 import { checkArchive, exportLog, importLog, type Exported, type ExportOptions, type Imported, type UnfinishedArchive } from "../operations/index.js";
 import { counted, numbered, shown, type Output } from "./output.js";
-import { openStore } from "./stores.js";
+import { openStore, shownStore } from "./stores.js";
 import { Mistake, Refused, textOf, textsOf, type Arguments, type Done } from "./types.js";
 
 /** Writes the log, or a part of it, to a file. */
@@ -133,7 +133,7 @@ async function into(
 function importedInto(argument: string, { commits, events, known, isWhole }: Imported): string {
   const there = known > 0 ? `, ${numbered(known)} were there already` : "";
   const end = isWhole ? "" : "; the archive was cut off";
-  return `${counted(events, "event")} of ${counted(commits, "commit")} imported into ${shown(argument)}${there}${end}`;
+  return `${counted(events, "event")} of ${counted(commits, "commit")} imported into ${shown(shownStore(argument))}${there}${end}`;
 }
 
 const numberOf = (position: Position): number => Number(position.slice(position.lastIndexOf(":") + 1));

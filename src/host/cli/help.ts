@@ -13,8 +13,9 @@ Usage: annals <command> <arguments> [options]
   copy    <from> <to>           the log of one store into another
   migrate <store>               an older format to the newest
 
-A store is a path to a SQLite file. Only import, copy and migrate write, and only
-to the store that they name last. annals help <command> tells more.
+A store is a path to a SQLite file, or a URL of PostgreSQL such as
+postgres://user@host/database?schema=annals. Only import, copy and migrate write,
+and only to the store that they name last. annals help <command> tells more.
 
 Options of every command:
   --json           one JSON value for machines; errors too, on standard error
@@ -97,7 +98,7 @@ to the store meanwhile. No reaction runs for what is imported.
 of the events (views, snapshots) is made anew; where reactions and named readers
 are is not copied.
 
-  annals copy clinic.db clinic-2.db`,
+  annals copy clinic.db postgres://clinic@localhost/clinic`,
   ],
   migrate: [
     "annals migrate <store>",

@@ -1,6 +1,6 @@
 import { counted, numbered, shown, type Output } from "./output.js";
 import { countOf, documentsOf, logPages } from "./reading.js";
-import { openStore } from "./stores.js";
+import { openStore, shownStore } from "./stores.js";
 import { textOf, type Arguments, type Done } from "./types.js";
 
 /** What there is in a store. */
@@ -54,7 +54,7 @@ export async function inspect(given: Arguments, output: Output, signal: AbortSig
     const behind = (position: number) =>
       position === head ? "up to the end" : position < head ? `at ${numbered(position)}, ${numbered(head - position)} behind` : `at ${numbered(position)}, beyond the end`;
     const lines = [
-      output.pair("store", `${shown(given.names[0]!)} (${store.kind}, ${durability})`),
+      output.pair("store", `${shown(shownStore(given.names[0]!))} (${store.kind}, ${durability})`),
       output.pair("epoch", epoch),
       output.pair("events", `${numbered(events)} in ${counted(commits, "commit")} and ${counted(inAll, "stream")}`),
       ...(first === null || last === null ? [] : [output.pair("recorded", `${first} to ${last}`)]),

@@ -1,5 +1,5 @@
 import { shown, type Output } from "./output.js";
-import { openStore } from "./stores.js";
+import { openStore, shownStore } from "./stores.js";
 import { textOf, type Arguments, type Done } from "./types.js";
 
 /** Brings a store to the newest format. */
@@ -16,7 +16,7 @@ export async function migrate(given: Arguments, output: Output): Promise<Done> {
   );
   if (!isCurrent) await (await openStore(argument, "migrate", driver)).close();
   const line = isCurrent ? "has the newest format already" : "has been brought to the newest format";
-  output.result({ migrated: !isCurrent }, [`${shown(argument)} ${line}`]);
+  output.result({ migrated: !isCurrent }, [`${shown(shownStore(argument))} ${line}`]);
   return { isSound: true };
 }
 

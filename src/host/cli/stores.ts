@@ -3,6 +3,7 @@ import { createRequire } from "node:module";
 import path from "node:path";
 import { pathToFileURL } from "node:url";
 import type { StorageAdapter } from "../index.node.js";
+import { postgresStorage } from "../postgres/index.js";
 import { sqliteStorage } from "../sqlite/index.js";
 import { Mistake, Refused } from "./types.js";
 
@@ -29,10 +30,10 @@ interface Driver {
  * be of an older format.
  */
 export async function openStore(argument: string, mode: "read" | "write" | "migrate", wanted: string | undefined): Promise<OpenStore> {
-  if (/^postgres(ql)?:/.test(argument)) {
-    throw new Refused("unknown-store", "stores in PostgreSQL can't be opened by this release");
+  if (/^postgres(ql)?:/.test(argument)) return openPostgres(argument, mode);
+  if (/^[a-z][a-z+.-]+:\/\//.test(argument)) {
+    throw new Mistake(`expected a path to a SQLite file or a URL of PostgreSQL, found ${argument}`);
   }
-  if (/^[a-z][a-z+.-]+:\/\//.test(argument)) throw new Mistake(`expected a path to a SQLite file, found ${argument}`);
   const file = path.resolve(argument);
   const found = await stat(file).catch(() => undefined);
   if (found?.isDirectory() === true) throw new Refused("unknown-store", `${argument} is a folder`);
@@ -68,6 +69,63 @@ async function openFile(driver: Driver, file: string, isReadonly: boolean): Prom
 
 async function removeStore(file: string, wasThere: boolean): Promise<void> {
   for (const name of [`${file}-wal`, `${file}-shm`, ...(wasThere ? [] : [file])]) await unlink(name).catch(() => undefined);
+}
+
+// --- PostgreSQL -------------------------------------------------------------------------------------
+
+interface Pool {
+  query(text: string, values?: unknown[]): Promise<{ readonly rows: readonly { readonly there?: boolean }[] }>;
+  end(): Promise<void>;
+}
+
+/** The store in the schema that `?schema=` names, or in that which stores are in if nothing is said. */
+async function openPostgres(argument: string, mode: "read" | "write" | "migrate"): Promise<OpenStore> {
+  let url: URL;
+  try {
+    url = new URL(argument);
+  } catch {
+    throw new Mistake("expected a URL such as postgres://user@host/database?schema=annals");
+  }
+  const schema = url.searchParams.get("schema") ?? "annals";
+  url.searchParams.delete("schema");
+  let pg: { readonly Pool: new (options: object) => Pool };
+  try {
+    ({ default: pg } = (await importPackage("pg")) as { default: typeof pg });
+  } catch {
+    throw new Refused("no-driver", "the driver for PostgreSQL can't be loaded; npm install pg brings it");
+  }
+  // Before anything else on each connection: nothing is written then, whatever is asked.
+  const verify = (client: Pick<Pool, "query">, done: (error?: unknown) => void) =>
+    void client.query("SET default_transaction_read_only = on").then(() => done(), done);
+  const pool = new pg.Pool({ connectionString: url.href, max: 2, ...(mode === "read" ? { verify } : {}) });
+  try {
+    const { rows } = await pool.query("SELECT to_regclass(quote_ident($1) || '.store') IS NOT NULL AS there", [schema]);
+    const isThere = rows[0]?.there === true;
+    if (!isThere && mode !== "write") throw new Refused("unknown-store", `there is no store in the schema ${schema} of ${shownStore(argument)}`);
+    const storage = postgresStorage({ database: pool as never, schema });
+    await storage.open();
+    return {
+      storage,
+      kind: "PostgreSQL",
+      async close() {
+        await storage.close();
+        await pool.end();
+      },
+      async discard() {
+        if (isThere) return;
+        const own = new pg.Pool({ connectionString: url.href, max: 1 });
+        await own.query(`DROP SCHEMA IF EXISTS "${schema.replaceAll('"', '""')}" CASCADE`).finally(() => own.end());
+      },
+    };
+  } catch (error) {
+    await pool.end();
+    throw error;
+  }
+}
+
+/** The store's name without a password that may be in it. */
+export function shownStore(argument: string): string {
+  return argument.replace(/^(postgres(?:ql)?:\/\/[^/@:]*):[^/@]*@/, "$1:***@");
 }
 
 // --- Drivers ----------------------------------------------------------------------------------------
@@ -109,8 +167,13 @@ async function findDriver(wanted: string | undefined): Promise<Driver> {
   throw new Refused("no-driver", `no driver for SQLite can be loaded; npm install better-sqlite3 brings one\n  ${reasons.join("\n  ")}`);
 }
 
-/** A package of the project that the command is called in, or else one beside this package. */
 async function load(name: string): Promise<Driver["connect"]> {
+  const { default: Database } = (await importPackage(name)) as { default: new (file: string, options: object) => Connection };
+  return (file, readonly) => new Database(file, { readonly, fileMustExist: readonly });
+}
+
+/** A package of the project that the command is called in, or else one beside this package. */
+async function importPackage(name: string): Promise<unknown> {
   const places = [path.join(process.cwd(), "_"), import.meta.url];
   for (const [index, place] of places.entries()) {
     let file: string;
@@ -120,8 +183,7 @@ async function load(name: string): Promise<Driver["connect"]> {
       if (index === places.length - 1) throw error;
       continue;
     }
-    const { default: Database } = (await import(pathToFileURL(file).href)) as { default: new (file: string, options: object) => Connection };
-    return (file, readonly) => new Database(file, { readonly, fileMustExist: readonly });
+    return import(pathToFileURL(file).href);
   }
   throw new Error(`${name} can't be found`);
 }

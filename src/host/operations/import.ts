@@ -71,14 +71,11 @@ export async function importLog(
   }
 }
 
-/** Commits that are appended together where the store judges by itself. */
-const TOGETHER = 64;
-
 /** How many of the commits, from the first on, were recorded at one time. */
 function oneTimeOf(commits: readonly ArchivedCommit[]): number {
   const time = commits[0]!.outcome.recordedAt;
   const other = commits.findIndex(({ outcome }) => outcome.recordedAt !== time);
-  return Math.min(other < 0 ? commits.length : other, TOGETHER);
+  return other < 0 ? commits.length : other;
 }
 
 /** What every event matches. */
@@ -180,10 +177,11 @@ class Target {
 
   async #appendTogether(archived: readonly ArchivedCommit[]): Promise<void> {
     // To who judges by himself the request says all that the verdicts follow from. They were recorded at
-    // one time, nothing may come between them and what is there, and none goes without those before it.
+    // one time, nothing may have come after what is there, and none goes without the one before it.
     const after = this.#head;
     const commits = archived.map((commit, index) => {
-      const condition = { query: EVERYTHING, after, neighbours: [...Array(index).keys()] };
+      const condition =
+        index === 0 ? { query: EVERYTHING, after, neighbours: [] } : { query: [], after, neighbours: [index - 1] };
       return { ...commitOf(commit), condition: this.#asksJudge === true ? null : condition };
     });
     const request = { epoch: this.#epoch, now: archived[0]!.outcome.recordedAt, commits };

@@ -1,10 +1,10 @@
 import type { AnyAggregate, Message, Reaction } from "../domain.js";
-import { type RecordedEvent, recordedEvent } from "../engine.js";
+import type { Driver } from "../driver.js";
+import type { RecordedEvent } from "../engine.js";
 import { invalidArgument } from "../errors.js";
 import type { AbortSignal } from "../platform.js";
-import type { StoredEvent } from "../storage.js";
-import type { OlderEvent } from "../upcast.js";
-import { Control } from "./control.js";
+import { recordedEvent } from "../recorded.js";
+import { Control, type Parked, release } from "./control.js";
 
 /** How often, and after what pauses, an event is tried that could not be handled. */
 export interface RetryPolicy {
@@ -76,35 +76,17 @@ export interface ReactionDefinition<Event extends Message> {
  * ```
  */
 export function reaction<Event extends Message>(name: string, definition: ReactionDefinition<Event>): Reaction {
-  const { startAt, on, aggregates = [], tags = [], retries = {}, concurrency = 8 } = definition ?? {};
-  if (startAt !== "now" && startAt !== "beginning") {
-    throw invalidArgument(`reaction ${name}: expected startAt to be "now" or "beginning"`);
-  }
-  const handlers = { ...on } as unknown as Handlers;
-  const types = Object.keys(handlers);
-  if (types.length === 0 || types.some((type) => typeof handlers[type] !== "function")) {
-    throw invalidArgument(`reaction ${name}: expected functions by the types of events`);
-  }
-  const { attempts = 8, firstPause = 1_000, maxPause = 60_000 } = retries;
-  const numbers = [attempts, concurrency, firstPause + 1, maxPause + 1];
-  if (!numbers.every((number) => Number.isSafeInteger(number) && number > 0 && number <= 0xffff_ffff)) {
-    throw invalidArgument(`reaction ${name}: expected whole numbers of attempts, events and milliseconds`);
-  }
+  const handlers = { ...definition?.on } as unknown as Handlers;
+  const rules = rulesOf(`reaction ${name}`, definition, handlers);
   return Object.freeze({
     name,
-    types,
-    aggregateTypes: aggregates.map(({ type }) => type),
-    tags,
-    startsNow: startAt === "now",
-    numbers: [attempts, firstPause, maxPause, concurrency],
-    react: async (
-      stored: StoredEvent,
-      today: readonly OlderEvent[],
-      epoch: string,
-      attempt: number,
-      signal: AbortSignal,
-    ) => {
+    ...rules,
+    tags: definition.tags ?? [],
+    keys: null,
+    react: ({ event, epoch, attempt, driver, signal }: Parameters<Reaction["react"]>[0]) => async () => {
+      const stored = event!;
       const { eventId } = stored;
+      const today = driver.read(stored);
       const tags: unknown = JSON.parse(stored.tags);
       for (const [index, { type, version, data }] of today.entries()) {
         // What may become one of its types comes too.
@@ -114,8 +96,47 @@ export function reaction<Event extends Message>(name: string, definition: Reacti
         await handlers[type]!(event, { key, attempt, signal });
       }
     },
-    control: (driver: ConstructorParameters<typeof Control>[0]) => new Control(driver, name),
+    release,
+    control: (driver: Driver) => new Control<Parked["stream"], Parked>(driver, name, laneOf, whatOf),
   });
+}
+
+/** A stream as the engine names it. */
+function laneOf({ type, id }: Parked["stream"]): string {
+  if (typeof type !== "string" || typeof id !== "string") throw invalidArgument("expected a stream with type and id");
+  return JSON.stringify([type, id]);
+}
+
+function whatOf(lane: string) {
+  const [type, id] = JSON.parse(lane) as [string, string];
+  return { stream: { type, id } };
+}
+
+/** @internal What a reaction says of when it runs, and on what: checked. */
+export function rulesOf(
+  what: string,
+  definition: Pick<ReactionDefinition<Message>, "startAt" | "aggregates" | "retries" | "concurrency"> | undefined,
+  handlers: { readonly [type: string]: unknown },
+): Pick<Reaction, "types" | "aggregateTypes" | "startsNow" | "numbers"> {
+  const { startAt, aggregates = [], retries = {}, concurrency = 8 } = definition ?? {};
+  if (startAt !== "now" && startAt !== "beginning") {
+    throw invalidArgument(`${what}: expected startAt to be "now" or "beginning"`);
+  }
+  const types = Object.keys(handlers);
+  if (types.length === 0 || types.some((type) => typeof handlers[type] !== "function")) {
+    throw invalidArgument(`${what}: expected functions by the types of events`);
+  }
+  const { attempts = 8, firstPause = 1_000, maxPause = 60_000 } = retries;
+  const numbers = [attempts, concurrency, firstPause + 1, maxPause + 1];
+  if (!numbers.every((number) => Number.isSafeInteger(number) && number > 0 && number <= 0xffff_ffff)) {
+    throw invalidArgument(`${what}: expected whole numbers of attempts, events and milliseconds`);
+  }
+  return {
+    types,
+    aggregateTypes: aggregates.map(({ type }) => type),
+    startsNow: startAt === "now",
+    numbers: [attempts, firstPause, maxPause, concurrency],
+  };
 }
 
 type Handlers = { readonly [type: string]: (event: RecordedEvent, occasion: Occasion) => void | Promise<void> };

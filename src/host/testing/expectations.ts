@@ -24,7 +24,7 @@ export function expectOutcome(story: Story, outcome: Outcome, expected: Expected
       if (outcome.kind === "threw") {
         const reason = reasonOf(outcome.error);
         if (message === undefined) return;
-        if (typeof message === "string" ? reason.includes(message) : reason.search(message) >= 0) return;
+        if (isIn(reason, message)) return;
       }
       const wanted = message === undefined ? "threw" : `threw ${String(message)}`;
       throw differs(story, `expected an error, found ${nameOf(outcome)}`, wanted, wanted, outcome);
@@ -132,6 +132,18 @@ export function compared(
 
 export const indented = (text: string, first: string, others = " ".repeat(first.length)) =>
   text.split("\n").map((line, index) => (index === 0 ? first : others) + line);
+
+/** Lines of texts that have nothing to do with each other. */
+export function unlike(expected: readonly string[], found: readonly string[]): string[] {
+  const lines = (texts: readonly string[], sign: string) =>
+    indented(texts.length === 0 ? "nothing" : texts.join("\n"), sign, sign);
+  return [...lines(expected, "- "), ...lines(found, "+ ")];
+}
+
+export const listed = (items: readonly string[]) => (items.length === 0 ? "nothing" : items.join(", "));
+
+export const isIn = (text: string, part: string | RegExp) =>
+  typeof part === "string" ? text.includes(part) : text.search(part) >= 0;
 
 const typesOf = (events: readonly Message[]) =>
   events.length === 0 ? "nothing" : events.map(({ type }) => type).join(", ");

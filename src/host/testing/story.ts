@@ -2,7 +2,8 @@
 import { decide, evolve, readsOf, tagsOf, toMessage, toRefusal } from "../calls.js";
 import type { AnyAggregate, ErasedFunctions, InlineEvent, Message, Refusal } from "../domain.js";
 import { AnnalsError } from "../errors.js";
-import { isWellFormed, reasonOf, toPayload, toState, utf8Length } from "../payload.js";
+import { checkName } from "../names.js";
+import { reasonOf, toPayload, toState } from "../payload.js";
 import { matches } from "../query.js";
 import type { Query } from "../storage.js";
 import { type Forms, type OlderEvent, upcast } from "../upcast.js";
@@ -293,17 +294,6 @@ function checkState(by: "initial" | "evolve", state: unknown): unknown {
   if (change === null) return state;
   const { place, left, right } = change;
   throw new Mistake(`${by} gave a state that JSON does not keep: ${place} is ${left}, and comes back as ${right}`);
-}
-
-/** As in the core. */
-const MAX_NAME_BYTES = 1024;
-
-export function checkName(what: string, name: unknown): void {
-  if (typeof name !== "string" || name === "") throw new Mistake(`expected a non-empty ${what}, found ${brief(name)}`);
-  if (!isWellFormed(name)) throw new Mistake(`expected a ${what} of whole characters, found a lone surrogate`);
-  const bytes = utf8Length(name);
-  if (bytes > MAX_NAME_BYTES) throw new Mistake(`expected a ${what} of at most ${MAX_NAME_BYTES} bytes, found ${bytes}`);
-  if (/\p{Cc}/u.test(name)) throw new Mistake(`expected a ${what} without control characters, found ${brief(name)}`);
 }
 
 function checkQuery(query: Query): void {

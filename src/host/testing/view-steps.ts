@@ -3,7 +3,7 @@ import type { AnyAggregate, Projection } from "../domain.js";
 import type { EventOf } from "../engine.js";
 import { toPayload } from "../payload.js";
 import { type IndexValue, indexValue } from "../projections/projection.js";
-import { compared, indented } from "./expectations.js";
+import { compared, isIn, listed, unlike } from "./expectations.js";
 import { AssertionError } from "./failure.js";
 import { later, type Span } from "./span.js";
 import { at, by, guarded, tell } from "./story.js";
@@ -137,9 +137,6 @@ export class GivenView<Document> {
   }
 }
 
-const isIn = (text: string, part: string | RegExp) =>
-  typeof part === "string" ? text.includes(part) : text.search(part) >= 0;
-
 const told = ({ type, reason }: Stop) => `stops at ${type}: ${reason}`;
 
 /** Fails if nothing has expected that the view stops. */
@@ -162,12 +159,3 @@ const valuesOf = ({ documents }: ViewStory) =>
 
 const linesOf = (documents: ReadonlyMap<string, unknown>) =>
   Array.from(documents, ([key, document]) => `${key} ${brief(document)}`);
-
-const listed = (items: readonly string[]) => (items.length === 0 ? "nothing" : items.join(", "));
-
-/** Lines of texts that have nothing to do with each other. */
-function unlike(expected: readonly string[], found: readonly string[]): string[] {
-  const lines = (texts: readonly string[], sign: string) =>
-    indented(texts.length === 0 ? "nothing" : texts.join("\n"), sign, sign);
-  return [...lines(expected, "- "), ...lines(found, "+ ")];
-}

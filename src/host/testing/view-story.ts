@@ -1,6 +1,7 @@
 /** What has happened so far in a test of a projection, and what its view has come to. */
 import type { AnyAggregate, AnyProjection, InlineEvent, ViewKind } from "../domain.js";
 import type { Position } from "../engine.js";
+import { checkName } from "../names.js";
 import { toOrdered } from "../order.js";
 import { reasonOf } from "../payload.js";
 import {
@@ -13,7 +14,7 @@ import {
   writtenIn,
 } from "../projections/projection.js";
 import { AssertionError, Mistake } from "./failure.js";
-import { BEGINNING, checkName, guarded, isoOf, keyOf, NOTHING, shown, toEvent, type Told } from "./story.js";
+import { BEGINNING, guarded, isoOf, keyOf, NOTHING, shown, toEvent, type Told } from "./story.js";
 import { Thrown, twice } from "./strict.js";
 import { copyOf, difference } from "./values.js";
 

@@ -54,12 +54,17 @@ export async function findFaults(storage, acknowledged, after) {
   const revisions = new Map();
   const commands = new Map();
   let last = after;
-  for await (const { stream, revision, commandId, position } of engine.events({ after, follow: false })) {
-    const before = revisions.get(stream.id);
-    if (before !== undefined && revision !== before + 1) faults.push(`${stream.id}: revision ${revision} comes after ${before}`);
-    revisions.set(stream.id, revision);
-    commands.set(commandId, [...(commands.get(commandId) ?? []), `${stream.id}@${revision}`]);
-    last = position;
+  try {
+    for await (const { stream, revision, commandId, position } of engine.events({ after, follow: false })) {
+      const before = revisions.get(stream.id);
+      if (before !== undefined && revision !== before + 1) faults.push(`${stream.id}: revision ${revision} comes after ${before}`);
+      revisions.set(stream.id, revision);
+      commands.set(commandId, [...(commands.get(commandId) ?? []), `${stream.id}@${revision}`]);
+      last = position;
+    }
+  } catch (error) {
+    if (error.code !== "foreign-position") throw error;
+    faults.push("the store is another: all that was in it is lost");
   }
   for (const { commandId, id, revision, events } of acknowledged) {
     const expected = Array.from({ length: events }, (_, index) => `${id}@${revision - events + 1 + index}`);

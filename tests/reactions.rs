@@ -766,3 +766,45 @@ fn a_wish_that_is_read_while_a_save_is_under_way_is_fulfilled_once() -> Result<(
     assert_eq!(status(&mut asker).lanes[0].position, Position(2));
     Ok(())
 }
+
+#[test]
+fn a_wish_for_what_is_being_tried_is_fulfilled_once_the_attempt_has_failed() -> Result<(), Error> {
+    let twice = RetryPolicy { max_attempts: 2, ..definition().retries };
+    let definition = || ReactionDefinition { retries: twice, ..definition() };
+    for from_elsewhere in [false, true] {
+        let (store, clock, desk) = (Shared::new(), Ticking::default(), Desk::default());
+        append(&store, &["a", "a"]);
+        let reactions = vec![desk.reaction(definition())];
+        let annals =
+            AsyncAnnals::with_reactions(config(1), store.clone(), clock.clone(), reactions)?;
+        let mut serving = pin!(annals.serve());
+        let mut serve = || {
+            let mut context = Context::from_waker(Waker::noop());
+            for _ in 0..20 {
+                assert!(serving.as_mut().poll(&mut context).is_pending());
+            }
+            desk.open()
+        };
+        assert_eq!(serve(), [1]);
+        desk.end(1, Err("no".to_owned()));
+        assert_eq!(serve(), [0; 0]);
+        let mut beat = || {
+            clock.0.set(clock.0.get() + LEASE / 3);
+            serve()
+        };
+        assert_eq!(beat(), [1], "the second attempt");
+        let drop = ReactionAction::Drop(lane("a"));
+        if from_elsewhere {
+            let mut asker = with(&store, &clock, 2, vec![Mail::default().reaction(definition())]);
+            act(&mut asker, drop);
+        } else {
+            let mut asking = pin!(annals.reaction(MAILER, Some(drop)));
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(asking.as_mut().poll(&mut context).is_ready());
+        }
+        assert_eq!(beat(), [1], "it is not dropped while it is tried");
+        desk.end(1, Err("no".to_owned()));
+        assert_eq!(beat(), [2], "its stream goes on behind it");
+    }
+    Ok(())
+}

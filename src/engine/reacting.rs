@@ -1477,13 +1477,14 @@ impl Engine {
             Some(ReactionAction::Retry(lane)) => wish = Some((lane, "retry")),
             Some(ReactionAction::Drop(lane)) => wish = Some((lane, "drop")),
         }
-        let runs_here = self.reactors[index].step == Step::Active;
-        if let Some((lane, what)) = &wish
-            && runs_here
-        {
-            self.fulfil(index, lane, what);
+        // What is being tried at the moment is left as a wish to whoever runs it, even here.
+        if let Some((lane, what)) = wish.take_if(|(lane, _)| {
+            let reactor = &self.reactors[index];
+            reactor.step == Step::Active && !reactor.is_running(lane)
+        }) {
+            self.fulfil(index, &lane, what);
         }
-        let wish = wish.filter(|_| !runs_here).map(|(lane, what)| Document {
+        let wish = wish.map(|(lane, what)| Document {
             name: self.request_of(index, &lane),
             revision: 1,
             value: DocumentValue::Text(format!("\"{what}\"").into()),
@@ -1504,9 +1505,6 @@ impl Engine {
     fn fulfil(&mut self, index: ReactorIndex, lane: &str, what: &str) {
         let now = self.now;
         let reactor = &mut self.reactors[index];
-        if reactor.is_running(lane) {
-            return;
-        }
         let Some(known) = reactor.lane(lane) else {
             return;
         };
@@ -1555,6 +1553,10 @@ impl Engine {
         }
         for (place, request) in found.scans.into_iter().flat_map(|scan| scan.documents) {
             if let Some([_, lane]) = strings_of(&place.key).as_deref() {
+                if self.reactors[index].is_running(lane) {
+                    // It is found again when what came of the attempt is known.
+                    continue;
+                }
                 self.fulfil(index, lane, request.value.trim_matches('"'));
             }
             let reactor = &mut self.reactors[index];

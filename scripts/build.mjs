@@ -130,7 +130,10 @@ async function writeBase64(module, file) {
 // --- Package ----------------------------------------------------------------------------------
 
 const tsc = inRoot("node_modules/typescript/bin/tsc");
-const documents = ["README.md", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE"];
+const documents = [
+  "README.md", "CHANGELOG.md", "LICENSE-MIT", "LICENSE-APACHE",
+  "docs/adapters.md", "docs/archive.md", "docs/cli.md", "docs/guide.md", "docs/postgres.md",
+];
 
 /** Data that every judge and every store of documents is held to, in Rust and here. */
 const vectors = "pkg-tests/vectors";

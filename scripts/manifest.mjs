@@ -44,6 +44,6 @@ export async function packageManifest() {
       "./package.json": "./package.json",
     },
     bin: { annals: "./cli/main.js" },
-    files: ["**/*.js", "**/*.d.ts", "annals.wasm", "CHANGELOG.md"],
+    files: ["**/*.js", "**/*.d.ts", "annals.wasm", "docs/*.md", "CHANGELOG.md"],
   };
 }

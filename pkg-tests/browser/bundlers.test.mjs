@@ -99,11 +99,11 @@ async function withEsbuild({ root, main, dist }, options) {
   await writeFile(path.join(dist, "index.html"), html("main.js"));
 }
 
-test("esbuild: the README's commands copy the engine's code beside the bundle", () =>
+test("esbuild: the guide's commands copy the engine's code beside the bundle", () =>
   check("esbuild-copy", {
     source: application("annals"),
     async bundle({ root, dist }) {
-      const [, commands] = /```sh\n(esbuild [\s\S]*?)```/.exec(await readFile(inRoot("README.md"), "utf8"));
+      const [, commands] = /```sh\n(esbuild [\s\S]*?)```/.exec(await readFile(inRoot("docs/guide.md"), "utf8"));
       await symlink(path.join(project.folder, "node_modules"), path.join(root, "node_modules"));
       const bin = inRoot("node_modules/.bin");
       await run("sh", ["-ec", commands], { cwd: root, env: { PATH: [bin, process.env.PATH].join(path.delimiter) } });

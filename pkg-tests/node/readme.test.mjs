@@ -1,4 +1,4 @@
-// The README's example runs as it stands, and prints what its comments say.
+// The examples of the README and of the guide run as they stand, and print what their comments say.
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
@@ -10,7 +10,7 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
-const readme = readFileSync(join(root, "README.md"), "utf8");
+const texts = ["README.md", "docs/guide.md"].map((file) => readFileSync(join(root, file), "utf8")).join("\n");
 
 /** better-sqlite3 where this Node can load it; libsql has the same shape. */
 function driver() {
@@ -26,9 +26,9 @@ function driver() {
   throw new Error("neither better-sqlite3 nor libsql can be loaded");
 }
 
-const [[, example], [, projecting], [, folding], [, reacting], [, managing], [, testing], [, viewing], [, changing], ...others] = readme.matchAll(/```(?:ts|js)\n([\s\S]*?)```/g);
+const [[, example], [, projecting], [, folding], [, reacting], [, managing], [, testing], [, viewing], [, changing], ...others] = texts.matchAll(/```(?:ts|js)\n([\s\S]*?)```/g);
 
-test("no example of the README is left out", () => assert.deepEqual(others, []));
+test("no example of the README and the guide is left out", () => assert.deepEqual(others, []));
 
 test("the README's example runs and prints what its comments say", async () => {
   const { stdout, stderr, status } = await runs(example.replace('"better-sqlite3"', JSON.stringify(driver())));
@@ -36,7 +36,7 @@ test("the README's example runs and prints what its comments say", async () => {
   assert.equal(stdout, "{ code: 'slot-taken', details: { by: 'a-1' } }\nAppointmentBooked by reception\n");
 });
 
-test("the README's read model gives what its comments say", async () => {
+test("the guide's read model gives what its comments say", async () => {
   const domain = example.slice(example.indexOf("type Slot"), example.indexOf("const storage"));
   const modules = { "appointment.js": `import { aggregate, refuse } from "annals"; ${domain} export { appointment };` };
   const { stdout, stderr, status } = await runs(projecting, modules);
@@ -46,7 +46,7 @@ test("the README's read model gives what its comments say", async () => {
   assert.equal(stdout, said.join(""));
 });
 
-test("the README's rule across streams is as its tests say, and they fail without a part of it", async () => {
+test("the guide's rule across streams is as its tests say, and they fail without a part of it", async () => {
   const { stderr, status } = await runs(folding);
   assert.equal(status, 0, stderr);
   for (const part of [/AppointmentCancelled: .*\n/, /reads: .*\n/]) {
@@ -58,7 +58,7 @@ test("the README's rule across streams is as its tests say, and they fail withou
   }
 });
 
-test("the README's reaction runs when something has been booked", async () => {
+test("the guide's reaction runs when something has been booked", async () => {
   const domain = example.slice(example.indexOf("type Slot"), example.indexOf("const storage"));
   const book = `
     await new Promise((resolve) => setTimeout(resolve, 50)); // until it runs: it begins now
@@ -71,7 +71,7 @@ test("the README's reaction runs when something has been booked", async () => {
   assert.equal(stdout, "mail about a-1 to doctor 7\n");
 });
 
-test("the README's process manager is as its test says, which fails without a part of it", async () => {
+test("the guide's process manager is as its test says, which fails without a part of it", async () => {
   const domain = example.slice(example.indexOf("type Slot"), example.indexOf("const storage"));
   const modules = { "appointment.js": `import { aggregate, refuse } from "annals"; ${domain} export { appointment };` };
   const { stderr, status } = await runs(managing, modules);
@@ -85,7 +85,7 @@ test("the README's process manager is as its test says, which fails without a pa
   }
 });
 
-test("the README's tests of that domain pass, and fail if a rule is left out", async () => {
+test("the guide's tests of that domain pass, and fail if a rule is left out", async () => {
   const domain = example.slice(example.indexOf("type Slot"), example.indexOf("const storage"));
   const modules = (rules) => ({
     "appointment.js": `import { aggregate, refuse } from "annals"; ${rules} export { appointment };`,
@@ -103,7 +103,7 @@ test("the README's tests of that domain pass, and fail if a rule is left out", a
   }
 });
 
-test("the README's test of its read model passes, and fails if the read model is another", async () => {
+test("the guide's test of its read model passes, and fails if the read model is another", async () => {
   const domain = example.slice(example.indexOf("type Slot"), example.indexOf("const storage"));
   const model = projecting.slice(projecting.indexOf("const agenda"), projecting.indexOf("const engine"));
   const modules = (agenda) => ({
@@ -120,7 +120,7 @@ test("the README's test of its read model passes, and fails if the read model is
   assert.match(wrong.stdout, /expected document 7\/2026-12-01\.starts\[1\] to be nothing, found/);
 });
 
-test("the README's upcasters are as it says, and its test fails without one of them", async () => {
+test("the guide's upcasters are as it says, and its test fails without one of them", async () => {
   const { stderr, status } = await runs(changing);
   assert.equal(status, 0, stderr);
   for (const upcaster of [/room: "1" \}\)\]/, /\[\{ becomes: .*\}\],/]) {

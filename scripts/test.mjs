@@ -4,6 +4,7 @@
 //   npm test -- --only node,browser   some steps
 //   npm test -- --list                the steps' names
 
+import { availableParallelism } from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 import { setUpBrowser } from "./browser.mjs";
@@ -45,6 +46,9 @@ const notInBun = {
   "storage-pglite.test.mjs": "the SQL is that of the server, which is tested",
   "readme.test.mjs": "compares what is printed, and Bun prints values in another way",
 };
+
+/** The files that open stores by drivers. */
+const opensByDriver = /^(archive|cli|crashes|engine-(?!postgres)|storage-sqlite|verify)/;
 
 /** A Node that has node:sqlite, where there is one. */
 let newerNode;
@@ -126,13 +130,13 @@ async function checkTypes() {
   return `${projects.length} projects`;
 }
 
-/** On this Node and on a newer one, each with the SQLite drivers that it can load. */
+/** On this Node, and what opens a store by a driver on a newer one too, which has a driver more. */
 async function checkNode() {
   await withPostgres(async (env) => {
-    for (const node of new Set([process.execPath, newerNode ?? process.execPath])) {
-      say(`  with Node ${await run(node, ["--version"])}`);
-      await nodeTests("pkg-tests/node", { node, env });
-    }
+    await nodeTests("pkg-tests/node", { env });
+    if (newerNode === undefined || newerNode === process.execPath) return;
+    say(`  with Node ${await run(newerNode, ["--version"])}`);
+    await nodeTests("pkg-tests/node", { node: newerNode, env, only: opensByDriver });
   });
 }
 
@@ -160,9 +164,15 @@ async function testsIn(folder) {
   return files;
 }
 
-async function nodeTests(folder, { node = process.execPath, env } = {}) {
-  const files = await testsIn(folder);
-  // A file that hangs, say because a failed test left its browser open, must not hold up the rest.
-  const flags = ["--test", "--test-reporter=spec", `--test-timeout=${5 * minutes}`];
+async function nodeTests(folder, { node = process.execPath, env, only } = {}) {
+  const files = (await testsIn(folder)).filter((file) => only?.test(path.basename(file)) ?? true);
+  const flags = [
+    "--test",
+    "--test-reporter=spec",
+    // A file that hangs, say because a failed test left its browser open, must not hold up the rest.
+    `--test-timeout=${5 * minutes}`,
+    // Left to itself, Node keeps a core free.
+    `--test-concurrency=${availableParallelism()}`,
+  ];
   await run(node, [...flags, ...files], { env, show: true, limit: 20 * minutes });
 }

@@ -346,7 +346,8 @@ export const managerRules = [
       const engine = await open(place, [manager], { limits: { lease: 60, pageLimit: 2 } });
       const control = engine.reaction(manager);
       for (const [patient, slot] of [["Ann", 7], ["Ben", 13], ["Cy", 7]]) await give(engine, "a", "Waiting", { patient, slot });
-      await until(async () => !(await control.status()).runsHere && (await control.status()).trouble !== null, "it stops");
+      const hasStopped = ({ runs, trouble }) => !runs && trouble !== null;
+      await until(async () => hasStopped(await control.status()), "it stops, and the store knows");
       const { behind, runs, parked, trouble } = await control.status();
       same([behind, runs, parked, trouble], [2, false, [], "the event at 2 has no key: bad luck"]);
       const seen = [];

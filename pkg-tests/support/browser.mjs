@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { chromium } from "playwright-core";
 import { executablePath, flags } from "./chromium.mjs";
+import { mendLogs } from "./leveldb-logs.mjs";
 
 /** How long to wait for a page, in milliseconds: long, for the machine may have much else to do. */
 export const patience = 60_000;
@@ -45,11 +46,12 @@ export async function startProcess(profile) {
   const browser = await chromium.connectOverCDP(await address);
   return {
     context: browser.contexts()[0],
-    /** Ends it as a crash would. May be called again. */
+    /** Ends it as a crash would. May be called again. Tells how many of its databases had to be mended. */
     async kill() {
       killGroup();
       await exit;
       await browser.close();
+      return mendLogs(profile);
     },
   };
 }

@@ -66,6 +66,7 @@ export async function crashIndexedDb({ kills, seed = 1 }) {
   const all = [];
   let acknowledged = [];
   let last = null;
+  let mended = 0;
   let browser;
   const look = async (page, acknowledged, after, what) => {
     const { faults, ...found } = await page.evaluate(
@@ -102,11 +103,11 @@ export async function crashIndexedDb({ kills, seed = 1 }) {
       }, `r-${round}`);
       await comes(momentOf(random), told, () => failure !== undefined);
       assert.equal(failure, undefined, `seed ${seed}, round ${round}`);
-      await browser.kill();
+      mended += await browser.kill();
       all.push(...told);
     }
     const { commands } = await look(await open(), all, null, "at the end");
-    return { acknowledged: all.length, commands };
+    return { acknowledged: all.length, commands, mended };
   } finally {
     await browser?.kill();
     await profile.remove();
@@ -121,7 +122,9 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const [kills, seed] = [Number(values.kills), Number(values.seed)];
   for (const driver of values.only === "indexeddb" ? [] : drivers.keys()) tell(driver, await crashSqlite(driver, { kills, seed }));
   if (values.only !== "sqlite") tell("IndexedDB", await crashIndexedDb({ kills, seed }));
-  function tell(what, { acknowledged, commands }) {
-    console.log(`${what}: ${kills} kills, ${acknowledged} commands acknowledged, ${commands} in the log, none lost and none twice`);
+  function tell(what, { acknowledged, commands, mended }) {
+    // See `leveldb-logs.mjs`.
+    const byUs = mended === undefined ? "" : `, after ${mended} logs of the browser's were mended`;
+    console.log(`${what}: ${kills} kills, ${acknowledged} commands acknowledged, ${commands} in the log, none lost and none twice${byUs}`);
   }
 }

@@ -16,7 +16,7 @@ const HOUR = 3_600_000;
 export const DAY = 24 * HOUR;
 
 /** Gives a slot that has become free to the first who waits for it. */
-export function waitingList({ seen = [], on, ...options } = {}) {
+export function waitingList({ seen = [], tried = [], on, ...options } = {}) {
   return processManager("waiting-list", {
     startAt: "beginning",
     retries: { attempts: 2, firstPause: 1 },
@@ -24,6 +24,7 @@ export function waitingList({ seen = [], on, ...options } = {}) {
     key: ({ data }) => (data.slot === 0 ? null : `slot ${data.slot}`),
     on: {
       Waiting({ waiting }, { data: { patient } }) {
+        tried.push(patient);
         if (patient === "poison") throw new Error("that is poison");
         seen.push(patient);
         return { waiting: [...waiting, patient] };
@@ -249,7 +250,9 @@ export const managerRules = [
   {
     name: "what fails is parked with its key, over all streams, and others go on; it is retried or dropped",
     async run(place) {
-      const manager = waitingList();
+      const tried = [];
+      const poisoned = () => tried.filter((patient) => patient === "poison").length;
+      const manager = waitingList({ tried });
       const engine = await open(place, [manager]);
       const control = engine.reaction(manager);
       const { position } = await give(engine, "a", "Waiting", { patient: "poison", slot: 7 });
@@ -260,7 +263,9 @@ export const managerRules = [
       same(await booked(engine), [["of Ann", 8]]);
       const parked = { key: "slot 7", timer: null, position, attempts: 2, retryAt: null, error: "that is poison" };
       same(await parkedOf(engine, manager), [parked]);
+      same(poisoned(), 2);
       await control.retry(parked);
+      await until(() => poisoned() === 4, "it is tried twice more");
       await settled(engine, manager);
       same(await parkedOf(engine, manager), [parked]);
       await control.drop({ key: "slot 7" });

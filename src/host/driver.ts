@@ -750,10 +750,15 @@ export class Driver {
     clearTimeout(this.#timer);
     this.#timerAt = at;
     if (at === Infinity) return;
-    this.#timer = setTimeout(() => {
+    const ring = () => {
       this.#timerAt = Infinity;
       this.#core.outbox.word(INPUT_TICK);
       this.#drain(at);
+    };
+    this.#timer = setTimeout(() => {
+      // By the clock it may come a millisecond early.
+      if (Date.now() === at - 1) this.#timer = setTimeout(ring, 1);
+      else ring();
     }, Math.max(0, Math.min(at - Math.max(this.#core.now, Date.now()), 0x7fff_ffff)));
   }
 

@@ -52,7 +52,7 @@ export interface IndexedDbStorage extends StorageAdapter {
 export function indexedDbStorage(config: IndexedDbConfig): IndexedDbStorage {
   const factory = config.indexedDB ?? globalThis.indexedDB;
   if ((factory as IDBFactory | undefined) === undefined) {
-    throw new StorageFailure("storage-failed", "expected IndexedDB, found none here");
+    throw new StorageFailure("storage-failed", "found no IndexedDB here");
   }
   return new IndexedDbAdapter(config, factory);
 }

@@ -149,12 +149,15 @@ export const managerRules = [
       const engine = await open(place, [manager]);
       await give(engine, "a", "Dated", { patient: "Ann", start: soon() });
       await give(engine, "b", "Dated", { patient: "Ben", start: later() });
-      await give(engine, "c", "Dated", { patient: "Cy", start: soon() });
+      // Long enough for the cancellation to come first, however slow the store is.
+      const start = Date.now() + DAY + 1_500;
+      await give(engine, "c", "Dated", { patient: "Cy", start });
       await give(engine, "c", "Cancelled", {});
       await give(engine, "d", "Dated", { patient: "Dan", start: past() });
       await until(async () => (await reminded(engine)).length === 2, "two are reminded");
       same((await reminded(engine)).sort(), ["Ann", "Dan"]);
-      await give(engine, "b", "Dated", { patient: "Ben", start: soon() });
+      // After Cy's time.
+      await give(engine, "b", "Dated", { patient: "Ben", start: start + 1 });
       await until(async () => (await reminded(engine)).length === 3, "a timer is moved");
       same((await reminded(engine))[2], "Ben");
       same(early, []);
@@ -167,7 +170,7 @@ export const managerRules = [
       const engine = await open(place, [manager]);
       await give(engine, "a", "Dated", { patient: "often", start: past() });
       await until(async () => (await reminded(engine)).length === 3, "it has come three times");
-      await give(engine, "b", "Dated", { patient: "Ben", start: past() + DAY + 100 });
+      await give(engine, "b", "Dated", { patient: "Ben", start: past() + DAY + 1_000 });
       await give(engine, "b", "Renamed", { patient: "Bea" });
       await until(async () => (await reminded(engine)).length === 4, "it has come once more");
       same(await reminded(engine), ["often", "often", "often", "Bea"]);

@@ -31,7 +31,7 @@ const checks = [
   { name: "node", needs: ["build", "drivers"], check: checkNode },
   { name: "bun", needs: ["build", "drivers", "bun"], check: checkBun },
   { name: "simulation", needs: ["build", "simulation"], check: () => nodeTests("pkg-tests/simulation") },
-  { name: "browser", needs: ["build", "browser"], check: () => nodeTests("pkg-tests/browser") },
+  { name: "browser", needs: ["build", "browser"], check: () => nodeTests("pkg-tests/browser", { together: availableParallelism() }) },
   { name: "adapters", needs: ["build"], check: checkConformanceTable },
 ];
 
@@ -130,7 +130,10 @@ async function checkTypes() {
   return `${projects.length} projects`;
 }
 
-/** On this Node, and what opens a store by a driver on a newer one too, which has a driver more. */
+/**
+ * On this Node, and what opens a store by a driver on a newer one too, which has a driver more. One file
+ * after the other: processes of their own and a server of PostgreSQL take the other core.
+ */
 async function checkNode() {
   await withPostgres(async (env) => {
     await nodeTests("pkg-tests/node", { env });
@@ -164,15 +167,14 @@ async function testsIn(folder) {
   return files;
 }
 
-async function nodeTests(folder, { node = process.execPath, env, only } = {}) {
+async function nodeTests(folder, { node = process.execPath, env, only, together = 1 } = {}) {
   const files = (await testsIn(folder)).filter((file) => only?.test(path.basename(file)) ?? true);
   const flags = [
     "--test",
     "--test-reporter=spec",
     // A file that hangs, say because a failed test left its browser open, must not hold up the rest.
     `--test-timeout=${5 * minutes}`,
-    // Left to itself, Node keeps a core free.
-    `--test-concurrency=${availableParallelism()}`,
+    `--test-concurrency=${together}`,
   ];
   await run(node, [...flags, ...files], { env, show: true, limit: 20 * minutes });
 }

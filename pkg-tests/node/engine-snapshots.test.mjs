@@ -59,7 +59,8 @@ onEachStore("a long replay leaves a snapshot", async (place) => {
   const policy = { version: 1, afterReplayOf: 20 };
   await counted(place, counter(policy), 25);
   assert.equal((await cold(place, counter(policy), { limits: { pageLimit: 10 } })).folded, 25);
-  assert.equal((await cold(place, counter(policy))).folded, 0);
+  // Nobody waits for it to be kept: where the store answers later it may not be there yet.
+  while ((await cold(place, counter(policy))).folded > 0);
 });
 
 onEachStore("a snapshot can be asked for", async (place) => {

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { aggregate } from "annals";
 import { appointment, booking, cancellation, confirmation, issuedAt, logOf, retitling } from "../support/clinic.mjs";
-import { onEachStore, sqliteStores } from "../support/engine-stores.mjs";
+import { embeddedStores, onEachStore } from "../support/engine-stores.mjs";
 
 const steps = [booking(), retitling("Pulse"), confirmation, cancellation];
 const none = { status: "none" };
@@ -243,4 +243,4 @@ onEachStore("states asked for together take no more calls into the module than o
   }
   assert.equal(calls.judge, 0);
   // News from a server would be calls too, and come when they like.
-}, ["memory", "memory that answers later", ...sqliteStores]);
+}, embeddedStores);

@@ -10,6 +10,7 @@ import { Appender, commit, event } from "../support/appender.mjs";
 import { archiveFrom, archiveOf, contentOf, inPieces, sha256 } from "../support/archives.mjs";
 import { onEachStore } from "../support/engine-stores.mjs";
 import { importTypeScript } from "../support/typescript.mjs";
+import { until } from "../support/expect.mjs";
 
 // Before any test, for the run is over when all that are known have ended.
 const { judge } = await importTypeScript(new URL("../../src/host/testing/conformance/judge.ts", import.meta.url));
@@ -466,10 +467,6 @@ function mailer(startAt) {
   const sent = [];
   const definition = reaction("mailer", { startAt, on: { Booked0: ({ stream, revision }) => void sent.push(`${stream.id}/${revision}`) } });
   return { definition, sent };
-}
-
-async function until(condition) {
-  while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 2));
 }
 
 for (const startAt of ["beginning", "now"]) {

@@ -7,9 +7,9 @@ import { Engine, aggregate } from "annals";
 import { memoryStorage } from "annals/memory";
 import { processManager } from "annals/reactions";
 import { sqliteStorage } from "annals/sqlite";
-import { fails } from "../support/expect.mjs";
+import { fails, until } from "../support/expect.mjs";
 import { onEachStore } from "../support/engine-stores.mjs";
-import { desk, events, give, managerRules, settled, until, waitingList } from "../support/manager-rules.mjs";
+import { desk, events, give, managerRules, settled, waitingList } from "../support/manager-rules.mjs";
 import { kill, messageFrom, start } from "../support/processes.mjs";
 import { drivers, temporaryFolder } from "../support/sqlite-drivers.mjs";
 

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { Engine, aggregate } from "annals";
 import { memoryStorage } from "annals/memory";
 import { reaction } from "annals/reactions";
-import { fails } from "../support/expect.mjs";
+import { fails, until } from "../support/expect.mjs";
 import { onEachStore } from "../support/engine-stores.mjs";
 
 const visit = aggregate("Visit", {
@@ -34,14 +34,6 @@ function mailer({ startAt = "beginning", handle = () => undefined, ...options } 
 }
 
 const open = (place, ...reactions) => place.open({ aggregates: [visit], reactions, limits: { lease: 60 } });
-
-async function until(condition, what) {
-  for (let turn = 0; turn < 2_000; turn += 1) {
-    if (await condition()) return;
-    await new Promise((resolve) => setTimeout(resolve, 2));
-  }
-  assert.fail(`in vain: ${what}`);
-}
 
 const settled = (engine, { definition }) =>
   until(async () => {

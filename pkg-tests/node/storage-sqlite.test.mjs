@@ -363,7 +363,7 @@ for (const [driver, open] of drivers) {
       const acknowledged = [];
       victim.on("message", ({ commandId }) => acknowledged.push(commandId));
       victim.send({});
-      await until(() => acknowledged.length > 50 || !victim.connected, 60_000);
+      await until(() => acknowledged.length > 50 || !victim.connected, "it has acknowledged enough", 60_000);
       await kill(victim);
       assert.ok(acknowledged.length > 50, "the process ended early");
       const subject = await Subject.open(sqliteStorage({ database: connect() }));

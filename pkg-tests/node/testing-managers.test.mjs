@@ -7,7 +7,8 @@ import { Engine, aggregate } from "annals";
 import { memoryStorage } from "annals/memory";
 import { processManager } from "annals/reactions";
 import { givenManager, gives } from "annals/testing";
-import { settled, until } from "../support/manager-rules.mjs";
+import { until } from "../support/expect.mjs";
+import { settled } from "../support/manager-rules.mjs";
 
 /** What the action throws, which is what test runners show as a failed expectation. */
 function failureOf(action) {

@@ -13,6 +13,7 @@ import { sqliteStorage } from "annals/sqlite";
 import { onEachStore } from "../support/engine-stores.mjs";
 import { drivers, temporaryFolder } from "../support/sqlite-drivers.mjs";
 import { Appender, commit, event } from "../support/appender.mjs";
+import { until } from "../support/expect.mjs";
 
 const visit = aggregate("Visit", {
   initial: () => ({ count: 0 }),
@@ -31,10 +32,6 @@ const workload = projection("workload", {
   },
   indexes: { count: ({ count }) => count, stream: ({ streams }) => streams },
 });
-
-async function until(condition) {
-  while (!(await condition())) await new Promise((resolve) => setTimeout(resolve, 2));
-}
 
 /** A store with everything that a store may have: 3 doctors, 4 streams, commits of one to three events. */
 async function live(storage) {

@@ -22,11 +22,11 @@ export async function fails(action, expected) {
   return error;
 }
 
-/** Waits until it is so. */
-export async function until(condition, timeout = 20_000) {
-  for (const deadline = Date.now() + timeout; !condition();) {
-    if (Date.now() > deadline) throw new Error(`waited in vain for ${condition}`);
-    await new Promise((resolve) => setTimeout(resolve, 5));
+/** Waits until it is so. The condition may be asked of something that answers later. */
+export async function until(condition, what = condition, timeout = 20_000) {
+  for (const deadline = Date.now() + timeout; !(await condition());) {
+    if (Date.now() > deadline) throw new Error(`waited in vain: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 2));
   }
 }
 

@@ -3,7 +3,7 @@
 
 import { aggregate, refuse } from "annals";
 import { processManager } from "annals/reactions";
-import { fails, same } from "./expect.mjs";
+import { fails, same, until } from "./expect.mjs";
 
 /** Notes whatever it is told, but for what is for nobody. */
 export const desk = aggregate("Desk", {
@@ -76,14 +76,6 @@ export function reminder({ early = [], timers, ...options } = {}) {
 export const give = async (engine, id, type, data) => (await engine.execute(desk, id, { type, data })).events[0];
 
 const open = (place, reactions, options) => place.open({ aggregates: [desk], reactions, limits: { lease: 60 }, ...options });
-
-export async function until(condition, what) {
-  for (let turn = 0; turn < 2_000; turn += 1) {
-    if (await condition()) return;
-    await new Promise((resolve) => setTimeout(resolve, 2));
-  }
-  throw new Error(`in vain: ${what}`);
-}
 
 /** When all that is there has been handled, or parked. */
 export const settled = (engine, manager) =>

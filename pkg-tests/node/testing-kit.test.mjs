@@ -9,19 +9,7 @@ import { given } from "annals/testing";
 import { script } from "../clinic/play.mjs";
 import { appointment, at, booking, cancellation, confirmation, logOf, retitling } from "../support/clinic.mjs";
 import { forms, release, skipping, today, toldOf } from "../support/upcasting.mjs";
-
-/** What the action throws, which is what test runners show as a failed expectation. */
-function failureOf(action) {
-  try {
-    action();
-  } catch (error) {
-    assert.equal(error.name, "AssertionError", error.stack);
-    return error;
-  }
-  return assert.fail("expected a failure");
-}
-
-const fails = (action, message) => assert.match(failureOf(action).message, message);
+import { failureOf, fails } from "../support/kit-failures.mjs";
 
 // --- A right domain -----------------------------------------------------------------------------
 

@@ -9,19 +9,7 @@ import { processManager } from "annals/reactions";
 import { givenManager, gives } from "annals/testing";
 import { until } from "../support/expect.mjs";
 import { settled } from "../support/manager-rules.mjs";
-
-/** What the action throws, which is what test runners show as a failed expectation. */
-function failureOf(action) {
-  try {
-    action();
-  } catch (error) {
-    assert.equal(error.name, "AssertionError", error.stack);
-    return error;
-  }
-  return assert.fail("expected a failure");
-}
-
-const fails = (action, message) => assert.match(failureOf(action).message, message);
+import { failureOf, fails } from "../support/kit-failures.mjs";
 
 const visit = aggregate("Visit", {
   initial: () => ({ doctor: null }),

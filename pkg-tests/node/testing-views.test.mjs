@@ -8,19 +8,7 @@ import { memoryStorage } from "annals/memory";
 import { nativeProjection, projection } from "annals/projections";
 import { given, givenView } from "annals/testing";
 import { logOf } from "../support/clinic.mjs";
-
-/** What the action throws, which is what test runners show as a failed expectation. */
-function failureOf(action) {
-  try {
-    action();
-  } catch (error) {
-    assert.equal(error.name, "AssertionError", error.stack);
-    return error;
-  }
-  return assert.fail("expected a failure");
-}
-
-const fails = (action, message) => assert.match(failureOf(action).message, message);
+import { failureOf, fails } from "../support/kit-failures.mjs";
 
 /** Visits of patients to doctors. */
 const visit = aggregate("Visit", {

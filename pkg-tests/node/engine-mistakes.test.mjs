@@ -6,6 +6,7 @@ import { AnnalsError, aggregate, refuse } from "annals";
 import { logOf } from "../support/clinic.mjs";
 import { onEachStore, sqliteStores } from "../support/engine-stores.mjs";
 import { drivers } from "../support/sqlite-drivers.mjs";
+import { frozen } from "../support/expect.mjs";
 
 /** Keeps what it is given; the functions may be replaced. */
 const box = (functions = {}) =>
@@ -136,8 +137,6 @@ const boom = () => {
   throw new Error("boom");
 };
 const late = async () => boom();
-/** What engines say of an assignment to a frozen object, each in its own words. */
-const edited = /read.?only|not extensible/;
 const event = { type: "Kept", data: {} };
 
 const mistakes = [
@@ -149,7 +148,7 @@ const mistakes = [
   ["decide that returns null in a list", { decide: () => [null] }, "domain-failed", /decide must return events/],
   ["decide that is async", { decide: async () => [event] }, "domain-failed", /decide returned a promise/],
   ["decide that is async and throws", { decide: late }, "domain-failed", /decide returned a promise/],
-  ["decide that edits the state", { decide: (state) => (state.kept.push(1), [event]) }, "domain-failed", edited],
+  ["decide that edits the state", { decide: (state) => (state.kept.push(1), [event]) }, "domain-failed", frozen.list],
   ["an event without a name", { decide: () => [{ type: "", data: {} }] }, "invalid-name", /non-empty event type/],
   ["an event with an unprintable name", { decide: () => [{ type: "a\n", data: {} }] }, "invalid-name", /event type without control/],
   ["an event with half a character as its name", { decide: () => [{ type: "\ud800", data: {} }] }, "invalid-name", /lone surrogate/],
@@ -157,7 +156,7 @@ const mistakes = [
   ["evolve that returns nothing", { evolve: () => undefined }, "domain-failed", /evolve returned undefined/],
   ["evolve that is async", { evolve: async (state) => state }, "domain-failed", /evolve returned a promise/],
   ["evolve that is async and throws", { evolve: late }, "domain-failed", /evolve returned a promise/],
-  ["evolve that edits the state", { evolve: (state) => ((state.kept = []), state) }, "domain-failed", edited],
+  ["evolve that edits the state", { evolve: (state) => ((state.kept = []), state) }, "domain-failed", frozen.object],
   ["initial that throws", { initial: boom }, "domain-failed", /boom/],
   ["initial that gives nothing", { initial: () => undefined }, "invalid-payload", /state: expected JSON, found undefined/],
   ["reads that throws", { reads: boom }, "domain-failed", /boom/],

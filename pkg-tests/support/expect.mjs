@@ -22,6 +22,10 @@ export async function fails(action, expected) {
   return error;
 }
 
+/** What this engine of JavaScript says of a change to what is frozen: of an object, or of a list. */
+const inV8 = typeof Bun === "undefined";
+export const frozen = { object: inV8 ? /read only/ : /readonly property/, list: inV8 ? /not extensible/ : /readonly property/ };
+
 /** Waits until it is so. The condition may be asked of something that answers later. */
 export async function until(condition, what = condition, timeout = 20_000) {
   for (const deadline = Date.now() + timeout; !(await condition());) {

@@ -22,7 +22,7 @@ export async function fails(action, expected) {
   return error;
 }
 
-/** What this engine of JavaScript says of a change to what is frozen: of an object, or of a list. */
+/** What this engine of JavaScript says when what is frozen is changed (object), or something is added to it (list). */
 const inV8 = typeof Bun === "undefined";
 export const frozen = { object: inV8 ? /read only/ : /readonly property/, list: inV8 ? /not extensible/ : /readonly property/ };
 

@@ -69,7 +69,7 @@ for (const [what, state, message] of [
 }
 
 test("a state can't be changed, and what was wanted too late is refused", async () => {
-  assert.match(await parkedBy({ initial: () => ({ list: [] }), on: { Dated: ({ list }) => void list.push(1) } }), frozen.list);
+  assert.match(await parkedBy({ initial: () => ({ list: [] }), on: { Dated: ({ list }) => void list.push(1) } }), frozen.pushed);
   let kept;
   const late = new Promise((resolve) => (kept = resolve));
   assert.equal(await parkedBy({ on: { Dated: (state, event, commands) => kept(commands) } }), undefined);

@@ -310,7 +310,7 @@ const mistakes = [
   ["decide that takes from the command", { decide: (_, { data }) => (Reflect.deleteProperty(data, "list"), [kept]) }, /decide changed command\.data\.list, which was \[2,1\] and is nothing/],
   ["decide that sets the time", { decide: (_, __, { issuedAt }) => (issuedAt.setTime(0), []) }, /decide changed context\.issuedAt, which was "2026-01-01T00:00:00.000Z" and is "1970/],
   ["decide that edits others", { reads: () => ["t"], tags: () => ["t"], decide: (_, __, { others }) => (edit(others[0].data, "list", 0), []) }, /decide changed context\.others\[0\]\.data\.list/],
-  ["decide that writes without a change", { decide: (state) => ((state.kept = [...[]]), []) }, new RegExp(`decide can't be called with frozen arguments.*${frozen.object.source}`)],
+  ["decide that writes without a change", { decide: (state) => ((state.kept = [...[]]), []) }, new RegExp(`decide can't be called with frozen arguments.*${frozen.set.source}`)],
   ["evolve that edits the state", { evolve: (state) => (state.kept.push(1), state) }, /evolve changed state\.kept\[0\]/],
   ["evolve that edits the event", { evolve: (state, { data }) => (edit(data, "list", 0), state) }, /evolve changed event\.data\.list/],
   ["reads that edits the command", { reads: ({ data }) => (edit(data, "list", 0), []) }, /reads changed command\.data\.list/],

@@ -22,9 +22,14 @@ export async function fails(action, expected) {
   return error;
 }
 
-/** What this engine of JavaScript says when what is frozen is changed (object), or something is added to it (list). */
 const inV8 = typeof Bun === "undefined";
-export const frozen = { object: inV8 ? /read only/ : /readonly property/, list: inV8 ? /not extensible/ : /readonly property/ };
+
+/** What this engine of JavaScript says when what is frozen is changed: a property is set or added, a list is pushed to. */
+export const frozen = {
+  set: inV8 ? /read only/ : /readonly property/,
+  added: /not extensible/,
+  pushed: inV8 ? /not extensible/ : /readonly property/,
+};
 
 /** Waits until it is so. The condition may be asked of something that answers later. */
 export async function until(condition, what = condition, timeout = 20_000) {

@@ -208,8 +208,8 @@ export const projectionRules = [
         [(view) => view.set("d-1", { at: new Date(0) }), /document d-1/],
         [(view) => view.set("d-1", undefined), /found undefined/],
         [(view) => view.set(7, {}), /expected a string of whole characters as key/],
-        [(view) => view.update("visit/v-1", (document) => Object.assign(document, { minutes: 0 })), frozen.object],
-        [(view, { data }) => view.set("d-2", Object.assign(data, { minutes: 0 })), frozen.list],
+        [(view) => view.update("visit/v-1", (document) => Object.assign(document, { minutes: 0 })), frozen.set],
+        [(view, { data }) => view.set("d-2", Object.assign(data, { minutes: 0 })), frozen.added],
       [(view, { data }) => view.set("d-2", { minutes: data.minutes, odd: true }), /index odd/, { odd: ({ odd }) => (odd ? {} : undefined) }],
       ];
       for (const [index, [handler, reason, indexes]] of failing.entries()) {

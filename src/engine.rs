@@ -35,7 +35,7 @@ use crate::ids::IdSource;
 use crate::projection::ProjectionDefinition;
 use crate::protocol::{
     AggregateIndex, Append, DomainAnswer, EventRow, Handle, Info, Input, Notice, Output, Page,
-    ReadView, RequestId, StorageAnswer, StorageBody, ViewQuery, ViewScan,
+    ReadView, RequestId, StorageAnswer, StorageBody, Subscribe, ViewQuery, ViewScan,
 };
 use crate::reaction::ReactionDefinition;
 use crate::time::Timestamp;
@@ -462,6 +462,11 @@ impl Engine {
             Input::ReadState(read) => Some(read.task),
             Input::Subscribe(subscribe) if subscribe.limit == 0 => {
                 return Err(ApiMisuse::ZeroLimit("limit"));
+            }
+            Input::Subscribe(Subscribe { descending: true, name, follow, .. })
+                if *follow || name.is_some() =>
+            {
+                return Err(ApiMisuse::CannotGoBack);
             }
             Input::Subscribe(subscribe) => Some(subscribe.task),
             Input::TakeSnapshot(wish) => Some(wish.task),

@@ -358,6 +358,9 @@ pub enum ApiMisuse {
     /// A limit of the subscription or the configuration is 0.
     #[error("{0} must be at least 1")]
     ZeroLimit(&'static str),
+    /// A subscription that goes back has a name, or is to go on with events to come.
+    #[error("a subscription that goes back has no name and ends at the log's beginning")]
+    CannotGoBack,
 }
 
 /// Any error of the engine, for those who don't care which operation gave it.

@@ -265,14 +265,17 @@ pub struct Subscribe {
     pub limit: u32,
     /// Whether it goes on with events to come; if not, it ends at the head.
     pub follow: bool,
+    /// Whether the order is turned round: the events before where it starts, the last one first. It
+    /// ends at the log's beginning, has no name, and follows nothing.
+    pub descending: bool,
 }
 
 /// Where a subscription starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogStart {
-    /// With the first event after this position.
+    /// With the first event after this position, in the order of reading.
     After(Position),
-    /// With the first event to come.
+    /// With the first event to come; with the last that is there, if the order is turned round.
     Now,
 }
 
@@ -638,14 +641,36 @@ pub struct QueryLoad {
 /// A page of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadLog {
-    /// Events after this position, in order.
+    /// Events after this position, in the order of reading.
     pub after: Position,
+    /// Whether the order is turned round: events before that position, the last one first.
+    pub descending: bool,
     /// Which of them.
     pub filter: LogFilter,
     /// Most events to return, at least 1.
     pub limit: u32,
     /// Whether the payloads stay in the host.
     pub held: bool,
+}
+
+impl ReadLog {
+    /// The page of a log, or of its end, that is in memory.
+    pub(crate) fn page_of(&self, log: &[RecordedEvent], head: Position) -> LogPage {
+        let wanted: Box<dyn Iterator<Item = &RecordedEvent>> = if self.descending {
+            let end = log.partition_point(|event| event.position < self.after);
+            Box::new(log[..end].iter().rev())
+        } else {
+            let start = log.partition_point(|event| event.position <= self.after);
+            Box::new(log[start..].iter())
+        };
+        let passing = wanted.filter(|event| self.filter.passes(event));
+        let events: Vec<_> = passing.take(self.limit as usize).cloned().collect();
+        let full = events.len() == self.limit as usize;
+        let last = events.last().filter(|_| full).map(|event| event.position);
+        let end = if self.descending { Position(0) } else { head.max(self.after) };
+        let next = last.unwrap_or(end);
+        LogPage { page: Page::Events(events), places: Vec::new(), next, head }
+    }
 }
 
 /// What a storage adapter answers.
@@ -817,7 +842,8 @@ pub struct LogPage {
     pub page: Page,
     /// What else is told of the events, if the page is of rows.
     pub places: Vec<EventPlace>,
-    /// Up to where the log has been read: where the next page goes on.
+    /// Up to where the log has been read: where the next page goes on. At the end it is the log's last
+    /// position; 0 if the order is turned round.
     pub next: Position,
     /// Position of the store's last event at that moment.
     pub head: Position,

@@ -53,6 +53,31 @@ fn a_blocking_store_serves_commands_states_histories_and_the_log() -> Result<(),
 }
 
 #[test]
+fn the_log_is_read_back_page_by_page_and_from_anywhere() -> Result<(), Error> {
+    let mut annals = Annals::new(config(), MemoryStore::new("s"), SystemClock)?;
+    assert!(annals.events_before(None, LogFilter::default(), 2)?.is_none(), "nothing is there");
+    for id in 1..=5 {
+        annals.execute::<Booking>(&format!("b-{}", id % 2), &Command::Note, options(id))?;
+    }
+    let mut back = |mut before: Option<Position>, filter: &LogFilter| {
+        let mut pages = Vec::new();
+        while let Some(page) = annals.events_before(before, filter.clone(), 2)? {
+            pages.push(page.events.iter().map(|event| event.position.0).collect::<Vec<_>>());
+            before = Some(page.next);
+        }
+        Ok::<_, Error>(pages)
+    };
+    let all = LogFilter::default();
+    assert_eq!(back(None, &all)?, [vec![5, 4], vec![3, 2], vec![1]]);
+    assert_eq!(back(Some(Position(4)), &all)?, [vec![3, 2], vec![1]]);
+    assert_eq!(back(Some(Position(1)), &all)?, Vec::<Vec<u64>>::new());
+    assert_eq!(back(Some(Position(99)), &all)?, [vec![5, 4], vec![3, 2], vec![1]]);
+    let others = LogFilter { types: vec!["Booked".into()], ..LogFilter::default() };
+    assert_eq!(back(None, &others)?, Vec::<Vec<u64>>::new());
+    Ok(())
+}
+
+#[test]
 fn a_named_subscription_gives_a_page_until_it_has_been_handled() -> Result<(), Error> {
     let mut annals = Annals::new(config(), MemoryStore::new("s"), SystemClock)?;
     for id in 1..=5 {

@@ -74,6 +74,12 @@ fn told<S: StorageAdapter>(desk: &mut Desk<S>) -> Vec<String> {
         told.extend(page.events.iter().map(|event| format!("{event:?}")));
         after = page.next;
     }
+    let mut before = None;
+    while let Some(page) = annals.events_before(before, LogFilter::default(), 3).expect("readable")
+    {
+        told.extend(page.events.iter().map(|event| format!("{event:?}")));
+        before = Some(page.next);
+    }
     for id in 0..5 {
         let id = format!("b-{id}");
         let past = [ReadAt::Revision(Revision(1)), ReadAt::Time(time(45))];

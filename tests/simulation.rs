@@ -25,6 +25,7 @@ fn no_seed_breaks_a_promise() {
         ("answers of views", total.views),
         ("events for readers with a name", total.read),
         ("events that were given again", total.read_again),
+        ("events that were read back", total.looked_back),
         ("events in older forms", total.older),
         ("events reacted to", total.reacted),
         ("commands of process managers", total.managed),

@@ -4,10 +4,12 @@ mod support;
 
 use annals::protocol::{
     AskCheckpoint, CheckpointWish, DocumentName, Input, LogFilter, LogStart, Notice, Page,
-    ReadDocuments, RequestId, StorageAnswer, StorageBody, StorageRequest,
+    ReadDocuments, RequestId, StorageAnswer, StorageBody, StorageRequest, Subscribe,
 };
 use annals::storage::{MemoryStore, StorageAdapter};
-use annals::{Applied, Position, ReadError, StorageError, StorageErrorCode, TaskId, Timestamp};
+use annals::{
+    ApiMisuse, Applied, Position, ReadError, StorageError, StorageErrorCode, TaskId, Timestamp,
+};
 use support::{Command, Host, command_id};
 
 const BEGINNING: LogStart = LogStart::After(Position(0));
@@ -429,4 +431,75 @@ fn a_name_that_can_not_be_used_is_refused_before_the_store_is_asked() {
         assert_eq!(told.expect_err("no name").code(), "invalid-name");
     }
     assert_eq!(host.saves, 0);
+}
+
+#[test]
+fn who_goes_back_gets_each_event_once_while_others_append() {
+    let mut store = store_with(4);
+    let mut host = Host::new();
+    let reader = host.subscribe(|subscribe| {
+        (subscribe.start, subscribe.limit) = (LogStart::Now, 3);
+        (subscribe.descending, subscribe.follow) = (true, false);
+    });
+    host.serve(&mut store);
+    assert_eq!(pages(&mut host, reader), [[4, 3, 2]]);
+    append(&mut store, 2);
+    host.input(Input::Advanced(Some(Position(6))));
+    host.input(Input::Next(reader));
+    host.serve(&mut store);
+    assert_eq!(pages(&mut host, reader), [[1]]);
+    host.input(Input::Next(reader));
+    host.serve(&mut store);
+    assert_eq!(end(&mut host, reader), Ok(()));
+}
+
+#[test]
+fn who_goes_back_through_events_that_are_not_for_him_goes_on() {
+    let mut store = store_with(5);
+    let mut host = Host::new();
+    let reader = host.subscribe(|subscribe| {
+        (subscribe.start, subscribe.limit) = (LogStart::After(Position(5)), 2);
+        (subscribe.descending, subscribe.follow) = (true, false);
+        subscribe.filter.tags = vec!["nobody:1".into()];
+    });
+    // A store may give short pages: this one looks at one event for each.
+    let mut asked = Vec::new();
+    loop {
+        let requests = host.drain();
+        if requests.is_empty() {
+            break;
+        }
+        for request in requests {
+            let mut result = store.call(&request);
+            if let (StorageBody::ReadLog(read), Ok(StorageAnswer::Log(log))) =
+                (&request.body, &mut result)
+            {
+                asked.push(read.after.0);
+                log.next = Position(read.after.0 - 1);
+            }
+            host.answer(&request, result);
+        }
+    }
+    assert_eq!(asked, [5, 4, 3, 2]);
+    assert_eq!(end(&mut host, reader), Ok(()));
+}
+
+#[test]
+fn who_goes_back_has_no_name_and_does_not_wait() {
+    for (name, follow) in [(Some("mails"), false), (None, true)] {
+        let misuse = Host::new().engine.handle_input(
+            Timestamp::from_millis(0),
+            Input::Subscribe(Subscribe {
+                task: TaskId(1),
+                name: name.map(Into::into),
+                start: LogStart::Now,
+                filter: LogFilter::default(),
+                upcasts: false,
+                limit: 3,
+                follow,
+                descending: true,
+            }),
+        );
+        assert_eq!(misuse, Err(ApiMisuse::CannotGoBack));
+    }
 }

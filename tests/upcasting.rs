@@ -933,6 +933,7 @@ fn subscriptions_to_types_of_today_bring_what_may_have_become_them() {
             upcasts,
             limit: 3,
             follow: false,
+            descending: false,
         };
         let now = Timestamp::from_millis(0);
         engine.handle_input(now, Input::Subscribe(subscribe)).expect("a wish");

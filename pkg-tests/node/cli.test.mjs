@@ -14,6 +14,7 @@ import { reaction } from "annals/reactions";
 import { sqliteStorage } from "annals/sqlite";
 import { installPackage } from "../support/installed-package.mjs";
 import { connection, pool } from "../support/postgres.mjs";
+import { formatOneIn } from "../support/postgres-conformance.mjs";
 import { newSchema } from "../support/postgres-stores.mjs";
 import { drivers } from "../support/sqlite-drivers.mjs";
 
@@ -232,6 +233,13 @@ test("a store in PostgreSQL is named by its URL, is not made by who reads it, an
     assert.equal((await json(["copy", url.href, "from-postgres.db"])).events, 31);
     assert.deepEqual(eventsOf("from-postgres.db"), eventsOf("clinic.db"));
     assert.equal((await json(["migrate", url.href])).migrated, false);
+    await pool.query(`DROP SCHEMA "${schema}" CASCADE`);
+    await pool.query(formatOneIn(schema));
+    const { code, stderr } = await annals(["inspect", url.href]);
+    assert.equal(code, 3);
+    assert.match(stderr, /format 1, which is to be migrated to 2 first \(unknown-format\)/);
+    assert.equal((await json(["migrate", url.href])).migrated, true);
+    assert.equal((await json(["inspect", url.href])).events, 4);
   } finally {
     await pool.query(`DROP SCHEMA IF EXISTS "${schema}" CASCADE`);
   }

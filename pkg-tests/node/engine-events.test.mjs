@@ -43,6 +43,55 @@ onEachStore("a reader gets what is stored, then what comes, in order and once", 
   assert.deepEqual(textsOf(await waiting), numbered(3, 9));
 });
 
+onEachStore("the log is read back from its end or a position, and ends at its beginning", async (place) => {
+  const engine = await place.open(both);
+  const read = async (options) => {
+    const events = [];
+    for await (const event of engine.events(options)) events.push(event);
+    return textsOf(events);
+  };
+  assert.deepEqual(await read({ before: "now" }), []);
+  await write(engine, ...numbered(4));
+  await write(engine, ...numbered(4, 4));
+  const back = numbered(8).reverse();
+  for (const pageSize of [1, 3, 8, 500]) {
+    assert.deepEqual(await read({ before: "now", pageSize }), back);
+    const reader = engine.events({ before: "now", pageSize });
+    const [newest, second, third] = await take(reader, 3);
+    await reader.return();
+    assert.deepEqual(textsOf([newest, second, third]), back.slice(0, 3));
+    assert.deepEqual(await read({ before: third.position, pageSize }), back.slice(3));
+  }
+  assert.deepEqual(await read({ before: "now", tags: ["number-2", "number-6"] }), ["number-6", "number-2"]);
+  assert.deepEqual(await read({ before: "now", types: ["Other"] }), []);
+  assert.deepEqual(await read({ before: "now", aggregates: [appointment] }), []);
+});
+
+onEachStore("who reads back gets nothing that comes meanwhile, and each event once", async (place) => {
+  const engine = await place.open(both);
+  await write(engine, ...numbered(5));
+  const reader = engine.events({ before: "now", pageSize: 2 });
+  const events = await take(reader, 2);
+  await write(engine, ...numbered(2, 5));
+  for await (const event of reader) events.push(event);
+  assert.deepEqual(textsOf(events), numbered(5).reverse());
+});
+
+onEachStore("reading back with a name, from two ends or on and on is refused", async (place) => {
+  const engine = await place.open(both);
+  await write(engine, "first");
+  for (const options of [
+    { before: "now", name: "mails", startAt: "now" },
+    { before: "now", after: "now" },
+    { before: "now", follow: true },
+    { before: "beginning" },
+    { before: null },
+    { before: 3 },
+  ]) {
+    assert.throws(() => engine.events(options), { code: "invalid-argument" }, JSON.stringify(options));
+  }
+});
+
 onEachStore("a reader of an empty log waits for its first event", async (place) => {
   const engine = await place.open(both);
   const waiting = engine.events().next();

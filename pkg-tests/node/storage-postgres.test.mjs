@@ -8,7 +8,7 @@ import { enrol } from "../support/conformance.mjs";
 import { fails, until } from "../support/expect.mjs";
 import { connection, pool } from "../support/postgres.mjs";
 import { noServer, Server } from "../support/postgres-server.mjs";
-import { onServer } from "../support/postgres-conformance.mjs";
+import { formatOneIn, onServer } from "../support/postgres-conformance.mjs";
 import { backendsAt, newSchema, poolOf } from "../support/postgres-stores.mjs";
 
 enrol(test, onServer(pool, connection), "PostgreSQL");
@@ -80,8 +80,42 @@ for (const [what, sql] of [
 
 rule("a schema of a newer format is refused", async ({ open, sql, schema }) => {
   await open();
-  await sql(`CREATE OR REPLACE FUNCTION $.open_store(patience text) RETURNS text LANGUAGE sql RETURN '{"format": 2}'`);
+  await sql(`CREATE OR REPLACE FUNCTION $.open_store(patience text) RETURNS text LANGUAGE sql RETURN '{"format": 3}'`);
   await fails(() => postgresStorage({ database: pool, schema }).open(), { code: "unknown-format", retryable: false });
+});
+
+rule("of several that open a store of an older format one migrates it, while others work, and all find the same", async ({ schema, newPool, sql }) => {
+  await pool.query(formatOneIn(schema));
+  const pools = Array.from({ length: 4 }, () => newPool());
+  const adapters = pools.flatMap((database) => [0, 1].map(() => postgresStorage({ database, schema })));
+  const found = await Promise.all(adapters.map((adapter) => adapter.open()));
+  for (const info of found) assert.deepEqual(info, found[0]);
+  assert.deepEqual((await sql("SELECT format FROM $.store")).rows, [{ format: 2 }]);
+  // What an application of the release before asks is answered as it was.
+  const { epoch } = found[0];
+  const asked = { after: 1, types: [], aggregateTypes: [], tags: [], correlationId: null, limit: 2 };
+  const { rows } = await sql("SELECT * FROM $.read_log($1, $2)", [epoch, JSON.stringify(asked)]);
+  assert.deepEqual(rows.slice(1).map(({ about }) => JSON.parse(about)[0]), [2, 3]);
+});
+
+rule("who may not migrate a store of an older format is told that it is to be done", async ({ schema, newPool }) => {
+  const role = `${schema} application`;
+  const quoted = `"${role}"`;
+  await pool.query(formatOneIn(schema));
+  await pool.query(`CREATE ROLE ${quoted} LOGIN`);
+  try {
+    await pool.query(postgresRoles({ schema, application: role }));
+    const refused = { code: "unknown-format", retryable: false, message: "expected a store of Annals, found format 1, which is to be migrated to 2 first" };
+    const own = postgresStorage({ database: newPool({ user: role }), schema });
+    await fails(() => own.open(), refused);
+    const options = "-c default_transaction_read_only=on";
+    await fails(() => postgresStorage({ database: newPool({ options }), schema }).open(), refused);
+    await pool.query(postgresSchema({ schema }));
+    const subject = await Subject.open(own);
+    assert.deepEqual((await subject.log({ descending: true })).map(({ position }) => position), [4, 3, 2, 1]);
+  } finally {
+    await pool.query(`DROP OWNED BY ${quoted}; DROP ROLE ${quoted}`);
+  }
 });
 
 test("a schema's name that SQL might read as something else is refused", () => {

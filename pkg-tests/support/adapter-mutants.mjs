@@ -577,6 +577,35 @@ export const mutants = {
       },
     }),
   },
+  "knows one direction of the log": {
+    rule: "pages of any size go through the whole log, from any position, and back",
+    adapter: (sound) => ({ readLog: (request) => sound.readLog({ ...request, descending: false }) }),
+  },
+  "goes back with the position itself": {
+    rule: "pages of any size go through the whole log, from any position, and back",
+    adapter: (sound) => ({
+      readLog: ({ after, ...request }) => sound.readLog({ ...request, after: request.descending ? after + 1 : after }),
+    }),
+  },
+  "turns a page round that was read forth": {
+    rule: "pages of any size go through the whole log, from any position, and back",
+    adapter: (sound) => ({
+      readLog(request) {
+        if (!request.descending) return sound.readLog(request);
+        const page = sound.readLog({ ...request, after: 0, descending: false });
+        return { ...page, events: page.events.filter(({ position }) => position < request.after).reverse(), next: 0 };
+      },
+    }),
+  },
+  "passes by events of one type, going back": {
+    rule: "conditions, queries and filtered pages find what reading the whole log would",
+    adapter: (sound) => ({
+      readLog(request) {
+        const { types } = request;
+        return sound.readLog({ ...request, types: request.descending ? types.slice(0, 1) : types });
+      },
+    }),
+  },
   "says that there is more whenever a slice is full": {
     rule: "a stream is read after a revision, up to a revision, a position or a time, in slices",
     adapter: withSlices((slice, { limit }) => {

@@ -2,6 +2,7 @@
 //
 //   node pkg-tests/support/crashes.mjs --kills 200                 every store, so many times each
 //   node pkg-tests/support/crashes.mjs --only sqlite --seed 7      one kind, from this seed on
+//   node pkg-tests/support/crashes.mjs --only node:sqlite          one driver
 
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
@@ -120,8 +121,11 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
     options: { kills: { type: "string", default: "200" }, seed: { type: "string", default: "1" }, only: { type: "string" } },
   });
   const [kills, seed] = [Number(values.kills), Number(values.seed)];
-  for (const driver of values.only === "indexeddb" ? [] : drivers.keys()) tell(driver, await crashSqlite(driver, { kills, seed }));
-  if (values.only !== "sqlite") tell("IndexedDB", await crashIndexedDb({ kills, seed }));
+  const isWanted = (...names) => values.only === undefined || names.includes(values.only);
+  for (const driver of drivers.keys()) {
+    if (isWanted("sqlite", driver)) tell(driver, await crashSqlite(driver, { kills, seed }));
+  }
+  if (isWanted("indexeddb")) tell("IndexedDB", await crashIndexedDb({ kills, seed }));
   function tell(what, { acknowledged, commands, mended }) {
     // See `leveldb-logs.mjs`.
     const byUs = mended === undefined ? "" : `, after ${mended} logs of the browser's were mended`;

@@ -1,11 +1,17 @@
 // The PostgreSQL adapter, as the suite needs to know it.
 
+import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { postgresStorage } from "annals/postgres";
+import { logOne } from "./formats.mjs";
 import { backendsAt, newSchema, poolOf } from "./postgres-stores.mjs";
 import { kill, messageFrom, start } from "./processes.mjs";
 
 const script = fileURLToPath(new URL("postgres-worker.mjs", import.meta.url));
+
+/** A store of format 1, as SQL that makes it in a schema. */
+export const formatOneIn = (schema) =>
+  readFileSync(new URL("../formats/postgres-1.sql", import.meta.url), "utf8").replaceAll("format_1", schema);
 
 /** Nobody fails because the machine is slow, unless that is what is tried. */
 const patient = { busyTimeout: 60_000, requestTimeout: 60_000 };
@@ -13,17 +19,28 @@ const patient = { busyTimeout: 60_000, requestTimeout: 60_000 };
 /** What a store on any PostgreSQL can do. `database` is a pool of `pg`, or a PGlite. */
 function onAny(name, database, durability) {
   const adapter = ({ schema }) => postgresStorage({ database, schema, ...patient });
+  const storeIn = (schema) => {
+    const store = { schema, sql: (text, values) => database.query(text.replaceAll("$.", `"${schema}".`), values) };
+    return Object.assign(store, { storage: adapter(store) });
+  };
   let judging;
   return {
     name,
-    capabilities: { durability, notification: "connections", connections: true, reopening: true, restoring: true },
-    open() {
-      const store = { schema: newSchema() };
-      store.sql = (text, values) => database.query(text.replaceAll("$.", `"${store.schema}".`), values);
-      return Object.assign(store, { storage: adapter(store) });
-    },
+    capabilities: { durability, notification: "connections", connections: true, reopening: true, restoring: true, migration: true },
+    open: () => storeIn(newSchema()),
     reopen: adapter,
     release: ({ schema }) => database.query(`DROP SCHEMA IF EXISTS "${schema}" CASCADE`),
+    older: [
+      {
+        format: "1",
+        async open() {
+          const schema = newSchema();
+          await (database.exec ?? database.query).call(database, formatOneIn(schema));
+          return storeIn(schema);
+        },
+        log: logOne("postgres"),
+      },
+    ],
     async restore(store) {
       await database.query(`DROP SCHEMA "${store.schema}" CASCADE`);
       await adapter(store).open();

@@ -248,6 +248,14 @@ export async function named() {
     check<Same<typeof event, RecordedEvent>>();
   }
   engine.events({ after: "now" });
+  engine.events({ before: "now", pageSize: 20 });
+  engine.events({ before: position, follow: false });
+  // @ts-expect-error the log has one beginning, and is read back up to it
+  engine.events({ before: "beginning" });
+  // @ts-expect-error what comes is not before
+  engine.events({ before: "now", follow: true });
+  // @ts-expect-error no checkpoint is kept of it
+  engine.events({ before: "now", name: "mails", startAt: "now" });
   // @ts-expect-error where it begins has no default
   engine.events({ name: "mails" });
   // @ts-expect-error only a subscription with a name has a start: this one begins after a position

@@ -342,7 +342,7 @@ impl Engine {
             return self.look_later(index);
         }
         let filter = LogFilter { types, ..LogFilter::default() };
-        let read = ReadLog { after: runner.seen, filter, limit, held };
+        let read = ReadLog { after: runner.seen, descending: false, filter, limit, held };
         runner.step = Step::Reading;
         runner.grown = false;
         runner.reads += 1;

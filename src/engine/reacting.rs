@@ -1038,7 +1038,7 @@ impl Engine {
     ) {
         let ReactionDefinition { filter, lanes, .. } = &self.config.reactions[index];
         let (filter, held) = (filter.clone(), matches!(lanes, Lanes::Hosted));
-        let read = ReadLog { after, filter, limit, held };
+        let read = ReadLog { after, descending: false, filter, limit, held };
         self.ask_for_reaction(index, asked, StorageBody::ReadLog(Arc::new(read)));
     }
 

@@ -22,6 +22,7 @@ pub(super) struct Subscription {
     filter: LogFilter,
     limit: u32,
     follow: bool,
+    descending: bool,
     /// Whether the reader is ready for a page.
     pub(super) wanted: bool,
     /// Whether the store is being asked for something.
@@ -36,13 +37,15 @@ pub(super) struct Subscription {
 impl Engine {
     #[inline(never)]
     pub(super) fn start_subscription(&mut self, subscribe: Subscribe) {
-        let Subscribe { task: id, name, start, mut filter, upcasts, limit, follow } = subscribe;
+        let Subscribe { task: id, name, start, mut filter, upcasts, limit, follow, descending } =
+            subscribe;
         if let Some(Err(error)) = name.as_ref().map(|name| check_name("subscription's name", name))
         {
             return self.notice(Notice::SubscriptionEnded { task: id, result: Err(error.into()) });
         }
         let (has_started, after) = match start {
             LogStart::After(position) => (name.is_none(), position),
+            LogStart::Now if descending => (true, Position(u64::MAX >> 11)),
             LogStart::Now => (false, Position(0)),
         };
         if upcasts && !filter.types.is_empty() {
@@ -58,6 +61,7 @@ impl Engine {
             filter,
             limit,
             follow,
+            descending,
             wanted: true,
             asking: false,
             grown: false,
@@ -102,6 +106,7 @@ impl Engine {
         task.grown = false;
         let read = ReadLog {
             after: task.after,
+            descending: task.descending,
             filter: task.filter.clone(),
             limit: task.limit,
             held: true,
@@ -144,8 +149,12 @@ impl Engine {
             return;
         }
         task.asking = false;
-        // A store that does not go on before its head is not asked again at once.
-        let goes_on = task.after < log.next && log.next < log.head;
+        // A store that does not go on before its end is not asked again at once.
+        let goes_on = if task.descending {
+            Position(1) < log.next && log.next < task.after
+        } else {
+            task.after < log.next && log.next < log.head
+        };
         task.after = log.next;
         if let Some(named) = &mut task.named {
             named.give(log.next, page.is_empty());

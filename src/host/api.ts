@@ -23,6 +23,7 @@ export type {
   Attempt,
   EventOf,
   EventOfType,
+  EventsBackOptions,
   EventsOptions,
   ExecuteOptions,
   History,

@@ -181,6 +181,7 @@ export interface SubscriptionInput {
   readonly stored: boolean | undefined;
   readonly limit: number;
   readonly follow: boolean;
+  readonly descending: boolean;
   /** `epoch` is the store's when they were read. */
   onEvents(events: StoredEvent[], epoch: string): void;
   onEnd(error: AnnalsError | null): void;
@@ -448,7 +449,7 @@ export class Driver {
       message.option(input.after, (after) => message.number(after));
       message.strings(input.types).strings(input.aggregateTypes).strings(input.tags);
       message.option(correlationId, write);
-      message.flag(input.stored !== true).word(input.limit).flag(input.follow);
+      message.flag(input.stored !== true).word(input.limit).flag(input.follow).flag(input.descending);
     });
     return {
       next: () => this.#tell(INPUT_NEXT, number, task),
@@ -1059,10 +1060,10 @@ export class Driver {
         });
       }
       case ASKS_READ_LOG: {
-        const after = output.number();
+        const [after, descending] = [output.number(), output.flag()];
         const [types, aggregateTypes, tags] = [output.strings(), output.strings(), output.strings()];
         const correlationId = output.option(() => output.str());
-        const read = { epoch, after, types, aggregateTypes, tags, correlationId, limit: output.word() };
+        const read = { epoch, after, descending, types, aggregateTypes, tags, correlationId, limit: output.word() };
         const held = output.flag();
         return this.#ask(request, false, () => storage.readLog(read), (message, { events, next, head }) => {
           this.#besides[this.#writePage(message.word(SAID_LOG), events, held, false)] = epoch;

@@ -226,7 +226,18 @@ export interface EventsOptions<A extends AnyAggregate = AnyAggregate, Type exten
   extends ReadingOptions<A, Type> {
   /** Events after this position, or those to come. Default, and with `null`: from the first. */
   readonly after?: Position | "now" | null;
+  readonly before?: undefined;
   readonly name?: undefined;
+}
+
+/** The log read back, up to its beginning. */
+export interface EventsBackOptions<A extends AnyAggregate = AnyAggregate, Type extends string = string>
+  extends ReadingOptions<A, Type> {
+  /** Events before this position, the last one first; or all that are stored. */
+  readonly before: Position | "now";
+  readonly after?: undefined;
+  readonly name?: undefined;
+  readonly follow?: false;
 }
 
 /** A subscription of which the store keeps how far it has come. */
@@ -239,7 +250,11 @@ export interface NamedEventsOptions<A extends AnyAggregate = AnyAggregate, Type 
    * ever, or after a position. There is no default.
    */
   readonly startAt: Position | "now" | "beginning";
+  readonly before?: undefined;
 }
+
+type AnyEventsOptions<A extends AnyAggregate = AnyAggregate, Type extends string = string> =
+  EventsOptions<A, Type> | NamedEventsOptions<A, Type> | EventsBackOptions<A, Type>;
 
 /** The events of an aggregate, or of several. */
 export type EventOf<A> = A extends Aggregate<infer _S, infer _C, infer Event, infer _R> ? Event : never;
@@ -431,31 +446,44 @@ export class Engine {
    * ```ts
    * for await (const event of engine.events({ name: "mails", startAt: "now" })) await send(event);
    * ```
+   *
+   * With `before` the log is read back, the last event first, and ends at its beginning.
+   *
+   * ```ts
+   * for await (const event of engine.events({ before: "now", pageSize: 20 })) show(event);
+   * ```
    */
   events<A extends AnyAggregate = Aggregate, const Type extends EventOf<A>["type"] = EventOf<A>["type"]>(
-    options?: (EventsOptions<A, Type> | NamedEventsOptions<A, Type>) & { readonly stored?: false },
+    options?: AnyEventsOptions<A, Type> & { readonly stored?: false },
   ): AsyncIterableIterator<RecordedEvent<EventOfType<EventOf<A>, Type>>>;
   /** The events of the log as they are stored. */
-  events(options: (EventsOptions | NamedEventsOptions) & { readonly stored: true }): AsyncIterableIterator<RecordedEvent>;
-  events(options: EventsOptions | NamedEventsOptions = {}): AsyncIterableIterator<RecordedEvent> {
-    const { name: given, startAt, after } = options as Partial<NamedEventsOptions & Pick<EventsOptions, "after">>;
+  events(options: AnyEventsOptions & { readonly stored: true }): AsyncIterableIterator<RecordedEvent>;
+  events(options: AnyEventsOptions = {}): AsyncIterableIterator<RecordedEvent> {
+    const { name: given, startAt, after, before, follow } = options as Partial<
+      NamedEventsOptions & Pick<EventsOptions, "after"> & Pick<EventsBackOptions, "before">
+    >;
     if (given === undefined ? startAt !== undefined : (startAt ?? null) === null || after !== undefined) {
       throw invalidArgument("expected name and startAt together, and no after with them");
     }
-    const start = startAt ?? after ?? "beginning";
+    const descending = before !== undefined;
+    if (descending && (given !== undefined || after !== undefined || follow === true)) {
+      throw invalidArgument("expected before without name, after and follow");
+    }
+    const start = before ?? startAt ?? after ?? "beginning";
     const pageSize = options.pageSize ?? 500;
     if (!Number.isSafeInteger(pageSize) || pageSize < 1) throw invalidArgument("expected a pageSize of at least 1");
     const { types = [], stored } = options;
     const read = (event: StoredEvent, epoch: string) => {
       // What may become one of these types comes too.
       const today = this.#driver.read(event, stored).filter(({ type }) => types.length === 0 || types.includes(type));
-      return this.#recorded(event, today, epoch);
+      const recorded = this.#recorded(event, today, epoch);
+      return descending ? recorded.reverse() : recorded;
     };
     const place = {
       name: optionalName("name", given),
-      after: start === "now" ? null : start === "beginning" ? 0 : this.#numberOf(start),
+      after: start === "now" ? null : start === "beginning" && !descending ? 0 : this.#numberOf(start),
     };
-    return new Events(this.#driver, { ...options, ...place, pageSize }, read) as never;
+    return new Events(this.#driver, { ...options, ...place, follow: follow ?? !descending, descending, pageSize }, read) as never;
   }
 
   /**
@@ -564,7 +592,7 @@ class Events implements AsyncIterableIterator<unknown, undefined> {
 
   constructor(
     driver: Driver,
-    options: ReadingOptions & Pick<SubscriptionInput, "name" | "after"> & { readonly pageSize: number },
+    options: ReadingOptions & Pick<SubscriptionInput, "name" | "after" | "follow" | "descending"> & { readonly pageSize: number },
     read: (event: StoredEvent, epoch: string) => unknown[],
   ) {
     const { signal, name, after } = options;
@@ -580,7 +608,8 @@ class Events implements AsyncIterableIterator<unknown, undefined> {
       tags: options.tags ?? [],
       stored: options.stored,
       limit: options.pageSize,
-      follow: options.follow ?? true,
+      follow: options.follow,
+      descending: options.descending,
       onEvents: (events, epoch) => {
         this.#page = events;
         this.#epoch = epoch;

@@ -8,6 +8,9 @@ export function matches(item: QueryItem, type: string, tags: readonly string[]):
   );
 }
 
+/** -1: the order of positions is turned round, so that `Seek`s are of their negatives. */
+export type Direction = 1 | -1;
+
 /** An ordered set of positions: gives the lowest from `from` on, `Infinity` if there is none. */
 export type Seek = (from: number) => number;
 

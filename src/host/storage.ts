@@ -26,8 +26,9 @@ export interface StorageAdapter {
   load(request: LoadRequest): Answer<Loaded>;
 
   /**
-   * Reads a page of the log in order of position. It may be short, or empty, before the head: the
-   * reader goes on at `next`, which is beyond `after` unless `after` is the head.
+   * Reads a page of the log in order of position, or in the order turned round. It may be short, or
+   * empty, before the end: the reader goes on at `next`, which is beyond `after` unless `after` is the
+   * end.
    */
   readLog(request: ReadLogRequest): Answer<LogPage>;
 
@@ -345,7 +346,10 @@ export const SNAPSHOTS = "snapshots";
 
 export interface ReadLogRequest {
   readonly epoch: string;
+  /** Only what comes after this position, in the order of reading. */
   readonly after: number;
+  /** Whether the order is turned round: events before that position, the last one first. */
+  readonly descending: boolean;
   /** Empty lists let everything pass; of `tags` any is enough. */
   readonly types: readonly string[];
   readonly aggregateTypes: readonly string[];
@@ -357,7 +361,10 @@ export interface ReadLogRequest {
 
 export interface LogPage {
   readonly events: StoredEvent[];
-  /** Up to where the log has been read. At least the last event's position; `head` at the end. */
+  /**
+   * Up to where the log has been read: the last event's position or one beyond it. At the end it is
+   * `head`; 0 if the order is turned round.
+   */
   readonly next: number;
   readonly head: number;
 }

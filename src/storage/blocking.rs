@@ -366,7 +366,33 @@ impl<S: StorageAdapter, C: Clock> Annals<S, C> {
         limit: u32,
     ) -> Result<Option<Events>, Error> {
         let start = LogStart::After(after);
-        let task = self.driver.subscribe(self.clock.now(), None, start, filter, limit)?;
+        self.page_of(start, filter, limit, false)
+    }
+
+    /// A page of the log backwards: events before a position that pass the filter, the last one first;
+    /// from the log's end if there is none. `None` at its beginning.
+    ///
+    /// # Errors
+    /// [`ReadError`](crate::ReadError) says why it can't be read.
+    pub fn events_before(
+        &mut self,
+        before: Option<Position>,
+        filter: LogFilter,
+        limit: u32,
+    ) -> Result<Option<Events>, Error> {
+        let start = before.map_or(LogStart::Now, LogStart::After);
+        self.page_of(start, filter, limit, true)
+    }
+
+    fn page_of(
+        &mut self,
+        start: LogStart,
+        filter: LogFilter,
+        limit: u32,
+        descending: bool,
+    ) -> Result<Option<Events>, Error> {
+        let now = self.clock.now();
+        let task = self.driver.subscribe(now, None, start, filter, limit, descending)?;
         let page = self.run(|driver| driver.page(task))??;
         self.driver.forget(self.clock.now(), task)?;
         Ok(page)
@@ -402,7 +428,8 @@ impl<S: StorageAdapter, C: Clock> Annals<S, C> {
         filter: LogFilter,
         limit: u32,
     ) -> Result<Option<NamedEvents>, Error> {
-        let task = self.driver.subscribe(self.clock.now(), Some(name), start, filter, limit)?;
+        let task =
+            self.driver.subscribe(self.clock.now(), Some(name), start, filter, limit, false)?;
         let page = self.run(|driver| driver.named_page(task, name))??;
         self.driver.forget(self.clock.now(), task)?;
         Ok(page)

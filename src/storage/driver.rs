@@ -343,11 +343,12 @@ impl Driver {
         start: LogStart,
         filter: LogFilter,
         limit: u32,
+        descending: bool,
     ) -> Result<TaskId, ApiMisuse> {
         let task = self.next_task();
         let name = name.map(Into::into);
-        let follow = false;
-        let subscribe = Subscribe { task, name, start, filter, upcasts: false, limit, follow };
+        let (upcasts, follow) = (false, false);
+        let subscribe = Subscribe { task, name, start, filter, upcasts, limit, follow, descending };
         self.engine.handle_input(now, Input::Subscribe(subscribe))?;
         Ok(task)
     }

@@ -335,7 +335,33 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
         limit: u32,
     ) -> Result<Option<Events>, Error> {
         let start = LogStart::After(after);
-        let task = self.start(|driver, now| driver.subscribe(now, None, start, filter, limit))?;
+        self.page_of(start, filter, limit, false).await
+    }
+
+    /// A page of the log backwards: events before a position that pass the filter, the last one first;
+    /// from the log's end if there is none. `None` at its beginning.
+    ///
+    /// # Errors
+    /// [`ReadError`](crate::ReadError) says why it can't be read.
+    pub async fn events_before(
+        &self,
+        before: Option<Position>,
+        filter: LogFilter,
+        limit: u32,
+    ) -> Result<Option<Events>, Error> {
+        let start = before.map_or(LogStart::Now, LogStart::After);
+        self.page_of(start, filter, limit, true).await
+    }
+
+    async fn page_of(
+        &self,
+        start: LogStart,
+        filter: LogFilter,
+        limit: u32,
+        descending: bool,
+    ) -> Result<Option<Events>, Error> {
+        let task = self
+            .start(|driver, now| driver.subscribe(now, None, start, filter, limit, descending))?;
         Ok(self.finish(task, |driver| driver.page(task)).await??)
     }
 
@@ -352,8 +378,8 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
         filter: LogFilter,
         limit: u32,
     ) -> Result<Option<NamedEvents>, Error> {
-        let task =
-            self.start(|driver, now| driver.subscribe(now, Some(name), start, filter, limit))?;
+        let task = self
+            .start(|driver, now| driver.subscribe(now, Some(name), start, filter, limit, false))?;
         Ok(self.finish(task, |driver| driver.named_page(task, name)).await??)
     }
 

@@ -265,17 +265,7 @@ impl MemoryStore {
     }
 
     fn read_log(&self, read: &ReadLog) -> LogPage {
-        let start = usize::try_from(read.after.0).map_or(self.log.len(), |n| n.min(self.log.len()));
-        let passing = self.log[start..].iter().filter(|event| read.filter.passes(event));
-        let events: Vec<_> = passing.take(read.limit as usize).cloned().collect();
-        let full = events.len() == read.limit as usize;
-        let last = events.last().map(|event| event.position);
-        LogPage {
-            next: last.filter(|_| full).unwrap_or_else(|| self.head().max(read.after)),
-            page: Page::Events(events),
-            places: Vec::new(),
-            head: self.head(),
-        }
+        read.page_of(&self.log, self.head())
     }
 }
 

@@ -186,7 +186,8 @@ impl<S: StorageAdapter> Overlay<S> {
         mut after: Position,
     ) -> Result<Option<RecordedEvent>> {
         loop {
-            let read = ReadLog { after, filter: LogFilter::default(), limit: 1, held: false };
+            let filter = LogFilter::default();
+            let read = ReadLog { after, descending: false, filter, limit: 1, held: false };
             let body = StorageBody::ReadLog(Arc::new(read));
             let StorageAnswer::Log(log) = self.ask(request, Some(epoch), body)? else {
                 return Err(unfit());
@@ -417,7 +418,10 @@ impl<S: StorageAdapter> Overlay<S> {
     fn read_log(&mut self, request: &StorageRequest, read: &ReadLog) -> Result<LogPage> {
         let cut = self.cut(request)?;
         let head = self.head(&cut);
-        if read.after < cut.position {
+        let above = Position(cut.position.0 + 1);
+        let is_below =
+            if read.descending { read.after <= above } else { read.after < cut.position };
+        if is_below {
             let body = StorageBody::ReadLog(Arc::new(read.clone()));
             let StorageAnswer::Log(page) = self.ask(request, Some(&cut.epoch), body)? else {
                 return Err(unfit());
@@ -427,13 +431,12 @@ impl<S: StorageAdapter> Overlay<S> {
             let next = page.next.min(cut.position);
             return Ok(LogPage { page: Page::Events(events), places: Vec::new(), next, head });
         }
-        let passing = self.log.iter().filter(|event| event.position > read.after);
-        let passing = passing.filter(|event| read.filter.passes(event));
-        let events: Vec<_> = passing.take(read.limit as usize).cloned().collect();
-        let full = events.len() == read.limit as usize;
-        let last = events.last().filter(|_| full).map(|event| event.position);
-        let next = last.unwrap_or_else(|| head.max(read.after));
-        Ok(LogPage { page: Page::Events(events), places: Vec::new(), next, head })
+        let mut page = read.page_of(&self.log, head);
+        if read.descending {
+            // Then comes what is below.
+            page.next = page.next.max(above);
+        }
+        Ok(page)
     }
 }
 

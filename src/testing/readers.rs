@@ -103,6 +103,7 @@ impl Readers {
             upcasts: false,
             limit: 3,
             follow: true,
+            descending: false,
         };
         (session, subscribe)
     }
@@ -241,5 +242,61 @@ impl Name {
         let start = usize::try_from(after.0).expect("a position of this log").min(log.len());
         let passing = log[start..].iter().take_while(|event| event.position < before);
         passing.filter(|event| self.filter.passes(event)).map(|event| event.position).next()
+    }
+}
+
+/// A reader that goes back from the log's end to its beginning, page by page.
+pub(super) struct LookBack {
+    pub(super) task: TaskId,
+    /// What was in the store when it began.
+    head: Position,
+    /// The last event that it was given.
+    at: Option<Position>,
+}
+
+impl LookBack {
+    pub(super) fn begin(task: TaskId, head: Position) -> (Self, Subscribe) {
+        let subscribe = Subscribe {
+            task,
+            name: None,
+            start: LogStart::Now,
+            filter: LogFilter::default(),
+            upcasts: false,
+            limit: 3,
+            follow: false,
+            descending: true,
+        };
+        (Self { task, head, at: None }, subscribe)
+    }
+
+    /// It is given each event once, and all that was there when it began.
+    pub(super) fn hear(
+        &mut self,
+        events: &[RecordedEvent],
+        next: Position,
+        log: &[RecordedEvent],
+    ) -> Result<(), String> {
+        for event in events {
+            let is_next = match self.at {
+                None => event.position >= self.head,
+                Some(at) => event.position.0 + 1 == at.0,
+            };
+            if !is_next || log.get(event.position.0 as usize - 1) != Some(event) {
+                return Err(format!("{event:?} comes before {:?}, going back", self.at));
+            }
+            self.at = Some(event.position);
+        }
+        if self.at.is_none_or(|at| next > at) {
+            return Err(format!("it has gone back to {:?}, and is told {next}", self.at));
+        }
+        Ok(())
+    }
+
+    pub(super) fn end(&self, result: &Result<(), ReadError>) -> Result<(), String> {
+        let is_through = self.at == Some(Position(1)) || (self.at, self.head.0) == (None, 0);
+        if result.is_ok() && !is_through {
+            return Err(format!("it has gone back to {:?}, and is told that is all", self.at));
+        }
+        Ok(())
     }
 }

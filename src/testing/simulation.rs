@@ -29,7 +29,7 @@ use super::desk::{Appointment, Command, as_older, as_today};
 use super::hosted::{self, Hosted};
 use super::managers;
 use super::reactions::{self, Mailer};
-use super::readers::{Readers, Session, Step};
+use super::readers::{LookBack, Readers, Session, Step};
 use super::views;
 
 /// How often, out of 1,000 requests, something goes wrong.
@@ -74,6 +74,8 @@ pub struct Scenario {
     /// Whether the engines have readers of named subscriptions: one each of its own, and one of a name
     /// that they share.
     pub readers: bool,
+    /// Whether each engine reads the log back from its end, again and again.
+    pub looks_back: bool,
     /// Whether some of the events are stored as an earlier release would have stored them.
     pub older_forms: bool,
     /// Where the engines' reaction begins, if they have one.
@@ -135,6 +137,7 @@ impl Scenario {
             snapshots,
             views,
             readers,
+            looks_back: seed % 8 == 6,
             older_forms,
             reactions,
             operations: 10 + random.below(50) as usize,
@@ -175,6 +178,8 @@ pub struct Report {
     pub views: u64,
     /// Views that have come to an event they can't take in.
     pub stopped: u64,
+    /// Events that were read back from the log's end.
+    pub looked_back: u64,
     /// Events that readers of named subscriptions were given.
     pub read: u64,
     /// Those of them that had been handled already.
@@ -209,6 +214,7 @@ impl Report {
             views: self.views + other.views,
             stopped: self.stopped + other.stopped,
             read: self.read + other.read,
+            looked_back: self.looked_back + other.looked_back,
             read_again: self.read_again + other.read_again,
             moved: self.moved + other.moved,
             reacted: self.reacted + other.reacted,
@@ -293,10 +299,24 @@ struct Host {
     subscription: TaskId,
     /// The readers of named subscriptions.
     sessions: Vec<Session>,
+    look_back: Option<LookBack>,
     woken_at: Option<Timestamp>,
 }
 
 impl Host {
+    /// Begins to read the log back from its end.
+    fn look_back(&mut self, now: Timestamp, store: &MemoryStore) {
+        self.last_task += 1;
+        let head = Position(store.log().len() as u64);
+        let (look_back, subscribe) = LookBack::begin(TaskId(self.last_task), head);
+        self.look_back = Some(look_back);
+        self.engine.handle_input(now, Input::Subscribe(subscribe)).expect("a new task");
+    }
+
+    fn looks_back_by(&self, task: TaskId) -> bool {
+        self.look_back.as_ref().is_some_and(|look_back| look_back.task == task)
+    }
+
     /// Which commands of the process manager a task is one of.
     fn manages(&self, task: TaskId) -> Option<usize> {
         self.managing.iter().position(|(_, tasks, _)| tasks.contains(&task))
@@ -424,6 +444,7 @@ impl<'a> World<'a> {
             answers: Vec::new(),
             subscription: TaskId(1),
             sessions: Vec::new(),
+            look_back: None,
             woken_at: None,
         };
         let subscribe = follow(host.subscription, self.checker.followed(index));
@@ -434,6 +455,9 @@ impl<'a> World<'a> {
             let (session, subscribe) = readers.begin(name, TaskId(host.last_task));
             host.sessions.push(session);
             host.engine.handle_input(self.now, Input::Subscribe(subscribe)).expect("a new task");
+        }
+        if self.scenario.looks_back {
+            host.look_back(self.now, &self.store);
         }
         host
     }
@@ -1195,6 +1219,14 @@ impl<'a> World<'a> {
                 Ok(_) | Err(ReadError::Storage(_)) => Ok(()),
                 Err(error) => Err(error.to_string()),
             },
+            Notice::Events { task, page, next, .. } if self.hosts[index].looks_back_by(task) => {
+                let host = &mut self.hosts[index];
+                let events: Vec<_> = host.hosted.events(&page).iter().map(as_today).collect();
+                let look_back = host.look_back.as_mut().ok_or("nobody looks back")?;
+                look_back.hear(&events, next, &self.log)?;
+                self.report.looked_back += events.len() as u64;
+                host.engine.handle_input(self.now, Input::Next(task)).map_err(|e| e.to_string())
+            }
             Notice::Events { task, page, .. } if task != self.hosts[index].subscription => {
                 let host = &mut self.hosts[index];
                 let events = host.hosted.events(&page);
@@ -1214,6 +1246,14 @@ impl<'a> World<'a> {
                 self.checker.hear_events(index, &events, next, &self.log)?;
                 let input = Input::Next(task);
                 self.hosts[index].engine.handle_input(self.now, input).map_err(|e| e.to_string())
+            }
+            Notice::SubscriptionEnded { task, result } if self.hosts[index].looks_back_by(task) => {
+                let host = &mut self.hosts[index];
+                host.look_back.take().ok_or("nobody looks back")?.end(&result)?;
+                if self.unfinished > 0 {
+                    host.look_back(self.now, &self.store);
+                }
+                Ok(())
             }
             Notice::SubscriptionEnded { task, result }
                 if task != self.hosts[index].subscription =>
@@ -1250,7 +1290,16 @@ fn version_of(host: usize) -> u32 {
 /// A subscription that goes on where a host has come to.
 fn follow(task: TaskId, after: Position) -> Subscribe {
     let (start, filter) = (LogStart::After(after), LogFilter::default());
-    Subscribe { task, name: None, start, filter, upcasts: false, limit: 3, follow: true }
+    Subscribe {
+        task,
+        name: None,
+        start,
+        filter,
+        upcasts: false,
+        limit: 3,
+        follow: true,
+        descending: false,
+    }
 }
 
 fn state_json(hosted: &Hosted, state: &crate::domain::State) -> String {

@@ -340,6 +340,7 @@ fn subscribe(reader: &mut Reader<'_>) -> Result<Subscribe> {
         upcasts: reader.flag()?,
         limit: reader.word()?,
         follow: reader.flag()?,
+        descending: reader.flag()?,
     })
 }
 

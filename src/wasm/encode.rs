@@ -198,6 +198,7 @@ fn load(writer: &mut Writer, load: &Load) {
 fn read_log(writer: &mut Writer, read: &ReadLog) {
     writer.word(3);
     writer.number(read.after.0);
+    writer.flag(read.descending);
     for list in [&read.filter.types, &read.filter.aggregate_types, &read.filter.tags] {
         writer.list(list, |writer, name| writer.str(name));
     }

@@ -216,6 +216,7 @@ impl Host {
             upcasts: false,
             limit: 10,
             follow: true,
+            descending: false,
         };
         change(&mut subscribe);
         self.input(Input::Subscribe(subscribe));

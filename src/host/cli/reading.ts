@@ -2,7 +2,7 @@ import { AnnalsError, type DocumentScan, type ScannedPage, type StorageAdapter, 
 
 /** Reads a store's log page by page, and lets interrupts have their turn. */
 export async function* logPages(storage: StorageAdapter, epoch: string, signal: AbortSignal): AsyncGenerator<StoredEvent[], void> {
-  const all = { types: [], aggregateTypes: [], tags: [], correlationId: null };
+  const all = { descending: false, types: [], aggregateTypes: [], tags: [], correlationId: null };
   for (let after = 0; ;) {
     const { events, next, head } = await storage.readLog({ epoch, after, ...all, limit: 500 });
     yield events;

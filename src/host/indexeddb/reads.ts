@@ -172,15 +172,7 @@ export async function scanOf({ documents }: Stores, scan: DocumentScan): Promise
   const source = index === null ? documents : documents.index("postings");
   let range = IDBKeyRange.bound(keyAt(bounds.from), keyAt(bounds.to), false, true);
   if (limit === null) return scanned([], false, await answerTo(source.count(range)));
-  if (descending) {
-    // Only cursors go backwards, and each step of theirs is a request: one looks where the page ends.
-    const request = source.openKeyCursor(range, "prev");
-    if ((await answerTo(request)) !== null) {
-      request.result!.advance(limit);
-      const last = await answerTo(request);
-      if (last !== null) range = IDBKeyRange.bound(last.key, range.upper, false, true);
-    }
-  }
+  if (descending) range = await lastOf(source, range, limit + 1);
   let from = range.lower as IDBValidKey[];
   // It takes 32 bits.
   const records = await answerTo<DocumentRecord[]>(source.getAll(range, Math.min(limit + 1, 0xffff_ffff)));
@@ -196,6 +188,18 @@ export async function scanOf({ documents }: Stores, scan: DocumentScan): Promise
   });
   if (descending) found.reverse();
   return scanned(found.slice(0, limit), found.length > limit);
+}
+
+/**
+ * The end of a range that has so many entries, at least 2. Only cursors go backwards, and each step of
+ * theirs is a request: one looks where the end begins.
+ */
+async function lastOf(source: IDBObjectStore | IDBIndex, range: IDBKeyRange, count: number): Promise<IDBKeyRange> {
+  const request = source.openKeyCursor(range, "prev");
+  if ((await answerTo(request)) === null) return range;
+  request.result!.advance(count - 1);
+  const first = await answerTo(request);
+  return first === null ? range : IDBKeyRange.bound(first.key, range.upper, false, range.upperOpen);
 }
 
 /** Keys of records. They are all that a stream has from a revision up to the key `end`. */
@@ -294,7 +298,7 @@ export function allMatches(
   return Promise.all(
     queries.map(async ({ query, after }) => {
       const found = await Promise.all(
-        query.map((item) => headsAfter(stores, after, partsOf(item))),
+        query.map((item) => headsFrom(stores, after, partsOf(item))),
       );
       const heads = new Set(found.flatMap(({ heads }) => heads));
       const events = await Promise.all(
@@ -319,20 +323,26 @@ export async function pageOf(
   request: ReadLogRequest,
   head: number,
 ): Promise<Pick<LogPage, "events" | "next">> {
-  const { after, limit } = request;
+  const { after, descending, limit } = request;
   const parts = filtersOf(request);
   const events: StoredEvent[] = [];
   let next = after;
+  // The record that ends the way back may go on beyond it.
+  let from = descending ? await recordWith(stores, after - 1, head) : after;
   let wanted = FIRST_RECORDS;
   for (let asked = 0; asked < MOST_RECORDS;) {
-    const { heads, upTo } = await headsAfter(stores, next, parts, wanted);
-    for (const event of (await recordsAt(stores, heads)).flatMap(eventsOf)) {
-      if (event.position <= next || !passes(event, request)) continue;
+    const { heads, upTo } = await headsFrom(stores, from, parts, wanted, descending);
+    const found = (await recordsAt(stores, heads)).flatMap(eventsOf);
+    if (descending) found.reverse();
+    for (const event of found) {
+      const isPassed = descending ? event.position >= next : event.position <= next;
+      if (isPassed || !passes(event, request)) continue;
       events.push(event);
       if (events.length === limit) return { events, next: event.position };
     }
-    if (upTo === Infinity) return { events, next: Math.max(head, after) };
+    if (upTo === Infinity) return { events, next: descending ? 0 : Math.max(head, after) };
     next = upTo;
+    from = descending ? upTo - 1 : upTo;
     asked += wanted;
     // As many as the rest of the page takes, if they are like those before them.
     const likely = Math.ceil(((limit - events.length) * asked) / Math.max(events.length, 1));
@@ -383,21 +393,35 @@ function tagsOf(event: StoredEvent): string[] {
   return JSON.parse(event.tags) as string[];
 }
 
+/** The key of the record with the event at this position: the store's head, if that is before it. */
+async function recordWith({ appends }: Stores, position: number, head: number): Promise<number> {
+  return ((await answerTo(appends.getKey(IDBKeyRange.lowerBound(position)))) as number | undefined) ?? head;
+}
+
 /**
  * Keys of the records with events after a position, in each of which every part finds something,
- * though not always in one event. They are all there are up to `upTo`.
+ * though not always in one event. They are all there are up to `upTo`; beyond `Infinity` is nothing.
+ * Going back, they are those of the record with this key and of those before it, down to `upTo`.
  */
-async function headsAfter(
+async function headsFrom(
   { appends }: Stores,
   position: number,
   parts: readonly Part[],
   limit?: number,
+  descending = false,
 ): Promise<{ readonly heads: number[]; readonly upTo: number }> {
-  const keysIn = (source: IDBObjectStore | IDBIndex, range: IDBKeyRange) =>
-    answerTo(source.getAllKeys(range, limit)) as Promise<number[]>;
+  const keysIn = async (source: IDBObjectStore | IDBIndex, range: IDBKeyRange) => {
+    const wanted = descending ? await lastOf(source, range, limit!) : range;
+    return (await answerTo(source.getAllKeys(wanted, limit))) as number[];
+  };
   const keysOf = ({ index, anyOf }: Part) =>
     anyOf.flatMap((name) => [
-      keysIn(appends.index(index), IDBKeyRange.bound([name, position], [name, []], true)),
+      keysIn(
+        appends.index(index),
+        descending
+          ? IDBKeyRange.bound([name], [name, position])
+          : IDBKeyRange.bound([name, position], [name, []], true),
+      ),
       // The first cause itself is a command.
       ...(index === "correlations"
         ? [keysIn(appends.index("commandIds"), IDBKeyRange.only(name))]
@@ -405,17 +429,16 @@ async function headsAfter(
     ]);
   const lists = await Promise.all(
     parts.length === 0
-      ? [Promise.all([keysIn(appends, IDBKeyRange.lowerBound(position, true))])]
+      ? [Promise.all([keysIn(appends, descending ? IDBKeyRange.upperBound(position) : IDBKeyRange.lowerBound(position, true))])]
       : parts.map((part) => Promise.all(keysOf(part))),
   );
-  const upTo = Math.min(
-    ...lists.flat().map((keys) => (keys.length === limit ? keys.at(-1)! : Infinity)),
-  );
+  const full = lists.flat().filter((keys) => keys.length === limit);
+  const upTo = descending ? Math.max(...full.map((keys) => keys[0]!)) : Math.min(...full.map((keys) => keys.at(-1)!));
   const sets = lists.map((keys) => new Set(keys.flat()));
-  const heads = [...sets[0]!].filter(
-    (head) => head > position && head <= upTo && sets.every((set) => set.has(head)),
-  );
-  return { heads, upTo };
+  const isBetween = (head: number) =>
+    descending ? head <= position && head >= upTo : head > position && head <= upTo;
+  const heads = [...sets[0]!].filter((head) => isBetween(head) && sets.every((set) => set.has(head)));
+  return { heads, upTo: Math.abs(upTo) };
 }
 
 /** The records with these keys, in order. */

@@ -8,6 +8,7 @@ import {
   seekQuery,
   take,
   union,
+  type Direction,
   type Postings,
   type Seek,
 } from "../query.js";
@@ -61,11 +62,7 @@ class MemoryAdapter implements StorageAdapter {
   #head = 0;
   #lastRecordedAt = 0;
   #lastRecordedAtText = "1970-01-01T00:00:00.000Z";
-  readonly #postings: Postings = {
-    all: seekIn(this.#log),
-    tag: (tag) => seekIn(this.#byTag.get(tag) ?? []),
-    type: (type) => seekIn(this.#byType.get(type) ?? []),
-  };
+  readonly #postings = this.#postingsIn(1);
 
   open(): StoreInfo {
     if (this.#epoch === "") this.#epoch = newEpoch();
@@ -110,19 +107,23 @@ class MemoryAdapter implements StorageAdapter {
 
   readLog(request: ReadLogRequest): LogPage {
     checkEpoch(request.epoch, this.#epoch);
-    const { types, aggregateTypes, tags, correlationId, after, limit } = request;
+    const { types, aggregateTypes, tags, correlationId, after, descending, limit } = request;
+    const direction = descending ? -1 : 1;
+    const postings = this.#postingsIn(direction);
     const filters: Seek[] = [];
-    if (tags.length > 0) filters.push(union(tags.map((tag) => this.#postings.tag(tag))));
-    if (types.length > 0) filters.push(union(types.map((type) => this.#postings.type(type))));
-    if (correlationId !== null) filters.push(this.#seekCorrelation(correlationId));
-    if (aggregateTypes.length > 0) filters.push(this.#seekAggregate(new Set(aggregateTypes)));
-    const from = firstFrom(this.#log, after + 1);
+    if (tags.length > 0) filters.push(union(tags.map((tag) => postings.tag(tag))));
+    if (types.length > 0) filters.push(union(types.map((type) => postings.type(type))));
+    if (correlationId !== null) filters.push(this.#seekCorrelation(correlationId, direction));
+    if (aggregateTypes.length > 0) filters.push(this.#seekAggregate(new Set(aggregateTypes), direction));
+    const from = firstFrom(this.#log, descending ? after : after + 1);
     const events =
-      filters.length === 0
-        ? this.#log.slice(from, from + limit)
-        : this.#events(take(intersection(filters), after, limit));
-    const next = events.length === limit ? events.at(-1)!.position : this.#head;
-    return { events, next: Math.max(next, after), head: this.#head };
+      filters.length > 0
+        ? this.#events(take(intersection(filters), after * direction, limit).map((found) => found * direction))
+        : descending
+          ? this.#log.slice(Math.max(from - limit, 0), from).reverse()
+          : this.#log.slice(from, from + limit);
+    const end = descending ? 0 : Math.max(this.#head, after);
+    return { events, next: events.length === limit ? events.at(-1)!.position : end, head: this.#head };
   }
 
   saveDocuments(request: SaveDocumentsRequest): DocumentConflict | null {
@@ -242,27 +243,36 @@ class MemoryAdapter implements StorageAdapter {
     return positions.map((position) => this.#log[firstFrom(this.#log, position)]!);
   }
 
+  #postingsIn(direction: Direction): Postings {
+    return {
+      all: seekIn(this.#log, direction),
+      tag: (tag) => seekIn(this.#byTag.get(tag) ?? [], direction),
+      type: (type) => seekIn(this.#byType.get(type) ?? [], direction),
+    };
+  }
+
   /** Events of others that name this cause, and those of the command that is it. */
-  #seekCorrelation(id: string): Seek {
+  #seekCorrelation(id: string, direction: Direction): Seek {
     const { position = 0, count = 0 } = this.#outcomes.get(id) ?? {};
     const first = firstFrom(this.#log, position);
     const own = this.#log.slice(first, first + count).filter(({ correlationId }) => correlationId === id);
-    return union([seekIn(this.#byCorrelation.get(id) ?? []), seekIn(own)]);
+    return union([seekIn(this.#byCorrelation.get(id) ?? [], direction), seekIn(own, direction)]);
   }
 
-  #seekAggregate(types: ReadonlySet<string>): Seek {
+  #seekAggregate(types: ReadonlySet<string>, direction: Direction): Seek {
+    const seek = seekIn(this.#log, direction);
     return (from) => {
-      for (let index = firstFrom(this.#log, from); index < this.#log.length; index++) {
-        const event = this.#log[index]!;
-        if (types.has(event.aggregateType)) return event.position;
-      }
-      return Infinity;
+      let found = seek(from);
+      while (found !== Infinity && !types.has(this.#log[found * direction - 1]!.aggregateType)) found = seek(found + 1);
+      return found;
     };
   }
 }
 
-function seekIn(events: readonly StoredEvent[]): Seek {
-  return (from) => events[firstFrom(events, from)]?.position ?? Infinity;
+function seekIn(events: readonly StoredEvent[], direction: Direction): Seek {
+  return direction > 0
+    ? (from) => events[firstFrom(events, from)]?.position ?? Infinity
+    : (from) => -(events[firstFrom(events, 1 - from) - 1]?.position ?? -Infinity);
 }
 
 /** Index of the first event at `position` or later. */

@@ -34,9 +34,9 @@ export async function* pagesOf(
   storage: StorageAdapter,
   epoch: string,
   after: number,
-  { types = [], aggregateTypes = [], tags = [], correlationId = null }: Partial<Omit<ReadLogRequest, "epoch" | "after">> = {},
+  { types = [], aggregateTypes = [], tags = [], correlationId = null }: Partial<Omit<ReadLogRequest, "epoch" | "after" | "descending">> = {},
 ): AsyncGenerator<LogPage, void> {
-  const filter = { types, aggregateTypes, tags, correlationId };
+  const filter = { descending: false, types, aggregateTypes, tags, correlationId };
   for (;;) {
     const page = await storage.readLog({ epoch, after, ...filter, limit: PAGE });
     yield page;

@@ -89,7 +89,7 @@ export class TagCheck {
   }
 
   async #ask(tag: string, open: OpenTag): Promise<void> {
-    const filter = { types: [], aggregateTypes: [], tags: [tag], correlationId: null };
+    const filter = { descending: false, types: [], aggregateTypes: [], tags: [tag], correlationId: null };
     const { events, next } = await this.#storage.readLog({ epoch: this.#epoch, after: open.asked, ...filter, limit: open.limit });
     open.found.push(...events.map(({ position }) => position));
     open.asked = next;

@@ -163,18 +163,20 @@ class OverlayAdapter implements StorageAdapter {
   async readLog(request: ReadLogRequest): Promise<LogPage> {
     checkEpoch(request.epoch, this.#epoch);
     const cut = await this.#opened();
-    const { after, correlationId, limit } = request;
-    if (after < cut.position) {
+    const { after, descending, correlationId, limit } = request;
+    const above = cut.position + 1;
+    if (descending ? after <= above : after < cut.position) {
       const page = await this.#below.readLog({ ...request, epoch: cut.epoch });
       const next = Math.min(page.next, cut.position);
       return { events: seenOf(page.events, cut), next, head: this.#head(cut) };
     }
     const isAsked = (asked: readonly string[], found: readonly string[]) =>
       asked.length === 0 || found.some((name) => asked.includes(name));
-    const events = this.#log
+    const log = descending ? [...this.#log].reverse() : this.#log;
+    const events = log
       .filter(
         ({ position, type, aggregateType, tags, ...event }) =>
-          position > after &&
+          (descending ? position < after : position > after) &&
           event.correlationId === (correlationId ?? event.correlationId) &&
           isAsked(request.types, [type]) &&
           isAsked(request.aggregateTypes, [aggregateType]) &&
@@ -182,8 +184,9 @@ class OverlayAdapter implements StorageAdapter {
       )
       .slice(0, limit);
     const head = this.#head(cut);
-    const next = events.length === limit ? events.at(-1)!.position : Math.max(head, after);
-    return { events, next, head };
+    // Going back, what is below comes after it.
+    const end = descending ? above : Math.max(head, after);
+    return { events, next: events.length === limit ? events.at(-1)!.position : end, head };
   }
 
   async saveDocuments(request: SaveDocumentsRequest): Promise<DocumentConflict | null> {

@@ -35,7 +35,7 @@ async function firstAfter(
   epoch: string,
   after: number,
 ): Promise<StoredEvent | undefined> {
-  const all = { types: [], aggregateTypes: [], tags: [], correlationId: null };
+  const all = { descending: false, types: [], aggregateTypes: [], tags: [], correlationId: null };
   for (;;) {
     const page: LogPage = await storage.readLog({ epoch, after, ...all, limit: 1 });
     if (page.events.length > 0 || page.next >= page.head) return page.events[0];

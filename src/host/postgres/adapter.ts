@@ -16,7 +16,7 @@ import {
   type Verdict,
 } from "../storage.js";
 import { connectionTo, type Connection, type PgliteDatabase, type PostgresPool } from "./connection.js";
-import { isNoStore, unknownFormat } from "./errors.js";
+import { isNoStore, isNotAllowed, unknownFormat } from "./errors.js";
 import { documentsOf, loadedOf, nameOf, pageOf, rangeOf, toStored, wantedOf, type Part } from "./reads.js";
 import { channelOf, checkSchema, DEFAULT_SCHEMA, FORMAT, postgresSchema, quoted } from "./schema.js";
 
@@ -161,12 +161,19 @@ class PostgresAdapter implements StorageAdapter {
 
   async #opened(): Promise<Opened> {
     const ask = async () => JSON.parse((await this.#value("open_store", [this.#patience], false))!) as Opened;
+    let found: Opened | undefined;
     try {
-      return await ask();
+      found = await ask();
     } catch (error) {
       if (!isNoStore((error as StorageFailure).cause)) throw error;
     }
-    await this.#connection.run(postgresSchema({ schema: this.#schema }), [], false);
+    if (found !== undefined && found.format >= FORMAT) return found;
+    try {
+      await this.#connection.run(postgresSchema({ schema: this.#schema }), [], false);
+    } catch (error) {
+      if (found === undefined || !isNotAllowed((error as StorageFailure).cause)) throw error;
+      throw unknownFormat(`format ${found.format}, which is to be migrated to ${FORMAT} first`, error);
+    }
     try {
       return await ask();
     } catch (error) {

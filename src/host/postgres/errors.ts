@@ -43,6 +43,11 @@ const NO_STORE = new Set(["3F000", "42883", "42P01"]);
 
 export const isNoStore = (error: unknown): boolean => NO_STORE.has(stateOf(error) ?? "");
 
+/** Errors of those who may not change the store, or only read. */
+const NOT_ALLOWED = new Set(["42501", "25006"]);
+
+export const isNotAllowed = (error: unknown): boolean => NOT_ALLOWED.has(stateOf(error) ?? "");
+
 /** Whether a connection that gave this error must not be used again. */
 export function endsConnection(error: unknown): boolean {
   const state = stateOf(error);
@@ -74,8 +79,8 @@ export function timedOut(what: string, millis: number, mayBeApplied: boolean): S
   });
 }
 
-export function unknownFormat(found: string): StorageFailure {
-  return new StorageFailure("unknown-format", `expected a store of Annals, found ${found}`);
+export function unknownFormat(found: string, cause?: unknown): StorageFailure {
+  return new StorageFailure("unknown-format", `expected a store of Annals, found ${found}`, { cause });
 }
 
 /** The SQLSTATE of what the server has said. */

@@ -95,11 +95,11 @@ export function loadedOf({ commands, streams, queries }: LoadRequest, parts: rea
   return { commands: outcomes, streams: slices, queries: matches, head };
 }
 
-export function pageOf({ after, limit }: ReadLogRequest, [first, ...rows]: readonly Part[]): LogPage {
+export function pageOf({ after, descending, limit }: ReadLogRequest, [first, ...rows]: readonly Part[]): LogPage {
   const [head, seen] = JSON.parse(first!.about) as [number, number | null];
   const events = rows.map(eventOf);
-  const next = events.length === limit ? events.at(-1)!.position : (seen ?? head);
-  return { events, next: Math.max(next, after), head };
+  const end = descending ? 0 : Math.max(head, after);
+  return { events, next: events.length === limit ? events.at(-1)!.position : (seen ?? end), head };
 }
 
 /** The ranges the server is to look through, `null` for those that nothing is in. */

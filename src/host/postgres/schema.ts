@@ -2,7 +2,7 @@ import { invalidArgument } from "../errors.js";
 import { JUDGE } from "./judge.js";
 
 /** The format that this release writes. */
-export const FORMAT = 1;
+export const FORMAT = 2;
 
 /** SQLSTATEs of the store's own: none of PostgreSQL's begins so. */
 export const FOREIGN_EPOCH = "AN001";
@@ -278,7 +278,83 @@ const WAITS = `
       -- For this transaction.
       PERFORM set_config('lock_timeout', patience, true), set_config('synchronous_commit', safety, true);`;
 
-const REQUESTS = `
+/** What a page of the log is made of, in one direction: positions beyond `wanted_after`, in this order. */
+const logPage = (beyond: ">" | "<", order: "ASC" | "DESC") => {
+  const next = (position: string) => `ORDER BY ${position} ${order} LIMIT`;
+  return `
+      IF wanted_correlation IS NOT NULL THEN
+        seen := ARRAY(
+          SELECT position FROM (
+            (SELECT position FROM $.events
+              WHERE correlation_id = wanted_correlation AND correlation_id <> command_id
+                AND position ${beyond} wanted_after
+              ${next("position")} most)
+            UNION ALL
+            (SELECT event.position FROM $.commands AS command JOIN $.events AS event
+                ON event.position >= command.position AND event.position < command.position + command.count
+              WHERE command.command_id = wanted_correlation AND event.correlation_id = wanted_correlation
+                AND event.position ${beyond} wanted_after
+              ${next("event.position")} most)) AS caused
+          ${next("position")} most);
+      ELSIF cardinality(wanted_tags) > 0 THEN
+        seen := ARRAY(
+          SELECT DISTINCT found.position FROM unnest(wanted_tags) AS any_of (tag)
+          CROSS JOIN LATERAL (
+            SELECT tagged.position FROM $.event_tags AS tagged
+            WHERE tagged.tag = any_of.tag AND tagged.position ${beyond} wanted_after
+            ${next("tagged.position")} most) AS found
+          ${next("found.position")} most);
+      ELSIF cardinality(wanted_types) > 0 THEN
+        seen := ARRAY(
+          SELECT found.position FROM unnest(wanted_types) AS any_of (event_type)
+          CROSS JOIN LATERAL (
+            SELECT event.position FROM $.events AS event
+            WHERE event.event_type = any_of.event_type AND event.position ${beyond} wanted_after
+            ${next("event.position")} most) AS found
+          ${next("found.position")} most);
+      ELSIF cardinality(wanted_streams) > 0 THEN
+        seen := ARRAY(SELECT position FROM $.events WHERE position ${beyond} wanted_after ${next("position")} most);
+      ELSE
+        RETURN QUERY SELECT 0, 0, json_build_array(store.head, NULL)::text, NULL, NULL;
+        RETURN QUERY
+          ${eventRows(1, "0")} FROM $.events AS event
+          WHERE event.position ${beyond} wanted_after ${next("event.position")} page;
+        RETURN;
+      END IF;
+      RETURN QUERY SELECT 0, 0, json_build_array(store.head, seen[most])::text, NULL, NULL;
+      RETURN QUERY
+        ${eventRows(1, "0")} FROM $.events AS event
+        WHERE event.position = ANY (seen)
+          AND (cardinality(wanted_types) = 0 OR event.event_type = ANY (wanted_types))
+          AND (cardinality(wanted_streams) = 0 OR event.aggregate_type = ANY (wanted_streams))
+          AND (cardinality(wanted_tags) = 0 OR event.tags && wanted_tags)
+        ${next("event.position")} page;`;
+};
+
+const READ_LOG = `
+  -- Filters look at so many positions at a time: a page may be short, and says up to where it was looked.
+  CREATE FUNCTION $.read_log(asked text, wanted jsonb) RETURNS ${PARTS}
+    LANGUAGE plpgsql STABLE ${OF_THE_OWNER} AS $function$
+    #variable_conflict use_column
+    DECLARE
+      store record;
+      wanted_after bigint := wanted ->> 'after';
+      wanted_types text[] := ARRAY(SELECT DISTINCT jsonb_array_elements_text(wanted -> 'types'));
+      wanted_tags text[] := ARRAY(SELECT DISTINCT jsonb_array_elements_text(wanted -> 'tags'));
+      wanted_streams text[] := ARRAY(SELECT jsonb_array_elements_text(wanted -> 'aggregateTypes'));
+      wanted_correlation text := wanted ->> 'correlationId';
+      page bigint := wanted ->> 'limit';
+      most bigint := greatest(page, 2000);
+      seen bigint[];
+    BEGIN${READ_STORE}
+      -- A release that knew one direction does not name it.
+      IF (wanted ->> 'descending')::boolean THEN${logPage("<", "DESC")}
+      ELSE${logPage(">", "ASC")}
+      END IF;
+    END $function$;
+`;
+
+const OPEN_STORE = `
   -- Says what the store is. One that finds itself elsewhere begins another life.
   CREATE FUNCTION $.open_store(patience text) RETURNS text LANGUAGE plpgsql ${OF_THE_OWNER} AS $function$
     DECLARE
@@ -286,22 +362,25 @@ const REQUESTS = `
       store record;
     BEGIN
       SELECT * INTO place FROM $.place();
-      SELECT epoch, head, (cluster, database, itself) IS DISTINCT FROM (place.cluster, place.database, place.itself) AS is_copy
+      SELECT format, epoch, head, (cluster, database, itself) IS DISTINCT FROM (place.cluster, place.database, place.itself) AS is_copy
         INTO STRICT store FROM $.store;
       IF store.is_copy THEN
         PERFORM set_config('lock_timeout', patience, true);
         UPDATE $.store SET (cluster, database, itself) = (place.cluster, place.database, place.itself),
           epoch = replace(gen_random_uuid()::text, '-', '')
         WHERE (cluster, database, itself) IS DISTINCT FROM (place.cluster, place.database, place.itself);
-        SELECT epoch, head INTO STRICT store FROM $.store;
+        SELECT format, epoch, head INTO STRICT store FROM $.store;
       END IF;
-      RETURN json_build_object('format', ${FORMAT}, 'epoch', store.epoch, 'head', store.head,
+      RETURN json_build_object('format', store.format, 'epoch', store.epoch, 'head', store.head,
         'encoding', current_setting('server_encoding'),
         'isolation', current_setting('transaction_isolation'),
         'flushes', current_setting('fsync') = 'on',
         'replicates', current_setting('synchronous_standby_names') <> '');
     END $function$;
+`;
 
+const REQUESTS = `
+${OPEN_STORE}
   CREATE FUNCTION $.append(asked text, given_at bigint, commits jsonb, safety text, patience text)
     RETURNS text LANGUAGE plpgsql ${OF_THE_OWNER} AS $function$
     DECLARE
@@ -417,70 +496,7 @@ const REQUESTS = `
         ORDER BY found.item, event.position;
     END $function$;
 
-  -- Filters look at so many positions at a time: a page may be short, and says up to where it was looked.
-  CREATE FUNCTION $.read_log(asked text, wanted jsonb) RETURNS ${PARTS}
-    LANGUAGE plpgsql STABLE ${OF_THE_OWNER} AS $function$
-    #variable_conflict use_column
-    DECLARE
-      store record;
-      wanted_after bigint := wanted ->> 'after';
-      wanted_types text[] := ARRAY(SELECT DISTINCT jsonb_array_elements_text(wanted -> 'types'));
-      wanted_tags text[] := ARRAY(SELECT DISTINCT jsonb_array_elements_text(wanted -> 'tags'));
-      wanted_streams text[] := ARRAY(SELECT jsonb_array_elements_text(wanted -> 'aggregateTypes'));
-      wanted_correlation text := wanted ->> 'correlationId';
-      page bigint := wanted ->> 'limit';
-      most bigint := greatest(page, 2000);
-      seen bigint[];
-    BEGIN${READ_STORE}
-      IF wanted_correlation IS NOT NULL THEN
-        seen := ARRAY(
-          SELECT position FROM (
-            (SELECT position FROM $.events
-              WHERE correlation_id = wanted_correlation AND correlation_id <> command_id AND position > wanted_after
-              ORDER BY position LIMIT most)
-            UNION ALL
-            (SELECT event.position FROM $.commands AS command JOIN $.events AS event
-                ON event.position >= command.position AND event.position < command.position + command.count
-              WHERE command.command_id = wanted_correlation AND event.correlation_id = wanted_correlation
-                AND event.position > wanted_after
-              ORDER BY event.position LIMIT most)) AS caused
-          ORDER BY position LIMIT most);
-      ELSIF cardinality(wanted_tags) > 0 THEN
-        seen := ARRAY(
-          SELECT DISTINCT found.position FROM unnest(wanted_tags) AS any_of (tag)
-          CROSS JOIN LATERAL (
-            SELECT tagged.position FROM $.event_tags AS tagged
-            WHERE tagged.tag = any_of.tag AND tagged.position > wanted_after
-            ORDER BY tagged.position LIMIT most) AS found
-          ORDER BY found.position LIMIT most);
-      ELSIF cardinality(wanted_types) > 0 THEN
-        seen := ARRAY(
-          SELECT found.position FROM unnest(wanted_types) AS any_of (event_type)
-          CROSS JOIN LATERAL (
-            SELECT event.position FROM $.events AS event
-            WHERE event.event_type = any_of.event_type AND event.position > wanted_after
-            ORDER BY event.position LIMIT most) AS found
-          ORDER BY found.position LIMIT most);
-      ELSIF cardinality(wanted_streams) > 0 THEN
-        seen := ARRAY(
-          SELECT position FROM $.events WHERE position > wanted_after ORDER BY position LIMIT most);
-      ELSE
-        RETURN QUERY SELECT 0, 0, json_build_array(store.head, NULL)::text, NULL, NULL;
-        RETURN QUERY
-          ${eventRows(1, "0")} FROM $.events AS event
-          WHERE event.position > wanted_after ORDER BY event.position LIMIT page;
-        RETURN;
-      END IF;
-      RETURN QUERY SELECT 0, 0, json_build_array(store.head, seen[most])::text, NULL, NULL;
-      RETURN QUERY
-        ${eventRows(1, "0")} FROM $.events AS event
-        WHERE event.position = ANY (seen)
-          AND (cardinality(wanted_types) = 0 OR event.event_type = ANY (wanted_types))
-          AND (cardinality(wanted_streams) = 0 OR event.aggregate_type = ANY (wanted_streams))
-          AND (cardinality(wanted_tags) = 0 OR event.tags && wanted_tags)
-        ORDER BY event.position LIMIT page;
-    END $function$;
-
+${READ_LOG}
   CREATE FUNCTION $.read_documents(asked text, names jsonb, scans jsonb) RETURNS ${PARTS}
     LANGUAGE plpgsql STABLE ${OF_THE_OWNER} AS $function$
     #variable_conflict use_column
@@ -595,6 +611,9 @@ const REQUESTS = `
 
 const SQL = `${TABLES}${VIEWS}${HELPERS}${JUDGE}${REQUESTS}`;
 
+/** What is another since format 1. */
+const SINCE_1 = `${OPEN_STORE}${READ_LOG}`.replaceAll("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION");
+
 /** What the schema holds, by kind: a function with its parameters' types. */
 const namesOf = (kind: string) =>
   [...SQL.matchAll(new RegExp(`CREATE ${kind} \\$\\.(\\w+)`, "g"))].map(([, name]) => name!);
@@ -635,8 +654,8 @@ const inSchema = (sql: string, schema: string): string =>
 
 /**
  * What makes a schema a store, in one statement: for migrations that are run by hand, where an
- * application may not create anything. A schema that is a store is left as it is; one that has
- * something else under one of the store's names is refused.
+ * application may not create anything. A store of an older format becomes one of the newest, another is
+ * left as it is; a schema that has something else under one of the store's names is refused.
  */
 export function postgresSchema({ schema = DEFAULT_SCHEMA }: { readonly schema?: string } = {}): string {
   checkSchema(schema);
@@ -647,7 +666,15 @@ BEGIN
   PERFORM set_config('lock_timeout', '30s', true);
   PERFORM pg_advisory_xact_lock(hashtextextended($channel$, 0));
   IF to_regnamespace('${quoted(schema)}') IS NULL THEN CREATE SCHEMA ${quoted(schema)}; END IF;
-  IF to_regclass('$.store') IS NOT NULL THEN RETURN; END IF;
+  IF to_regclass('$.store') IS NOT NULL THEN
+    IF to_regprocedure('$.open_store(text)') IS NOT NULL THEN
+      IF (SELECT format FROM $.store) = 1 THEN
+${SINCE_1}
+        UPDATE $.store SET format = ${FORMAT};
+      END IF;
+    END IF;
+    RETURN;
+  END IF;
   IF EXISTS (
     SELECT FROM pg_class WHERE relnamespace = '${quoted(schema)}'::regnamespace AND relname IN (${taken})
   ) THEN

@@ -163,7 +163,8 @@ class SqliteAdapter implements StorageAdapter {
     return this.#whenFree(() =>
       this.#read(request.epoch, (statements, head) => {
         const { events, last } = pageOf(statements, request);
-        return { events, next: Math.max(last ?? head, request.after), head };
+        const end = request.descending ? 0 : Math.max(head, request.after);
+        return { events, next: last ?? end, head };
       }),
     );
   }

@@ -6,6 +6,7 @@ import {
   seekQuery,
   take,
   union,
+  type Direction,
   type Postings,
   type Seek,
 } from "../query.js";
@@ -270,39 +271,54 @@ export function pageOf(
   statements: Statements,
   request: ReadLogRequest,
 ): { readonly events: StoredEvent[]; readonly last: number | undefined } {
-  const { after, limit } = request;
+  const { after, descending, limit } = request;
   const filters = filtersOf(statements, request);
   if (filters.length === 0) {
-    const events = statements.page.all(after, limit) as StoredEvent[];
+    const page = descending ? statements.pageBack : statements.page;
+    const events = page.all(after, limit) as StoredEvent[];
     return { events, last: events[limit - 1]?.position };
   }
-  const positions = take(intersection(filters), after, limit);
+  const direction = descending ? -1 : 1;
+  const positions = take(intersection(filters), after * direction, limit).map((found) => found * direction);
   return { events: eventsAt(statements, positions), last: positions[limit - 1] };
 }
 
-function postingsOf(statements: Statements): Postings {
+type SeekName = "seekAll" | "seekTag" | "seekType" | "seekCorrelation" | "seekAggregateTypes";
+
+/** What a statement finds from a position on, which it is told among its other parameters. */
+function seekBy(
+  statements: Statements,
+  name: SeekName,
+  direction: Direction,
+  parametersOf: (position: number) => readonly unknown[],
+): Seek {
+  const statement = statements[direction > 0 ? name : (`${name}Back` as const)];
+  return (from) => (first<[number]>(statement, ...parametersOf(from * direction))?.[0] ?? Infinity * direction) * direction;
+}
+
+function postingsOf(statements: Statements, direction: Direction = 1): Postings {
   return {
-    all: (from) => position(statements.seekAll, from),
-    tag: (tag) => (from) => position(statements.seekTag, tag, from),
-    type: (type) => (from) => position(statements.seekType, type, from),
+    all: seekBy(statements, "seekAll", direction, (from) => [from]),
+    tag: (tag) => seekBy(statements, "seekTag", direction, (from) => [tag, from]),
+    type: (type) => seekBy(statements, "seekType", direction, (from) => [type, from]),
   };
 }
 
 function filtersOf(statements: Statements, request: ReadLogRequest): Seek[] {
-  const postings = postingsOf(statements);
+  const direction = request.descending ? -1 : 1;
+  const postings = postingsOf(statements, direction);
   const filters: Seek[] = [];
   if (request.tags.length > 0) filters.push(union(request.tags.map((tag) => postings.tag(tag))));
   if (request.types.length > 0)
     filters.push(union(request.types.map((type) => postings.type(type))));
   const { correlationId } = request;
-  if (correlationId !== null)
-    filters.push((from) => {
-      const asked = [correlationId, from, from, correlationId, correlationId];
-      return position(statements.seekCorrelation, ...asked);
-    });
+  if (correlationId !== null) {
+    const asked = (from: number) => [correlationId, from, from, correlationId, correlationId];
+    filters.push(seekBy(statements, "seekCorrelation", direction, asked));
+  }
   if (request.aggregateTypes.length > 0) {
     const wanted = JSON.stringify(request.aggregateTypes);
-    filters.push((from) => position(statements.seekAggregateTypes, wanted, from));
+    filters.push(seekBy(statements, "seekAggregateTypes", direction, (from) => [wanted, from]));
   }
   return filters;
 }
@@ -310,10 +326,6 @@ function filtersOf(statements: Statements, request: ReadLogRequest): Seek[] {
 function eventsAt(statements: Statements, positions: readonly number[]): StoredEvent[] {
   if (positions.length === 0) return [];
   return statements.eventsAt.all(JSON.stringify(positions)) as StoredEvent[];
-}
-
-function position(seek: SqliteStatement, ...parameters: unknown[]): number {
-  return first<[number]>(seek, ...parameters)?.[0] ?? Infinity;
 }
 
 function first<Row>(statement: SqliteStatement, ...parameters: unknown[]): Row | undefined {

@@ -128,6 +128,7 @@ const EVENTS = {
     WHERE aggregate_type = ? AND aggregate_id = ? AND revision > ? AND revision <= ?
     ORDER BY revision`,
   page: `SELECT ${EVENT} FROM events WHERE position > ? ORDER BY position LIMIT ?`,
+  pageBack: `SELECT ${EVENT} FROM events WHERE position < ? ORDER BY position DESC LIMIT ?`,
   eventsAt: `
     SELECT ${EVENT} FROM json_each(?) AS wanted CROSS JOIN events ON position = wanted.value
     ORDER BY wanted.key`,
@@ -170,6 +171,34 @@ const scanPostings = (direction: string) => `
   SELECT posting.value, posting.key, revision, documents.value
   FROM document_postings AS posting CROSS JOIN documents USING (collection, key) ${IN_POSTINGS}
   ORDER BY posting.value ${direction}, posting.key ${direction} LIMIT ?`;
+
+/** The first position from one on, in this order, of the events that a filter of the log lets pass. */
+const seeks = (from: ">=" | "<=", order: "ASC" | "DESC") => {
+  const upTo = `ORDER BY position ${order} LIMIT 1`;
+  const own =
+    order === "ASC"
+      ? "max(commands.position, ?) AND commands.position + count - 1"
+      : "commands.position AND min(?, commands.position + count - 1)";
+  return {
+    all: `SELECT position FROM events WHERE position ${from} ? ${upTo}`,
+    tag: `SELECT position FROM event_tags WHERE tag = ? AND position ${from} ? ${upTo}`,
+    type: `SELECT position FROM events WHERE event_type = ? AND position ${from} ? ${upTo}`,
+    correlation: `
+      SELECT position FROM (
+        SELECT position FROM events
+        WHERE correlation_id = ? AND correlation_id <> command_id AND position ${from} ?
+        UNION ALL
+        SELECT events.position FROM commands JOIN events ON events.position BETWEEN ${own}
+        WHERE commands.command_id = ? AND correlation_id = ?)
+      ${upTo}`,
+    // The + keeps SQLite from sorting all events of the aggregate types to find the first.
+    aggregateTypes: `
+      SELECT position FROM events
+      WHERE +aggregate_type IN (SELECT value FROM json_each(?)) AND position ${from} ? ${upTo}`,
+  };
+};
+
+const [SEEK, SEEK_BACK] = [seeks(">=", "ASC"), seeks("<=", "DESC")];
 
 /** Answered with arrays. */
 const LISTS = {
@@ -220,25 +249,16 @@ const LISTS = {
       WHERE aggregate_type = ? AND aggregate_id = ? AND revision > ? AND revision <= ?
       ORDER BY revision)`,
 
-  seekAll: `SELECT position FROM events WHERE position >= ? ORDER BY position LIMIT 1`,
-  seekTag: `
-    SELECT position FROM event_tags WHERE tag = ? AND position >= ? ORDER BY position LIMIT 1`,
-  seekType: `
-    SELECT position FROM events WHERE event_type = ? AND position >= ? ORDER BY position LIMIT 1`,
-  seekCorrelation: `
-    SELECT position FROM (
-      SELECT position FROM events
-      WHERE correlation_id = ? AND correlation_id <> command_id AND position >= ?
-      UNION ALL
-      SELECT events.position FROM commands JOIN events
-        ON events.position BETWEEN max(commands.position, ?) AND commands.position + count - 1
-      WHERE commands.command_id = ? AND correlation_id = ?)
-    ORDER BY position LIMIT 1`,
-  // The + keeps SQLite from sorting all events of the aggregate types to find the first.
-  seekAggregateTypes: `
-    SELECT position FROM events
-    WHERE +aggregate_type IN (SELECT value FROM json_each(?)) AND position >= ?
-    ORDER BY position LIMIT 1`,
+  seekAll: SEEK.all,
+  seekAllBack: SEEK_BACK.all,
+  seekTag: SEEK.tag,
+  seekTagBack: SEEK_BACK.tag,
+  seekType: SEEK.type,
+  seekTypeBack: SEEK_BACK.type,
+  seekCorrelation: SEEK.correlation,
+  seekCorrelationBack: SEEK_BACK.correlation,
+  seekAggregateTypes: SEEK.aggregateTypes,
+  seekAggregateTypesBack: SEEK_BACK.aggregateTypes,
 } as const;
 
 /** Writes of one row each: drivers were not faster with many, nor with a JSON text of them. */

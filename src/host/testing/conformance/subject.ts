@@ -151,15 +151,18 @@ export class Subject {
     return this.storage.readLog(deepFreeze({ epoch: this.epoch, ...wholeLog, ...options }));
   }
 
-  /** The log as its pages tell it. */
-  async log({ after = 0, ...options }: Told<ReadLogRequest> = {}): Promise<StoredEvent[]> {
+  /** The log as its pages tell it; turned round, from its end. */
+  async log({ descending = false, after = descending ? Number.MAX_SAFE_INTEGER : 0, ...options }: Told<ReadLogRequest> = {}): Promise<
+    StoredEvent[]
+  > {
     const events: StoredEvent[] = [];
+    const isBefore = (one: number, other: number) => (descending ? one > other : one < other);
     for (;;) {
-      const page = await this.page({ ...options, after });
+      const page = await this.page({ ...options, after, descending });
       events.push(...page.events);
-      for (const { position } of page.events) same(position <= page.next, true, "next is past the page");
-      if (page.next === page.head) return events;
-      same(page.next > after, true, `a page goes on, from ${after} to ${page.next}`);
+      for (const { position } of page.events) same(isBefore(page.next, position), false, "next is past the page");
+      if (page.next === (descending ? 0 : page.head)) return events;
+      same(isBefore(after, page.next), true, `a page goes on, from ${after} to ${page.next}`);
       after = page.next;
     }
   }
@@ -181,6 +184,7 @@ export const wholeStream: Omit<StreamLoad, "aggregateType" | "aggregateId"> = {
 /** A page of the log without a filter. */
 export const wholeLog: Omit<ReadLogRequest, "epoch"> = {
   after: 0,
+  descending: false,
   types: [],
   aggregateTypes: [],
   tags: [],

@@ -153,6 +153,7 @@ export const lifetimes: readonly Rule[] = [
         let subject = await subjectOf(storage);
         same(subject.info.head, log.length, `the head of format ${format}`);
         same(await subject.log(), log, `the log of format ${format}`);
+        same(await subject.log({ descending: true, limit: 3 }), [...log].reverse(), `the log of format ${format}, back`);
         for (const { aggregateType, aggregateId, commandId, correlationId, tags, type, position } of log) {
           const ofStream = log.filter((event) => event.aggregateType === aggregateType && event.aggregateId === aggregateId);
           same(await subject.events(aggregateType, aggregateId), ofStream, `a stream of format ${format}`);

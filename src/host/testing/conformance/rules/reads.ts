@@ -94,13 +94,16 @@ export const reads: readonly Rule[] = [
           limit: 1 + random(12),
         };
         const passes = (event: StoredEvent) =>
-          event.position > filter.after &&
           (filter.types.length === 0 || filter.types.includes(event.type)) &&
           (filter.aggregateTypes.length === 0 ||
             filter.aggregateTypes.includes(event.aggregateType)) &&
           (filter.tags.length === 0 || tagsOf(event).some((tag) => filter.tags.includes(tag))) &&
           (filter.correlationId === null || event.correlationId === filter.correlationId);
-        same(await subject.log(filter), log.filter(passes), JSON.stringify(filter));
+        const after = log.filter(({ position }) => position > filter.after);
+        same(await subject.log(filter), after.filter(passes), JSON.stringify(filter));
+        const back = { ...filter, descending: true, after: log.length + 1 - filter.after };
+        const before = log.filter(({ position }) => position < back.after).reverse();
+        same(await subject.log(back), before.filter(passes), JSON.stringify(back));
       }
     },
   },
@@ -315,9 +318,10 @@ export const reads: readonly Rule[] = [
     },
   },
   {
-    name: "pages of any size go through the whole log, from any position",
+    name: "pages of any size go through the whole log, from any position, and back",
     async run(subject) {
       same(await subject.page(), { events: [], next: 0, head: 0 });
+      same(await subject.page({ after: 1, descending: true }), { events: [], next: 0, head: 0 });
       for (const [index, count] of [1, 4, 2, 1, 7, 1, 1].entries()) {
         await subject.accept(
           ...Array.from({ length: count }, (_, n) => commit(`a-${index}-${n}`, 0, someEvents(1 + (n % 2)))),
@@ -333,6 +337,13 @@ export const reads: readonly Rule[] = [
           );
         }
         same((await subject.page({ after, limit: 2 })).events, all.slice(after, after + 2));
+      }
+      const back = [...all].reverse();
+      for (let after = all.length + 2; after >= 0; after--) {
+        const before = back.filter(({ position }) => position < after);
+        for (const limit of [1, 2, 3, 5, 1000])
+          same(await subject.log({ after, descending: true, limit }), before, `before ${after}, by ${limit}`);
+        same((await subject.page({ after, descending: true, limit: 2 })).events, before.slice(0, 2));
       }
       same(await subject.page({ after: all.length }), {
         events: [],
@@ -355,6 +366,15 @@ export const reads: readonly Rule[] = [
             same(events.length <= limit, true, `${events.length} events with ${what}`);
             same([head, next >= (events.at(-1)?.position ?? after), next <= head], [18, true, true], `${next} with ${what}`);
             if (after < head) same(next > after, true, `a page goes on with ${what}`);
+          }
+        }
+        for (let after = 19; after >= 1; after -= 1) {
+          for (const limit of [1, 2, 5]) {
+            const what = `${JSON.stringify({ ...filter, after, limit })}, back`;
+            const { events, next, head } = await subject.page({ ...filter, after, limit, descending: true });
+            same(events.length <= limit, true, `${events.length} events with ${what}`);
+            same([head, next <= (events.at(-1)?.position ?? after), next >= 0], [18, true, true], `${next} with ${what}`);
+            same(next < after, true, `a page goes on with ${what}`);
           }
         }
       }

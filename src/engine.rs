@@ -99,6 +99,8 @@ pub enum Mutation {
     StaleRefusal,
     /// After a conflict the same events are appended to what is there now.
     RetryUnchecked,
+    /// What a commit would have left is kept after its conflict, while its batch neighbours were committed.
+    KeptAfterConflict,
     /// The store judges duplicates without looking at earlier commits of the same append.
     DuplicateBeforeNeighbour,
     /// Any answer of the right kind is taken for the current one.

@@ -99,6 +99,11 @@ fn a_retry_without_the_conflict_check_is_found() {
 }
 
 #[test]
+fn what_a_batch_neighbour_would_have_left_kept_after_its_conflict_is_found() {
+    assert!(found(Mutation::KeptAfterConflict).is_some());
+}
+
+#[test]
 fn a_duplicate_judged_before_its_batch_neighbour_is_found() {
     assert!(found(Mutation::DuplicateBeforeNeighbour).is_some());
 }

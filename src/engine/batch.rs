@@ -129,7 +129,12 @@ impl Engine {
                     let error = CommandError::CommandIdReused(commit.command_id);
                     self.finish_command(commit.task, Err(error));
                 }
-                Verdict::Conflict(conflict) => lost.push((commit, conflict, after)),
+                Verdict::Conflict(conflict) => {
+                    if mutant!(self, KeptAfterConflict) {
+                        self.streams[key].learn(after.clone());
+                    }
+                    lost.push((commit, conflict, after));
+                }
             }
         }
         // Those who lost go back to the front, the first of them first.

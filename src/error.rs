@@ -172,6 +172,8 @@ pub enum CommandError {
     /// The command could not be read, or a domain function broke its rules.
     #[error("the domain failed: {reason}")]
     DomainFailed {
+        /// Whose command it was.
+        stream: StreamId,
         /// How.
         reason: Arc<str>,
     },

@@ -172,6 +172,8 @@ const mistakes = [
   ["tags that returns a text", { tags: () => "all" }, "domain-failed", /tags must return an array of strings/],
   ["tags that returns numbers", { tags: () => [7] }, "domain-failed", /tags must return an array of strings/],
   ["a tag without a name", { tags: () => [""] }, "invalid-name", /non-empty tag/],
+  ["a tag with a line feed", { tags: () => ["a\nb"] }, "invalid-name", /tag without control characters/],
+  ["reads of a tag with a control character", { reads: () => ["a\u0001"] }, "invalid-name", /tag without control characters/],
   ["a tag that is too long", { tags: () => ["x".repeat(1025)] }, "invalid-name", /at most 1024 bytes/],
   ["a tag of half a character", { tags: () => ["a", "\ud83d", "\ude00"] }, "invalid-name", /lone surrogate/],
 ];
@@ -180,7 +182,8 @@ for (const [what, functions, code, message] of mistakes) {
   onEachStore(`${what} is told to the caller, and nothing is stored`, async (place) => {
     const { engine, keep } = await boxed(place, functions);
     const fine = await boxed(place);
-    await assert.rejects(keep({}), { code, message });
+    const details = { stream: { type: "Box", id: "b-1" }, command: "Keep" };
+    await assert.rejects(keep({}), { code, message, details });
     assert.deepEqual(await logOf(fine.engine), []);
     // The engine goes on with what is asked next, and ends in order.
     await assert.rejects(keep({}), { code, message });

@@ -212,7 +212,7 @@ impl Engine {
             Domain::Native(native) => Some(
                 native
                     .read_command(&command_type, &data)
-                    .map_err(|reason| CommandError::DomainFailed { reason })?,
+                    .map_err(|reason| CommandError::DomainFailed { stream: stream.clone(), reason })?,
             ),
             Domain::Hosted => None,
         };
@@ -552,7 +552,7 @@ impl Engine {
                 KeptPage::Upcast(rows) => others.extend(rows.iter().map(Stored::other)),
                 KeptPage::Messages(..) | KeptPage::Held(_) => {
                     let reason = "the host kept the events of a native domain".into();
-                    return self.finish_command(id, Err(CommandError::DomainFailed { reason }));
+                    return self.domain_failed(id, reason);
                 }
             }
         }
@@ -587,7 +587,7 @@ impl Engine {
                 self.refused(id, &basis, CommandError::Refused { code, details });
             }
             NativeDecision::Failed { reason } => {
-                self.finish_command(id, Err(CommandError::DomainFailed { reason }));
+                self.domain_failed(id, reason);
             }
         }
     }
@@ -618,7 +618,7 @@ impl Engine {
         let pages = task.matches.iter().flat_map(|matches| &matches.pages);
         let Some(pages) = pages.map(held).collect() else {
             let reason = "the host gave the events of a hosted domain".into();
-            return self.finish_command(id, Err(CommandError::DomainFailed { reason }));
+            return self.domain_failed(id, reason);
         };
         let query = task.named().clone();
         let others = (!query.is_none()).then_some(Others { query, pages, neighbours });
@@ -677,7 +677,7 @@ impl Engine {
                     }
                     _ => {
                         let reason = "the host has the reason".into();
-                        self.finish_command(id, Err(CommandError::DomainFailed { reason }));
+                        self.domain_failed(id, reason);
                     }
                 }
             }
@@ -695,7 +695,7 @@ impl Engine {
         task.rereads += 1;
         if *task.named() == query || task.rereads > MAX_REREADS {
             let reason = "reads does not settle on a query: is it pure?".into();
-            return self.finish_command(id, Err(CommandError::DomainFailed { reason }));
+            return self.domain_failed(id, reason);
         }
         (task.query, task.named) = match widened {
             Some(widened) => (widened, Some(query)),
@@ -870,6 +870,12 @@ impl Engine {
         if !self.command(id).is_staged() {
             self.finish_command(id, Err(CommandError::Cancelled));
         }
+    }
+
+    #[inline(never)]
+    fn domain_failed(&mut self, id: TaskId, reason: Arc<str>) {
+        let stream = self.command(id).stream.clone();
+        self.finish_command(id, Err(CommandError::DomainFailed { stream, reason }));
     }
 
     /// Ends the task and lets the next command of the stream go on.

@@ -770,7 +770,7 @@ export class Driver {
     this.#endTask(number);
     if (output.word() !== 0) {
       const error = readError(output);
-      if (error.code !== "refused") return task.reject(this.#toError(error, task.failure));
+      if (error.code !== "refused") return task.reject(ofCommand(this.#toError(error, task.failure), task));
       const { refusal } = task as CommandTask;
       return task.reject(new RefusedError(refusal ?? (JSON.parse(error.details) as Refusal)));
     }
@@ -1261,6 +1261,17 @@ function sameQuery(a: Query, b: Query): boolean {
 
 export function cancelled(signal: AbortSignal): AnnalsError {
   return new AnnalsError("cancelled", "cancelled", {}, signal.reason);
+}
+
+/** What is wrong with a command, or with its decision, names both. */
+function ofCommand(error: AnnalsError, task: CommandTask | StateTask): AnnalsError {
+  const { code, message, details, cause } = error;
+  if (task.kind === "state" || !/^(domain-failed|invalid-)/.test(code)) return error;
+  const { aggregate, id, command } = task.input;
+  const stream = { type: aggregate.type, id };
+  // A name that can't be used may be one of these.
+  const what = code === "invalid-name" ? "" : `${command.type} of ${stream.type}/${id}: `;
+  return new AnnalsError(code, what + message, { ...(details as object), stream, command: command.type }, cause);
 }
 
 function toAnnalsError(error: unknown): AnnalsError {

@@ -82,6 +82,12 @@ interface OfStream {
   readonly stream: { readonly type: string; readonly id: string };
 }
 
+/** The command an error is about. */
+interface OfCommand extends OfStream {
+  /** Its type. */
+  readonly command: string;
+}
+
 /** What is wrong with an archive. `unknown`: it is none. */
 export type ArchiveProblem = "changed" | "newer-version" | "truncated" | "unknown" | "wrong-order";
 
@@ -107,6 +113,11 @@ export interface ErrorDetails {
   readonly "command-id-reused": { readonly commandId: string };
   readonly "outcome-unknown": { readonly commandId: string; readonly cause: StorageCode };
   readonly "unreadable-event": OfStream & { readonly revision: number; readonly problem: EventProblem };
+  /** Of a command; one that a projection's fold has failed tells nothing. */
+  readonly "domain-failed": Partial<OfCommand>;
+  /** Of a command, where one was given. */
+  readonly "invalid-name": Partial<OfCommand>;
+  readonly "invalid-payload": Partial<OfCommand>;
   readonly "unknown-aggregate": { readonly type: string | undefined };
   readonly "no-such-revision": OfStream & { readonly asked: number; readonly actual: number };
   readonly "no-such-position": { readonly position: string };

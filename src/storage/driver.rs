@@ -218,14 +218,15 @@ impl Driver {
         command: &A::Command,
         options: CommandOptions,
     ) -> Result<TaskId, Error> {
+        let stream = StreamId::new(A::TYPE, id);
         let (command_type, data) = to_variant(command).map_err(|error| {
             let reason = format!("the command can't be written: {error}").into();
-            CommandError::DomainFailed { reason }
+            CommandError::DomainFailed { stream: stream.clone(), reason }
         })?;
         let task = self.next_task();
         let execute = Execute {
             task,
-            stream: StreamId::new(A::TYPE, id),
+            stream,
             command_type,
             data,
             command_id: options.command_id,

@@ -26,7 +26,7 @@ function driver() {
   throw new Error("neither better-sqlite3 nor libsql can be loaded");
 }
 
-const [[, example], [, projecting], [, folding], [, reacting], [, managing], [, testing], [, viewing], [, changing], ...others] = texts.matchAll(/```(?:ts|js)\n([\s\S]*?)```/g);
+const [[, example], [, projecting], [, folding], [, reacting], [, managing], [, waiting], [, testing], [, viewing], [, changing], ...others] = texts.matchAll(/```(?:ts|js)\n([\s\S]*?)```/g);
 
 test("no example of the README and the guide is left out", () => assert.deepEqual(others, []));
 
@@ -82,6 +82,18 @@ test("the guide's process manager is as its test says, which fails without a par
     const { stderr, status } = await runs(without, modules);
     assert.notEqual(status, 0);
     assert.match(stderr, /expected SendReminder to Letter a-1, found/);
+  }
+});
+
+test("the guide's waiting list is as its test says, which fails without a part of it", async () => {
+  const { stderr, status } = await runs(waiting);
+  assert.equal(status, 0, stderr);
+  for (const part of [/\[\.\.\.waiting, data\.patient\]/, /key: \(\{ data \}\) => data\.slot/]) {
+    const without = waiting.replace(part, (found) => (found.startsWith("key") ? "key: ({ data }) => data.patient ?? data.slot" : "[data.patient, ...waiting]"));
+    assert.notEqual(without, waiting);
+    const { stderr, status } = await runs(without);
+    assert.notEqual(status, 0);
+    assert.match(stderr, /expected OfferSlot to Offer .*Ann, found/);
   }
 });
 

@@ -2,61 +2,15 @@
 // other does.
 
 import assert from "node:assert/strict";
-import { after, afterEach, before, beforeEach, test } from "node:test";
-import { failureOf } from "../support/browser.mjs";
+import { test } from "node:test";
 import { managerRules } from "../support/manager-rules.mjs";
-import { startBrowser } from "../support/page.mjs";
+import { tabsWith } from "../support/tabs.mjs";
 
-let browser;
-let page;
-let name;
-
-before(async () => {
-  browser = await startBrowser();
-  page = await tab();
-});
-after(() => browser?.close());
-beforeEach(() => (name = `managers ${crypto.randomUUID()}`));
-afterEach(() => page.evaluate(() => closeAll()));
-
-/** A page with what the tests use in it as globals. */
-async function tab() {
-  const page = await browser.page();
-  await page.evaluate(async () => {
-    const { Engine } = await import("annals");
-    const { indexedDbStorage } = await import("annals/indexeddb");
-    const rules = await import("/support/manager-rules.mjs");
-    const engines = [];
-    Object.assign(globalThis, rules, {
-      /** A place of this name, as rules have it. */
-      placeOf: (name) => ({
-        storage: () => indexedDbStorage({ name }),
-        async open(options) {
-          engines.push(await Engine.open({ storage: indexedDbStorage({ name }), ...options }));
-          return engines.at(-1);
-        },
-      }),
-      closeAll: () => Promise.all(engines.splice(0).map((engine) => engine.close())),
-    });
-  });
-  return page;
-}
-
-for (const rule of managerRules) {
-  test(`IndexedDB: ${rule.name}`, () =>
-    page.evaluate(
-      ([rule, name]) => managerRules.find((found) => found.name === rule).run(placeOf(name)),
-      [rule.name, name],
-    ));
-}
+const tabs = tabsWith("manager-rules.mjs");
+tabs.keep({ managerRules });
 
 test("a tab that ends between command and save leaves the rest to another, which repeats nothing", async () => {
-  const other = await tab();
-  let enough;
-  const inTheMiddle = new Promise((resolve) => (enough = resolve));
-  await other.exposeFunction("inTheMiddle", () => enough());
-  const failure = failureOf(other);
-  await other.evaluate(async (name) => {
+  await tabs.endInTheMiddle(async (name) => {
     const place = placeOf(name);
     const storage = place.storage();
     const { saveDocuments } = storage;
@@ -72,17 +26,14 @@ test("a tab that ends between command and save leaves the rest to another, which
     await settled(engine, manager);
     commands = true;
     await give(engine, "b", "Cancelled", { slot: 7 });
-  }, name);
-  await Promise.race([inTheMiddle, failure]);
-  failure.catch(() => undefined);
-  await other.close();
-  const booked = await page.evaluate(async (name) => {
+  });
+  const booked = await tabs.first.evaluate(async (name) => {
     const manager = waitingList();
     const engine = await placeOf(name).open({ aggregates: [desk], reactions: [manager], limits: { lease: 60 } });
     await settled(engine, manager);
     await give(engine, "b", "Cancelled", { slot: 7 });
     await settled(engine, manager);
     return (await events(engine, "Booked")).map(({ data }) => data.patient);
-  }, name);
+  }, tabs.name);
   assert.deepEqual(booked, ["Ann", "Ben"]);
 });

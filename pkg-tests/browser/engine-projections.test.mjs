@@ -2,71 +2,36 @@
 // older release.
 
 import assert from "node:assert/strict";
-import { after, afterEach, before, beforeEach, test } from "node:test";
-import { failureOf } from "../support/browser.mjs";
-import { startBrowser } from "../support/page.mjs";
+import { test } from "node:test";
 import { projectionRules } from "../support/projection-rules.mjs";
+import { tabsWith } from "../support/tabs.mjs";
 
-let browser;
-let page;
-let name;
-
-before(async () => {
-  browser = await startBrowser();
-  page = await tab();
-});
-after(() => browser?.close());
-beforeEach(() => (name = `views ${crypto.randomUUID()}`));
-afterEach(() => page.evaluate(() => closeAll()));
-
-/** A page with what the tests use in it as globals. */
-async function tab() {
-  const page = await browser.page();
-  await page.evaluate(async () => {
-    const { Engine } = await import("annals");
-    const { indexedDbStorage } = await import("annals/indexeddb");
-    const rules = await import("/support/projection-rules.mjs");
-    const engines = [];
-    const openOn = async (storage, options) => {
-      engines.push(await Engine.open({ storage, aggregates: [rules.visit], ...options }));
-      return engines.at(-1);
-    };
-    Object.assign(globalThis, rules, {
-      indexedDbStorage,
-      openOn,
-      open: (name, options) => openOn(indexedDbStorage({ name }), options),
-      closeAll: () => Promise.all(engines.splice(0).map((engine) => engine.close())),
-      /** Books so many visits, all at once, and tells how many the view was behind with. */
-      async bookMany(engine, prefix, count) {
-        const booking = (_, number) => book(engine, `${prefix}-${number}`, `d-${number % 4}`, 10);
-        const outcomes = await Promise.all(Array.from({ length: count }, booking));
-        return outcomes.filter(({ behind }) => behind.length > 0).length;
-      },
-      /** The days of the view, by doctor: minutes, and each visit once. */
-      async daysOf(view, options) {
-        const days = await all(view, { prefix: "d-", ...options });
-        return days.map(({ key, document: { minutes, visits } }) => [key, minutes, visits.length, new Set(visits).size]);
-      },
-    });
+const tabs = tabsWith("projection-rules.mjs", () => {
+  Object.assign(globalThis, {
+    open: (name, options) => placeOf(name).open({ aggregates: [visit], ...options }),
+    /** Books so many visits, all at once, and tells how many the view was behind with. */
+    async bookMany(engine, prefix, count) {
+      const booking = (_, number) => book(engine, `${prefix}-${number}`, `d-${number % 4}`, 10);
+      const outcomes = await Promise.all(Array.from({ length: count }, booking));
+      return outcomes.filter(({ behind }) => behind.length > 0).length;
+    },
+    /** The days of the view, by doctor: minutes, and each visit once. */
+    async daysOf(view, options) {
+      const days = await all(view, { prefix: "d-", ...options });
+      return days.map(({ key, document: { minutes, visits } }) => [key, minutes, visits.length, new Set(visits).size]);
+    },
   });
-  return page;
-}
-
-for (const rule of projectionRules) {
-  test(`IndexedDB: ${rule.name}`, () =>
-    page.evaluate(
-      ([rule, name]) => projectionRules.find((found) => found.name === rule).run({ open: (options) => open(name, options) }),
-      [rule.name, name],
-    ));
-}
+});
+tabs.keep({ projectionRules });
 
 const days = (visits, minutes = visits * 10) =>
   Array.from({ length: 4 }, (_, doctor) => [`d-${doctor}`, minutes / 4, visits / 4, visits / 4]);
 
 test("two tabs keep one inline view: each has taken its own commands in, and each event is taken in once", async () => {
-  const tabs = [page, await tab()];
+  const { name } = tabs;
+  const both = [tabs.first, await tabs.open()];
   const found = await Promise.all(
-    tabs.map((tab, own) =>
+    both.map((tab, own) =>
       tab.evaluate(
         async ([name, own]) => {
           const agendaHere = agenda({ kind: "inline" });
@@ -88,7 +53,7 @@ test("two tabs keep one inline view: each has taken its own commands in, and eac
     ),
   );
   assert.deepEqual(found, [0, 0]);
-  for (const tab of tabs) {
+  for (const tab of both) {
     const shown = await tab.evaluate(async (name) => {
       const agendaHere = agenda({ kind: "inline" });
       const engine = await open(name, { projections: [agendaHere] });
@@ -96,18 +61,14 @@ test("two tabs keep one inline view: each has taken its own commands in, and eac
     }, name);
     assert.deepEqual(shown, days(160));
   }
-  await tabs[1].close();
+  await both[1].close();
 });
 
 test("a tab that ends in the middle of a rebuild leaves what it has built to the next", async () => {
-  await page.evaluate(async (name) => bookMany(await open(name), "v", 400), name);
-  const other = await tab();
-  let enough;
-  const inTheMiddle = new Promise((resolve) => (enough = resolve));
-  await other.exposeFunction("inTheMiddle", () => enough());
-  const failure = failureOf(other);
-  await other.evaluate(async (name) => {
-    const storage = indexedDbStorage({ name });
+  const { name } = tabs;
+  await tabs.first.evaluate(async (name) => bookMany(await open(name), "v", 400), name);
+  await tabs.endInTheMiddle(async (name) => {
+    const storage = placeOf(name).storage();
     const { saveDocuments } = storage;
     let saves = 0;
     storage.saveDocuments = (request) => {
@@ -116,14 +77,11 @@ test("a tab that ends in the middle of a rebuild leaves what it has built to the
       // The tab ends while this one is under way, or has been done and not answered.
       return saves < 6 ? saving : (inTheMiddle(), new Promise(() => undefined));
     };
-    await openOn(storage, { projections: [agenda()], limits: { pageLimit: 20 } });
-  }, name);
-  await Promise.race([inTheMiddle, failure]);
-  failure.catch(() => undefined);
-  await other.close();
+    await open(name, { storage, projections: [agenda()], limits: { pageLimit: 20 } });
+  });
 
-  const { shown, from } = await page.evaluate(async (name) => {
-    const storage = indexedDbStorage({ name });
+  const { shown, from } = await tabs.first.evaluate(async (name) => {
+    const storage = placeOf(name).storage();
     const { saveDocuments } = storage;
     const from = [];
     storage.saveDocuments = (request) => {
@@ -131,7 +89,7 @@ test("a tab that ends in the middle of a rebuild leaves what it has built to the
       return saveDocuments.call(storage, request);
     };
     const own = agenda();
-    const engine = await openOn(storage, { projections: [own], limits: { pageLimit: 20 } });
+    const engine = await open(name, { storage, projections: [own], limits: { pageLimit: 20 } });
     return { shown: await daysOf(engine.view(own), { latest: true }), from };
   }, name);
   assert.deepEqual(shown, days(400));
@@ -140,8 +98,9 @@ test("a tab that ends in the middle of a rebuild leaves what it has built to the
 });
 
 test("a tab of an older release appends, and keeps the view that it knows", async () => {
-  const [old, older] = [page, await tab()];
-  const newer = [await tab(), await tab()];
+  const { name } = tabs;
+  const [old, older] = [tabs.first, await tabs.open()];
+  const newer = [await tabs.open(), await tabs.open()];
   // The oldest has no view at all.
   await older.evaluate(async (name) => (globalThis.engine = await open(name)), name);
   await old.evaluate(async (name) => {

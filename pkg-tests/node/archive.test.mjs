@@ -6,14 +6,10 @@ import { AnnalsError, Engine, aggregate } from "annals";
 import { memoryStorage } from "annals/memory";
 import { checkArchive, exportLog, importLog, verify } from "annals/operations";
 import { processManager, reaction } from "annals/reactions";
-import { Appender, commit, event } from "../support/appender.mjs";
+import { commit, event, judge, Subject } from "annals/testing/conformance";
 import { archiveFrom, archiveOf, contentOf, inPieces, sha256 } from "../support/archives.mjs";
 import { onEachStore } from "../support/engine-stores.mjs";
-import { importTypeScript } from "../support/typescript.mjs";
 import { until } from "../support/expect.mjs";
-
-// Before any test, for the run is over when all that are known have ended.
-const { judge } = await importTypeScript(new URL("../../src/host/testing/conformance/judge.ts", import.meta.url));
 
 const visit = aggregate("Visit", {
   initial: () => 0,
@@ -98,15 +94,15 @@ onEachStore("a command that is repeated after an import has its first outcome", 
 });
 
 onEachStore("payloads come back byte for byte, however they are written", async (place) => {
-  const appender = await Appender.open(memoryStorage());
+  const subject = await Subject.open(memoryStorage());
   const texts = [
     "1.0", '{"b":1,"a":2,"b":3}', ' [ 1 , 2 ] ', '{"a":\n1}', '{"a":\r1}', "1e400", '"\\ud800"', '"},\\"data\\":"', "9007199254740993",
     '{"text":"},{\\"event\\":"}', "null", '"\u2028"', `"${"x".repeat(70_000)}"`,
   ];
   for (const [index, data] of texts.entries()) {
-    await appender.accept(commit(`a-${index}`, 0, [event("Booked", ["a\"b", ""], { data })], { extra: index % 2 ? data : null }));
+    await subject.accept(commit(`a-${index}`, 0, [event("Booked", ["a\"b", ""], { data })], { extra: index % 2 ? data : null }));
   }
-  const { text } = await archiveOf(appender.storage);
+  const { text } = await archiveOf(subject.storage);
   const target = place.storage();
   await importLog(target, text);
   const log = await logOf(target);
@@ -325,8 +321,8 @@ onEachStore("a store with other events is left as it is", async (place) => {
   const { storage } = await filled();
   const { text } = await archiveOf(storage);
   const target = place.storage();
-  const appender = await Appender.open(target);
-  await appender.accept(commit("a-1", 0, [event()]));
+  const subject = await Subject.open(target);
+  await subject.accept(commit("a-1", 0, [event()]));
   const before = await logOf(target);
   await assert.rejects(importLog(target, text), code("other-events"));
   assert.deepEqual(await logOf(target), before);
@@ -358,7 +354,7 @@ onEachStore("events that come from elsewhere while an import is under way end it
   await Promise.all(ids.slice(40, 1_500).map((commandId, index) => engine.execute(visit, `w-${index}`, { type: "Book", data: {} }, { commandId })));
   const { text } = await archiveOf(storage);
   const target = place.storage();
-  const other = await Appender.open(place.storage());
+  const other = await Subject.open(place.storage());
   async function* source() {
     yield text.slice(0, text.length / 2);
     await other.accept(commit("in-between", 0, [event()]));
@@ -392,7 +388,7 @@ test("nothing is imported behind what has come into a store that judges by itsel
   const { text } = await archiveOf(storage);
   const lines = contentOf(text);
   const target = memoryStorage();
-  const other = await Appender.open(target);
+  const other = await Subject.open(target);
   let isFirst = true;
   const append = async (request) => {
     if (isFirst) await other.accept(commit("in-between", 0, [event()]));

@@ -10,9 +10,9 @@ import { exportLog, importLog, verify } from "annals/operations";
 import { projection } from "annals/projections";
 import { reaction } from "annals/reactions";
 import { sqliteStorage } from "annals/sqlite";
+import { commit, event, Subject } from "annals/testing/conformance";
 import { onEachStore } from "../support/engine-stores.mjs";
 import { drivers, temporaryFolder } from "../support/sqlite-drivers.mjs";
-import { Appender, commit, event } from "../support/appender.mjs";
 import { until } from "../support/expect.mjs";
 
 const visit = aggregate("Visit", {
@@ -254,40 +254,56 @@ test("a view that goes on whenever it is compared with its indexes is told, and 
 
 // --- Long stores ---------------------------------------------------------------------------------
 
+setFlagsFromString("--expose-gc");
+const collect = globalThis.Bun === undefined ? runInNewContext("gc") : () => Bun.gc(true);
+
+/** What is in use of the heap, in bytes, but for garbage. */
+function heapUsed() {
+  collect();
+  return process.memoryUsage().heapUsed;
+}
+
+/** Looks from here on how far the heap grows, each twentieth time that it is called; `most` is in bytes. */
+function watchHeap() {
+  const before = heapUsed();
+  let calls = 0;
+  const look = () => {
+    if (++calls % 20 === 0) look.most = Math.max(look.most, heapUsed() - before);
+  };
+  look.most = -Infinity;
+  return look;
+}
+
+/** It has been looked at, and so much is little. */
+const assertLittle = (bytes) => assert.ok(Number.isFinite(bytes) && bytes < 32 * 1024 * 1024, `${bytes} bytes`);
+
 test("a store of 100,000 events is read in pages, with little in memory, and can be given up", { timeout: 240_000 }, async () => {
   const storage = memoryStorage();
-  const appender = await Appender.open(storage);
+  const subject = await Subject.open(storage);
   const size = 100_000;
   for (let start = 0; start < size; start += 1_000) {
     const commits = Array.from({ length: 1_000 }, (_, index) => {
       const number = start + index;
       return commit(`a-${number % 20_000}`, Math.floor(number / 20_000), [event("Booked", [`day:${number % 7_000}`, `once:${number}`])]);
     });
-    await appender.accept(...commits);
+    await subject.accept(...commits);
   }
   let most = 0;
   const counted = changed(storage, { readLog: (page) => ((most = Math.max(most, page.events.length)), page) });
-  setFlagsFromString("--expose-gc");
-  const collect = globalThis.Bun === undefined ? runInNewContext("gc") : () => Bun.gc(true);
-  collect();
   const progress = [];
-  const before = process.memoryUsage().heapUsed;
-  let heap = 0;
+  const verifying = watchHeap();
   const onProgress = ({ done, total }) => {
     progress.push(done / total);
-    if (progress.length % 20 > 0) return;
-    collect();
-    heap = Math.max(heap, process.memoryUsage().heapUsed - before);
+    verifying();
   };
   const { isSound, events, streams, findings } = await verify(counted, { onProgress });
   assert.deepEqual([isSound, events, streams], [true, size, 20_000], JSON.stringify(findings.slice(0, 3)));
   assert.ok(most <= 500, `${most} events at once`);
   assert.ok(progress.length >= 200 && progress.at(-1) === 1 && progress.every((part, index) => index === 0 || part >= progress[index - 1]));
-  assert.ok(heap > 0 && heap < 32 * 1024 * 1024, `${heap} bytes`);
+  assertLittle(verifying.most);
 
   // And so are archives of it, as they are made and as they are read.
-  let [longest, bytes, part] = [0, 0, 0];
-  heap = 0;
+  let [longest, bytes] = [0, 0];
   const target = memoryStorage();
   const { epoch } = await target.open();
   const nowhere = { ...changed(target, {}), open: async () => ({ epoch, head, durability: "memory" }), load: async ({ commands }) => ({ commands: commands.map(() => null), streams: [], queries: [], head }) };
@@ -300,21 +316,19 @@ test("a store of 100,000 events is read in pages, with little in memory, and can
     head += commits.length;
     return verdicts;
   };
+  const archiving = watchHeap();
   async function* watched() {
     for await (const bytesOfPart of exportLog(storage)) {
       longest = Math.max(longest, bytesOfPart.length);
       bytes += bytesOfPart.length;
-      if (++part % 20 === 0) {
-        collect();
-        heap = Math.max(heap, process.memoryUsage().heapUsed - before);
-      }
+      archiving();
       yield bytesOfPart;
     }
   }
   const imported = await importLog(nowhere, watched());
   assert.deepEqual([imported.events, imported.isWhole, head], [size, true, size]);
   assert.ok(longest < bytes / 100, `${longest} of ${bytes} bytes at once`);
-  assert.ok(heap > 0 && heap < 32 * 1024 * 1024, `${heap} bytes`);
+  assertLittle(archiving.most);
 
   const stop = new AbortController();
   let pages = 0;
@@ -326,14 +340,14 @@ test("a store of 100,000 events is read in pages, with little in memory, and can
 
 test("others may append while a store is read", async () => {
   const storage = memoryStorage();
-  const appender = await Appender.open(storage);
+  const subject = await Subject.open(storage);
   let number = 0;
   const more = async () => {
     const commits = Array.from({ length: 30 }, () => {
       const at = number++;
       return commit(`a-${at % 50}`, Math.floor(at / 50), [event("Booked", [`day:${at % 90}`, "all"])]);
     });
-    await appender.accept(...commits);
+    await subject.accept(...commits);
   };
   for (let times = 0; times < 100; times += 1) await more();
   let pages = 0;
@@ -348,8 +362,8 @@ test("others may append while a store is read", async () => {
 
 test("most findings are counted and not listed", async () => {
   const storage = memoryStorage();
-  const appender = await Appender.open(storage);
-  for (let index = 0; index < 50; index += 1) await appender.accept(commit(`a-${index}`, 0, [event("Booked", [], { data: "{" })]));
+  const subject = await Subject.open(storage);
+  for (let index = 0; index < 50; index += 1) await subject.accept(commit(`a-${index}`, 0, [event("Booked", [], { data: "{" })]));
   const { findings, faults } = await verify(storage, { limit: 10 });
   assert.deepEqual([findings.length, faults], [10, 50]);
 });

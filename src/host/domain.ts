@@ -206,7 +206,6 @@ export interface Aggregate<
 export type ErasedFunctions = AggregateFunctions<unknown, Message, Message, Refusal>;
 
 /** Any aggregate: also one that refuses nothing, whose refusals are `never`. */
-// eslint-disable-next-line @typescript-eslint/no-explicit-any
 export type AnyAggregate = Aggregate<any, any, any, never>;
 
 /**
@@ -366,7 +365,6 @@ export interface Reaction<Control = ReactionControl> {
 export type AnyReaction = Reaction<ReactionControl<never, unknown>>;
 
 /** Any projection. */
-// eslint-disable-next-line @typescript-eslint/no-explicit-any
 export type AnyProjection = Projection<any>;
 
 /** What a `reads` returned, as a query. */

@@ -23,7 +23,7 @@ use crate::stream::{Position, StreamId, check_name};
 use crate::time::Timestamp;
 use crate::variant::to_variant;
 
-use super::diff::{difference, line_diff, pretty};
+use super::diff::{line_diff, pretty};
 use super::story::{LoggedEvent, NOTHING, Story, listed, unlike};
 
 /// Begins a test of a process manager to which nothing has happened.
@@ -339,12 +339,7 @@ impl<M: ProcessManager> ManagerCase<M> {
             self.story.differs(&headline, &unlike(&[expected.to_string()], &[]));
         };
         let found = self.story.value_of(found);
-        if let Some((place, left, right)) =
-            difference(&expected, &found, &format!("state of {key}"))
-        {
-            let headline = format!("expected {place} to be {left}, found {right}");
-            self.story.differs(&headline, &line_diff(&pretty(&expected), &pretty(&found)));
-        }
+        self.story.expect_value(&format!("state of {key}"), &expected, &found);
         self
     }
 

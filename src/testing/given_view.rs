@@ -197,12 +197,7 @@ impl<P: Projection> ViewCase<P> {
             self.story.differs(&headline, &unlike(&[expected], &self.lines()));
         };
         let found = self.story.value_of(&found.text);
-        if let Some((place, left, right)) =
-            difference(&expected, &found, &format!("document {key}"))
-        {
-            let headline = format!("expected {place} to be {left}, found {right}");
-            self.story.differs(&headline, &line_diff(&pretty(&expected), &pretty(&found)));
-        }
+        self.story.expect_value(&format!("document {key}"), &expected, &found);
         self
     }
 

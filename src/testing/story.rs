@@ -484,9 +484,15 @@ impl Story {
     pub(super) fn expect_state<A: Aggregate>(&self, stream: &StreamId, expected: &A::State) {
         let expected = self.value_of(&self.json_of(expected));
         let found = self.value_of(&self.json_of(&self.state_of::<A>(stream)));
-        if let Some((place, left, right)) = difference(&expected, &found, "state") {
+        self.expect_value("state", &expected, &found);
+    }
+
+    /// Fails if another value was found, and names the first place that differs; `what` is what the value is of.
+    #[track_caller]
+    pub(super) fn expect_value(&self, what: &str, expected: &Value, found: &Value) {
+        if let Some((place, left, right)) = difference(expected, found, what) {
             let headline = format!("expected {place} to be {left}, found {right}");
-            self.differs(&headline, &line_diff(&pretty(&expected), &pretty(&found)));
+            self.differs(&headline, &line_diff(&pretty(expected), &pretty(found)));
         }
     }
 

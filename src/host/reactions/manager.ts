@@ -50,7 +50,6 @@ export type Handler<State, Cause, Timer extends string> = (
   cause: Cause,
   commands: Commands<Timer>,
   // A handler that only gives commands returns nothing.
-  // eslint-disable-next-line @typescript-eslint/no-invalid-void-type
 ) => State | void;
 
 interface Common<State, Event extends Message, Timer extends string> {

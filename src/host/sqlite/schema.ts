@@ -449,21 +449,14 @@ function withArrays(statement: SqliteStatement): SqliteStatement {
     raw?(): unknown;
     setReturnArrays?(enabled: boolean): unknown;
   };
+  const reading = (all: SqliteStatement["all"]): SqliteStatement => ({
+    run: (...parameters) => statement.run(...parameters),
+    all,
+  });
   // Bun's: its `raw` gives bytes.
-  if (values !== undefined) {
-    return {
-      run: (...parameters) => statement.run(...parameters),
-      all: (...parameters) => values.apply(statement, parameters),
-    };
-  }
+  if (values !== undefined) return reading((...parameters) => values.apply(statement, parameters));
   if (raw !== undefined) raw.call(statement);
   else if (setReturnArrays !== undefined) setReturnArrays.call(statement, true);
-  else {
-    return {
-      run: (...parameters) => statement.run(...parameters),
-      all: (...parameters) =>
-        statement.all(...parameters).map((row) => Object.values(row as object)),
-    };
-  }
+  else return reading((...parameters) => statement.all(...parameters).map((row) => Object.values(row as object)));
   return statement;
 }

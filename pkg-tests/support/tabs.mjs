@@ -1,0 +1,73 @@
+// Tabs of one browser with engines on IndexedDB, in which rules and stories are tested.
+
+import { after, afterEach, before, beforeEach, test } from "node:test";
+import { failureOf } from "./browser.mjs";
+import { startBrowser } from "./page.mjs";
+
+/**
+ * The tabs of a file's tests: `first` is there for all of them, and `name` is a store's, another one for each test.
+ * In every tab there are as globals what `support/<rules>` exports, `placeOf`, and what `prepare` makes there.
+ */
+export function tabsWith(rules, prepare) {
+  let browser;
+  const tabs = {
+    async open() {
+      const tab = await browser.page();
+      await tab.evaluate(makeGlobals, `/support/${rules}`);
+      if (prepare !== undefined) await tab.evaluate(prepare);
+      return tab;
+    },
+
+    /** Makes each rule of a list a test: `{ list }`, which the rules' file exports under this name. */
+    keep(lists) {
+      for (const [list, rules] of Object.entries(lists)) {
+        for (const { name: rule } of rules) {
+          test(`IndexedDB: ${rule}`, () =>
+            tabs.first.evaluate(
+              ([list, rule, name]) => globalThis[list].find((found) => found.name === rule).run(placeOf(name)),
+              [list, rule, tabs.name],
+            ));
+        }
+      }
+    },
+
+    /** Runs this in another tab, with the store's name, and ends the tab once `inTheMiddle` is called there. */
+    async endInTheMiddle(work) {
+      const tab = await tabs.open();
+      let enough;
+      const inTheMiddle = new Promise((resolve) => (enough = resolve));
+      await tab.exposeFunction("inTheMiddle", () => enough());
+      const failure = failureOf(tab);
+      await tab.evaluate(work, tabs.name);
+      await Promise.race([inTheMiddle, failure]);
+      failure.catch(() => undefined);
+      await tab.close();
+    },
+  };
+  before(async () => {
+    browser = await startBrowser();
+    tabs.first = await tabs.open();
+  });
+  after(() => browser?.close());
+  beforeEach(() => (tabs.name = crypto.randomUUID()));
+  afterEach(() => tabs.first.evaluate(() => closeAll()));
+  return tabs;
+}
+
+/** In a tab. */
+async function makeGlobals(rules) {
+  const { Engine } = await import("annals");
+  const { indexedDbStorage } = await import("annals/indexeddb");
+  const engines = [];
+  Object.assign(globalThis, await import(rules), {
+    /** The store of this name, as rules have it. */
+    placeOf: (name) => ({
+      storage: () => indexedDbStorage({ name }),
+      async open(options) {
+        engines.push(await Engine.open({ storage: indexedDbStorage({ name }), ...options }));
+        return engines.at(-1);
+      },
+    }),
+    closeAll: () => Promise.all(engines.splice(0).map((engine) => engine.close())),
+  });
+}

@@ -161,3 +161,34 @@ rule("two processes with 64 commands each under way lose nothing and do nothing 
   await checkAll(pool, schema, all, given);
   assert.ok(cuts >= 10, `${cuts} cuts`);
 });
+
+rule("a standby that takes over is the same store, with all that was acknowledged, and takes appends once it is promoted", async ({ server, pool, schema, worker }) => {
+  const acknowledged = new Map();
+  const given = commandsOf("failover", 240);
+  const process = await worker();
+  const storage = postgresStorage({ database: pool, schema });
+  const before = await storage.open();
+  let standby;
+  const takeOver = async () => {
+    await server.kill();
+    standby = await server.standby();
+    // For as long as it only reads, it is no place for an append, and says so.
+    const refused = { code: "storage-failed", retryable: true, mayBeApplied: false };
+    await assert.rejects(storage.saveDocuments({ epoch: before.epoch, expected: [], clear: ["none"], documents: [] }), refused);
+    assert.equal((await storage.open()).epoch, before.epoch);
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    assert.deepEqual((await pool.query("SELECT pg_promote() AS done")).rows, [{ done: true }]);
+  };
+  let taking;
+  try {
+    await giveUntilDone(async () => (await taking, process), given, acknowledged, (size) => {
+      if (size >= 30) taking ??= takeOver();
+    });
+    await taking;
+    assert.equal(acknowledged.size, given.length);
+    assert.equal((await storage.open()).epoch, before.epoch);
+    await checkAll(pool, schema, acknowledged, given);
+  } finally {
+    await standby?.stop();
+  }
+});

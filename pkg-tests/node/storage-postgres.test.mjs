@@ -362,7 +362,7 @@ rule("a pool that has no connection to spare is waited for, but not for ever, an
   await until(() => database.idleCount === 1);
 });
 
-rule("what the server says of an append is told by a code, with its error as the cause and nothing applied", async ({ open, sql }) => {
+rule("what the server says of an append is told by a code, with its error as the cause and nothing applied", async ({ open, sql, newPool, schema }) => {
   const subject = await open();
   await sql(`CREATE FUNCTION $.fail() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''as asked'' USING ERRCODE = TG_ARGV[0]; END'`);
   for (const [state, code, retryable] of [
@@ -385,10 +385,16 @@ rule("what the server says of an append is told by a code, with its error as the
     assert.equal(error.cause.code, state);
     await sql("DROP TRIGGER fails ON $.commands");
   }
-  // After these the connection is of no use, and what became of the append is not known.
+  // After these the connection is of no use, and what became of the append is known of the last alone.
+  const alone = newPool({ max: 1 });
+  const backend = async () => (await alone.query("SELECT pg_backend_pid() AS id")).rows[0].id;
+  const onOne = await Subject.open(postgresStorage({ database: alone, schema }));
   for (const state of ["57P01", "08006", "25006"]) {
     await sql(`CREATE TRIGGER fails BEFORE INSERT ON $.commands EXECUTE FUNCTION $.fail('${state}')`);
-    await fails(() => subject.append([commit("a-1", 0, [event()])]), { code: "storage-failed", retryable: true });
+    const before = await backend();
+    const mayBeApplied = state !== "25006";
+    await fails(() => onOne.append([commit("a-1", 0, [event()])]), { code: "storage-failed", retryable: true, mayBeApplied });
+    assert.notEqual(await backend(), before, `another connection after ${state}`);
     await sql("DROP TRIGGER fails ON $.commands");
   }
   await subject.accept(commit("a-1", 0, [event()]));

@@ -7,7 +7,7 @@
 
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { cpSync, existsSync, lchownSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { cpSync, existsSync, lchownSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -64,6 +64,30 @@ export class Server {
       }
       const args = ["-D", server.#data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"];
       await execute(server.#program("initdb"), args, server.#options);
+      await server.start();
+    } catch (error) {
+      await server.stop();
+      throw error;
+    }
+    return server;
+  }
+
+  /**
+   * Another server at the same address, with all that this one, which has ended, has written: as a standby
+   * does, it only reads until it is promoted.
+   */
+  async standby() {
+    const server = new Server();
+    server.#settings = this.#settings;
+    server.#port = this.#port;
+    server.#folder = mkdtempSync(path.join(tmpdir(), "annals-pg-"));
+    try {
+      // Owners, modes and links stay as they are.
+      await execute("cp", ["-a", `${this.#folder}/.`, server.#folder]);
+      rmSync(path.join(server.#data, "postmaster.pid"), { force: true });
+      const signal = path.join(server.#data, "standby.signal");
+      writeFileSync(signal, "");
+      if (isRoot) lchownSync(signal, NOBODY.uid, NOBODY.gid);
       await server.start();
     } catch (error) {
       await server.stop();

@@ -13,6 +13,9 @@ const away: Problem = { code: "storage-failed", retryable: true };
 const unknown: Problem = { code: "unknown-format", retryable: false };
 const failed: Problem = { code: "storage-failed", retryable: false };
 
+/** The connection is to a standby, or is to read only. */
+const READ_ONLY = "25006";
+
 /** By SQLSTATE, or by its class. What is not here will not be better next time. */
 const BY_STATE = new Map<string, Problem>([
   [FOREIGN_EPOCH, { code: "foreign-epoch", retryable: false }],
@@ -27,7 +30,7 @@ const BY_STATE = new Map<string, Problem>([
   ["53", away], // memory and the like
   ["57P", away], // the server goes down, comes up, or was told to end the connection
   ["58", away], // system errors
-  ["25006", away], // read_only_sql_transaction: the connection is to a standby
+  [READ_ONLY, away],
   ["08", away], // connection exceptions
   ["42710", unknown], // duplicate_object: what the store would be called is something else
   ["42723", unknown],
@@ -44,7 +47,7 @@ const NO_STORE = new Set(["3F000", "42883", "42P01"]);
 export const isNoStore = (error: unknown): boolean => NO_STORE.has(stateOf(error) ?? "");
 
 /** Errors of those who may not change the store, or only read. */
-const NOT_ALLOWED = new Set(["42501", "25006"]);
+const NOT_ALLOWED = new Set(["42501", READ_ONLY]);
 
 export const isNotAllowed = (error: unknown): boolean => NOT_ALLOWED.has(stateOf(error) ?? "");
 
@@ -67,7 +70,8 @@ export function asFailure(error: unknown, wasSent: boolean): StorageFailure {
       : (BY_STATE.get(state) ?? BY_STATE.get(state.slice(0, 3)) ?? BY_STATE.get(state.slice(0, 2)) ?? failed);
   return new StorageFailure(isEnded(error) ? "storage-closed" : problem.code, messageOf(error), {
     retryable: problem.retryable,
-    mayBeApplied: wasSent && endsConnection(error) && !isEnded(error),
+    // Who only reads has written nothing.
+    mayBeApplied: wasSent && endsConnection(error) && !isEnded(error) && state !== READ_ONLY,
     cause: error,
   });
 }

@@ -2,8 +2,9 @@
 // on its store.
 
 import { aggregate } from "annals";
-import { projection } from "annals/projections";
+import { fold, projection } from "annals/projections";
 import { fails, frozen, same } from "./expect.mjs";
+import { randomNumbers } from "./random.mjs";
 
 export const visit = aggregate("Visit", {
   initial: () => ({ events: 0 }),
@@ -12,13 +13,13 @@ export const visit = aggregate("Visit", {
 });
 
 /** Minutes and visits by doctor, and by visit who has it. */
-export function agenda({ version = 1, kind, times = 1, on = {}, indexes } = {}) {
+export function agenda({ name = "agenda", version = 1, kind, times = 1, on = {}, indexes } = {}) {
   const take = (view, doctor, minutes, id) =>
     view.update(doctor, (day = { minutes: 0, visits: [] }) => ({
       minutes: day.minutes + minutes,
       visits: minutes > 0 ? [...day.visits, id] : day.visits.filter((other) => other !== id),
     }));
-  return projection("agenda", {
+  return projection(name, {
     version,
     ...(kind && { kind }),
     indexes: indexes ?? { minutes: ({ minutes }) => minutes },
@@ -79,6 +80,36 @@ export const projectionRules = [
       same(found.live.length > 8, true);
       same(found.inline, found.live);
       same(found.async, found.live);
+    },
+  },
+  {
+    name: "all kinds are the fold of the log, whatever is done, at once and by an older release",
+    async run(place) {
+      const random = randomNumbers(11);
+      const views = ["live", "inline", "async"].map((kind) => agenda({ name: `by ${kind}`, kind, version: 2 }));
+      const older = agenda({ name: "by inline", kind: "inline" });
+      const engines = [[...views], [older]].map((projections) => {
+        return place.open({ aggregates: [visit], projections, limits: { pageLimit: 1 + random(6) } });
+      });
+      const [engine, other] = await Promise.all(engines);
+      const booked = new Set();
+      for (let round = 0; round < 15; round += 1) {
+        const ids = new Set(Array.from({ length: 1 + random(6) }, () => `v-${random(12)}`));
+        const giving = [...ids].map((id) => {
+          const by = random(3) === 0 ? other : engine;
+          const doctor = `d-${random(4)}`;
+          if (!booked.has(id)) return book(by, id, doctor, 20 + random(20));
+          return random(4) === 0 ? note(by, id) : move(by, id, doctor);
+        });
+        await Promise.all(giving);
+        for (const id of ids) booked.add(id);
+        const events = [];
+        for await (const event of engine.events({ follow: false })) events.push(event);
+        const expected = await all(fold(views[0], events));
+        same(expected.length > 0, true);
+        for (const view of views) same(await all(engine.view(view), { latest: true }), expected, `${view.name} in round ${round}`);
+        same(await all(other.view(older), { latest: true }), expected, `the older release's in round ${round}`);
+      }
     },
   },
   {

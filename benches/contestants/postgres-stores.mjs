@@ -24,7 +24,8 @@ const to = (connection, database) => ({ ...connection, database });
 /** A new database in place of an old one: empty, or a copy. Returns how to connect to it. */
 export async function newDatabase(connection, name, from = "template1") {
   await connected(connection, async (client) => {
-    await client.query(`DROP DATABASE IF EXISTS ${escapeIdentifier(name)} WITH (FORCE)`);
+    // Both wait for connections that are about to end, which FORCE would break.
+    await client.query(`DROP DATABASE IF EXISTS ${escapeIdentifier(name)}`);
     await client.query(`CREATE DATABASE ${escapeIdentifier(name)} TEMPLATE ${escapeIdentifier(from)}`);
   });
   return to(connection, name);

@@ -17,8 +17,9 @@ import { parseArgs } from "node:util";
 import { Failure, elapsed, inRoot, main, say, step, whenStopped } from "../scripts/shell.mjs";
 import { casesNamed, isPeer } from "./cases.mjs";
 import { startBrowser } from "./harness/browser.mjs";
-import { compare, hold, startProcess } from "./harness/contest.mjs";
+import { compare, endProcesses, hold, startProcess } from "./harness/contest.mjs";
 import { writeDocs } from "./harness/docs.mjs";
+import { stopPostgres, withPostgres } from "./harness/postgres.mjs";
 import { digits, remark, table } from "./harness/report.mjs";
 import { setUp } from "./harness/setup.mjs";
 import { median } from "./harness/statistics.mjs";
@@ -33,14 +34,18 @@ await main(async () => {
   const folder = inRoot(".tools/bench", String(process.pid));
   mkdirSync(folder, { recursive: true });
   process.on("exit", () => rmSync(folder, { recursive: true, force: true, maxRetries: 5 }));
-  whenStopped(() => process.exit(130));
+  whenStopped(() => {
+    // Who has lost the server would complain.
+    endProcesses();
+    void stopPostgres().finally(() => process.exit(130));
+  });
 
   const isForPages = selected.some(needsBrowser);
   const browser = isForPages ? await startBrowser(folder, tools.modules) : undefined;
   const run = { ...tools, folder, browser, options };
   try {
     if (options.profile === undefined) await measureAll(selected, run);
-    else await profile(selected[0], run);
+    else await withServer(selected[0], run, (run) => profile(selected[0], run));
   } finally {
     await browser?.close();
   }
@@ -74,6 +79,10 @@ function needsBrowser({ needs = [] }) {
   return needs.includes("browser");
 }
 
+function needsPostgres({ needs = [] }) {
+  return needs.includes("postgres");
+}
+
 async function measureAll(selected, run) {
   const { options } = run;
   say(`Contests, ${options.quick ? "quick: 3 pairs of small samples" : `${options.pairs} pairs each`}`);
@@ -82,7 +91,7 @@ async function measureAll(selected, run) {
   for (const benchCase of selected) {
     for (const place of placesOf(benchCase, run)) {
       try {
-        rows.push(...(await measure(benchCase, place, run)));
+        rows.push(...(await withServer(benchCase, run, (run) => measure(benchCase, place, run))));
       } catch (error) {
         failures.push(`${benchCase.name}, ${place.host}: ${error.message}`);
         say(`  ${error.message}`);
@@ -99,6 +108,11 @@ async function measureAll(selected, run) {
   if (options.docs) writeDocs(rows);
 }
 
+/** A case that wants a PostgreSQL server has one for itself, which all its contestants share. */
+function withServer(benchCase, run, work) {
+  return needsPostgres(benchCase) ? withPostgres((connection) => work({ ...run, connection })) : work(run);
+}
+
 /** Where a case is run: in the browser, or on which Nodes and with which drivers. */
 function placesOf(benchCase, { nodes, browser }) {
   if (needsBrowser(benchCase)) {
@@ -111,7 +125,7 @@ function placesOf(benchCase, { nodes, browser }) {
 }
 
 /** Those who take part, each with the way to start it. */
-function makersOf(benchCase, { node, host, driver }, { folder, browser, options, modules }) {
+function makersOf(benchCase, { node, host, driver }, { folder, browser, options, modules, connection }) {
   const { module, flags, startsAnew } = benchCase;
   const contestants = (options.quick && benchCase.quickContestants) || benchCase.contestants;
   const size = { ...benchCase.size, ...(options.quick && benchCase.quick) };
@@ -121,7 +135,7 @@ function makersOf(benchCase, { node, host, driver }, { folder, browser, options,
   return new Map(contestants.map((contestant) => {
     const setup = { contestant, size };
     if (browser === undefined || !needsBrowser(benchCase)) {
-      const more = { module, driver, folder: own, flags, modules };
+      const more = { module, driver, folder: own, flags, modules, connection };
       return [contestant, () => startProcess(node, { ...setup, ...more })];
     }
     return [contestant, () => (startsAnew ? browser.startAnew(setup) : browser.startPage(setup))];

@@ -7,9 +7,12 @@ import { bounds, median } from "./statistics.mjs";
 const script = fileURLToPath(new URL("contestant.mjs", import.meta.url));
 
 const children = new Set();
-process.on("exit", () => {
+process.on("exit", endProcesses);
+
+/** Ends the contestants' processes. */
+export function endProcesses() {
   for (const child of children) child.kill("SIGKILL");
-});
+}
 
 /** A contestant in a process of its own. */
 class ProcessContestant {

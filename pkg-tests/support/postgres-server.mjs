@@ -45,11 +45,11 @@ export class Server {
   #log = "";
   #settings;
 
-  /** Settings are those of its command line. */
-  static async start(settings = {}) {
+  /** Settings are those of its command line. Its own folder is made in the one that is named. */
+  static async start(settings = {}, within = tmpdir()) {
     const server = new Server();
     server.#settings = settings;
-    server.#folder = mkdtempSync(path.join(tmpdir(), "annals-pg-"));
+    server.#folder = mkdtempSync(path.join(within, "annals-pg-"));
     try {
       const from = programs();
       const to = path.join(server.#folder, "native");

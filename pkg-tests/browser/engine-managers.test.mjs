@@ -23,21 +23,8 @@ afterEach(() => page.evaluate(() => closeAll()));
 async function tab() {
   const page = await browser.page();
   await page.evaluate(async () => {
-    const { Engine } = await import("annals");
-    const { indexedDbStorage } = await import("annals/indexeddb");
-    const rules = await import("/support/manager-rules.mjs");
-    const engines = [];
-    Object.assign(globalThis, rules, {
-      /** A place of this name, as rules have it. */
-      placeOf: (name) => ({
-        storage: () => indexedDbStorage({ name }),
-        async open(options) {
-          engines.push(await Engine.open({ storage: indexedDbStorage({ name }), ...options }));
-          return engines.at(-1);
-        },
-      }),
-      closeAll: () => Promise.all(engines.splice(0).map((engine) => engine.close())),
-    });
+    const { placesOf } = await import("/support/engine-places.mjs");
+    Object.assign(globalThis, await import("/support/manager-rules.mjs"), placesOf());
   });
   return page;
 }

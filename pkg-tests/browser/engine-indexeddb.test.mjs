@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
+import { existsSync, readdirSync } from "node:fs";
 import { after, afterEach, before, beforeEach, test } from "node:test";
 import { failureOf, launch, startProcess, temporaryProfile } from "../support/browser.mjs";
 import { at, booking, cancellation, checkLog, confirmation, issuedAt, retitling } from "../support/clinic.mjs";
@@ -324,6 +325,41 @@ test("a browser killed in the middle of 1,000 commands has lost none that was ac
     await checkAcknowledged(await tab(running.context), commands, acknowledged);
   } finally {
     await running?.kill();
+    await profile.remove();
+  }
+});
+
+test("in a private window a store works, for as long as the window is open", async () => {
+  const profile = await temporaryProfile();
+  /** The folders of databases on the disk. */
+  const onDisk = () => {
+    const folder = `${profile.folder}/Default/IndexedDB`;
+    return existsSync(folder) ? readdirSync(folder).filter((name) => name.endsWith(".leveldb")) : [];
+  };
+  const running = await startProcess(profile.folder);
+  try {
+    // A context that is made is off the record, as a private window is; the browser's own is not.
+    const open = () => running.context.browser().newContext();
+    let window = await open();
+    const [one, other] = [await tab(window), await tab(window)];
+    const [booked] = await give(one, [["a-1", booking(), { issuedAt }]]);
+    await give(other, [["a-1", retitling("Of the other tab"), { issuedAt }]]);
+    const durability = await one.evaluate(async () => (await indexedDbStorage({ name: "clinic" }).open()).durability);
+    assert.deepEqual([booked.ok, durability], [true, "process-crash"]);
+    await one.close();
+    await other.close();
+    // All tabs are gone, and the window is there.
+    assert.equal((await logOf(await tab(window))).length, 2);
+    assert.deepEqual(onDisk(), []);
+    await window.close();
+    window = await open();
+    assert.deepEqual(await logOf(await tab(window)), []);
+    await window.close();
+    // What is not private is on the disk.
+    await give(await tab(running.context), [["a-1", booking(), { issuedAt }]]);
+    assert.equal(onDisk().length, 1);
+  } finally {
+    await running.kill();
     await profile.remove();
   }
 });

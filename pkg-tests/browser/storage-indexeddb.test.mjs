@@ -298,6 +298,63 @@ test("IndexedDB: a store of format 1 is read while another tab has it open, and 
   assert.equal(version, 2);
 });
 
+test("IndexedDB: an upgrade that another tab holds up is told, and goes on when that tab closes", async () => {
+  const [holding, tab] = [await preparedPage(), await preparedPage()];
+  const name = await tab.evaluate(() => newName());
+  // It does not close when it is asked to, as one that is frozen.
+  await holding.evaluate(async (name) => void (await makeFormatOne(name)), name);
+  await tab.clock.install();
+  await tab.evaluate(async (name) => {
+    const { checkFormatOne } = await import("/support/format-one.mjs");
+    const { Engine } = await import("annals");
+    Object.assign(globalThis, { checkFormatOne, Engine });
+    globalThis.opened = [];
+    const { open } = IDBFactory.prototype;
+    IDBFactory.prototype.open = function (...args) {
+      const request = open.apply(this, args);
+      request.addEventListener("success", () => opened.push(request.result));
+      return request;
+    };
+    // The browser tells the first of them that it is held up, and the others nothing.
+    globalThis.storages = [0, 1, 2].map(() => indexedDbStorage({ name }));
+    const told = ({ code, retryable, mayBeApplied, message }) => ({ code, retryable, mayBeApplied, message });
+    globalThis.told = Promise.all(storages.map((storage) => failureOf(() => storage.open()).then(told)));
+  }, name);
+  await tab.clock.runFor(5000);
+  const busy = {
+    code: "storage-busy",
+    retryable: true,
+    mayBeApplied: false,
+    message: "another tab may have an older form of the store open",
+  };
+  assert.deepEqual(await tab.evaluate(() => told), [busy, busy, busy]);
+
+  // Engines try again, and say the same in the end.
+  await tab.evaluate(() => {
+    globalThis.ended = undefined;
+    void codeOf(() => Engine.open({ storage: storages[1], aggregates: [] })).then((code) => (ended = code));
+  });
+  while ((await tab.evaluate(() => ended)) === undefined) await tab.clock.runFor(1000);
+  assert.equal(await tab.evaluate(() => ended), "storage-busy");
+
+  // One that is closed meanwhile does not wait, and lets go of what opens later. The others go on.
+  await tab.evaluate(() => storages[1].close());
+  const found = tab.evaluate(async () => {
+    await checkFormatOne(await Subject.open(storages[0]));
+    await storages[2].open();
+    return opened.map((database) => {
+      try {
+        return database.transaction("meta").mode;
+      } catch ({ name }) {
+        return name;
+      }
+    });
+  });
+  await holding.close();
+  assert.deepEqual(await found, ["readonly", "InvalidStateError", "readonly"]);
+  await tab.close();
+});
+
 test("IndexedDB: it works without BroadcastChannel", async () => {
   const tab = await preparedPage();
   await tab.evaluate(async () => {

@@ -1,8 +1,12 @@
 // The clinic's appointments in TypeScript, and commands for them.
 
-import { importTypeScript } from "./typescript.mjs";
+const source = new URL("../clinic/appointment.ts", import.meta.url);
 
-export const { appointment } = await importTypeScript(new URL("../clinic/appointment.ts", import.meta.url));
+/** Pages get it as JavaScript from their server. */
+const importSource = async () =>
+  typeof document === "undefined" ? (await import("./typescript.mjs")).importTypeScript(source) : import(source.href);
+
+export const { appointment } = await importSource();
 
 /** Before every time that is booked here. */
 export const issuedAt = "2026-01-01T08:00:00.000Z";

@@ -1,15 +1,17 @@
 // Pages of a real browser in which tests import the package by name.
 
 import { createReadStream } from "node:fs";
-import { stat } from "node:fs/promises";
+import { readFile, stat } from "node:fs/promises";
 import { createServer } from "node:http";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
+import { transform } from "esbuild";
 import { launch, patience } from "./browser.mjs";
 
 const folders = {
   "/pkg/": path.dirname(fileURLToPath(import.meta.resolve("annals/package.json"))),
   "/support/": path.dirname(fileURLToPath(import.meta.url)),
+  "/clinic/": fileURLToPath(new URL("../clinic", import.meta.url)),
   "/formats/": fileURLToPath(new URL("../formats", import.meta.url)),
 };
 
@@ -17,14 +19,17 @@ const types = {
   ".js": "text/javascript",
   ".json": "application/json",
   ".mjs": "text/javascript",
+  ".ts": "text/javascript",
   ".wasm": "application/wasm",
 };
 
 const imports = {
   annals: "/pkg/index.js",
+  "annals/audit": "/pkg/audit/index.js",
   "annals/indexeddb": "/pkg/indexeddb/index.js",
   "annals/memory": "/pkg/memory/index.js",
   "annals/operations": "/pkg/operations/index.js",
+  "annals/overlay": "/pkg/overlay/index.js",
   "annals/projections": "/pkg/projections/index.js",
   "annals/reactions": "/pkg/reactions/index.js",
   "annals/testing": "/pkg/testing/index.js",
@@ -81,5 +86,12 @@ async function answer({ url }, response) {
   response.writeHead(200, {
     "content-type": types[path.extname(file)] ?? "application/octet-stream",
   });
+  if (file.endsWith(".ts")) return response.end(await compiled(file));
   createReadStream(file).pipe(response);
+}
+
+/** Pages read JavaScript only. */
+async function compiled(file) {
+  const { code } = await transform(await readFile(file, "utf8"), { loader: "ts", target: "es2022" });
+  return code;
 }

@@ -6,14 +6,15 @@ import { startBrowser } from "./page.mjs";
 
 /**
  * The tabs of a file's tests: `first` is there for all of them, and `name` is a store's, another one for each test.
- * In every tab there are as globals what `support/<rules>` exports, `placeOf`, and what `prepare` makes there.
+ * In every tab there are as globals what the files of `support/` export, `placeOf`, and what `prepare` makes there.
  */
 export function tabsWith(rules, prepare) {
+  const files = [rules].flat().map((file) => `/support/${file}`);
   let browser;
   const tabs = {
     async open() {
       const tab = await browser.page();
-      await tab.evaluate(makeGlobals, `/support/${rules}`);
+      await tab.evaluate(makeGlobals, files);
       if (prepare !== undefined) await tab.evaluate(prepare);
       return tab;
     },
@@ -55,19 +56,8 @@ export function tabsWith(rules, prepare) {
 }
 
 /** In a tab. */
-async function makeGlobals(rules) {
-  const { Engine } = await import("annals");
-  const { indexedDbStorage } = await import("annals/indexeddb");
-  const engines = [];
-  Object.assign(globalThis, await import(rules), {
-    /** The store of this name, as rules have it. */
-    placeOf: (name) => ({
-      storage: () => indexedDbStorage({ name }),
-      async open(options) {
-        engines.push(await Engine.open({ storage: indexedDbStorage({ name }), ...options }));
-        return engines.at(-1);
-      },
-    }),
-    closeAll: () => Promise.all(engines.splice(0).map((engine) => engine.close())),
-  });
+async function makeGlobals(files) {
+  const { placesOf } = await import("/support/engine-places.mjs");
+  for (const file of files) Object.assign(globalThis, await import(file));
+  Object.assign(globalThis, placesOf());
 }

@@ -26,7 +26,11 @@ import { append, change } from "./schema.js";
 export interface IndexedDbConfig {
   /** Name of the database. All tabs of an origin that use it share the store. */
   readonly name: string;
-  /** What a commit survives: `relaxed` the end of the browser, `strict` the end of power. */
+  /**
+   * What a commit survives: `relaxed` the end of the browser, `strict` the end of power. But Chromium,
+   * killed while it writes, now and then loses the whole store, whatever is said here: a defect of its
+   * LevelDB, of which the guide tells. `relaxed` if not given.
+   */
   readonly durability?: "relaxed" | "strict";
   /**
    * Whether the browser is asked, at the first write, not to clear the store when the disk is nearly
@@ -167,8 +171,8 @@ class IndexedDbAdapter implements IndexedDbStorage {
   }
 
   /** Lets go of the database. A request after this opens it again. */
-  close(): Promise<void> {
-    return this.#connection.close();
+  close(): void {
+    this.#connection.close();
   }
 
   #tell(head: number): void {

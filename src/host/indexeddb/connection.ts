@@ -1,3 +1,4 @@
+import { StorageFailure } from "../storage.js";
 import { asCommitFailure, asFailure, isLost, unknownFormat } from "./errors.js";
 import { APPENDS, DOCUMENTS, FORMAT, isStore, META, upgrade } from "./schema.js";
 
@@ -8,6 +9,9 @@ export interface Stores {
   /** Everything has been asked for: the browser need not wait for the answers to commit. */
   commit(): void;
 }
+
+/** How long a request waits for the database to open, in milliseconds: less than engines do. */
+const PATIENCE = 5000;
 
 type Work<Result> = (stores: Stores) => Promise<Result>;
 
@@ -38,14 +42,15 @@ export class Connection {
     }
   }
 
-  async close(): Promise<void> {
-    if (this.#database !== undefined) await this.#release(this.#database);
+  /** Does not wait for a database that is not open yet: it is closed when it is. */
+  close(): void {
+    if (this.#database !== undefined) void this.#release(this.#database);
   }
 
   async #attempt<Result>(mode: IDBTransactionMode, work: Work<Result>): Promise<Result> {
     const connection = (this.#database ??= this.#open());
     try {
-      const database = await connection;
+      const database = await soon(connection);
       const transaction = database.transaction([META, APPENDS, DOCUMENTS], mode, {
         durability: this.#durability,
       });
@@ -73,6 +78,20 @@ export class Connection {
       () => undefined,
     );
   }
+}
+
+/**
+ * Fails where another tab holds the opening up, as one that is frozen and does not let go of an older
+ * form. Of those whose opening waits behind another's the browser tells nothing, so time must. The
+ * opening goes on: who asks again finds the database open, or waits for it again.
+ */
+function soon(database: Promise<IDBDatabase>): Promise<IDBDatabase> {
+  return new Promise((resolve, reject) => {
+    const message = "another tab may have an older form of the store open";
+    const fail = () => reject(new StorageFailure("storage-busy", message, { retryable: true }));
+    const timer = setTimeout(fail, PATIENCE);
+    void database.then(resolve, reject).then(() => clearTimeout(timer));
+  });
 }
 
 async function runIn<Result>(transaction: IDBTransaction, work: Work<Result>): Promise<Result> {

@@ -133,6 +133,12 @@ const VIEWS = `
  */
 const OF_THE_OWNER = `SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off`;
 
+/**
+ * Rows are looked up one by one: the planner takes the lists that are asked for to be long, and would
+ * read a whole table for one.
+ */
+const LOOKING_UP = `${OF_THE_OWNER} SET enable_hashjoin = off SET enable_mergejoin = off`;
+
 const HELPERS = `
   CREATE FUNCTION $.instant(millis bigint) RETURNS timestamptz LANGUAGE sql STABLE
     RETURN to_timestamp(millis / 1000) + (millis % 1000) * interval '1 millisecond';
@@ -235,12 +241,13 @@ const HELPERS = `
               SELECT coalesce(max(event.revision), 0) FROM $.events AS event
               WHERE event.aggregate_type = asking.commit ->> 'aggregateType'
                 AND event.aggregate_id = asking.commit ->> 'aggregateId'),
-            'first', $.first_outcome(command),
+            'first', (
+              SELECT $.first_outcome(command) FROM $.commands AS command
+              WHERE command.command_id = asking.commit ->> 'commandId'),
             'matched', CASE WHEN (asking.commit -> 'condition' ->> 'after')::bigint < store.head
               THEN $.first_match(asking.commit -> 'condition' -> 'query', (asking.commit -> 'condition' ->> 'after')::bigint) END
           ) ORDER BY asking.place), '[]')
-          FROM jsonb_array_elements(commits) WITH ORDINALITY AS asking (commit, place)
-          LEFT JOIN $.commands AS command ON command.command_id = asking.commit ->> 'commandId'));
+          FROM jsonb_array_elements(commits) WITH ORDINALITY AS asking (commit, place)));
     END $function$;
 
   -- Where the store is; its epoch is that of another life if it was copied here.
@@ -354,7 +361,7 @@ const READ_LOG = `
     END $function$;
 `;
 
-const OPEN_STORE = `
+const REQUESTS = `
   -- Says what the store is. One that finds itself elsewhere begins another life.
   CREATE FUNCTION $.open_store(patience text) RETURNS text LANGUAGE plpgsql ${OF_THE_OWNER} AS $function$
     DECLARE
@@ -377,10 +384,7 @@ const OPEN_STORE = `
         'flushes', current_setting('fsync') = 'on',
         'replicates', current_setting('synchronous_standby_names') <> '');
     END $function$;
-`;
 
-const REQUESTS = `
-${OPEN_STORE}
   CREATE FUNCTION $.append(asked text, given_at bigint, commits jsonb, safety text, patience text)
     RETURNS text LANGUAGE plpgsql ${OF_THE_OWNER} AS $function$
     DECLARE
@@ -428,7 +432,7 @@ ${OPEN_STORE}
     END $function$;
 
   CREATE FUNCTION $.load(asked text, wanted jsonb) RETURNS ${PARTS}
-    LANGUAGE plpgsql STABLE ${OF_THE_OWNER} AS $function$
+    LANGUAGE plpgsql STABLE ${LOOKING_UP} AS $function$
     #variable_conflict use_column
     DECLARE
       store record;
@@ -498,7 +502,7 @@ ${OPEN_STORE}
 
 ${READ_LOG}
   CREATE FUNCTION $.read_documents(asked text, names jsonb, scans jsonb) RETURNS ${PARTS}
-    LANGUAGE plpgsql STABLE ${OF_THE_OWNER} AS $function$
+    LANGUAGE plpgsql STABLE ${LOOKING_UP} AS $function$
     #variable_conflict use_column
     DECLARE
       store record;
@@ -550,7 +554,7 @@ ${READ_LOG}
     END $function$;
 
   CREATE FUNCTION $.save_documents(asked text, wanted jsonb, safety text, patience text)
-    RETURNS text LANGUAGE plpgsql ${OF_THE_OWNER} AS $function$
+    RETURNS text LANGUAGE plpgsql ${LOOKING_UP} AS $function$
     #variable_conflict use_column
     DECLARE
       store record;
@@ -611,8 +615,8 @@ ${READ_LOG}
 
 const SQL = `${TABLES}${VIEWS}${HELPERS}${JUDGE}${REQUESTS}`;
 
-/** What is another since format 1. */
-const SINCE_1 = `${OPEN_STORE}${READ_LOG}`.replaceAll("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION");
+/** What is another since format 1: functions, and they alone. */
+const SINCE_1 = `${HELPERS}${JUDGE}${REQUESTS}`.replaceAll("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION");
 
 /** What the schema holds, by kind: a function with its parameters' types. */
 const namesOf = (kind: string) =>

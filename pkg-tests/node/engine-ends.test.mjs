@@ -289,3 +289,28 @@ test("a store that does not answer is given up, and the next command finds out w
   assert.equal((await engine.execute(appointment, "a-1", booking(), options)).duplicate, true);
   await engine.close();
 });
+
+test("a store that was replaced and can't be opened fails those who wait as what it is, and is opened with the next", async () => {
+  let inner = memoryStorage();
+  const trouble = { left: 0 };
+  const away = () => new StorageFailure("storage-failed", "it is being restored");
+  const names = ["append", "load", "readLog", "saveDocuments", "readDocuments"];
+  const storage = {
+    ...Object.fromEntries(names.map((name) => [name, (...args) => inner[name](...args)])),
+    open() {
+      if (trouble.left-- > 0) throw away();
+      return inner.open();
+    },
+    close() {},
+  };
+  const engine = await Engine.open({ storage, aggregates: [appointment] });
+  await engine.execute(appointment, "a-1", booking(), { issuedAt });
+  inner = memoryStorage();
+  trouble.left = 1;
+  const all = ["a-2", "a-3"].map((id) => engine.execute(appointment, id, booking(), { issuedAt }));
+  const failed = (await Promise.allSettled(all)).map(({ reason }) => [reason.code, reason.details, reason.cause.message]);
+  assert.deepEqual(failed, Array(2).fill(["storage-failed", { retryable: false }, "it is being restored"]));
+  assert.equal((await engine.execute(appointment, "a-1", booking(), { issuedAt })).revision, 1);
+  assert.equal((await logOf(engine)).length, 1);
+  await engine.close();
+});

@@ -614,11 +614,14 @@ export class Driver {
         return this.#fold(output);
       case OUTPUT_DECIDE:
         return this.#decide(output);
-      case OUTPUT_OPENED:
-        if (output.word() === 0) this.#opening?.resolve();
-        else this.#opening?.reject(this.#toError(readError(output)));
+      case OUTPUT_OPENED: {
+        // It is read whoever waits for it: nobody does when a store that was replaced is opened again.
+        const failure = output.word() === 0 ? null : readError(output);
+        if (failure === null) this.#opening?.resolve();
+        else this.#opening?.reject(this.#toError(failure));
         this.#opening = null;
         return;
+      }
       case OUTPUT_COMMAND_DONE:
         return this.#done(output, true);
       case OUTPUT_STATE_READ:

@@ -944,6 +944,39 @@ export const mutants = {
     }),
   },
 
+  // Under an engine.
+  "reads what a filter lets through once": {
+    rule: "under an engine: an outcome whose inline view could not be kept names it in `behind`, and its events are there",
+    adapter(sound) {
+      let read = 0;
+      return {
+        readLog(request) {
+          const page = sound.readLog(request);
+          if (request.types.length === 0) return page;
+          const events = page.events.filter(({ position }) => position > read);
+          read = Math.max(read, page.next);
+          return { ...page, events };
+        },
+      };
+    },
+  },
+  "says that it is the store that was opened first": {
+    rule: "under an engine: a store that was replaced is told, and the engine goes on with what is there",
+    adapter(sound) {
+      let epoch;
+      return {
+        open() {
+          const info = sound.open();
+          return { ...info, epoch: (epoch ??= info.epoch) };
+        },
+      };
+    },
+  },
+  "answers for the store that is there, whichever is asked": {
+    rule: "under an engine: a store that was replaced is told, and the engine goes on with what is there",
+    adapter: anyEpoch("append", "load", "readLog", "saveDocuments", "readDocuments"),
+  },
+
   // What goes wrong.
   "has a full medium for one that fails": {
     rule: "on a full medium an append fails as full with nothing applied, and what is there is read",

@@ -1125,8 +1125,9 @@ export class Driver {
       const failure = (error as StorageFailure | undefined)?.name === "StorageFailure"
         ? (error as StorageFailure)
         : new StorageFailure("storage-failed", "", { mayBeApplied: appends });
-      // What positions mean is not known until the store has said who it is now.
-      if (failure.code === "foreign-epoch") this.epoch = "";
+      // What positions mean is not known until the store has said who it is now. It may have, when others
+      // that were asked before are refused.
+      if (failure.code === "foreign-epoch" && request.epoch === this.epoch) this.epoch = "";
       answer((message) =>
         message
           .word(SAID_FAILED)

@@ -122,7 +122,7 @@ fn names(names: Vec<String>) -> Vec<Arc<str>> {
 }
 
 fn stream((aggregate_type, aggregate_id): Stream) -> StreamId {
-    StreamId::new(&*aggregate_type, &*aggregate_id)
+    StreamId::new(&aggregate_type, &aggregate_id)
 }
 
 fn command(number: u32) -> CommandId {

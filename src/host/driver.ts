@@ -615,10 +615,10 @@ export class Driver {
       case OUTPUT_DECIDE:
         return this.#decide(output);
       case OUTPUT_OPENED: {
-        // It is read whoever waits for it: nobody does when a store that was replaced is opened again.
-        const failure = output.word() === 0 ? null : readError(output);
-        if (failure === null) this.#opening?.resolve();
-        else this.#opening?.reject(this.#toError(failure));
+        // Read though nobody waits, as when a store that was replaced is opened again.
+        const failure = output.word() === 0 ? null : this.#toError(readError(output));
+        if (failure) this.#opening?.reject(failure);
+        else this.#opening?.resolve();
         this.#opening = null;
         return;
       }

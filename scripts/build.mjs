@@ -135,7 +135,7 @@ const documents = [
   "docs/adapters.md", "docs/archive.md", "docs/cli.md", "docs/guide.md", "docs/postgres.md",
 ];
 
-/** Data that every judge and every store of documents is held to, in Rust and here. */
+/** Data that every judge and every store is held to, in Rust and here. */
 const vectors = "pkg-tests/vectors";
 
 async function buildPackage() {
@@ -172,7 +172,7 @@ async function buildPackage() {
 /** The vectors that adapters are tested with as a module, for pages can't import JSON everywhere. */
 async function writeVectors(file) {
   const texts = await Promise.all(
-    ["judge", "documents"].map(async (name) => {
+    ["judge", "documents", "reads"].map(async (name) => {
       const found = JSON.parse(await readFile(inRoot(vectors, `${name}.json`), "utf8"));
       return `export const ${name} = ${JSON.stringify(found)};\n`;
     }),

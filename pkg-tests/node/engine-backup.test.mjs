@@ -1,6 +1,7 @@
 // A SQLite store is backed up while commands go on.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
 import { Engine } from "annals";
@@ -70,4 +71,43 @@ for (const [driver, connect] of drivers) {
       }
     });
   }
+}
+
+/** As the guide says it. */
+const [newEpoch] = /UPDATE annals_meta [^;]*;/.exec(readFileSync(new URL("../../docs/guide.md", import.meta.url), "utf8"));
+
+for (const [driver, connect] of drivers) {
+  test(`${driver}: a backup that is given a new epoch takes no position of its store, and has all that it had`, async () => {
+    const folder = temporaryFolder();
+    const opened = [];
+    const engineOn = async (file) => {
+      const database = connect(file);
+      const engine = await Engine.open({ storage: sqliteStorage({ database }), aggregates: [appointment] });
+      opened.push(engine, database);
+      return { engine, database };
+    };
+    try {
+      const { engine, database } = await engineOn(folder.file);
+      const { position } = await engine.execute(appointment, "a-1", booking(), { issuedAt });
+      const copy = path.join(path.dirname(folder.file), "copy.db");
+      database.prepare("VACUUM INTO ?").run(copy);
+      const lost = await engine.execute(appointment, "a-2", booking({ doctor: "2" }), { issuedAt });
+
+      const { engine: restored, database: beside } = await engineOn(copy);
+      assert.equal((await restored.state(appointment, "a-1", { at: { position } })).revision, 1, "without it they are taken");
+      beside.exec(newEpoch);
+      // An engine that has it open is told.
+      await assert.rejects(restored.state(appointment, "a-1"), { code: "foreign-epoch" });
+      const { position: other } = await restored.execute(appointment, "a-3", booking({ doctor: "3" }), { issuedAt });
+      for (const at of [position, lost.position]) {
+        assert.notEqual(at, other);
+        await assert.rejects(restored.state(appointment, "a-1", { at: { position: at } }), { code: "foreign-position" });
+      }
+      assert.equal((await restored.state(appointment, "a-3", { at: { position: other } })).revision, 1);
+      assert.deepEqual((await logOf(restored)).map(({ stream }) => stream.id), ["a-1", "a-3"]);
+    } finally {
+      for (const one of opened) await one.close();
+      folder.remove();
+    }
+  });
 }

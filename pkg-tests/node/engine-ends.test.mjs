@@ -289,3 +289,46 @@ test("a store that does not answer is given up, and the next command finds out w
   assert.equal((await engine.execute(appointment, "a-1", booking(), options)).duplicate, true);
   await engine.close();
 });
+
+/** An adapter of whatever store is there. */
+function replaceable() {
+  const place = { store: memoryStorage() };
+  const names = ["open", "append", "load", "readLog", "saveDocuments", "readDocuments"];
+  const storage = Object.fromEntries(names.map((name) => [name, (...args) => place.store[name](...args)]));
+  return { place, storage: { ...storage, close() {} } };
+}
+
+test("a store that was replaced and can't be opened fails those who wait as what it is, and is opened with the next", async () => {
+  const { place, storage } = replaceable();
+  const engine = await Engine.open({ storage, aggregates: [appointment] });
+  await engine.execute(appointment, "a-1", booking(), { issuedAt });
+  place.store = memoryStorage();
+  const { open } = storage;
+  storage.open = () => {
+    storage.open = open;
+    throw new StorageFailure("storage-failed", "it is being restored");
+  };
+  const all = ["a-2", "a-3"].map((id) => engine.execute(appointment, id, booking(), { issuedAt }));
+  const failed = (await Promise.allSettled(all)).map(({ reason }) => [reason.code, reason.details, reason.cause.message]);
+  assert.deepEqual(failed, Array(2).fill(["storage-failed", { retryable: false }, "it is being restored"]));
+  assert.equal((await engine.execute(appointment, "a-1", booking(), { issuedAt })).revision, 1);
+  assert.equal((await logOf(engine)).length, 1);
+  await engine.close();
+});
+
+test("positions are of the store that is there, though a request to the one before is refused late", async () => {
+  const { place, storage } = replaceable();
+  const engine = await Engine.open({ storage, aggregates: [appointment] });
+  await engine.execute(appointment, "a-1", booking(), { issuedAt });
+  const late = held(storage, "readLog");
+  const reading = assert.rejects(engine.events().next(), { code: "foreign-epoch" });
+  await late.arrived;
+  place.store = memoryStorage();
+  await engine.execute(appointment, "a-1", booking(), { issuedAt });
+  late.letThrough();
+  await reading;
+  const { position } = await engine.execute(appointment, "a-1", confirmation, { issuedAt });
+  assert.equal(position, `${place.store.open().epoch}:2`);
+  assert.equal((await engine.state(appointment, "a-1", { at: { position } })).revision, 2);
+  await engine.close();
+});

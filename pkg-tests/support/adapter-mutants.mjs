@@ -683,6 +683,69 @@ export const mutants = {
       },
     }),
   },
+  "comes to no end going back where there is nothing": {
+    rule: "reads: a store without events has none to give",
+    adapter: (sound) => ({
+      readLog(request) {
+        const page = sound.readLog(request);
+        return request.descending && page.events.length === 0 ? { ...page, next: request.after } : page;
+      },
+    }),
+  },
+  "ends a stream before the position that is asked for": {
+    rule: "reads: a stream ends at its last event, or at a revision, a position or a time, of which each is in it",
+    adapter: (sound) => ({
+      load: (request) =>
+        sound.load({ ...request, streams: request.streams.map((load) => ({ ...load, untilPosition: load.untilPosition && load.untilPosition - 1 })) }),
+    }),
+  },
+  "has what is beyond the end that is asked for as more": {
+    rule: "reads: a stream is read after a revision, and in slices that say whether there is more",
+    adapter: withSlices((slice, { after }) => {
+      const { length } = Array.isArray(slice.events) ? slice.events : slice.events.forms;
+      return { ...slice, more: after + length < slice.revision };
+    }),
+  },
+  "reads after a revision although there is a snapshot": {
+    rule: "reads: a snapshot says after which revision a stream is read, whatever else is asked",
+    adapter: withSlices((slice, { after, snapshot }) =>
+      snapshot === null || !Array.isArray(slice.events) ? slice : { ...slice, events: slice.events.filter(({ revision }) => revision > after) },
+    ),
+  },
+  "finds an event with each item of a query": {
+    rule: "reads: a query finds each event once that any of its items lets through: one of its types, and all its tags",
+    adapter: (sound) => ({
+      load(request) {
+        const each = ({ query, after }) =>
+          query.flatMap((item) => sound.load({ ...request, queries: [{ query: [item], after }] }).queries[0]).sort((a, b) => a.position - b.position);
+        return { ...sound.load(request), queries: request.queries.map(each) };
+      },
+    }),
+  },
+  "tells where a command's events end for where they begin": {
+    rule: "reads: what a command first came to is remembered: position, revision, number and time of its events",
+    adapter: (sound) => ({
+      load(request) {
+        const loaded = sound.load(request);
+        return { ...loaded, commands: loaded.commands.map((first) => first && { ...first, position: first.position + first.count - 1 }) };
+      },
+    }),
+  },
+  "has the last event for the end of the log, going back": {
+    rule: "reads: the log is read from any position, forth and back, to its end",
+    adapter: (sound) => ({
+      readLog(request) {
+        const { head } = sound.open();
+        return sound.readLog(request.descending ? { ...request, after: Math.min(request.after, head) } : request);
+      },
+    }),
+  },
+  "asks for a first cause and nothing else": {
+    rule: "reads: a page has what passes each of its filters: a type, a kind of aggregate, any of its tags, a first cause",
+    adapter: (sound) => ({
+      readLog: (request) => sound.readLog(request.correlationId === null ? request : { ...request, types: [], aggregateTypes: [], tags: [] }),
+    }),
+  },
 
   // Documents.
   "compares no documents": {
@@ -942,6 +1005,46 @@ export const mutants = {
         return { ...loaded, queries: loaded.queries.map((events) => events.filter(({ correlationId }) => correlationId !== "cause")) };
       },
     }),
+  },
+
+  // Under an engine.
+  "keeps documents as an object's members": {
+    rule: "under an engine: names of aggregates, streams, projections and actors are data, or refused with a code",
+    // A text that is given to this member of an object is not there afterwards.
+    adapter: (sound) => ({
+      saveDocuments: (request) => sound.saveDocuments({ ...request, documents: request.documents.filter(({ key }) => key !== "__proto__") }),
+    }),
+  },
+  "reads what a filter lets through once": {
+    rule: "under an engine: an outcome whose inline view could not be kept names it in `behind`, and its events are there",
+    adapter(sound) {
+      let read = 0;
+      return {
+        readLog(request) {
+          const page = sound.readLog(request);
+          if (request.types.length === 0) return page;
+          const events = page.events.filter(({ position }) => position > read);
+          read = Math.max(read, page.next);
+          return { ...page, events };
+        },
+      };
+    },
+  },
+  "says that it is the store that was opened first": {
+    rule: "under an engine: a store that was replaced is told, and the engine goes on with what is there",
+    adapter(sound) {
+      let epoch;
+      return {
+        open() {
+          const info = sound.open();
+          return { ...info, epoch: (epoch ??= info.epoch) };
+        },
+      };
+    },
+  },
+  "answers for the store that is there, whichever is asked": {
+    rule: "under an engine: a store that was replaced is told, and the engine goes on with what is there",
+    adapter: anyEpoch("append", "load", "readLog", "saveDocuments", "readDocuments"),
   },
 
   // What goes wrong.

@@ -45,6 +45,26 @@ function onAny(name, database, durability) {
       await database.query(`DROP SCHEMA "${store.schema}" CASCADE`);
       await adapter(store).open();
     },
+    // What needs no connection of its own.
+    faults: {
+      // The server's error as it is for a disk that is full, which only an administrator could fill.
+      async full({ sql }) {
+        await sql(`CREATE FUNCTION $.is_full() RETURNS trigger LANGUAGE plpgsql AS
+          'BEGIN RAISE EXCEPTION ''could not extend file: No space left on device'' USING ERRCODE = ''disk_full''; END'`);
+        const each = (text) => Promise.all(["events", "documents"].map((table) => sql(text(table))));
+        const column = { events: "data", documents: "value" };
+        return {
+          begin: () => each((table) => `CREATE TRIGGER is_full BEFORE INSERT ON $.${table} FOR EACH ROW
+            WHEN (length(NEW.${column[table]}::text) > 1000000) EXECUTE FUNCTION $.is_full()`),
+          end: () => each((table) => `DROP TRIGGER IF EXISTS is_full ON $.${table}`),
+        };
+      },
+      failing({ schema }) {
+        const rename = (from, to) => database.query(`DO $$ BEGIN
+          IF to_regnamespace('"${to}"') IS NULL THEN ALTER SCHEMA "${from}" RENAME TO "${to}"; END IF; END $$`);
+        return { begin: () => rename(schema, `${schema}-away`), end: () => rename(`${schema}-away`, schema) };
+      },
+    },
     judge: {
       async facts({ sql }, commits) {
         const { rows } = await sql("SELECT $.facts($1) AS facts", [JSON.stringify(commits)]);
@@ -79,18 +99,7 @@ export function onServer(pool, connection) {
       }
     },
     faults: {
-      // The server's error as it is for a disk that is full, which only an administrator could fill.
-      async full({ sql }) {
-        await sql(`CREATE FUNCTION $.is_full() RETURNS trigger LANGUAGE plpgsql AS
-          'BEGIN RAISE EXCEPTION ''could not extend file: No space left on device'' USING ERRCODE = ''disk_full''; END'`);
-        const each = (text) => Promise.all(["events", "documents"].map((table) => sql(text(table))));
-        const column = { events: "data", documents: "value" };
-        return {
-          begin: () => each((table) => `CREATE TRIGGER is_full BEFORE INSERT ON $.${table} FOR EACH ROW
-            WHEN (length(NEW.${column[table]}::text) > 1000000) EXECUTE FUNCTION $.is_full()`),
-          end: () => each((table) => `DROP TRIGGER IF EXISTS is_full ON $.${table}`),
-        };
-      },
+      ...any.faults,
       async locked({ schema }) {
         const client = await pool.connect();
         let isLocked = false;
@@ -108,11 +117,6 @@ export function onServer(pool, connection) {
             client.isReleased = true;
           },
         };
-      },
-      failing({ schema }) {
-        const rename = (from, to) => pool.query(`DO $$ BEGIN
-          IF to_regnamespace('"${to}"') IS NULL THEN ALTER SCHEMA "${from}" RENAME TO "${to}"; END IF; END $$`);
-        return { begin: () => rename(schema, `${schema}-away`), end: () => rename(`${schema}-away`, schema) };
       },
       // The answer to a COMMIT that has reached the server is lost on its way back.
       unanswered({ schema }) {

@@ -614,11 +614,14 @@ export class Driver {
         return this.#fold(output);
       case OUTPUT_DECIDE:
         return this.#decide(output);
-      case OUTPUT_OPENED:
-        if (output.word() === 0) this.#opening?.resolve();
-        else this.#opening?.reject(this.#toError(readError(output)));
+      case OUTPUT_OPENED: {
+        // Read though nobody waits, as when a store that was replaced is opened again.
+        const failure = output.word() === 0 ? null : this.#toError(readError(output));
+        if (failure) this.#opening?.reject(failure);
+        else this.#opening?.resolve();
         this.#opening = null;
         return;
+      }
       case OUTPUT_COMMAND_DONE:
         return this.#done(output, true);
       case OUTPUT_STATE_READ:
@@ -1122,8 +1125,9 @@ export class Driver {
       const failure = (error as StorageFailure | undefined)?.name === "StorageFailure"
         ? (error as StorageFailure)
         : new StorageFailure("storage-failed", "", { mayBeApplied: appends });
-      // What positions mean is not known until the store has said who it is now.
-      if (failure.code === "foreign-epoch") this.epoch = "";
+      // What positions mean is not known until the store has said who it is now. It may have, when others
+      // that were asked before are refused.
+      if (failure.code === "foreign-epoch" && request.epoch === this.epoch) this.epoch = "";
       answer((message) =>
         message
           .word(SAID_FAILED)

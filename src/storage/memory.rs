@@ -134,6 +134,10 @@ impl MemoryStore {
     fn matches(&self, query: &Query, after: Position) -> BTreeSet<Position> {
         let mut found = BTreeSet::new();
         for item in &query.items {
+            if item.tags.is_empty() && item.types.is_empty() {
+                found.extend((after.0 + 1..=self.head().0).map(Position));
+                continue;
+            }
             let postings: Vec<&Vec<Position>> = if item.tags.is_empty() {
                 item.types.iter().filter_map(|name| self.types.get(name)).collect()
             } else {

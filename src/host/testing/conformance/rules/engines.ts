@@ -3,12 +3,12 @@ import { aggregate, AnnalsError, Engine, type Message, type Refusal, refuse, Sto
 import type { OpenOptions } from "annals";
 import { projection } from "annals/projections";
 import { reaction } from "annals/reactions";
-import type { StorageAdapter } from "../../../storage.js";
+import type { Answer, StorageAdapter } from "../../../storage.js";
 import { ensure, fails, same } from "../expect.js";
 import type { Rule } from "../rule.js";
 import { type Subject, until } from "../subject.js";
 import { NAMES } from "./texts.js";
-import { upTo } from "./words.js";
+import { revisionsOf, upTo } from "./words.js";
 
 type Add = Message<"Add", { readonly by: number; readonly text?: unknown }>;
 type Added = Message<"Added", { readonly by: number; readonly text?: unknown }>;
@@ -98,6 +98,65 @@ function losing(storage: StorageAdapter, losses: ("before" | "after")[]): Storag
     readDocuments: (request) => storage.readDocuments(request),
     close: () => storage.close(),
   };
+}
+
+/** The store, which can't keep documents of views while that is so: before it has them, or after. */
+function withoutRoom(storage: StorageAdapter, room: { missing: "before" | "after" | null }): StorageAdapter {
+  const refusal = () => new StorageFailure("storage-full", "there is no room", { mayBeApplied: room.missing === "after" });
+  return {
+    ...losing(storage, []),
+    async saveDocuments(request) {
+      const refuses = room.missing !== null && request.documents.some(({ collection }) => collection.startsWith("view/"));
+      if (refuses && room.missing === "before") throw refusal();
+      const conflict = await storage.saveDocuments(request);
+      if (refuses) throw refusal();
+      return conflict;
+    },
+  };
+}
+
+/** The store behind a gate: while it is closed requests wait before it, and nothing is under way beyond it. */
+class Gate {
+  readonly storage: StorageAdapter;
+  /** What waits before the gate. */
+  readonly waiting: (keyof StorageAdapter)[] = [];
+  #isClosed = false;
+  #beyond = 0;
+  #open: () => void = () => {};
+  #opened: Promise<void> = Promise.resolve();
+
+  constructor(storage: StorageAdapter) {
+    const pass = async <T>(name: keyof StorageAdapter, ask: () => Answer<T>): Promise<T> => {
+      if (this.#isClosed) this.waiting.push(name);
+      await this.#opened;
+      this.#beyond += 1;
+      try {
+        return await ask();
+      } finally {
+        this.#beyond -= 1;
+      }
+    };
+    this.storage = {
+      open: () => pass("open", () => storage.open()),
+      append: (request, judge) => pass("append", () => storage.append(request, judge)),
+      load: (request) => pass("load", () => storage.load(request)),
+      readLog: (request) => pass("readLog", () => storage.readLog(request)),
+      saveDocuments: (request) => pass("saveDocuments", () => storage.saveDocuments(request)),
+      readDocuments: (request) => pass("readDocuments", () => storage.readDocuments(request)),
+      close: () => storage.close(),
+    };
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    this.#opened = new Promise((resolve) => (this.#open = resolve));
+    await until(() => this.#beyond === 0);
+  }
+
+  open(): void {
+    this.#isClosed = false;
+    this.#open();
+  }
 }
 
 const TEN_YEARS = 3653 * 24 * 60 * 60 * 1000;
@@ -239,11 +298,10 @@ export const engines: readonly Rule[] = [
   {
     name: "under an engine: names of aggregates, streams, projections and actors are data, or refused with a code",
     async run(subject) {
-      const names = NAMES.filter((_, index) => index % 3 === 1 || index < 2).concat(NAMES.at(-1)!);
-      const counters = names.map(counterOf);
+      const counters = NAMES.map(counterOf);
       // What a store finds together may be as long as three names, and some refuse that.
       const indexOf = (name: string) => name.slice(-300);
-      const projections = names.map((name) =>
+      const projections = NAMES.map((name) =>
         projection<{ readonly actor: string | null }, Added>(name, {
           version: 1,
           on: { Added: (view, { stream, actor }) => view.set(stream.id, { actor }) },
@@ -253,11 +311,11 @@ export const engines: readonly Rule[] = [
       await withEngines(
         [subject.storage],
         async (engine) => {
-          for (const [index, counter] of counters.entries()) {
-            for (const id of [names[index]!, names.at(index - 1)!])
-              await engine.execute(counter, id, add(), { actor: id, correlationId: id, causationId: id, metadata: { [id]: id } });
-          }
-          for (const [index, name] of names.entries()) {
+          const give = (counter: (typeof counters)[number], id: string) =>
+            engine.execute(counter, id, add(), { actor: id, correlationId: id, causationId: id, metadata: { [id]: id } });
+          // Together, for each append is looked at by every projection.
+          await Promise.all(counters.flatMap((counter, index) => [NAMES[index]!, NAMES.at(index - 1)!].map((id) => give(counter, id))));
+          for (const [index, name] of NAMES.entries()) {
             const { events } = await engine.history(counters[index]!, name);
             same(events.map(({ actor, correlationId, metadata, stream }) => [actor, correlationId, metadata, stream.type]), [[name, name, JSON.parse(JSON.stringify({ [name]: name })), name]]);
             const tagged: string[] = [];
@@ -265,7 +323,7 @@ export const engines: readonly Rule[] = [
             same(tagged, [name, name]);
             const view = engine.view(projections[index]!);
             same(await view.get(name, { latest: true }), { actor: name });
-            same(await view.count({ index: indexOf(name), equals: "v" }), names.length);
+            same(await view.count({ index: indexOf(name), equals: "v" }), NAMES.length);
           }
           for (const bad of ["a\0b", "a\nb", "\ud800"]) {
             const error = await fails(() => engine.execute(counters[0]!, bad, add()), {});
@@ -274,7 +332,7 @@ export const engines: readonly Rule[] = [
         },
         { aggregates: counters, projections },
       );
-      same(await count(subject), 2 * names.length);
+      same(await count(subject), 2 * NAMES.length);
     },
   },
   {
@@ -294,6 +352,97 @@ export const engines: readonly Rule[] = [
             same(documents.map(({ key }) => key), ["a", "b"]);
             for (const other of all) same(await other.view(sums).get("a", { latest: true }), { sum: round });
           }
+        },
+        { projections: [sums] },
+      );
+    },
+  },
+  {
+    name: "under an engine: an outcome whose inline view could not be kept names it in `behind`, and its events are there",
+    async run(subject) {
+      const room: { missing: "before" | "after" | null } = { missing: null };
+      const behind = [{ projection: "sums", reason: "storage-full: there is no room" }];
+      let count = 0;
+      const give = async (engine: Engine, expected: readonly unknown[], what: string) => {
+        const outcome = await engine.execute(counter, "a", add());
+        count += 1;
+        same([outcome.revision, outcome.behind], [count, expected], what);
+        same(await engine.state(counter, "a"), { state: { sum: count, count }, revision: count }, what);
+      };
+      for (const missing of ["after", "before"] as const) {
+        await withEngines(
+          [withoutRoom(subject.storage, room)],
+          async (engine) => {
+            const view = engine.view(sums);
+            const expectKept = async (what: string) => {
+              same(await view.get("a", { latest: true }), { sum: count }, what);
+              same(await view.count({ index: "size", equals: count }), 1, what);
+            };
+            if (count > 0) await expectKept("the view, for another engine");
+            await give(engine, [], "with room");
+            room.missing = missing;
+            for (const time of ["first", "second"]) await give(engine, behind, `without room, the ${time} time`);
+            room.missing = null;
+            // What has failed is tried again after a pause, or by who comes after.
+            if (missing === "after") return;
+            await expectKept("the view, when there is room again");
+            await give(engine, [], "with room again");
+          },
+          { projections: [sums] },
+        );
+      }
+      same(revisionsOf(await subject.slice("Counter", "a"), 0), upTo(7));
+    },
+  },
+  {
+    name: "under an engine: a store that was replaced is told, and the engine goes on with what is there",
+    needs: "restoring",
+    replacesStore: true,
+    async run(subject, { restore }) {
+      const gate = new Gate(subject.storage);
+      const told = { code: "foreign-epoch" };
+      await withEngines(
+        [gate.storage],
+        async (engine) => {
+          const view = engine.view(sums);
+          for (const by of [5, 6]) await engine.execute(counter, "a", add(by));
+          const old = await engine.execute(counter, "old", add(7));
+          const reader = engine.events();
+          for (let read = 0; read < 3; read += 1) await reader.next();
+          const next = reader.next().then(() => null, (error: unknown) => error);
+
+          // The append that is under way was decided on what the old store had.
+          await gate.close();
+          const commands = ["a", "a", "b"].map((id) => engine.execute(counter, id, add()));
+          await until(() => gate.waiting.includes("append"));
+          const asks = [() => engine.state(counter, "a"), () => engine.history(counter, "old")];
+          const questions = asks.map((ask) => fails(ask, told));
+          await until(() => gate.waiting.includes("load"));
+          await restore();
+          gate.open();
+          const outcomes = await Promise.all(commands);
+          same(outcomes.map(({ revision, duplicate, behind }) => [revision, duplicate, behind]), [[1, false, []], [2, false, []], [1, false, []]]);
+          await Promise.all(questions);
+          same(((await next) as { readonly code?: unknown } | null)?.code, told.code, "what a reader is told");
+
+          // What there is comes from the store that is there.
+          for (const cached of [true, false]) {
+            same(await engine.state(counter, "a", { cached }), { state: { sum: 2, count: 2 }, revision: 2 });
+            same(await engine.state(counter, "old", { cached }), { state: { sum: 0, count: 0 }, revision: 0 });
+          }
+          const shown = await Promise.all(["a", "b", "old"].map((key) => view.get(key, { latest: true })));
+          same(shown, [{ sum: 2 }, { sum: 1 }, undefined]);
+          same(await view.count({ index: "size" }), 2);
+          const foreign = { code: "foreign-position" };
+          await fails(() => engine.state(counter, "a", { at: { position: old.position! } }), foreign);
+          await fails(() => view.get("a", { after: old.position! }), foreign);
+          await fails(() => engine.events({ after: old.position! }), foreign);
+          // A command that the old store has had is one that this one has not.
+          const again = await engine.execute(counter, "old", add(7), { commandId: old.commandId });
+          same([again.revision, again.duplicate], [1, false]);
+          const positions: unknown[] = [];
+          for await (const { position } of engine.events({ follow: false })) positions.push(position);
+          same(positions, [...new Set([...outcomes, again].map(({ position }) => position))].sort());
         },
         { projections: [sums] },
       );

@@ -3,10 +3,77 @@ import type { StoredEvent, StreamLoad } from "../../../storage.js";
 import { same } from "../expect.js";
 import { queryMatches } from "../judge.js";
 import type { Rule } from "../rule.js";
-import { commit, event, pause, randomNumbers, someEvents, START, wholeStream } from "../subject.js";
+import { commit, event, pause, randomNumbers, someEvents, START, type Subject, wholeStream } from "../subject.js";
+import type { LogStep, LogStory, StreamStep } from "../vector-types.js";
+import { reads as stories } from "../vectors.js";
 import { anyTag, condition, iso, messagesOf, positions, revisionsOf, snapshot, upTo } from "./words.js";
 
+/** Writes a story's log, and asks what it asks. */
+async function tell({ appends, snapshots = [], log, steps }: LogStory, subject: Subject): Promise<void> {
+  const revisions = new Map<string, number>();
+  const idOf = (command: number) => `command ${command}`;
+  for (const { now, commits } of appends) {
+    subject.now = now;
+    const sent = commits.map(({ command, stream, cause, events }) => {
+      const [aggregateType, aggregateId] = stream;
+      const key = JSON.stringify(stream);
+      const before = revisions.get(key) ?? 0;
+      revisions.set(key, before + events.length);
+      const commandId = idOf(command);
+      const rest = { aggregateType, commandId, correlationId: cause ?? commandId };
+      return commit(aggregateId, before, events.map(([type, tags]) => event(type, tags)), rest);
+    });
+    await subject.accept(...sent);
+  }
+  await subject.save(...snapshots.map((one) => snapshot(...one)));
+  const all = await subject.log();
+  const told = all.map(({ aggregateType, aggregateId, revision, recordedAt }) => [aggregateType, aggregateId, revision, recordedAt]);
+  same(told, log.map(([aggregateType, aggregateId, revision, at]) => [aggregateType, aggregateId, revision, iso(at)]));
+  const at = (places: readonly number[]) => places.map((position) => all[position - 1]!);
+  for (const step of steps) await ask(step);
+
+  async function ask(step: LogStep): Promise<void> {
+    const what = JSON.stringify(step);
+    if ("page" in step) {
+      const { cause: correlationId = null, ...page } = step.page;
+      same(await subject.log({ ...page, correlationId }), at(step.events), what);
+    } else if ("query" in step) {
+      const query = step.query.map(([types, tags]) => ({ types, tags }));
+      same((await subject.load({ queries: [{ query, after: step.after }] })).queries[0], at(step.matches), what);
+    } else if ("commands" in step) {
+      const { commands, head } = await subject.load({ commands: step.commands.map(idOf) });
+      const found = commands.map((first) => first && [first.position, first.revision, first.count, first.recordedAt]);
+      same([found, head], [step.first, log.length], what);
+    } else {
+      await askStream(step, what);
+    }
+  }
+
+  async function askStream({ stream, until = {}, events, revision, more, found = null, ...rest }: StreamStep, what: string) {
+    const load = {
+      ...wholeStream,
+      after: rest.after ?? 0,
+      limit: rest.limit ?? 1000,
+      snapshot: rest.snapshot ?? null,
+      untilRevision: until.revision ?? null,
+      untilPosition: until.position ?? null,
+      untilTime: until.time === undefined ? null : iso(until.time),
+    };
+    for (const whole of [true, false]) {
+      const slice = await subject.slice(...stream, { ...load, whole });
+      const kept = slice.snapshot && [slice.snapshot.revision, slice.snapshot.value];
+      same([kept, slice.revision, slice.more], [found, revision, more], what);
+      if (whole) same(slice.events, at(events), what);
+      else same(messagesOf(slice.events), messagesOf(at(events)), what);
+    }
+  }
+}
+
 export const reads: readonly Rule[] = [
+  ...stories.map((story) => ({
+    name: `reads: ${story.name}`,
+    run: (subject: Subject) => tell(story, subject),
+  })),
   {
     name: "conditions, queries and filtered pages find what reading the whole log would",
     async run(subject, { capabilities, another }) {

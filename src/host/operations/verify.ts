@@ -2,7 +2,7 @@ import type { Projection } from "../domain.js";
 import { AnnalsError } from "../errors.js";
 import { keyOf } from "../recent.js";
 import type { FirstOutcome, LogPage, ScannedPage, StorageAdapter, StoredEvent, StreamSlice } from "../storage.js";
-import { isJson, isTags } from "./archive.js";
+import { isJson, isTags, isTime } from "./archive.js";
 import { isOf } from "./export.js";
 import { SeenTexts } from "./ids.js";
 import { PAGE, pagesOf, Work, type WorkOptions } from "./log.js";
@@ -514,11 +514,6 @@ const inCollection = (collection: string, key: string): Pick<Finding, "document"
 function distinct(postings: readonly (readonly [string, string])[]): (readonly [string, string])[] {
   return [...new Map(postings.map((posting) => [JSON.stringify(posting), posting])).values()];
 }
-
-const isTime = (text: string): boolean => {
-  const millis = Date.parse(text);
-  return !Number.isNaN(millis) && isoOf(millis) === text;
-};
 
 const isoOf = (millis: number): string => (Number.isNaN(millis) ? "no time" : new Date(millis).toISOString());
 

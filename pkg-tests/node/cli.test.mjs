@@ -12,10 +12,11 @@ import { Engine, aggregate } from "annals";
 import { projection } from "annals/projections";
 import { reaction } from "annals/reactions";
 import { sqliteStorage } from "annals/sqlite";
+import { until } from "../support/expect.mjs";
 import { installPackage } from "../support/installed-package.mjs";
 import { connection, pool } from "../support/postgres.mjs";
 import { formatOneIn } from "../support/postgres-conformance.mjs";
-import { newSchema } from "../support/postgres-stores.mjs";
+import { backendsAt, newSchema } from "../support/postgres-stores.mjs";
 import { Appender, commit, event } from "../support/appender.mjs";
 import { drivers } from "../support/sqlite-drivers.mjs";
 import { importTypeScript } from "../support/typescript.mjs";
@@ -545,6 +546,37 @@ test("migrate brings a store of an older format to the newest, and no other comm
   assert.equal((await json(["migrate", "old.db"])).migrated, false);
   assert.equal((await annals(["verify", "old.db"])).code, 0);
   assert.ok(!existsSync(inFolder("old.jsonl")));
+});
+
+test("migrate ends at once when it is interrupted, and the store has the old format or the new one", { timeout: 60_000 }, async () => {
+  const { host, port, user, database, password } = connection;
+  const schema = newSchema();
+  const url = new URL(`postgres://${host}:${port}/${database ?? "postgres"}?schema=${schema}`);
+  Object.assign(url, { username: user, password: password ?? "secret" });
+  const other = await pool.connect();
+  try {
+    await pool.query(formatOneIn(schema));
+    // It waits for somebody who reads the store's row and does not end.
+    await other.query(`BEGIN; LOCK TABLE "${schema}".store IN ACCESS SHARE MODE`);
+    await other.query(`SELECT * FROM "${schema}".store FOR UPDATE`);
+    const command = path.join(project.folder, "node_modules/annals/cli/main.js");
+    const child = spawn(process.execPath, [command, "migrate", url.href], { cwd: folder, stdio: "ignore" });
+    const ended = once(child, "close");
+    await until(async () => (await backendsAt(pool, `%${schema}%`, "Lock")).length > 0);
+    child.kill("SIGINT");
+    const [code, signal] = await ended;
+    assert.ok(code === 130 || signal === "SIGINT", `${code} ${signal}`);
+    await other.query("ROLLBACK");
+    // The server may go on with what it was asked.
+    await until(async () => (await backendsAt(pool, `%${schema}%`)).length === 0);
+    const { rows } = await pool.query(`SELECT format FROM "${schema}".store`);
+    assert.ok([1, 2].includes(rows[0].format));
+    assert.equal((await json(["migrate", url.href])).migrated, rows[0].format === 1);
+    assert.equal((await json(["inspect", url.href])).events, 4);
+  } finally {
+    other.release(true);
+    await pool.query(`DROP SCHEMA IF EXISTS "${schema}" CASCADE`);
+  }
 });
 
 test("what is interrupted ends in good order and is gone on with", { timeout: 120_000 }, async () => {

@@ -17,7 +17,7 @@ export interface Command {
   /** What is expected without a name before it. */
   readonly names: readonly string[];
   readonly options: NonNullable<ParseArgsConfig["options"]>;
-  /** Ends at the first interrupt: the store takes back what it has begun. */
+  /** Ends at the first interrupt: the store does what it is asked as a whole or not at all. */
   readonly endsAtOnce?: boolean;
 }
 

@@ -87,6 +87,35 @@ test("an import that is given up in a page goes on, and what it was given change
   assert.deepEqual([found.collides, found.sound], [3_000, true]);
 });
 
+test("found in IndexedDB: a head that is not where the log ends", async () => {
+  const found = await page.evaluate(async () => {
+    const { engine } = await filled("heads", 3);
+    await engine.close();
+    const database = await new Promise((resolve, reject) => {
+      const request = indexedDB.open("heads");
+      request.onsuccess = () => resolve(request.result);
+      request.onerror = () => reject(request.error);
+    });
+    const tell = async (head) => {
+      const transaction = database.transaction("meta", "readwrite");
+      const meta = transaction.objectStore("meta");
+      const state = await new Promise((resolve) => (meta.get("store").onsuccess = ({ target }) => resolve(target.result)));
+      meta.put({ ...state, head }, "store");
+      await new Promise((resolve) => (transaction.oncomplete = resolve));
+      const { isSound, findings } = await verify(indexedDbStorage({ name: "heads" }));
+      return [isSound, ...findings.map(({ code, message }) => `${code}: ${message}`)];
+    };
+    const told = [await tell(9), await tell(4), await tell(6)];
+    database.close();
+    return told;
+  });
+  assert.deepEqual(found, [
+    [false, "head-disagrees: the store says that its log ends at position 9, and it has events up to 6"],
+    [false, "head-disagrees: the store says that its log ends at position 4, and it has events up to 6"],
+    [true],
+  ]);
+});
+
 test("found in IndexedDB: records of other events than their indexes say", async () => {
   const findings = await page.evaluate(async () => {
     const { engine } = await filled("broken", 40);

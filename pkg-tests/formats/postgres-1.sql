@@ -756,6 +756,4 @@ INSERT INTO "format_1".commands (command_id, hash, aggregate_type, aggregate_id,
 INSERT INTO "format_1".commands (command_id, hash, aggregate_type, aggregate_id, position, revision, count, recorded_at, commit_hash) VALUES ('0190f000-0000-7000-8000-000000000002', '755e2be7-a11e-8864-a820-d748dfc48373', 'Appointment', 'a-1', '2', '2', '1', '2026-11-30 21:50:01.031+00', NULL);
 INSERT INTO "format_1".commands (command_id, hash, aggregate_type, aggregate_id, position, revision, count, recorded_at, commit_hash) VALUES ('0190f000-0000-7000-8000-000000000003', '755e2be7-a11e-8864-a820-d748dfc48373', 'Appointment', 'a-2', '3', '1', '1', '2026-11-30 21:50:01.038+00', NULL);
 INSERT INTO "format_1".commands (command_id, hash, aggregate_type, aggregate_id, position, revision, count, recorded_at, commit_hash) VALUES ('0190f000-0000-7000-8000-000000000004', '755e2be7-a11e-8864-a820-d748dfc48373', 'Appointment', 'a-1', '4', '3', '1', '2026-11-30 21:50:01.045+00', NULL);
-INSERT INTO "format_1".documents (collection, key, revision, postings, value) VALUES ('snapshots', 'a-1', '2', '[["of", "a"]]', '{"n":1}');
-INSERT INTO "format_1".document_postings (of, value, key) VALUES ('2b36a6e663158ffd942c174de74dbe1628391d3bc64ec15cbb090426b04aa6b7', 'a', 'a-1');
 UPDATE "format_1".store SET head = 4, last_recorded_at = '2026-11-30 21:50:01.045+00';

@@ -10,6 +10,10 @@ import { commit, event, judge, Subject } from "annals/testing/conformance";
 import { archiveFrom, archiveOf, contentOf, inPieces, sha256 } from "../support/archives.mjs";
 import { onEachStore } from "../support/engine-stores.mjs";
 import { until } from "../support/expect.mjs";
+import { importTypeScript } from "../support/typescript.mjs";
+
+// Before any test, for the run is over when all that are known have ended.
+const { NAMES } = await importTypeScript(new URL("../../src/host/testing/conformance/rules/texts.ts", import.meta.url));
 
 const visit = aggregate("Visit", {
   initial: () => 0,
@@ -100,7 +104,7 @@ onEachStore("payloads come back byte for byte, however they are written", async 
     '{"text":"},{\\"event\\":"}', "null", '"\u2028"', `"${"x".repeat(70_000)}"`,
   ];
   for (const [index, data] of texts.entries()) {
-    await subject.accept(commit(`a-${index}`, 0, [event("Booked", ["a\"b", ""], { data })], { extra: index % 2 ? data : null }));
+    await subject.accept(commit(`a-${index}`, 0, [event("Booked", ["a\"b", " "], { data })], { extra: index % 2 ? data : null }));
   }
   const { text } = await archiveOf(subject.storage);
   const target = place.storage();
@@ -108,6 +112,27 @@ onEachStore("payloads come back byte for byte, however they are written", async 
   const log = await logOf(target);
   assert.deepEqual(log.map(({ data }) => data), texts);
   assert.deepEqual(log.map(({ extra }) => extra), texts.map((data, index) => (index % 2 ? data : null)));
+});
+
+onEachStore("names come back as they are, whatever they are", async (place) => {
+  const subject = await Subject.open(memoryStorage());
+  for (const [index, name] of NAMES.entries()) {
+    const other = NAMES.at(index - 1);
+    const names = { aggregateType: other, correlationId: name, causationId: other, actor: name, commandId: `of ${name}`, hash: name };
+    await subject.accept(commit(name, 0, [event(name, [name, other], { eventId: `in ${name}` })], names));
+  }
+  const { text } = await archiveOf(subject.storage);
+  const target = place.storage();
+  assert.equal((await importLog(target, inPieces(text, 999))).events, NAMES.length);
+  assert.deepEqual((await logOf(target)).map((event) => ({ ...event })), (await logOf(subject.storage)).map((event) => ({ ...event })));
+  const { isSound, findings } = await verify(target);
+  assert.ok(isSound, JSON.stringify(findings));
+  assert.deepEqual(contentOf((await archiveOf(target)).text), contentOf(text));
+  for (const name of NAMES) {
+    for (const [filter, count] of [[{ types: [name] }, 1], [{ tags: [name] }, 2], [{ aggregateTypes: [name] }, 1], [{ correlationId: name }, 1]]) {
+      assert.equal((await archiveOf(target, filter)).result.events, count, JSON.stringify(filter));
+    }
+  }
 });
 
 test("a payload is in its line as what it is, and every line is JSON", async () => {
@@ -317,6 +342,101 @@ test("an archive that somebody else has written is held to the same rules", asyn
   await assert.rejects(importLog(memoryStorage(), archiveFrom(twice)), code("event-id-collision"));
 });
 
+/** Changes to the second commit of an archive, or to its second event, after which no engine would store it. */
+const [COMMIT, EVENT] = [2, 4];
+const invalid = [
+  ...["hm {", "", "{", "nul", '{"a":1}x', '"\t"', "\u00a0{}", `"${"x".repeat(1024 * 1024)}"`, "[".repeat(121) + "]".repeat(121), '{"a":'.repeat(20_000) + "1" + "}".repeat(20_000)].flatMap((text) => [
+    [EVENT, /,"data":.*/s, () => `,"data":${text}}`],
+    [EVENT, /,"data":.*/s, () => `,"text":${JSON.stringify(text)}}`],
+    [COMMIT, /\}(,"metadata".*|\})$/s, () => `},"metadata":${text}}`],
+  ]),
+  [EVENT, /,"data":.*/s, () => ',"text":"\\"\\ud800\\""}'],
+  ...["issuedAt", "recordedAt"].flatMap((name) => ["yesterday", "", "2026-13-01T00:00:00.000Z", "2026-11-30", "2026-11-30T15:29:51Z", "2026-11-30T15:29:51.935+01:00"].map((time) => [COMMIT, new RegExp(`"${name}":"[^"]*"`), () => `"${name}":"${time}"`])),
+  ...["", "a\\u0000b", "\\n", "\\u0085", "\\ud800", "x".repeat(2 * 1024 * 1024), "€".repeat(342)].flatMap((name) => [
+    ...["commandId", "hash", "aggregateType", "aggregateId", "correlationId"].map((member) => [COMMIT, new RegExp(`"${member}":"[^"]*"`), () => `"${member}":"${name}"`]),
+    ...["causationId", "actor"].map((member) => [COMMIT, new RegExp(`"${member}":(null|"[^"]*")`), () => `"${member}":"${name}"`]),
+    ...["eventId", "type"].map((member) => [EVENT, new RegExp(`"${member}":"[^"]*"`), () => `"${member}":"${name}"`]),
+    [EVENT, /"tags":\[/, () => `"tags":["${name}",`],
+  ]),
+  ...[0, 2 ** 32].map((version) => [EVENT, '"schemaVersion":1', () => `"schemaVersion":${version}`]),
+  [COMMIT, '"revision":2', () => '"revision":0'],
+  [COMMIT, '"count":2', () => '"count":0'],
+];
+
+onEachStore("an archive with what no engine would store is refused alike in every store", async (place) => {
+  const { storage } = await filled(0, 3);
+  const lines = contentOf((await archiveOf(storage)).text);
+  assert.deepEqual(lines.map((line) => line.slice(2, 7)), ["commi", "event", "commi", "event", "event", "commi", "event", "event", "event"]);
+  const target = place.storage();
+  for (const [at, found, replace] of invalid) {
+    const changed = lines.map((line, index) => (index === at ? line.replace(found, replace) : line));
+    assert.notDeepEqual(changed, lines, String(found));
+    const refused = (error) => {
+      const { problem, line } = error.details;
+      assert.deepEqual([problem, line], ["invalid", at + 2], `${error.message} in ${changed[at].slice(0, 400)}`);
+      return true;
+    };
+    await assert.rejects(importLog(target, archiveFrom(changed)), refused);
+    await assert.rejects(checkArchive(archiveFrom(changed)), refused);
+  }
+  const childless = [lines[0], ...lines.slice(2)];
+  for (const changed of [childless, [...lines, lines[5]], [lines[0]]]) await assert.rejects(importLog(target, archiveFrom(changed)), problem("changed"));
+  assert.equal((await target.open()).head, 0);
+  assert.ok((await verify(target)).isSound, "nothing is left of them");
+  assert.equal((await importLog(target, archiveFrom(lines))).events, 6);
+});
+
+test("members that are not known are passed by", async () => {
+  const { storage } = await filled(0, 3);
+  const more = '"recordedBy":"x","eventId":"y","data":"z","__proto__":{"a":1}';
+  const lines = contentOf((await archiveOf(storage)).text).map((line) => line.replace(/^\{"(commit|event)":\{/, (start) => `${start}${start.includes("commit") ? more : more.replace('"eventId":"y",', "")},`));
+  const target = memoryStorage();
+  assert.equal((await importLog(target, archiveFrom(lines))).events, 6);
+  assert.deepEqual(await logOf(target), await logOf(storage));
+  assert.equal((await importLog(target, archiveFrom(lines))).known, 6);
+});
+
+onEachStore("an event whose id another one has, in the archive or in the store, is refused with its part", async (place) => {
+  const target = place.storage();
+  const refused = async (text, eventId) => {
+    const before = await logOf(target);
+    let imported;
+    await assert.rejects(importLog(target, text), (error) => {
+      ({ imported } = error.details);
+      return code("event-id-collision")(error) && error.details.eventId === eventId;
+    });
+    const log = await logOf(target);
+    assert.deepEqual(log.slice(0, before.length), before);
+    assert.equal(log.length, before.length + imported.events);
+    assert.equal(new Set(log.map(({ eventId }) => eventId)).size, log.length, "no id comes twice");
+    return imported;
+  };
+  const source = await Subject.open(memoryStorage());
+  const book = (index, eventIds = [`event ${index}`]) => source.accept(commit(`a-${index}`, 0, eventIds.map((eventId) => event("Booked", [], { eventId }))));
+  for (let index = 0; index < 4; index += 1) await book(index);
+  const first = await archiveOf(source.storage);
+  const lines = contentOf(first.text);
+  // Two commands, and one command with two events.
+  await refused(archiveFrom(lines.map((line) => line.replace("event 3", "event 1"))), "event 1");
+  const one = await Subject.open(memoryStorage());
+  await one.accept(commit("a-1", 0, [event("Booked", [], { eventId: "twin" }), event("Booked", [], { eventId: "twin" })]));
+  await refused((await archiveOf(one.storage)).text, "twin");
+  assert.equal((await target.open()).head, 0);
+  assert.ok((await verify(target)).isSound, "no import is said to be under way");
+  // What the store has already, in an archive of what has come since.
+  await importLog(target, first.text);
+  await book(4, ["event 2"]);
+  const second = await archiveOf(source.storage, { after: first.result.until });
+  assert.deepEqual(await refused(second.text, "event 2"), { commits: 0, events: 0, known: 0 });
+  assert.ok((await verify(target)).isSound);
+  // Parts before the one that is refused have come.
+  const long = await Subject.open(memoryStorage());
+  await importLog(long.storage, first.text);
+  await long.accept(...Array.from({ length: 1_200 }, (_, index) => commit(`b-${index}`, 0, [event("Booked", [], { eventId: index === 1_100 ? "long 7" : `long ${index}` })])));
+  const { known, events } = await refused((await archiveOf(long.storage)).text, "long 7");
+  assert.ok(known === 4 && events >= 496 && events < 1_100, `${events} events`);
+});
+
 onEachStore("a store with other events is left as it is", async (place) => {
   const { storage } = await filled();
   const { text } = await archiveOf(storage);
@@ -401,7 +521,7 @@ test("nothing is imported behind what has come into a store that judges by itsel
   const twice = [...first, ...first.map((line) => line.replace('"position":1', '"position":2').replace('"revision":1', '"revision":2'))];
   const second = memoryStorage();
   await assert.rejects(importLog(judging(second), archiveFrom(twice)), code("event-id-collision"));
-  const missing = [...first, ...first.map((line) => line.replace('"position":1', '"position":2').replace('"revision":1', '"revision":3').replace(/"commandId":"[^"]*"/, '"commandId":"x"'))];
+  const missing = [...first, ...first.map((line) => line.replace('"position":1', '"position":2').replace('"revision":1', '"revision":3').replace(/"(commandId|eventId)":"[^"]*"/g, '"$1":"x"'))];
   await assert.rejects(importLog(judging(memoryStorage()), archiveFrom(missing)), code("incomplete-archive"));
 });
 

@@ -3,20 +3,26 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { Engine, aggregate } from "annals";
 import { projection } from "annals/projections";
 import { reaction } from "annals/reactions";
 import { sqliteStorage } from "annals/sqlite";
+import { Subject, commit, event } from "annals/testing/conformance";
+import { until } from "../support/expect.mjs";
 import { installPackage } from "../support/installed-package.mjs";
 import { connection, pool } from "../support/postgres.mjs";
 import { formatOneIn } from "../support/postgres-conformance.mjs";
-import { newSchema } from "../support/postgres-stores.mjs";
+import { backendsAt, newSchema } from "../support/postgres-stores.mjs";
 import { drivers } from "../support/sqlite-drivers.mjs";
+import { importTypeScript } from "../support/typescript.mjs";
+
+// Before any test, for the run is over when all that are known have ended.
+const { NAMES } = await importTypeScript(new URL("../../src/host/testing/conformance/rules/texts.ts", import.meta.url));
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const [[, connect]] = drivers;
@@ -38,10 +44,18 @@ after(async () => {
 
 const inFolder = (name) => path.join(folder, name);
 
+let scripts = 0;
+
 /** Runs the command, and gives what it has said. */
-async function annals(args, { cwd = folder, input } = {}) {
-  const command = path.join(project.folder, "node_modules/annals/cli/main.js");
-  const child = spawn(process.execPath, [command, ...args], { cwd });
+async function annals(args, { cwd = folder, input, first } = {}) {
+  let command = path.join(project.folder, "node_modules/annals/cli/main.js");
+  if (first !== undefined) {
+    // What the process is made to be before the command begins.
+    const script = path.join(folder, `first-${(scripts += 1)}.mjs`);
+    writeFileSync(script, `${first}\nawait import(${JSON.stringify(pathToFileURL(command).href)});\n`);
+    command = script;
+  }
+  const child = spawn(process.execPath, [command, ...args], { cwd, env: { ...process.env, TERM: "xterm" } });
   let stdout = "";
   let stderr = "";
   child.stdout.setEncoding("utf8").on("data", (text) => (stdout += text));
@@ -171,6 +185,10 @@ test("what is given wrongly is told with the usage, and nothing is done", async 
     assert.deepEqual([code, stdout], [2, ""], args.join(" "));
     assert.match(stderr, message);
     assert.match(stderr, /annals help/);
+    const machine = await annals([...args, "--json"]);
+    const { error } = JSON.parse(machine.stderr);
+    assert.deepEqual([machine.code, machine.stdout, error.code, error.details], [2, "", "usage", {}], args.join(" "));
+    assert.match(error.message, message);
   }
   assert.deepEqual(readdirSync(folder).filter((name) => !/-(wal|shm)$/.test(name)), before.filter((name) => !/-(wal|shm)$/.test(name)));
 });
@@ -293,6 +311,36 @@ test("history lists the events of an aggregate, up to a point", async () => {
   assert.match(stderr, /there is no Visit nobody in this store \(unknown-stream\)/);
 });
 
+test("history finds any name, after -- also one that begins with a dash", { timeout: 120_000 }, async () => {
+  const database = connect(inFolder("names.db"));
+  const subject = await Subject.open(sqliteStorage({ database, durability: "normal" }));
+  const names = [...NAMES, "-", "--", "--json", "-x", "--at=5"];
+  const streams = names.map((name, index) => [name, names.at(index - 1)]);
+  for (const [type, id] of streams) await subject.accept(commit(id, 0, [event(type)], { aggregateType: type }));
+  database.close();
+  const find = async ([type, id]) => {
+    const { code, stdout, stderr } = await annals(["history", "--json", "names.db", "--", type, id]);
+    assert.deepEqual([code, stderr], [0, ""]);
+    const { aggregateType, aggregateId, events } = JSON.parse(stdout);
+    assert.deepEqual([aggregateType, aggregateId, events.map(({ type }) => type)], [type, id, [type]]);
+  };
+  for (let start = 0; start < streams.length; start += 4) await Promise.all(streams.slice(start, start + 4).map(find));
+  const plain = streams.find(([type, id]) => !type.startsWith("-") && !id.startsWith("-"));
+  assert.equal((await json(["history", "names.db", ...plain])).revision, 1);
+  assert.equal((await annals(["history", "names.db", "-x", "plain"])).code, 2);
+});
+
+test("history ends when it is interrupted", async () => {
+  const database = connect(inFolder("busy.db"));
+  const subject = await Subject.open(sqliteStorage({ database, durability: "normal" }));
+  await subject.accept(commit("a-1", 0, Array.from({ length: 2_000 }, () => event())));
+  database.close();
+  const first = `process.on("newListener", (name) => name === "SIGINT" && setImmediate(() => process.kill(process.pid, "SIGINT")));`;
+  const { code, stdout, stderr } = await annals(["history", "busy.db", "Appointment", "a-1", "--json"], { first });
+  assert.deepEqual([code, stdout, JSON.parse(stderr).error.code], [130, "", "cancelled"]);
+  assert.equal((await json(["history", "busy.db", "Appointment", "a-1"])).revision, 2_000);
+});
+
 test("names from a store can't do anything to a terminal", async () => {
   const { stdout } = await annals(["history", "clinic.db", "Visit", "evil\u202e"]);
   assert.match(stdout, /Visit evil\\u\{202e\}: 1 event/);
@@ -350,6 +398,31 @@ test("commands that read change nothing", async () => {
   assert.deepEqual(contentOf("clinic.db"), before);
 });
 
+test("on a terminal progress is shown, and is cleared away before the result", async () => {
+  // A second goes by between any two looks at the clock.
+  const first = `
+    process.stderr.isTTY = true;
+    let seconds = 0;
+    performance.now = () => (seconds += 1) * 1000;`;
+  const told = "\r\u001b[K";
+  for (const [args, ...shown] of [
+    [["verify", "clinic.db"], /^verify 100 % {2}31 events$/],
+    [["inspect", "clinic.db"], /^inspect 100 % {2}31 events$/],
+    // A view may have been made while the log was read.
+    [["replay", "clinic.db", "--domain", "domain.mjs"], /^replay 100 % {2}31 events$/, /^view workload +\d+ % {2}\d+ events?$/],
+    [["export", "clinic.db", "progress.jsonl"], /^export 100 % {2}31 events$/],
+    [["copy", "clinic.db", "progress.db"], /^copy 100 % {2}31 events$/],
+  ]) {
+    const { code, stdout, stderr } = await annals(args, { first });
+    assert.equal(code, 0, stderr);
+    assert.ok(stderr.startsWith(told) && stderr.endsWith(told), JSON.stringify(stderr));
+    for (const line of shown) assert.ok(stderr.split(told).some((one) => line.test(one)), JSON.stringify(stderr));
+    assert.ok(!stdout.includes("\u001b"), stdout);
+    rmSync(inFolder("progress.jsonl"), { force: true });
+    assert.equal((await annals([...args.map((name) => name.replace("progress.db", "progress-2.db")), "--json"], { first })).stderr, "");
+  }
+});
+
 test("without a terminal there is neither colour nor progress", async () => {
   const { stdout, stderr } = await annals(["verify", "broken.db"]);
   assert.ok(!`${stdout}${stderr}`.includes("\u001b"));
@@ -392,6 +465,36 @@ test("a file that is there is neither overwritten nor gone on with unless that i
   assert.equal(readFileSync(inFolder("cut.jsonl"), "utf8"), before);
   assert.equal((await annals(["export", "clinic.db", "cut.jsonl", "--force", "--type", "Nothing"])).code, 0);
   assert.equal((await json(["verify", "cut.jsonl"])).events, 0);
+});
+
+test("an archive is whole where the disk takes little at a time, and the old one stays until then", async () => {
+  const whole = readFileSync(inFolder("clinic.jsonl"), "utf8");
+  const writing = (then) => `
+    import { open } from "node:fs/promises";
+    const handle = await open(process.execPath);
+    const { write } = Object.getPrototypeOf(handle);
+    await handle.close();
+    let times = 0;
+    Object.getPrototypeOf(handle).write = function (bytes, offset, length, position) {
+      times += 1;
+      ${then}
+      return write.call(this, bytes, offset, Math.min(length, 1000), position);
+    };`;
+  const slow = { first: writing("") };
+  assert.equal((await annals(["export", "clinic.db", "slow.jsonl"], slow)).code, 0);
+  assert.equal(readFileSync(inFolder("slow.jsonl"), "utf8"), whole);
+  writeFileSync(inFolder("slow.jsonl"), "what was there");
+  chmodSync(inFolder("slow.jsonl"), 0o640);
+  const before = readdirSync(folder);
+  const full = await annals(["export", "clinic.db", "slow.jsonl", "--force"], { first: writing('if (times > 3) throw Object.assign(new Error("no space left"), { code: "ENOSPC" });') });
+  assert.equal(full.code, 3);
+  assert.match(full.stderr, /no space left \(ENOSPC\)/);
+  assert.equal(readFileSync(inFolder("slow.jsonl"), "utf8"), "what was there");
+  assert.equal((await annals(["export", "clinic.db", "slow.jsonl", "--force"], slow)).code, 0);
+  assert.equal(readFileSync(inFolder("slow.jsonl"), "utf8"), whole);
+  if (process.platform !== "win32") assert.equal(statSync(inFolder("slow.jsonl")).mode & 0o777, 0o640, "who may read it may still");
+  const added = readdirSync(folder).filter((name) => !before.includes(name) && !/^first-|-(wal|shm)$/.test(name));
+  assert.deepEqual(added, [], "nothing is left beside it");
 });
 
 test("a part of the log is exported by what it is asked for", async () => {
@@ -443,6 +546,37 @@ test("migrate brings a store of an older format to the newest, and no other comm
   assert.equal((await json(["migrate", "old.db"])).migrated, false);
   assert.equal((await annals(["verify", "old.db"])).code, 0);
   assert.ok(!existsSync(inFolder("old.jsonl")));
+});
+
+test("migrate ends at once when it is interrupted, and the store has the old format or the new one", { timeout: 60_000 }, async () => {
+  const { host, port, user, database, password } = connection;
+  const schema = newSchema();
+  const url = new URL(`postgres://${host}:${port}/${database ?? "postgres"}?schema=${schema}`);
+  Object.assign(url, { username: user, password: password ?? "secret" });
+  const other = await pool.connect();
+  try {
+    await pool.query(formatOneIn(schema));
+    // It waits for somebody who reads the store's row and does not end.
+    await other.query(`BEGIN; LOCK TABLE "${schema}".store IN ACCESS SHARE MODE`);
+    await other.query(`SELECT * FROM "${schema}".store FOR UPDATE`);
+    const command = path.join(project.folder, "node_modules/annals/cli/main.js");
+    const child = spawn(process.execPath, [command, "migrate", url.href], { cwd: folder, stdio: "ignore" });
+    const ended = once(child, "close");
+    await until(async () => (await backendsAt(pool, `%${schema}%`, "Lock")).length > 0);
+    child.kill("SIGINT");
+    const [code, signal] = await ended;
+    assert.ok(code === 130 || signal === "SIGINT", `${code} ${signal}`);
+    await other.query("ROLLBACK");
+    // The server may go on with what it was asked.
+    await until(async () => (await backendsAt(pool, `%${schema}%`)).length === 0);
+    const { rows } = await pool.query(`SELECT format FROM "${schema}".store`);
+    assert.ok([1, 2].includes(rows[0].format));
+    assert.equal((await json(["migrate", url.href])).migrated, rows[0].format === 1);
+    assert.equal((await json(["inspect", url.href])).events, 4);
+  } finally {
+    other.release(true);
+    await pool.query(`DROP SCHEMA IF EXISTS "${schema}" CASCADE`);
+  }
 });
 
 test("what is interrupted ends in good order and is gone on with", { timeout: 120_000 }, async () => {

@@ -9,18 +9,27 @@ import { sqliteStorage } from "annals/sqlite";
 import { appointment, booking, checkLog, issuedAt, logOf } from "../support/clinic.mjs";
 import { drivers, temporaryFolder } from "../support/sqlite-drivers.mjs";
 
+// Not every Node has it.
+const { backup } = await import("node:sqlite").catch(() => ({}));
+
 /**
- * Ways to make a backup that SQLite and its drivers have. The driver's own goes page by page: what its
+ * Ways to make a backup that SQLite and its drivers have. The drivers' own go page by page: what its
  * connection writes meanwhile it takes along, and what another writes makes it begin anew.
  */
 const ways = {
   "VACUUM INTO, on another connection,": ({ beside }, file) => beside.prepare("VACUUM INTO ?").run(file),
   "its own backup, on the engine's connection,": ({ own }, file) => own.backup(file),
+  "node:sqlite's backup, on the engine's connection,": ({ own }, file) => backup(own, file),
 };
+
+/** Whether the driver has this way. */
+const has = (driver, way) =>
+  way.startsWith("VACUUM") ||
+  (way.startsWith("its own") ? driver === "better-sqlite3" : driver === "node:sqlite" && backup !== undefined);
 
 for (const [driver, connect] of drivers) {
   for (const [way, backUp] of Object.entries(ways)) {
-    if (way.startsWith("its own") && driver !== "better-sqlite3") continue;
+    if (!has(driver, way)) continue;
     const rule = `${driver}: by ${way} a store is backed up whole while commands go on`;
     test(rule, { timeout: 120_000 }, async () => {
       const folder = temporaryFolder();

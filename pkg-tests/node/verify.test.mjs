@@ -1,19 +1,28 @@
 // verify: a sound store has no findings, and each rule that is broken is told with its place.
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import { after, test } from "node:test";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
+import { PGlite } from "@electric-sql/pglite";
 import { AnnalsError, Engine, aggregate } from "annals";
 import { memoryStorage } from "annals/memory";
 import { exportLog, importLog, verify } from "annals/operations";
+import { postgresStorage } from "annals/postgres";
 import { projection } from "annals/projections";
 import { reaction } from "annals/reactions";
 import { sqliteStorage } from "annals/sqlite";
 import { commit, event, Subject } from "annals/testing/conformance";
 import { onEachStore } from "../support/engine-stores.mjs";
+import { archiveOf } from "../support/archives.mjs";
+import { pool } from "../support/postgres.mjs";
+import { newSchema } from "../support/postgres-stores.mjs";
 import { drivers, temporaryFolder } from "../support/sqlite-drivers.mjs";
 import { until } from "../support/expect.mjs";
+
+// Before any test, for the run is over when all that are known have ended.
+const pglite = await PGlite.create();
+after(() => pglite.close());
 
 const visit = aggregate("Visit", {
   initial: () => ({ count: 0 }),
@@ -235,6 +244,24 @@ test("found: a stream with another event than the log", async () => {
   assert.match(findings[0].message, /another event with revision 1/);
 });
 
+test("found: a log that does not go on before its end, and is neither read for ever nor exported", { timeout: 30_000 }, async () => {
+  const storage = memoryStorage();
+  await live(storage);
+  const stuck = changed(storage, { readLog: (page, { tags }) => (tags.length > 0 ? page : { ...page, head: 99 }) });
+  const { isSound, findings } = await verify(stuck);
+  assert.equal(isSound, false);
+  assert.deepEqual(findings.filter(({ isNote }) => !isNote).map(({ code, message }) => [code, message]), [
+    ["head-disagrees", "the log does not go on after position 24, and the store says that it ends at 99"],
+  ]);
+  // Events after it: what is beyond is not taken for seen.
+  const halfway = changed(storage, { readLog: (page, { after, limit }) => (limit === 1 || after > 12 ? page : { ...page, events: page.events.filter(({ position }) => position <= 12), next: 12 }) });
+  assert.deepEqual(codes((await verify(halfway)).findings).filter((code) => code === "head-disagrees"), ["head-disagrees"]);
+  const exported = async () => {
+    for await (const _ of exportLog({ ...stuck, open: async () => ({ ...(await storage.open()), head: 99 }) }));
+  };
+  await assert.rejects(exported(), (error) => AnnalsError.is(error, "damaged-store") && error.details.damage === "head-disagrees" && error.details.position === 24);
+});
+
 test("found: a position that comes twice", async () => {
   const storage = memoryStorage();
   await live(storage);
@@ -251,6 +278,39 @@ test("a view that goes on whenever it is compared with its indexes is told, and 
   const { isSound, findings } = await verify(changed(storage, { readDocuments }), options);
   assert.deepEqual([isSound, codes(findings)], [true, ["view-busy"]]);
 });
+
+// --- In PostgreSQL -------------------------------------------------------------------------------
+
+for (const [name, database] of [["PostgreSQL", pool], ["PGlite", pglite]]) {
+  for (const [head, events, told] of [
+    [9, 3, /ends at position 9, and it has events up to 3$/],
+    [2, 3, /ends at position 2, and it has events up to 3$/],
+    [0, 3, /ends at position 0, and it has events up to 3$/],
+    [300, 700, /ends at position 300, and it has events up to 700$/],
+    [4, 0, /ends at position 4, and it has no event$/],
+  ]) {
+    test(`found in ${name}: ${events} events of which the store says that they end at ${head}`, { timeout: 60_000 }, async () => {
+      const schema = newSchema();
+      try {
+        const storage = postgresStorage({ database, schema });
+        const subject = await Subject.open(storage);
+        for (let start = 0; start < events; start += 100) {
+          const size = Math.min(100, events - start);
+          await subject.accept(...Array.from({ length: size }, (_, index) => commit(`a-${start + index}`, 0, [event("Booked", ["all", `nth:${start + index}`])])));
+        }
+        assert.ok((await verify(storage)).isSound);
+        await database.query(`UPDATE "${schema}".store SET head = ${head}`);
+        const { isSound, findings } = await verify(postgresStorage({ database, schema }));
+        assert.equal(isSound, false);
+        assert.deepEqual(codes(findings), ["head-disagrees"]);
+        assert.match(findings[0].message, told);
+        await assert.rejects(archiveOf(storage), (error) => AnnalsError.is(error, "damaged-store") && error.details.damage === "head-disagrees");
+      } finally {
+        await database.query(`DROP SCHEMA IF EXISTS "${schema}" CASCADE`);
+      }
+    });
+  }
+}
 
 // --- Long stores ---------------------------------------------------------------------------------
 

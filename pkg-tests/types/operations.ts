@@ -55,7 +55,7 @@ export async function verifying() {
 
 export function failed(error: unknown) {
   if (AnnalsError.is(error, "unreadable-archive")) {
-    check<Same<typeof error.details.problem, "changed" | "newer-version" | "truncated" | "unknown" | "wrong-order">>();
+    check<Same<typeof error.details.problem, "changed" | "invalid" | "newer-version" | "truncated" | "unknown" | "wrong-order">>();
     check<Same<typeof error.details.line, number>>();
   }
   if (AnnalsError.is(error, "event-id-collision")) {

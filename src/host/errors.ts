@@ -88,8 +88,8 @@ interface OfCommand extends OfStream {
   readonly command: string;
 }
 
-/** What is wrong with an archive. `unknown`: it is none. */
-export type ArchiveProblem = "changed" | "newer-version" | "truncated" | "unknown" | "wrong-order";
+/** What is wrong with an archive. `invalid`: no engine would store what it has; `unknown`: it is none. */
+export type ArchiveProblem = "changed" | "invalid" | "newer-version" | "truncated" | "unknown" | "wrong-order";
 
 /** How far an import came. */
 export interface ImportedSoFar {

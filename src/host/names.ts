@@ -6,11 +6,12 @@ const MAX_NAME_BYTES = 1024;
 
 /** Throws `invalid-name` if the core would not take it as a name. */
 export function checkName(what: string, name: unknown): asserts name is string {
-  const problem = problemOf(what, name);
+  const problem = nameProblem(what, name);
   if (problem !== null) throw new AnnalsError("invalid-name", problem, {});
 }
 
-function problemOf(what: string, name: unknown): string | null {
+/** Why the core would not take it as a name, or `null`. */
+export function nameProblem(what: string, name: unknown): string | null {
   if (typeof name !== "string") return `expected a string as ${what}, found ${name === null ? "null" : typeof name}`;
   if (name === "") return `expected a non-empty ${what}`;
   if (!isWellFormed(name)) return `expected a ${what} of whole characters, found a lone surrogate`;

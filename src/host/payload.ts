@@ -1,9 +1,9 @@
 import { AnnalsError } from "./errors.js";
 
 /** The deepest nesting of a payload, as in the core. */
-const MAX_DEPTH = 120;
+export const MAX_DEPTH = 120;
 /** The longest payload in bytes, as in the core. */
-const MAX_BYTES = 1024 * 1024;
+export const MAX_BYTES = 1024 * 1024;
 
 /** A value as it comes back from JSON, and its text. */
 export interface Payload {

@@ -1,5 +1,5 @@
 import { createReadStream } from "node:fs";
-import { open, stat } from "node:fs/promises";
+import { chmod, open, realpath, rename, stat, unlink } from "node:fs/promises";
 import { AnnalsError, type Position } from "../index.node.js";
 import { checkArchive, exportLog, importLog, type Exported, type ExportOptions, type Imported, type UnfinishedArchive } from "../operations/index.js";
 import { counted, numbered, shown, type Output } from "./output.js";
@@ -11,7 +11,8 @@ export async function exportArchive(given: Arguments, output: Output, signal: Ab
   const [argument, file] = given.names as [string, string];
   const { resume: resumes, force } = given.options;
   if (file === "-" && resumes === true) throw new Mistake("expected a file to go on with, found -");
-  const isThere = file !== "-" && (await stat(file).catch(() => undefined)) !== undefined;
+  const found = file === "-" ? undefined : await stat(file).catch(() => undefined);
+  const isThere = found !== undefined;
   if (isThere && resumes !== true && force !== true) {
     throw new Refused("file-exists", `${file} is there already: --force overwrites it, --resume goes on with it`);
   }
@@ -24,7 +25,7 @@ export async function exportArchive(given: Arguments, output: Output, signal: Ab
       throw new Mistake("what is gone on with says itself what is in it: expected no filter");
     }
     const work = exportLog(store.storage, resume === undefined ? options : { ...options, resume });
-    const result = await write(work, file, resume?.bytes ?? 0);
+    const result = await (found?.isFile() === true && resumes !== true ? replace(work, file) : write(work, file, resume?.bytes ?? 0));
     const to = file === "-" ? "" : ` to ${shown(file)}`;
     // What goes to standard output is the archive.
     const stream = file === "-" ? process.stderr : process.stdout;
@@ -77,11 +78,31 @@ async function write(work: AsyncGenerator<Uint8Array, Exported>, file: string, f
         await handle.sync();
         return value;
       }
-      await handle.write(value, 0, value.length, at);
-      at += value.length;
+      for (let written = 0; written < value.length;) {
+        const { bytesWritten } = await handle.write(value, written, value.length - written, at);
+        written += bytesWritten;
+        at += bytesWritten;
+      }
     }
   } finally {
     await handle.close();
+  }
+}
+
+/** Writes beside a file that is there, and puts it in its place when it is whole. */
+async function replace(work: AsyncGenerator<Uint8Array, Exported>, name: string): Promise<Exported> {
+  const file = await realpath(name);
+  const { mode } = await stat(file);
+  const beside = `${file}.${process.pid}.part`;
+  await (await open(beside, "wx", 0o600)).close();
+  try {
+    const result = await write(work, beside, 0);
+    await chmod(beside, mode & 0o777);
+    await rename(beside, file);
+    return result;
+  } catch (error) {
+    await unlink(beside).catch(() => undefined);
+    throw error;
   }
 }
 

@@ -40,7 +40,10 @@ and how far views, reactions and named readers have come.`,
   --at position:120           up to this place in the log
   --at 2026-11-17T14:05:00Z   up to what was recorded then
 
-  annals history clinic.db Appointment a-1`,
+Names that begin with a dash come after --, and options before that.
+
+  annals history clinic.db Appointment a-1
+  annals history --json clinic.db -- Appointment -1`,
   ],
   replay: [
     "annals replay <store> [--domain <module>]",
@@ -71,7 +74,7 @@ are ahead of them. Exit code 1 if there is one.
   --tag <tag>             only those with this tag
   --correlation <id>      only those of one chain of causes
   --resume                goes on with a file that was cut off
-  --force                 overwrites the file
+  --force                 overwrites the file, when the archive is whole
 
 --type, --aggregate and --tag may be given several times: any of each is enough.
 Whole streams can be imported again, parts of them can be read.

@@ -1,10 +1,11 @@
 import type { StoredEvent, StreamLoad } from "../index.node.js";
 import { counted, shown, type Output } from "./output.js";
+import { turn } from "./reading.js";
 import { openStore } from "./stores.js";
 import { Mistake, Refused, textOf, type Arguments, type Done } from "./types.js";
 
 /** The events of one aggregate. */
-export async function history(given: Arguments, output: Output): Promise<Done> {
+export async function history(given: Arguments, output: Output, signal: AbortSignal): Promise<Done> {
   const [argument, aggregateType, aggregateId] = given.names as [string, string, string];
   const point = pointOf(textOf(given, "at"));
   const store = await openStore(argument, "read", textOf(given, "driver"));
@@ -18,6 +19,7 @@ export async function history(given: Arguments, output: Output): Promise<Done> {
       if (slice.revision === 0) throw new Refused("unknown-stream", `there is no ${shown(aggregateType)} ${shown(aggregateId)} in this store`);
       events.push(...(slice.events as StoredEvent[]));
       ({ more } = slice);
+      if (more) await turn(signal);
     }
     const lines = events.flatMap(({ revision, position, recordedAt, type, schemaVersion, actor, tags, data, extra }) => [
       `${output.heading(`${String(revision).padStart(4)}  ${shown(type)}`)}${schemaVersion > 1 ? output.dim(` version ${schemaVersion}`) : ""}`,

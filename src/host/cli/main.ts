@@ -8,7 +8,7 @@ import { help, usage } from "./help.js";
 import { history } from "./history.js";
 import { inspect } from "./inspect.js";
 import { migrate } from "./migrate.js";
-import { Output, shown } from "./output.js";
+import { Output } from "./output.js";
 import { replay } from "./replay.js";
 import { Mistake, type Arguments, type Command } from "./types.js";
 import { verifyStore } from "./verify.js";
@@ -28,7 +28,7 @@ const commands: { readonly [name: string]: Command } = {
   export: { run: exportArchive, names: ["store", "file"], options: { ...filter, resume: flag, force: flag } },
   import: { run: importArchive, names: ["file", "store"], options: { partial: flag } },
   copy: { run: copy, names: ["from", "to"], options: {} },
-  migrate: { run: migrate, names: ["store"], options: {} },
+  migrate: { run: migrate, names: ["store"], options: {}, endsAtOnce: true },
 };
 
 /** Exit codes: part of the contract, told by `annals help`. */
@@ -36,13 +36,19 @@ const [DONE, FAULTS, USAGE, FAILED, INTERRUPTED] = [0, 1, 2, 3, 130];
 
 async function main(argv: readonly string[]): Promise<number> {
   const [name = "help", ...rest] = argv;
+  const end = argv.indexOf("--");
+  const output = new Output(argv.slice(0, end < 0 ? argv.length : end).includes("--json"));
+  const wrong = (error: unknown, command?: string) => {
+    output.fail(error, usage(command));
+    return USAGE;
+  };
   if (name === "--version" || name === "-v") return say(await version());
   if (["help", "--help", "-h"].includes(name)) {
     const about = rest[0];
-    if (about !== undefined && !Object.hasOwn(commands, about)) return wrong(`there is no command ${shown(about)}`);
+    if (about !== undefined && !Object.hasOwn(commands, about)) return wrong(new Mistake(`there is no command ${about}`));
     return say(help(about));
   }
-  if (!Object.hasOwn(commands, name)) return wrong(`there is no command ${shown(name)}`);
+  if (!Object.hasOwn(commands, name)) return wrong(new Mistake(`there is no command ${name}`));
   const command = commands[name]!;
   let given: Arguments;
   try {
@@ -55,7 +61,7 @@ async function main(argv: readonly string[]): Promise<number> {
     }
     given = { names: positionals, options: values };
   } catch (error) {
-    return wrong(error instanceof Error ? error.message : String(error), name);
+    return wrong(new Mistake(error instanceof Error ? error.message : String(error)), name);
   }
   const stop = new AbortController();
   const onInterrupt = () => {
@@ -63,15 +69,15 @@ async function main(argv: readonly string[]): Promise<number> {
     process.removeListener("SIGINT", onInterrupt);
     stop.abort();
   };
-  process.on("SIGINT", onInterrupt);
-  process.on("SIGTERM", onInterrupt);
-  const output = new Output(given.options["json"] === true);
+  if (command.endsAtOnce !== true) {
+    process.on("SIGINT", onInterrupt);
+    process.on("SIGTERM", onInterrupt);
+  }
   try {
     const { isSound } = await command.run(given, output, stop.signal);
     return isSound ? DONE : FAULTS;
   } catch (error) {
-    output.endProgress();
-    if (error instanceof Mistake) return wrong(error.message, name);
+    if (error instanceof Mistake) return wrong(error, name);
     output.fail(error);
     return AnnalsError.is(error, "cancelled") ? INTERRUPTED : FAILED;
   } finally {
@@ -83,11 +89,6 @@ async function main(argv: readonly string[]): Promise<number> {
 function say(what: string): number {
   process.stdout.write(`${what}\n`);
   return DONE;
-}
-
-function wrong(message: string, command?: string): number {
-  process.stderr.write(`annals: ${message}\n\n${usage(command)}\n`);
-  return USAGE;
 }
 
 async function version(): Promise<string> {

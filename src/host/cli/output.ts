@@ -11,7 +11,7 @@ export const counted = (count: number, one: string, many = `${one}s`): string =>
 export const numbered = (count: number): string => count.toLocaleString("en-US");
 
 /** Milliseconds between two looks at how far a work has come. */
-const PACE = 100;
+export const PACE = 100;
 
 /** Where a command says what it has found: for people, or for machines. */
 export class Output {
@@ -76,11 +76,13 @@ export class Output {
     this.#hasProgress = false;
   }
 
-  fail(error: unknown): void {
+  /** What went wrong: one object for machines; for people also how the command is given, if it was that. */
+  fail(error: unknown, usage?: string): void {
     this.endProgress();
     const { code, details } = error as { code?: unknown; details?: unknown };
     const message = error instanceof Error ? error.message : String(error);
-    if (this.#isJson) process.stderr.write(`${JSON.stringify({ error: { code: code ?? "failed", message, details } })}\n`);
+    if (this.#isJson) process.stderr.write(`${JSON.stringify({ error: { code: code ?? "failed", message, details: details ?? {} } })}\n`);
+    else if (usage !== undefined) process.stderr.write(`annals: ${shown(message)}\n\n${usage}\n`);
     else process.stderr.write(`annals: ${shown(message)}${typeof code === "string" ? ` (${code})` : ""}\n${told(details)}`);
   }
 }

@@ -6,11 +6,20 @@ export async function* logPages(storage: StorageAdapter, epoch: string, signal: 
   for (let after = 0; ;) {
     const { events, next, head } = await storage.readLog({ epoch, after, ...all, limit: 500 });
     yield events;
-    await new Promise((resolve) => setImmediate(resolve));
-    if (signal.aborted) throw new AnnalsError("cancelled", "interrupted", {});
+    await turn(signal);
     if (next >= head) return;
+    if (next <= after) {
+      const message = `the log does not go on after position ${next}, and the store says that it ends at ${head}`;
+      throw new AnnalsError("damaged-store", message, { damage: "head-disagrees", position: next });
+    }
     after = next;
   }
+}
+
+/** Lets interrupts have their turn. */
+export async function turn(signal: AbortSignal): Promise<void> {
+  await new Promise((resolve) => setImmediate(resolve));
+  if (signal.aborted) throw new AnnalsError("cancelled", "interrupted", {});
 }
 
 export type ScannedDocument = ScannedPage["documents"][number];

@@ -1,7 +1,7 @@
 import { AnnalsError, Engine, type AnyAggregate } from "../index.node.js";
 import { overlayStorage } from "../overlay/index.js";
 import { loadDomain } from "./domain.js";
-import { counted, numbered, shown, type Output } from "./output.js";
+import { counted, numbered, PACE, shown, type Output } from "./output.js";
 import { logPages } from "./reading.js";
 import { openStore } from "./stores.js";
 import { textOf, type Arguments, type Done } from "./types.js";
@@ -67,11 +67,18 @@ export async function replay(given: Arguments, output: Output, signal: AbortSign
         onProgress({ done: events, total: head });
       }
       for (const projection of projections) {
+        const view = engine.view(projection);
+        const onView = output.progress(`view ${shown(projection.name)}`);
+        const look = () => view.status().then(({ progress }) => onView({ done: Math.round(progress * events), total: events }), () => undefined);
+        const watch = setInterval(() => void look(), PACE);
         try {
-          await engine.view(projection).count({ latest: true, signal });
+          await look();
+          await view.count({ latest: true, signal });
         } catch (error) {
           if (!AnnalsError.is(error) || error.code === "cancelled") throw error;
           failures.add({ code: error.code, message: error.message, projection: projection.name });
+        } finally {
+          clearInterval(watch);
         }
       }
     } finally {

@@ -17,10 +17,14 @@ export interface Command {
   /** What is expected without a name before it. */
   readonly names: readonly string[];
   readonly options: NonNullable<ParseArgsConfig["options"]>;
+  /** Ends at the first interrupt: the store does what it is asked as a whole or not at all. */
+  readonly endsAtOnce?: boolean;
 }
 
 /** The command was given wrongly. */
-export class Mistake extends Error {}
+export class Mistake extends Error {
+  readonly code = "usage";
+}
 
 /** What was asked can't be done, and why. */
 export class Refused extends Error {

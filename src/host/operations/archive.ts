@@ -1,5 +1,6 @@
 import { AnnalsError, type ArchiveProblem } from "../errors.js";
-import { encoder, isWellFormed } from "../payload.js";
+import { nameProblem } from "../names.js";
+import { encoder, isWellFormed, MAX_BYTES, MAX_DEPTH, utf8Length } from "../payload.js";
 import type { FirstOutcome, StoredEvent } from "../storage.js";
 import { Sha256 } from "./sha256.js";
 
@@ -100,6 +101,12 @@ export function isJson(text: string): boolean {
   }
 }
 
+/** Whether it is of the form that times are kept in. */
+export function isTime(text: string): boolean {
+  const millis = Date.parse(text);
+  return !Number.isNaN(millis) && new Date(millis).toISOString() === text;
+}
+
 /** Whether it is what tags of an event are kept as. */
 export function isTags(text: string): boolean {
   try {
@@ -193,34 +200,44 @@ export class ArchiveReader {
   #commitsOf(lines: readonly string[]): ArchivedCommit[] {
     const commits: { commandId: string; outcome: FirstOutcome; events: StoredEvent[] }[] = [];
     let shared: Omit<StoredEvent, keyof EventMembers | "data"> | undefined;
-    for (const line of lines) {
+    const problem = (problem: ArchiveProblem, what: string, index: number) =>
+      this.#problem(problem, what, this.#line - lines.length + index);
+    const check = (index: number, found: string | null) => {
+      if (found !== null) throw problem("invalid", found, index);
+    };
+    for (const [index, line] of lines.entries()) {
       if (line.startsWith('{"commit":')) {
         const { members, raw: extra } = this.#split(line, "commit", "metadata");
         if (!fits(members, COMMIT)) throw this.#problem("changed", "expected a commit");
-        const { hash, position, revision, count, ...rest } = members as unknown as CommitMembers;
-        const { aggregateType, aggregateId, commandId, recordedAt } = rest;
-        const millis = Date.parse(recordedAt);
+        const { hash, aggregateType, aggregateId, position, revision, count, ...rest } = members as unknown as CommitMembers;
+        const { commandId, recordedAt, issuedAt, correlationId, causationId, actor } = rest;
+        check(index, namesProblem({ commandId, hash, aggregateType, aggregateId, correlationId, causationId, actor }));
+        check(index, timesProblem({ recordedAt, issuedAt }));
+        if (extra !== null) check(index, payloadProblem("metadata", extra));
+        check(index, count < 1 || revision < count ? `expected a revision of at least the count, which is at least 1, found ${revision} and ${count}` : null);
         // Times are texts of one form, which are ordered as they are.
-        if (Number.isNaN(millis) || recordedAt < this.#recordedAt) {
-          throw this.#problem("wrong-order", `the time ${recordedAt} comes after ${this.#recordedAt}`);
-        }
+        if (recordedAt < this.#recordedAt) throw problem("wrong-order", `the time ${recordedAt} comes after ${this.#recordedAt}`, index);
+        if (commits.at(-1)?.events.length === 0) throw problem("changed", "expected an event of a commit", index);
         this.#recordedAt = recordedAt;
         this.#commits += 1;
-        shared = { ...rest, extra };
-        const outcome = { hash, aggregateType, aggregateId, position, revision, count, recordedAt: millis };
+        // Members that are not known are passed by.
+        shared = { aggregateType, aggregateId, commandId, recordedAt, issuedAt, correlationId, causationId, actor, extra };
+        const outcome = { hash, aggregateType, aggregateId, position, revision, count, recordedAt: Date.parse(recordedAt) };
         commits.push({ commandId, outcome, events: [] });
       } else {
         const { members, raw: data } = this.#split(line, "event", "data");
         if (!fits(members, EVENT) || data === null || shared === undefined) throw this.#problem("changed", "expected an event of a commit");
-        const { tags, ...event } = members as unknown as EventMembers;
-        if (event.position <= this.#position) {
-          throw this.#problem("wrong-order", `position ${event.position} comes after ${this.#position}`);
-        }
-        this.#position = event.position;
+        const { position, revision, eventId, type, schemaVersion, tags } = members as unknown as EventMembers;
+        check(index, namesProblem({ eventId, type }) ?? tags.reduce((found: string | null, tag) => found ?? nameProblem("tag", tag), null));
+        check(index, payloadProblem("data", data));
+        check(index, schemaVersion < 1 || schemaVersion > MAX_VERSION ? `expected a schema version from 1 to ${MAX_VERSION}, found ${schemaVersion}` : null);
+        if (position <= this.#position) throw problem("wrong-order", `position ${position} comes after ${this.#position}`, index);
+        this.#position = position;
         this.#events += 1;
-        commits.at(-1)!.events.push({ ...event, ...shared, tags: JSON.stringify(tags), data });
+        commits.at(-1)!.events.push({ ...shared, position, revision, eventId, type, schemaVersion, tags: JSON.stringify(tags), data });
       }
     }
+    if (commits.at(-1)?.events.length === 0) throw this.#problem("changed", "expected an event of a commit");
     return commits;
   }
 
@@ -256,9 +273,51 @@ export class ArchiveReader {
     return { members: object[kind], raw: end >= 0 ? line.slice(end + start.length, -1) : typeof text === "string" ? text : null };
   }
 
-  #problem(problem: ArchiveProblem, what: string): AnnalsError {
-    return new AnnalsError("unreadable-archive", `line ${this.#line}: ${what}`, { problem, line: this.#line });
+  #problem(problem: ArchiveProblem, what: string, line = this.#line): AnnalsError {
+    return new AnnalsError("unreadable-archive", `line ${line}: ${what}`, { problem, line });
   }
+}
+
+// What no engine would store, and some stores would.
+
+/** As in the core. */
+const MAX_VERSION = 0xffff_ffff;
+
+function namesProblem(names: { readonly [what: string]: string | null }): string | null {
+  for (const [what, name] of Object.entries(names)) {
+    const problem = name === null ? null : nameProblem(what, name);
+    if (problem !== null) return problem;
+  }
+  return null;
+}
+
+function timesProblem(times: { readonly [what: string]: string }): string | null {
+  for (const [what, time] of Object.entries(times)) {
+    if (!isTime(time)) return `${what}: expected a time, found ${JSON.stringify(time.slice(0, 100))}`;
+  }
+  return null;
+}
+
+function payloadProblem(what: string, text: string): string | null {
+  // A code unit takes at most three bytes, and each level two units.
+  if (text.length * 3 > MAX_BYTES && utf8Length(text) > MAX_BYTES) return `${what}: expected at most ${MAX_BYTES} bytes of JSON`;
+  if (!isWellFormed(text)) return `${what}: expected whole characters, found a lone surrogate`;
+  if (text.length > 2 * MAX_DEPTH && depthOf(text) > MAX_DEPTH) return `${what}: expected at most ${MAX_DEPTH} levels of nesting`;
+  return isJson(text) ? null : `${what}: expected JSON, found ${JSON.stringify(text.slice(0, 100))}`;
+}
+
+/** How deep a text of JSON is nested. */
+function depthOf(text: string): number {
+  let depth = 0;
+  let most = 0;
+  for (let index = 0, isString = false; index < text.length; index += 1) {
+    const mark = text[index]!;
+    if (mark === '"') isString = !isString;
+    else if (isString) index += mark === "\\" ? 1 : 0;
+    else if (mark === "[" || mark === "{") most = Math.max(most, (depth += 1));
+    else if (mark === "]" || mark === "}") depth -= 1;
+  }
+  return most;
 }
 
 type Check = (value: unknown) => boolean;

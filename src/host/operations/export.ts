@@ -3,7 +3,7 @@ import { checkEpoch, placeOf } from "../epoch.js";
 import { AnnalsError } from "../errors.js";
 import { encoder } from "../payload.js";
 import type { FirstOutcome, StorageAdapter, StoredEvent } from "../storage.js";
-import { checkLine, commitLines, headerLine, isTags, joined, totalOf, VERSION, type ArchivedCommit, type ArchiveHeader } from "./archive.js";
+import { checkLine, commitLines, headerLine, isFiltered, isTags, joined, totalOf, VERSION, type ArchivedCommit, type ArchiveHeader } from "./archive.js";
 import type { UnfinishedArchive } from "./check.js";
 import { PAGE, pagesOf, Work, type LogFilter, type WorkOptions } from "./log.js";
 import { Sha256 } from "./sha256.js";
@@ -44,6 +44,8 @@ export async function* exportLog(storage: StorageAdapter, options: ExportOptions
   const events: StoredEvent[] = [];
   for await (const page of pagesOf(storage, epoch, Math.max(header.after, archive.position), header.filter)) {
     await work.step({ done: archive.events, total });
+    const beyond = page.events.find(({ position }) => position > page.head);
+    if (beyond !== undefined) throw damaged("head-disagrees", beyond, `it is in the log, and the store says that this ends at ${page.head}`);
     events.push(...page.events.filter(({ position }) => position <= header.until));
     const isLast = page.next >= header.until;
     // The last commit may go on in the next page.
@@ -53,6 +55,11 @@ export async function* exportLog(storage: StorageAdapter, options: ExportOptions
       if (archive.add(commit)) yield archive.write("check");
     }
     if (isLast) break;
+  }
+  const { after, until } = header;
+  if (!isFiltered(header) && Math.max(after, archive.position) < until) {
+    const message = `the log ends at position ${archive.position}, and the store says that it ends at ${until}`;
+    throw new AnnalsError("damaged-store", message, { damage: "head-disagrees", position: archive.position });
   }
   yield archive.write("end");
   work.tell({ done: archive.events, total });

@@ -5,6 +5,7 @@ import { keyOf } from "../recent.js";
 import { ArchiveReader, isFiltered, totalOf, type ArchivedCommit, type ArchiveHeader, type ArchiveSource } from "./archive.js";
 import { isOf } from "./export.js";
 import { ImportMark } from "./mark.js";
+import { SeenTexts } from "./ids.js";
 import { pagesOf, Work, type WorkOptions } from "./log.js";
 
 export interface ImportOptions extends WorkOptions {
@@ -43,13 +44,14 @@ export async function importLog(
   let isWhole = false;
   try {
     const header = await reader.header();
-    const target = new Target(storage, epoch, head, header);
+    const target = new Target(storage, epoch, head, header, work);
     ({ imported } = target);
     const total = totalOf(header);
     try {
       for await (const { commits, isEnd } of reader.blocks()) {
         target.check(commits, isEnd);
         const known = await target.compare(commits);
+        await target.checkIds(commits.slice(known));
         await target.append(commits.slice(known));
         isWhole = isEnd;
         if (!isEnd) await work.step({ done: imported.events + imported.known, total });
@@ -99,14 +101,20 @@ class Target {
   /** Position in the archive of the last event that was looked at. */
   #last: number;
   readonly #mark: ImportMark;
+  readonly #work: Work;
+  /** Of the events in the store, and of those that have come. */
+  readonly #eventIds = new SeenTexts();
+  /** Up to here the store has events whose ids are not among them. */
+  #unseen = 0;
 
-  constructor(storage: StorageAdapter, epoch: string, head: number, header: ArchiveHeader) {
+  constructor(storage: StorageAdapter, epoch: string, head: number, header: ArchiveHeader, work: Work) {
     this.#storage = storage;
     this.#epoch = epoch;
     this.#head = head;
     this.#header = header;
     this.#last = header.after;
     this.#mark = new ImportMark(storage, epoch);
+    this.#work = work;
   }
 
   /** A store has commits as a whole, and an archive without a filter leaves none out. */
@@ -138,7 +146,10 @@ class Target {
         return index;
       }
       const hash = outcomes[index]?.hash;
-      for (const [at, event] of commit.events.entries()) checkSame(event, found[at], hash === commit.outcome.hash);
+      for (const [at, event] of commit.events.entries()) {
+        checkSame(event, found[at], hash === commit.outcome.hash);
+        this.#eventIds.add(event.eventId);
+      }
       this.#reached = found.at(-1)!.position;
       this.imported.known += commit.events.length;
     }
@@ -152,11 +163,43 @@ class Target {
     // An archive that begins with the log begins where the store does.
     const start = after === 0 ? 1 : commands[0]?.position;
     this.#head = head;
+    this.#unseen = start === undefined ? head : start - 1;
     if (start === undefined) {
       if (!isFiltered(this.#header) && head !== after) throw incomplete(`it goes on after position ${after}, and the store ends at ${head}`);
       return null;
     }
     return new Stored(this.#storage, this.#epoch, start);
+  }
+
+  /** An event that the store does not have must not have the id of another. */
+  async checkIds(commits: readonly ArchivedCommit[]): Promise<void> {
+    if (commits.length === 0) return;
+    for await (const { eventId } of this.#upTo(this.#unseen)) this.#eventIds.add(eventId);
+    this.#unseen = 0;
+    const own = new Set<string>();
+    const suspects = new Map<string, StoredEvent>();
+    for (const event of commits.flatMap(({ events }) => events)) {
+      const { eventId } = event;
+      if (own.has(eventId)) throw collision(event);
+      own.add(eventId);
+      if (this.#eventIds.add(eventId)) suspects.set(eventId, event);
+    }
+    if (suspects.size === 0) return;
+    // What has come earlier is in the store.
+    for await (const { eventId } of this.#upTo(this.#head)) {
+      const suspect = suspects.get(eventId);
+      if (suspect !== undefined) throw collision(suspect);
+    }
+  }
+
+  /** The store's events up to a position. */
+  async *#upTo(last: number): AsyncGenerator<StoredEvent, void> {
+    if (last === 0) return;
+    for await (const { events, next } of pagesOf(this.#storage, this.#epoch, 0)) {
+      for (const event of events) if (event.position <= last) yield event;
+      await this.#work.step();
+      if (next >= last) return;
+    }
   }
 
   /** Appends commits that the store does not have, as they are. */
@@ -285,7 +328,7 @@ function checkSame(event: StoredEvent, found: StoredEvent | undefined, isSameCom
 }
 
 function collision({ eventId, aggregateType, aggregateId, revision }: StoredEvent): AnnalsError {
-  const message = `the store has another event than revision ${revision} of ${aggregateType}/${aggregateId} with the id ${eventId} or its command's`;
+  const message = `another event than revision ${revision} of ${aggregateType}/${aggregateId} has the id ${eventId} or its command's`;
   return new AnnalsError("event-id-collision", message, { eventId });
 }
 

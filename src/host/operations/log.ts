@@ -29,7 +29,10 @@ export interface LogFilter {
 /** Events that are read at once. */
 export const PAGE = 500;
 
-/** The log page by page, from a position on up to the end that it has then. */
+/**
+ * The log page by page, from a position on up to the end that it has then. Fails with `damaged-store` if
+ * a page does not go on, and the store says that it is not at the end.
+ */
 export async function* pagesOf(
   storage: StorageAdapter,
   epoch: string,
@@ -40,8 +43,13 @@ export async function* pagesOf(
   for (;;) {
     const page = await storage.readLog({ epoch, after, ...filter, limit: PAGE });
     yield page;
-    if (page.next >= page.head) return;
-    after = page.next;
+    const { next, head } = page;
+    if (next >= head) return;
+    if (next <= after) {
+      const message = `the log does not go on after position ${next}, and the store says that it ends at ${head}`;
+      throw new AnnalsError("damaged-store", message, { damage: "head-disagrees", position: next });
+    }
+    after = next;
   }
 }
 

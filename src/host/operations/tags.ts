@@ -74,25 +74,27 @@ export class TagCheck {
       this.#open.set(tag, (open = { found: [], asked, limit: 16 }));
     }
     for (const position of positions) {
-      while (open.found.length === 0 && open.asked < position) await this.#ask(tag, open);
+      while (open.found.length === 0 && open.asked < position) await this.#ask(tag, open, position);
       while (open.found.length > 0 && open.found[0]! < position) {
         this.#surplus(tag, open.found.shift()!);
-        if (open.found.length === 0 && open.asked < position) await this.#ask(tag, open);
+        if (open.found.length === 0 && open.asked < position) await this.#ask(tag, open, position);
       }
       if (open.found[0] === position) open.found.shift();
       else this.#found("tag-missing", position, `it is not found by its tag ${JSON.stringify(tag)}`);
     }
-    if (open.found.length === 0 && open.asked < this.#head) await this.#ask(tag, open);
+    if (open.found.length === 0 && open.asked < this.#head) await this.#ask(tag, open, this.#head);
     if (open.found.length > 0 || open.asked < this.#head) return;
     this.#open.delete(tag);
     this.#done.add(tag);
   }
 
-  async #ask(tag: string, open: OpenTag): Promise<void> {
+  /** Asks for more of them. Of a store that says that this is the end, nothing more up to there is expected. */
+  async #ask(tag: string, open: OpenTag, upTo: number): Promise<void> {
     const filter = { descending: false, types: [], aggregateTypes: [], tags: [tag], correlationId: null };
     const { events, next } = await this.#storage.readLog({ epoch: this.#epoch, after: open.asked, ...filter, limit: open.limit });
     open.found.push(...events.map(({ position }) => position));
-    open.asked = next;
+    const reached = Math.max(next, events.at(-1)?.position ?? 0);
+    open.asked = reached > open.asked ? reached : upTo;
     open.limit = Math.min(2 * open.limit, PAGE);
   }
 

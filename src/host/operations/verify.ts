@@ -1,7 +1,8 @@
 import type { Projection } from "../domain.js";
+import { AnnalsError } from "../errors.js";
 import { keyOf } from "../recent.js";
-import type { FirstOutcome, ScannedPage, StorageAdapter, StoredEvent, StreamSlice } from "../storage.js";
-import { isJson, isTags } from "./archive.js";
+import type { FirstOutcome, LogPage, ScannedPage, StorageAdapter, StoredEvent, StreamSlice } from "../storage.js";
+import { isJson, isTags, isTime } from "./archive.js";
 import { isOf } from "./export.js";
 import { SeenTexts } from "./ids.js";
 import { PAGE, pagesOf, Work, type WorkOptions } from "./log.js";
@@ -14,6 +15,8 @@ export type FindingCode =
   | "gap"
   /** A position comes twice, or after a later one. */
   | "position-order"
+  /** The log does not end where the store says that it does. */
+  | "head-disagrees"
   /** An event was recorded earlier than the one before it. */
   | "time-decreases"
   | "unreadable-time"
@@ -126,6 +129,9 @@ class Verifier {
   #streamCount = 0;
   #documents = 0;
 
+  /** Whether the log did not go on before its end. */
+  #endsEarly = false;
+
   // What goes on from page to page.
   #recordedAt = "";
   readonly #tags: TagCheck;
@@ -176,7 +182,9 @@ class Verifier {
 
   async readLog(head: number): Promise<void> {
     this.#tags.start(head);
-    for await (const { events, head } of pagesOf(this.#storage, this.#epoch, 0)) {
+    let end = 0;
+    for await (const { events, head } of this.#pages()) {
+      end = head;
       const commands = [...new Set(events.map(({ commandId }) => commandId))];
       const outcomes = await this.#load(commands, []);
       const known = new Map(commands.map((id, index) => [id, outcomes.commands[index]!]));
@@ -190,6 +198,7 @@ class Verifier {
       await this.#work.step({ done: this.#events, total: Math.max(head, this.#events) });
     }
     this.#endCommand();
+    if (end !== this.#head && !this.#endsEarly) await this.#confirmEnd();
     for (const stream of this.#streams.values()) {
       const { aggregateType, aggregateId, revision, known } = stream;
       const message = `the store says that it has ${known} events, the log ends with revision ${revision}`;
@@ -197,6 +206,32 @@ class Verifier {
     }
     await this.#tags.end();
     await this.#confirmDoubles();
+  }
+
+  /** The log, up to where it goes on, and beyond where the store says that it ends. */
+  async *#pages(): AsyncGenerator<LogPage, void> {
+    try {
+      for (let after = 0, isBeyond = true; isBeyond;) {
+        for await (const page of pagesOf(this.#storage, this.#epoch, after)) {
+          after = Math.max(after, page.events.at(-1)?.position ?? 0);
+          isBeyond = page.events.length > 0 && after > page.head;
+          yield page;
+        }
+      }
+    } catch (error) {
+      if (!AnnalsError.is(error, "damaged-store")) throw error;
+      if (!this.#endsEarly) this.#found(error.details.damage, error.message);
+      this.#endsEarly = true;
+    }
+  }
+
+  /** The log's end is not where the store has said. It may have grown since. */
+  async #confirmEnd(): Promise<void> {
+    const all = { descending: false, types: [], aggregateTypes: [], tags: [], correlationId: null };
+    const { events, head } = await this.#storage.readLog({ epoch: this.#epoch, after: this.#head, ...all, limit: 1 });
+    const last = events[0]?.position ?? this.#head;
+    if (events.length > 0 ? last <= head : last === head) return;
+    this.#found("head-disagrees", `the store says that its log ends at position ${head}, and it has ${last === 0 ? "no event" : `events up to ${last}`}`);
   }
 
   #checkEvent(event: StoredEvent): void {
@@ -305,7 +340,7 @@ class Verifier {
     if (eventId.size + commandId.size === 0) return;
     const first = new Map<string, number>();
     let before: string | undefined;
-    for await (const { events } of pagesOf(this.#storage, this.#epoch, 0)) {
+    for await (const { events } of this.#pages()) {
       for (const event of events) {
         const isNew = event.commandId !== before;
         before = event.commandId;
@@ -479,11 +514,6 @@ const inCollection = (collection: string, key: string): Pick<Finding, "document"
 function distinct(postings: readonly (readonly [string, string])[]): (readonly [string, string])[] {
   return [...new Map(postings.map((posting) => [JSON.stringify(posting), posting])).values()];
 }
-
-const isTime = (text: string): boolean => {
-  const millis = Date.parse(text);
-  return !Number.isNaN(millis) && isoOf(millis) === text;
-};
 
 const isoOf = (millis: number): string => (Number.isNaN(millis) ? "no time" : new Date(millis).toISOString());
 

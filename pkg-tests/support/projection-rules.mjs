@@ -390,6 +390,20 @@ export const projectionRules = [
     },
   },
   {
+    name: "how many events were passed by is the same in each of several engines, whichever has met them",
+    async run(place) {
+      const next = release({ ...newer, unknownEvents: "fail" });
+      const { clinic, rooms } = release({ knows: older, kind: "inline", unknownEvents: "skip" });
+      const writer = await place.open({ aggregates: [next.clinic] });
+      const opening = () => place.open({ aggregates: [clinic], projections: [rooms], limits: { pageLimit: 3 } });
+      const engines = [await opening(), await opening(), await opening()];
+      await Promise.all(Array.from({ length: 40 }, (_, number) => (
+        runs(writer, next.clinic, [`c-${number}`, "Opened", String(number)], [`c-${number}`, "Sold", String(number)])
+      )));
+      for (const engine of engines) same((await engine.view(rooms).status({ latest: true })).skipped, 40);
+    },
+  },
+  {
     name: "types that a view has no function for are no unknown ones, nor are those that are retired",
     async run(place) {
       const { clinic, rooms } = release({ knows: older, kind: "inline", unknownEvents: "fail" });

@@ -180,6 +180,7 @@ pub(crate) trait NativeAggregate {
         event_type: &str,
         version: u32,
         data: &str,
+        skips: Option<bool>,
     ) -> Result<Option<Vec<Message>>, Unreadable>;
 
     /// The forms of today, as in [`Page::Messages`](crate::protocol::Page::Messages).
@@ -340,17 +341,19 @@ pub(crate) fn upcasts<'a>(
     }
 }
 
-/// Reads an event of a stream as the upcasters of its aggregate do.
+/// Reads an event of a stream as the upcasters of its aggregate do. Whether one of an unknown type is
+/// passed by is said by `skips`, or else by the aggregate.
 pub(crate) fn read_today(
     aggregates: &[AggregateDefinition],
     stream: &StreamId,
     event: EventText<'_>,
+    skips: Option<bool>,
 ) -> Result<Today, Unreadable> {
     let EventText { event_type, schema_version, data } = event;
     let Some(native) = upcasts(aggregates, stream, event) else {
         return Ok(Today::AsStored);
     };
-    let messages = native.upcast(event_type, schema_version, data)?;
+    let messages = native.upcast(event_type, schema_version, data, skips)?;
     Ok(messages.map_or(Today::Skipped, Today::Upcast))
 }
 
@@ -426,7 +429,7 @@ impl<A: Aggregate> Typed<A> {
             })?);
             return Ok(true);
         }
-        let Some(messages) = self.forms.upcast(event_type, schema_version, data)? else {
+        let Some(messages) = self.forms.upcast(event_type, schema_version, data, None)? else {
             return Ok(false);
         };
         for Message { event_type, data, .. } in messages {
@@ -477,8 +480,9 @@ impl<A: Aggregate> NativeAggregate for Typed<A> {
         event_type: &str,
         version: u32,
         data: &str,
+        skips: Option<bool>,
     ) -> Result<Option<Vec<Message>>, Unreadable> {
-        self.forms.upcast(event_type, version, data)
+        self.forms.upcast(event_type, version, data, skips)
     }
 
     #[cfg(feature = "wasm")]

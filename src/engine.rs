@@ -160,7 +160,7 @@ impl Config {
     fn widen_types(&mut self) {
         let becoming = self.aggregates.iter().flat_map(|known| known.becoming.iter());
         let reactions = self.reactions.iter_mut().filter(|reaction| reaction.upcasts);
-        let types = self.projections.iter_mut().map(|projection| &mut projection.types);
+        let types = self.projections.iter_mut().map(|projection| &mut projection.filter.types);
         for types in types.chain(reactions.map(|reaction| &mut reaction.filter.types)) {
             if !types.is_empty() {
                 types.extend(becoming.clone().cloned());
@@ -180,7 +180,18 @@ impl Config {
                 return Err(ApiMisuse::Upcasters { event_type, rule });
             }
         }
-        for (index, ProjectionDefinition { name, .. }) in self.projections.iter().enumerate() {
+        for (index, definition) in self.projections.iter().enumerate() {
+            let ProjectionDefinition { name, filter, native, .. } = definition;
+            let is_native = |name: &Arc<str>| {
+                let mut known = self.aggregates.iter().filter(|known| known.name == *name);
+                matches!(known.next(), Some(known) if matches!(known.domain, Domain::Native(_)))
+            };
+            if native.is_some()
+                && let Some(unknown) = filter.aggregate_types.iter().find(|name| !is_native(name))
+            {
+                let (projection, aggregate) = (Arc::clone(name), Arc::clone(unknown));
+                return Err(ApiMisuse::TypesNotKnown { projection, aggregate });
+            }
             if self.projections[..index].iter().any(|other| other.name == *name) {
                 return Err(ApiMisuse::ProjectionDefinedTwice(Arc::clone(name)));
             }

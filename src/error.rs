@@ -357,6 +357,17 @@ pub enum ApiMisuse {
     /// Two projections have one name.
     #[error("projection {0:?} is defined twice")]
     ProjectionDefinedTwice(Arc<str>),
+    /// A projection says what becomes of events of unknown types, of an aggregate that is not among the
+    /// engine's, or is not written in Rust.
+    #[error(
+        "projection {projection:?} names aggregate {aggregate:?}, whose event types the engine does not know"
+    )]
+    TypesNotKnown {
+        /// The projection.
+        projection: Arc<str>,
+        /// The aggregate.
+        aggregate: Arc<str>,
+    },
     /// A limit of the subscription or the configuration is 0.
     #[error("{0} must be at least 1")]
     ZeroLimit(&'static str),

@@ -128,7 +128,7 @@ pub(crate) fn fold_texts<'e, P: Projection>(
     let mut view = View::empty();
     for (index, (context, text)) in (0..).zip(events.clone()) {
         view.at(Position(index));
-        let taken = project_stored::<P>(&mut view, &context, text, aggregates, types);
+        let taken = project_stored::<P>(&mut view, &context, text, aggregates, types, None);
         taken.map_err(|error: ProjectError| failed(Position(index), error.into_reason()))?;
     }
     let mut documents = BTreeMap::new();

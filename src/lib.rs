@@ -83,8 +83,8 @@ pub use ids::{CommandHash, CommandId, EventId, TimerId};
 pub use manager::{Cause, Commands, ProcessManager};
 pub use payload::{MAX_DEPTH, MAX_PAYLOAD_BYTES, check_payload};
 pub use projection::{
-    EventContext, IndexEntry, IndexValue, ProjectError, Projection, ProjectionDefinition, View,
-    ViewKind,
+    EventContext, IndexEntry, IndexValue, ProjectError, Projection, ProjectionDefinition,
+    UnknownEvents, View, ViewKind,
 };
 pub use protocol::{Input, Output};
 pub use query::{Query, QueryItem, Tag};

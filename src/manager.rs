@@ -260,7 +260,7 @@ fn parts_of<M: ProcessManager>(
 ) -> Result<Vec<Part<M::Event>>, Arc<str>> {
     let RecordedEvent { event_type, schema_version, data, .. } = event;
     let text = EventText { event_type, schema_version: *schema_version, data };
-    let messages = match read_today(aggregates, &event.stream, text) {
+    let messages = match read_today(aggregates, &event.stream, text, None) {
         Ok(Today::AsStored) => vec![Message {
             event_type: Arc::clone(event_type),
             schema_version: *schema_version,

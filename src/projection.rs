@@ -17,7 +17,8 @@ use crate::domain::{AggregateDefinition, EventText, Today, read_today};
 use crate::erased::{Erased, erased};
 use crate::event::RecordedEvent;
 use crate::protocol::{
-    DocumentScan, LogEnd, Posting, Projected, ProjectedDocument, ViewRange, ViewScan,
+    DocumentScan, LogEnd, LogFilter, Posting, Projected, ProjectedDocument, SkippedEvents,
+    ViewRange, ViewScan,
 };
 use crate::stream::{Position, Revision, StreamId};
 use crate::time::Timestamp;
@@ -35,6 +36,37 @@ pub enum ViewKind {
     Inline,
     /// Behind the log, as fast as it goes.
     Async,
+}
+
+/// What becomes of events of types that this release does not know: that are neither in the enum of their
+/// aggregate's events nor have upcasters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnknownEvents {
+    /// They are not looked for: only events of the types that are wanted are read.
+    #[default]
+    NotRead,
+    /// All events of these aggregates are read, at least of one, and the view stops before the first of an
+    /// unknown type.
+    Fail(&'static [&'static str]),
+    /// All events of these aggregates are read, and those of unknown types are passed by. How many is said
+    /// by [`ViewStatus::skipped`](crate::protocol::ViewStatus::skipped), and of each is told
+    /// ([`SkippedEvents`]).
+    Skip(&'static [&'static str]),
+}
+
+impl UnknownEvents {
+    /// The aggregates whose events are all read.
+    fn aggregates(self) -> &'static [&'static str] {
+        match self {
+            Self::NotRead => &[],
+            Self::Fail(aggregates) | Self::Skip(aggregates) => aggregates,
+        }
+    }
+
+    /// Whether they are passed by; `None`: as their aggregate says.
+    fn skips(self) -> Option<bool> {
+        (self != Self::NotRead).then_some(matches!(self, Self::Skip(_)))
+    }
 }
 
 /// A read model: what documents are made of events.
@@ -85,6 +117,9 @@ pub trait Projection: 'static {
     const VERSION: u32;
     /// When the documents are made.
     const KIND: ViewKind;
+    /// What becomes of events of unknown types. What is not [`NotRead`](UnknownEvents::NotRead) names the
+    /// aggregates that it is made of: their events and no others are read.
+    const UNKNOWN_EVENTS: UnknownEvents = UnknownEvents::NotRead;
     /// The events it is made of. Its variants are the types that are wanted.
     type Event: DeserializeOwned + 'static;
     /// What it is made up of.
@@ -466,8 +501,8 @@ pub struct ProjectionDefinition {
     pub(crate) name: Arc<str>,
     pub(crate) version: u32,
     pub(crate) kind: ViewKind,
-    /// Types of the events that are wanted; all, if empty.
-    pub(crate) types: Vec<Arc<str>>,
+    /// Which events are read: those of its types, or all of its aggregates.
+    pub(crate) filter: LogFilter,
     pub(crate) indexes: Vec<Arc<str>>,
     /// `None` if the functions live in the host.
     pub(crate) native: Option<Erased<dyn NativeProjection>>,
@@ -487,8 +522,11 @@ impl ProjectionDefinition {
             name: P::NAME.into(),
             version: P::VERSION,
             kind: P::KIND,
-            types: variants_of::<P::Event>().iter().map(|name| (*name).into()).collect(),
-            indexes: P::INDEXES.iter().map(|name| (*name).into()).collect(),
+            filter: match P::UNKNOWN_EVENTS.aggregates() {
+                [] => LogFilter { types: texts(variants_of::<P::Event>()), ..LogFilter::default() },
+                all => LogFilter { aggregate_types: texts(all), ..LogFilter::default() },
+            },
+            indexes: texts(P::INDEXES),
             native: Some(erased(Rc::new(Typed::<P>(PhantomData)))),
         }
     }
@@ -503,7 +541,16 @@ impl ProjectionDefinition {
         types: Vec<Arc<str>>,
         indexes: Vec<Arc<str>>,
     ) -> Self {
-        Self { name: name.into(), version, kind, types, indexes, native: None }
+        let filter = LogFilter { types, ..LogFilter::default() };
+        Self { name: name.into(), version, kind, filter, indexes, native: None }
+    }
+
+    /// The same, of events of these aggregates only; none: of all. One that wants no types is given all
+    /// their events, and can find those of unknown types among them.
+    #[must_use]
+    pub fn of_aggregates(mut self, aggregates: Vec<Arc<str>>) -> Self {
+        self.filter.aggregate_types = aggregates;
+        self
     }
 
     /// Its name.
@@ -511,6 +558,10 @@ impl ProjectionDefinition {
     pub fn name(&self) -> &str {
         &self.name
     }
+}
+
+fn texts(names: &[&str]) -> Vec<Arc<str>> {
+    names.iter().map(|name| (*name).into()).collect()
 }
 
 /// Carries the type `P` and no value of it.
@@ -527,6 +578,7 @@ impl<P: Projection> NativeProjection for Typed<P> {
         let types = variants_of::<P::Event>();
         let mut view = View::new(Some(known));
         let mut beyond = None;
+        let mut skipped = Vec::new();
         for event in events {
             let position = event.position;
             if end.is_before(position, event.recorded_at) {
@@ -540,11 +592,18 @@ impl<P: Projection> NativeProjection for Typed<P> {
                 event.text,
                 aggregates,
                 types,
+                P::UNKNOWN_EVENTS.skips(),
             ) {
                 // While documents are missing, all is done for nothing but to find out which.
                 Err(ProjectError(Reason::Failed(reason))) if view.missing.is_empty() => {
                     return Projected::Failed { position, reason };
                 }
+                Ok(false) => skipped.push(SkippedEvents {
+                    stream: event.stream.clone(),
+                    revision: event.revision,
+                    event_type: event.text.event_type.into(),
+                    count: 1,
+                }),
                 _ => {}
             }
         }
@@ -561,33 +620,43 @@ impl<P: Projection> NativeProjection for Typed<P> {
                 Err(reason) => return Projected::Failed { position, reason },
             }
         }
-        Projected::Done { documents, beyond }
+        Projected::Done { documents, beyond, skipped }
     }
 }
 
-/// Takes an event in, as the upcasters of its aggregate read it, if it is wanted.
+/// Takes an event in, as the upcasters of its aggregate read it, if it is wanted. Returns whether its type
+/// is known; if it is not, `skips` says what becomes of it, or else the aggregate.
 pub(crate) fn project_stored<P: Projection>(
     view: &mut View<'_, P::Document>,
     context: &EventContext<'_>,
     text: EventText<'_>,
     aggregates: &[AggregateDefinition],
     types: &[&str],
-) -> Result<(), ProjectError> {
+    skips: Option<bool>,
+) -> Result<bool, ProjectError> {
     // What may become one of its types comes too.
     let is_wanted = |name: &str| types.is_empty() || types.contains(&name);
-    match read_today(aggregates, context.stream, text) {
+    match read_today(aggregates, context.stream, text, skips) {
         Ok(Today::AsStored) if is_wanted(text.event_type) => {
-            project_one::<P>(view, context, text.event_type, text.data)
+            project_one::<P>(view, context, text.event_type, text.data)?;
         }
         Ok(Today::Upcast(messages)) => {
             let mut wanted = messages.iter().filter(|message| is_wanted(&message.event_type));
             wanted.try_for_each(|message| {
                 project_one::<P>(view, context, &message.event_type, &message.data)
-            })
+            })?;
         }
-        Ok(Today::AsStored | Today::Skipped) => Ok(()),
-        Err(why) => Err(ProjectError::new(&why.reason)),
+        Ok(Today::AsStored) => {}
+        Ok(Today::Skipped) => return Ok(false),
+        Err(why) => {
+            let reason = match skips {
+                None => why.reason,
+                Some(_) => why.at(context.stream, context.revision).to_string().into(),
+            };
+            return Err(ProjectError(Reason::Failed(reason)));
+        }
     }
+    Ok(true)
 }
 
 fn project_one<P: Projection>(

@@ -1100,6 +1100,8 @@ pub enum Projected {
         documents: Vec<ProjectedDocument>,
         /// Position of the first event beyond that end, if there is one.
         beyond: Option<Position>,
+        /// Events of unknown types that have been passed by.
+        skipped: Vec<SkippedEvents>,
     },
     /// An event can't be taken in. The page is given again with an end before it.
     Failed {
@@ -1329,7 +1331,8 @@ pub enum Notice {
     },
     /// A view has come further, has been built, or has stopped.
     ViewMoved(ProjectionIndex),
-    /// A fold has passed by events whose types are unknown, as the aggregate's upcasters say.
+    /// A fold or a view has passed by events whose types are unknown, as the aggregate's upcasters or the
+    /// projection say.
     Skipped(SkippedEvents),
     /// A reaction has been asked.
     ReactionRead {
@@ -1405,6 +1408,8 @@ pub struct ViewStatus {
     pub paused: bool,
     /// Where and why it has stopped.
     pub stopped: Option<ViewStop>,
+    /// Number of events of unknown types up to there that have been passed by.
+    pub skipped: u32,
 }
 
 /// Where a view has stopped, and why.

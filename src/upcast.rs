@@ -327,14 +327,19 @@ impl Forms {
         self.steps(event_type, version).err().unwrap_or_else(|| Unreadable::new(reason))
     }
 
-    /// What a stored event is today; `None` if its type is unknown, and such events are passed by.
+    /// What a stored event is today; `None` if its type is unknown, and such events are passed by: as
+    /// `skips` says, or else as the aggregate does.
     pub(crate) fn upcast(
         &self,
         event_type: &str,
         version: u32,
         data: &str,
+        skips: Option<bool>,
     ) -> Result<Option<Vec<Message>>, Unreadable> {
-        if self.skips && !self.is_today(event_type) && self.chain(event_type).is_none() {
+        if skips.unwrap_or(self.skips)
+            && !self.is_today(event_type)
+            && self.chain(event_type).is_none()
+        {
             return Ok(None);
         }
         let mut messages = Vec::new();

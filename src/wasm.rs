@@ -271,7 +271,7 @@ impl Core {
         let Some(AggregateDefinition { domain: Domain::Native(native), .. }) = native.next() else {
             return Err(misuse(format_args!("the module has no aggregate {name:?}")));
         };
-        let upcast = (**native).upcast(event_type, version, data);
+        let upcast = (**native).upcast(event_type, version, data, None);
         self.output.clear();
         encode::upcast(&mut self.output, &upcast);
         Ok(())

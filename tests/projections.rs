@@ -6,11 +6,14 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use annals::protocol::{LogEnd, SaveDocuments, StorageBody, StorageRequest, ViewAt, ViewScan};
-use annals::storage::{Annals, CommandOptions, MemoryStore, StorageAdapter};
+use annals::protocol::{
+    LogEnd, SaveDocuments, SkippedEvents, StorageBody, StorageRequest, ViewAt, ViewScan,
+};
+use annals::storage::{Annals, CommandOptions, MemoryStore, Report, StorageAdapter};
 use annals::{
     Aggregate, AggregateDefinition, ApiMisuse, Config, Context, Error, EventContext, IndexEntry,
-    Position, ProjectError, Projection, ProjectionDefinition, ReadError, Timestamp, View, ViewKind,
+    Position, ProjectError, Projection, ProjectionDefinition, ReadError, Revision, StreamId,
+    Timestamp, UnknownEvents, View, ViewKind,
 };
 use serde::{Deserialize, Serialize};
 use support::shared::{Shared, Ticking};
@@ -318,6 +321,150 @@ fn an_event_that_cannot_be_taken_in_stops_the_view_before_it_and_nothing_else() 
     let error = again.document::<Inline>("d-1", ViewAt::Now).expect_err("it stops again");
     assert!(matches!(error, Error::Read(ReadError::ProjectionStopped { .. })), "{error}");
     assert_eq!(day_of::<Inline>(&mut again, "d-1", ViewAt::Reached), Some((10, 1)));
+}
+
+/// The visits of a release that knows one more event, in which the older says nothing.
+struct NewerVisit;
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum NewerEvent {
+    Booked { doctor: String, minutes: u32 },
+    Moved { doctor: String },
+    Noted {},
+    Cancelled {},
+}
+
+impl Aggregate for NewerVisit {
+    const TYPE: &'static str = "Visit";
+    type State = ();
+    type Command = NewerEvent;
+    type Event = NewerEvent;
+    type Refusal = ();
+
+    fn initial() {}
+
+    fn decide(_: &(), command: &NewerEvent, _: &Context<'_>) -> Result<Vec<NewerEvent>, ()> {
+        Ok(vec![command.clone()])
+    }
+
+    fn evolve(_: (), _: &NewerEvent) {}
+}
+
+/// Who has how many visits booked. `K` is the kind, `S` whether unknown types are skipped.
+struct Booked<const K: u8, const S: bool>;
+
+#[derive(Deserialize)]
+enum OnlyBooked {
+    Booked { doctor: String },
+}
+
+impl<const K: u8, const S: bool> Projection for Booked<K, S> {
+    const NAME: &'static str = "booked";
+    const VERSION: u32 = 1;
+    const KIND: ViewKind = <Agenda<1, K> as Projection>::KIND;
+    const UNKNOWN_EVENTS: UnknownEvents =
+        if S { UnknownEvents::Skip(&["Visit"]) } else { UnknownEvents::Fail(&["Visit"]) };
+    type Event = OnlyBooked;
+    type Document = u32;
+
+    fn project(
+        view: &mut View<'_, u32>,
+        OnlyBooked::Booked { doctor }: OnlyBooked,
+        _: &EventContext<'_>,
+    ) -> Result<(), ProjectError> {
+        view.update(&doctor, |visits| *visits += 1)
+    }
+}
+
+/// A store in which the fifth event, the third of v-1, is of a type that only a newer release knows.
+fn half_known() -> Shared {
+    let store = Shared::new();
+    let config = Config::new([4; 32], vec![AggregateDefinition::native::<NewerVisit>()]);
+    let mut newer = Annals::new(config, store.clone(), Ticking::default()).expect("it is fine");
+    let booked = || NewerEvent::Booked { doctor: "d-1".into(), minutes: 10 };
+    let moved = NewerEvent::Moved { doctor: "d-2".into() };
+    let events = [
+        ("v-1", booked()),
+        ("v-2", booked()),
+        ("v-1", NewerEvent::Noted {}),
+        ("v-2", moved),
+        ("v-1", NewerEvent::Cancelled {}),
+        ("v-3", booked()),
+    ];
+    for (id, event) in events {
+        newer.execute::<NewerVisit>(id, &event, CommandOptions::default()).expect("it is done");
+    }
+    store
+}
+
+const PAST: ViewAt = ViewAt::Past(LogEnd::Position(Position(6)));
+
+#[test]
+fn an_event_of_a_type_that_the_aggregate_does_not_know_stops_the_view_if_it_is_to_fail() {
+    fn check<const K: u8>() {
+        let mut engine =
+            engine(&half_known(), vec![ProjectionDefinition::native::<Booked<K, false>>()]);
+        for at in [ViewAt::Now, PAST] {
+            let Err(Error::Read(ReadError::ProjectionStopped { position, reason, .. })) =
+                engine.document::<Booked<K, false>>("d-1", at)
+            else {
+                panic!("it has stopped")
+            };
+            assert_eq!(position, Position(5));
+            assert_eq!(&*reason, "event 3 of Visit/v-1 can't be read: Cancelled: unknown type");
+        }
+        let before = ViewAt::Past(LogEnd::Position(Position(4)));
+        assert_eq!(engine.document::<Booked<K, false>>("d-1", before), Ok(Some(2)));
+        let status = engine.view_status::<Booked<K, false>>(ViewAt::Reached).expect("it answers");
+        assert_eq!((status.reached, status.skipped), (Position(4), 0));
+        assert_eq!(status.stopped.expect("it has stopped").position, Position(5));
+    }
+    check::<LIVE>();
+    check::<INLINE>();
+    check::<ASYNC>();
+}
+
+#[test]
+fn events_of_types_that_the_aggregate_does_not_know_are_passed_by_and_counted_if_they_are_to_be_skipped()
+ {
+    fn check<const K: u8>() {
+        let store = half_known();
+        let definitions = || vec![ProjectionDefinition::native::<Booked<K, true>>()];
+        let mut first = engine(&store, definitions());
+        assert_eq!(first.document::<Booked<K, true>>("d-1", ViewAt::Now), Ok(Some(3)));
+        let skipped = SkippedEvents {
+            stream: StreamId::new("Visit", "v-1"),
+            revision: Revision(3),
+            event_type: "Cancelled".into(),
+            count: 1,
+        };
+        let told = first.take_reports();
+        assert_eq!(told, [Report::Skipped(skipped)]);
+        for (at, expected) in
+            [(ViewAt::Reached, 1), (PAST, 1), (ViewAt::Past(LogEnd::Position(Position(4))), 0)]
+        {
+            let status = first.view_status::<Booked<K, true>>(at).expect("it answers");
+            assert_eq!((status.skipped, status.stopped), (expected, None));
+        }
+        // The number is kept with how far the view has come.
+        let mut again = engine(&store, definitions());
+        let status = again.view_status::<Booked<K, true>>(ViewAt::Now).expect("it answers");
+        assert_eq!(status.skipped, 1);
+    }
+    check::<LIVE>();
+    check::<INLINE>();
+    check::<ASYNC>();
+}
+
+#[test]
+fn a_projection_names_aggregates_whose_types_the_engine_knows() {
+    for aggregates in [vec![], vec![AggregateDefinition::hosted("Visit")]] {
+        let mut config = Config::new([3; 32], aggregates);
+        config.projections = vec![ProjectionDefinition::native::<Booked<LIVE, true>>()];
+        let error = Annals::new(config, Shared::new(), Ticking::default()).err();
+        let (projection, aggregate) = ("booked".into(), "Visit".into());
+        assert_eq!(error, Some(ApiMisuse::TypesNotKnown { projection, aggregate }));
+    }
 }
 
 #[test]

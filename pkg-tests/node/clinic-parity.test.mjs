@@ -10,7 +10,7 @@ import { promisify } from "node:util";
 import { Engine } from "annals";
 import { Engine as SlimEngine, nativeAggregate } from "annals/slim";
 import { memoryStorage } from "annals/memory";
-import { nativeProjection } from "annals/projections";
+import { nativeProjection, projection } from "annals/projections";
 import * as glue from "../../www/clinic/pkg/clinic.js";
 import { kindOf, play, script, scriptFile } from "../clinic/play.mjs";
 import { fill } from "../support/upcasting.mjs";
@@ -124,16 +124,17 @@ const acknowledged = stored("AppointmentAcknowledged", 1, {});
 const cancelled = (...versions) => versions.map(([version, data]) => stored("AppointmentCancelled", version, data));
 
 /** What engines with the domain in TypeScript and in Rust make of what is done with them. */
-async function both(run, events) {
+async function both(run, events, viewOf) {
   const told = [];
   for (const open of [(options) => Engine.open({ aggregates: [appointment], ...options }), openWasm]) {
     const storage = memoryStorage();
     for (const [id, stored] of Object.entries(events)) await fill(storage, id, stored, { tags, commandId: commandIds[id] });
     const reports = [];
-    const engine = await open({ storage, onReport: (report) => reports.push(report) });
     const aggregate = open === openWasm ? rust : appointment;
+    const projections = viewOf === undefined ? [] : [viewOf(aggregate)];
+    const engine = await open({ storage, projections, onReport: (report) => reports.push(report) });
     try {
-      told.push([await run(engine, aggregate), reports]);
+      told.push([await run(engine, aggregate, ...projections), reports]);
     } finally {
       await engine.close();
     }
@@ -194,6 +195,32 @@ test("TypeScript and Rust say the same of what they can't read", async () => {
     assert.deepEqual(rust, typescript);
     const details = { stream: { type: "Appointment", id: "a-1" }, revision: 1, problem };
     for (const failure of typescript[0]) assert.deepEqual([failure.code, failure.details], ["unreadable-event", details]);
+  }
+});
+
+test("views say the same of events that neither TypeScript nor Rust knows", async () => {
+  const events = { "a-1": [acknowledged, stored("AppointmentTagged", 1, {}), stored("AppointmentConfirmed", 1, {})] };
+  for (const unknownEvents of ["fail", "skip"]) {
+    const viewOf = (aggregate) => projection("confirmed", {
+      version: 1,
+      kind: "live",
+      aggregates: [aggregate],
+      unknownEvents,
+      on: { AppointmentConfirmed: (view, { revision }) => view.set(String(revision), { revision }) },
+    });
+    const [typescript, rust] = await both(async (engine, _, own) => {
+      const view = engine.view(own);
+      const listing = await view.list({ latest: true }).catch(({ code, details: { reason } }) => ({ code, reason }));
+      const { skipped } = await view.status();
+      return { ...listing, skipped };
+    }, events, viewOf);
+    assert.deepEqual(rust, typescript);
+    const why = "AppointmentTagged: event 2 of Appointment/a-1 can't be read: AppointmentTagged: unknown type";
+    const report = { kind: "events-skipped", stream: { type: "Appointment", id: "a-1" }, revision: 2, type: "AppointmentTagged", count: 1 };
+    const documents = ["1", "3"].map((key) => ({ key, document: { revision: Number(key) } }));
+    assert.deepEqual(typescript, unknownEvents === "fail"
+      ? [{ code: "projection-stopped", reason: why, skipped: 0 }, []]
+      : [{ documents, cursor: null, skipped: 1 }, [report]]);
   }
 });
 

@@ -72,6 +72,12 @@ test("what can't be a projection or a question is refused by name", async () => 
     [{ version: 1, on: { Booked: true } }, /functions/],
     [{ version: 1, on: {} }, /functions/],
     [{ version: 1, kind: "sync", on: { Booked() {} } }, /kind, found sync/],
+    [{ version: 1, on: { Booked() {} }, unknownEvents: "fail" }, /unknownEvents together with aggregates/],
+    [{ version: 1, on: { Booked() {} }, aggregates: [skipping] }, /unknownEvents together with aggregates/],
+    [{ version: 1, on: { Booked() {} }, aggregates: [], unknownEvents: "skip" }, /unknownEvents together with aggregates/],
+    [{ version: 1, on: { Booked() {} }, aggregates: [skipping, visit], unknownEvents: "skip" }, /each of which lists its events/],
+    [{ version: 1, on: { Booked() {} }, aggregates: skipping, unknownEvents: "skip" }, /each of which lists its events/],
+    [{ version: 1, on: { Booked() {} }, aggregates: [skipping], unknownEvents: "ignore" }, /fail or skip as unknownEvents, found ignore/],
     [undefined, /version/],
   ]) {
     const error = await fails(() => projection("agenda", definition), { code: "invalid-argument" });
@@ -81,6 +87,8 @@ test("what can't be a projection or a question is refused by name", async () => 
   const own = agenda();
   const opening = (projections) => Engine.open({ storage: memoryStorage(), aggregates: [visit], projections });
   await fails(() => opening([own, agenda()]), { code: "api-misuse" });
+  const foreign = projection("foreign", { version: 1, on: { Booked() {} }, aggregates: [skipping], unknownEvents: "fail" });
+  await fails(() => opening([foreign]), { code: "unknown-aggregate", details: { type: "Appointment" } });
   const engine = await opening([own]);
   const view = engine.view(own);
   await fails(() => view.list({ index: "colour" }), { code: "unknown-index", details: { projection: "agenda", index: "colour" } });

@@ -46,6 +46,38 @@ export const book = (engine, id, doctor, minutes) => engine.execute(visit, id, {
 const move = (engine, id, doctor) => engine.execute(visit, id, { type: "Moved", data: { doctor } });
 const note = (engine, id) => engine.execute(visit, id, { type: "Noted", data: {} });
 
+/** The domain of a release that knows these types, and its view of it. */
+function release({ knows, version = 1, kind, unknownEvents, on = {} }) {
+  const clinic = aggregate("Clinic", {
+    initial: () => null,
+    decide: (_, command) => [command],
+    evolve: () => null,
+    events: Object.fromEntries(knows.map((type) => [type, []])),
+    retired: { Renamed: [{ becomes: (data) => [{ type: "Opened", data }] }] },
+    unknownEvents: "skip",
+  });
+  const rooms = projection("rooms", {
+    version,
+    ...(kind && { kind }),
+    aggregates: [clinic],
+    ...(unknownEvents && { unknownEvents }),
+    on: { Opened: (view, { data, revision }) => view.set(data.room, { revision }), ...on },
+  });
+  return { clinic, rooms };
+}
+
+const older = ["Opened", "Painted"];
+const newer = { knows: [...older, "Closed", "Sold"], on: { Closed: (view, { data }) => view.delete(data.room) } };
+
+/** Gives a room's events, and tells where they are. */
+async function runs(writer, clinic, ...events) {
+  const positions = [];
+  for (const [id, type, room] of events) {
+    positions.push((await writer.execute(clinic, id, { type, data: { room } })).position);
+  }
+  return positions;
+}
+
 const open = (place, ...projections) => place.open({ aggregates: [visit], projections });
 
 export async function all(view, options) {
@@ -318,6 +350,101 @@ export const projectionRules = [
         same(await view.count({ prefix: kind, at: { position: outcomes[2].position } }), 1);
         await engine.close();
       }
+    },
+  },
+  {
+    name: "a view stops at an event of a type that its aggregate does not list, if it is to fail, until a release knows it",
+    async run(place) {
+      const next = release({ ...newer, version: 9, unknownEvents: "fail" });
+      const writer = await place.open({ aggregates: [next.clinic] });
+      const [, , third, , fifth] = await runs(writer, next.clinic,
+        ["c-1", "Opened", "1"], ["c-1", "Painted", "1"], ["c-2", "Opened", "2"], ["c-1", "Closed", "1"], ["c-2", "Opened", "3"]);
+      for (const [index, kind] of ["live", "inline", "async"].entries()) {
+        const { clinic, rooms } = release({ knows: older, kind, version: index + 1, unknownEvents: "fail" });
+        const engine = await place.open({ aggregates: [clinic], projections: [rooms], limits: { pageLimit: 2 } });
+        const view = engine.view(rooms);
+        const details = { projection: "rooms", position: `${fifth.split(":")[0]}:4` };
+        const reason = /Closed.*event 3 of Clinic\/c-1 can't be read: Closed: unknown type/;
+        for (const options of [{ latest: true }, { at: { position: fifth } }]) {
+          const error = await fails(() => view.get("1", options), { code: "projection-stopped" });
+          same({ projection: error.details.projection, position: error.details.position }, details);
+          same(reason.test(error.details.reason), true, error.details.reason);
+        }
+        same(await keys(view, { at: { position: third } }), ["1", "2"]);
+        const { stopped, skipped } = await view.status();
+        same([stopped.position, reason.test(stopped.reason), skipped], [details.position, true, 0]);
+        view.resume();
+        await fails(() => view.waitFor(fifth), { code: "projection-stopped" });
+        const { behind } = await engine.execute(clinic, `d-${kind}`, { type: "Painted", data: {} });
+        same(behind.map(({ projection }) => projection), kind === "inline" ? ["rooms"] : []);
+        await engine.close();
+      }
+      const engine = await place.open({ aggregates: [next.clinic], projections: [next.rooms] });
+      same(await keys(engine.view(next.rooms), { latest: true }), ["2", "3"]);
+      same((await engine.view(next.rooms).status()).stopped, null);
+    },
+  },
+  {
+    name: "a view passes by events of types that its aggregate does not list, if it is to skip them, and says how many",
+    async run(place) {
+      const next = release({ ...newer, unknownEvents: "fail" });
+      const other = aggregate("Elsewhere", { initial: () => null, decide: (_, command) => [command], evolve: () => null });
+      const writer = await place.open({ aggregates: [next.clinic, other] });
+      const [, third, , last] = await runs(writer, next.clinic,
+        ["c-1", "Opened", "1"], ["c-1", "Closed", "1"], ["c-1", "Painted", "1"], ["c-2", "Sold", "2"]);
+      await runs(writer, other, ["e-1", "Closed", "1"], ["e-1", "Opened", "9"]);
+      for (const [index, kind] of ["live", "inline", "async"].entries()) {
+        const { clinic, rooms } = release({ knows: older, kind, version: index + 1, unknownEvents: "skip" });
+        const reports = [];
+        const opening = () => place.open({
+          aggregates: [clinic], projections: [rooms], limits: { pageLimit: 2 }, onReport: (report) => reports.push(report),
+        });
+        const told = [["c-1", 2, "Closed"], ["c-2", 1, "Sold"]].map(([id, revision, type]) => (
+          { kind: "events-skipped", stream: { type: "Clinic", id }, revision, type, count: 1 }
+        ));
+        const engine = await opening();
+        const view = engine.view(rooms);
+        same(await all(view, { latest: true }), [{ key: "1", document: { revision: 1 } }]);
+        same(reports, told);
+        const { skipped, stopped } = await view.status();
+        same([skipped, stopped], [2, null]);
+        same((await view.status({ at: { position: third } })).skipped, 1);
+        same(reports, [...told, told[0]]);
+        same((await view.status({ at: { position: last } })).skipped, 2);
+        await engine.close();
+        // The number is kept with how far the view has come.
+        const again = await opening();
+        const { version, skipped: kept } = await again.view(rooms).status({ latest: true });
+        same([version, kept], [index + 1, 2]);
+        await again.close();
+      }
+    },
+  },
+  {
+    name: "how many events were passed by is the same in each of several engines, whichever has met them",
+    async run(place) {
+      const next = release({ ...newer, unknownEvents: "fail" });
+      const { clinic, rooms } = release({ knows: older, kind: "inline", unknownEvents: "skip" });
+      const writer = await place.open({ aggregates: [next.clinic] });
+      const opening = () => place.open({ aggregates: [clinic], projections: [rooms], limits: { pageLimit: 3 } });
+      const engines = [await opening(), await opening(), await opening()];
+      await Promise.all(Array.from({ length: 40 }, (_, number) => (
+        runs(writer, next.clinic, [`c-${number}`, "Opened", String(number)], [`c-${number}`, "Sold", String(number)])
+      )));
+      for (const engine of engines) same((await engine.view(rooms).status({ latest: true })).skipped, 40);
+    },
+  },
+  {
+    name: "types that a view has no function for are no unknown ones, nor are those that are retired",
+    async run(place) {
+      const { clinic, rooms } = release({ knows: older, kind: "inline", unknownEvents: "fail" });
+      const before = aggregate("Clinic", { initial: () => null, decide: (_, command) => [command], evolve: () => null });
+      const writer = await place.open({ aggregates: [before] });
+      await runs(writer, before, ["c-1", "Renamed", "1"], ["c-1", "Painted", "1"]);
+      const engine = await place.open({ aggregates: [clinic], projections: [rooms] });
+      same(await all(engine.view(rooms), { latest: true }), [{ key: "1", document: { revision: 1 } }]);
+      const { skipped, stopped } = await engine.view(rooms).status();
+      same([skipped, stopped], [0, null]);
     },
   },
   {

@@ -104,6 +104,20 @@ projection<Day, Event>("apart", { version: 1, on: { Booked: onLogged } });
 // @ts-expect-error this handler needs the position
 projection<Day, Event>("apart", { version: 1, kind: "inline", on: { Booked: onLogged } });
 
+// What becomes of events of unknown types is said of aggregates.
+projection<Day, Event>("whole", { version: 1, aggregates: [appointment, invoice], unknownEvents: "fail", on: { Booked() {} } });
+projection<Day, Event>("whole", {
+  version: 1,
+  kind: "inline",
+  aggregates: [appointment],
+  unknownEvents: "skip",
+  on: { Booked: (_, event) => check<Same<typeof event, InlineEvent<Booked>>>() },
+});
+// @ts-expect-error they fail, or are skipped
+projection<Day, Event>("whole", { version: 1, aggregates: [appointment], unknownEvents: "ignore", on: { Booked() {} } });
+// @ts-expect-error an aggregate is more than its name
+projection<Day, Event>("whole", { version: 1, aggregates: ["Appointment"], unknownEvents: "fail", on: { Booked() {} } });
+
 // @ts-expect-error there is no event "Moved"
 projection<Day, Event>("agenda", { version: 1, on: { Moved() {} } });
 // @ts-expect-error there is no event "Moved" for an inline one either
@@ -172,6 +186,7 @@ export async function asking(outcome: Outcome<unknown, Event>, signal: AbortSign
   check<Same<typeof count, number>>();
   const status = await view.status();
   check<Same<typeof status, ViewStatus>>();
+  check<Same<typeof status.skipped, number>>();
   check<Same<typeof status.stopped, { readonly position: Position; readonly reason: string } | null>>();
   view.pause();
   view.resume();

@@ -67,7 +67,8 @@ pub(crate) fn read_others(
     }
     let mut read = ReadOthers { rows: Vec::new(), skipped: Vec::new() };
     for (OtherEvent { stream, revision, issued_at, actor, .. }, text) in events {
-        let today = read_today(aggregates, stream, text).map_err(|why| why.at(stream, revision))?;
+        let today =
+            read_today(aggregates, stream, text, None).map_err(|why| why.at(stream, revision))?;
         let messages = match today {
             Today::Upcast(messages) => messages,
             Today::AsStored => {

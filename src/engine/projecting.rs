@@ -19,9 +19,9 @@ use crate::projection::{
 };
 use crate::protocol::{
     ControlView, Document, DocumentExpectation, DocumentName, DocumentScan, DocumentValue,
-    DocumentsRead, EventPlace, LogEnd, LogFilter, LogPage, Notice, Output, Posting, Project,
-    ProjectAnswer, Projected, ProjectedDocument, ProjectionIndex, ReadDocuments, ReadLog,
-    SaveDocuments, Saved, StorageAnswer, StorageBody, StoredDocument, ViewStatus, ViewStop,
+    DocumentsRead, EventPlace, LogEnd, LogPage, Notice, Output, Posting, Project, ProjectAnswer,
+    Projected, ProjectedDocument, ProjectionIndex, ReadDocuments, ReadLog, SaveDocuments, Saved,
+    SkippedEvents, StorageAnswer, StorageBody, StoredDocument, ViewStatus, ViewStop,
 };
 use crate::stream::Position;
 use crate::time::Timestamp;
@@ -62,6 +62,8 @@ pub(super) struct Runner {
     trouble: Option<Arc<str>>,
     paused: bool,
     stopped: Option<ViewStop>,
+    /// Number of events of unknown types that have been passed by up to there.
+    skipped: u32,
     /// The next look at the log, where the store does not tell.
     look_at: Option<Timestamp>,
     /// Questions that wait for it.
@@ -123,6 +125,8 @@ pub(super) struct Work {
     /// Whether the view has other documents after it.
     changes: bool,
     stop: Option<ViewStop>,
+    /// Events of unknown types in it that are passed by.
+    skipped: Vec<SkippedEvents>,
     /// What the mutant that saves the checkpoint first saves after it.
     late: Vec<Document>,
 }
@@ -151,8 +155,30 @@ pub(super) fn checkpoint_of(name: &str, version: u32) -> DocumentName {
     DocumentName { collection: CHECKPOINTS.into(), key }
 }
 
-pub(super) const BUILT: &str = r#"{"built":true}"#;
-const BUILDING: &str = r#"{"built":false}"#;
+const BUILT: &str = r#"{"built":true"#;
+const BUILDING: &str = r#"{"built":false"#;
+const SKIPPED: &str = r#","skipped":"#;
+
+/// What a checkpoint says besides its position: whether the view has been built, and how many events of
+/// unknown types up to there have been passed by, if any have.
+fn checkpoint_text(built: bool, skipped: u32) -> Arc<str> {
+    let text = if built { BUILT } else { BUILDING };
+    match skipped {
+        0 => format!("{text}}}").into(),
+        _ => format!("{text}{SKIPPED}{skipped}}}").into(),
+    }
+}
+
+/// Whether a checkpoint with this text says that the view has been built.
+pub(super) fn is_built(text: &str) -> bool {
+    text.starts_with(BUILT)
+}
+
+fn skipped_of(text: &str) -> u32 {
+    let rest = text.strip_prefix(BUILT).or_else(|| text.strip_prefix(BUILDING));
+    let count = rest.and_then(|rest| rest.strip_prefix(SKIPPED)?.strip_suffix('}'));
+    count.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
 
 /// Pages after which a view lets others go first: hosts with a store that answers at once would do
 /// nothing else until it is built.
@@ -194,6 +220,7 @@ impl Runner {
             trouble: None,
             paused: false,
             stopped: None,
+            skipped: 0,
             look_at: None,
             waiting: ByAge::default(),
         }
@@ -231,6 +258,7 @@ impl Runner {
             building: self.stored().is_some_and(|stored| !stored.built),
             paused: self.paused,
             stopped: self.stopped.clone(),
+            skipped: self.skipped,
         }
     }
 
@@ -335,13 +363,12 @@ impl Engine {
 
     /// Reads the next page, if there is something to take in.
     fn read_on(&mut self, index: RunnerIndex) {
-        let (limit, types) = (self.config.page_limit, self.definition(index).types.clone());
+        let (limit, filter) = (self.config.page_limit, self.definition(index).filter.clone());
         let held = self.definition(index).native.is_none();
         let runner = self.runner_mut(index);
         if !runner.is_behind() || runner.paused || runner.stopped.is_some() {
             return self.look_later(index);
         }
-        let filter = LogFilter { types, ..LogFilter::default() };
         let read = ReadLog { after: runner.seen, descending: false, filter, limit, held };
         runner.step = Step::Reading;
         runner.grown = false;
@@ -441,6 +468,7 @@ impl Engine {
         let is_first = runner.reads == 0;
         stored.saved = Position(0);
         stored.older.clear();
+        let mut skipped = 0;
         for (place, StoredDocument { revision, value }) in
             scans.into_iter().flat_map(|page| page.documents)
         {
@@ -448,8 +476,9 @@ impl Engine {
             let Some(version) = version.and_then(|digits| digits.parse::<u32>().ok()) else {
                 continue;
             };
-            let built = *value == *BUILT;
+            let built = is_built(&value);
             if version == own {
+                skipped = skipped_of(&value);
                 stored.saved = Position(revision);
                 stored.built = built;
                 stored.clears |= built && is_first;
@@ -463,7 +492,9 @@ impl Engine {
         }
         // Where there was nothing to save, it has come further than its checkpoint says.
         let saved = stored.saved;
-        runner.seen = if saved < before { saved } else { runner.seen.max(saved) };
+        if saved < before || saved > runner.seen {
+            (runner.seen, runner.skipped) = (saved, skipped);
+        }
         runner.head = runner.head.max(head);
         if saved > head {
             let reason = format!("its checkpoint is at {saved}, beyond the log's end at {head}");
@@ -489,6 +520,7 @@ impl Engine {
             complete: next >= head,
             changes: false,
             stop: None,
+            skipped: Vec::new(),
             late: Vec::new(),
         });
         if let LogEnd::Position(end) = work.end
@@ -548,13 +580,16 @@ impl Engine {
                 work.stop = Some(ViewStop { position, reason });
                 self.project(index, work);
             }
-            Projected::Done { documents, beyond } => {
+            Projected::Done { documents, beyond, skipped } => {
                 if let Some(beyond) = beyond {
                     work.reached = work.reached.min(Position(beyond.0 - 1));
                     work.complete = work.stop.is_none();
                 }
                 match self.written(index, documents) {
-                    Ok(documents) => self.page_done(index, work, documents),
+                    Ok(documents) => {
+                        work.skipped = skipped;
+                        self.page_done(index, work, documents)
+                    }
                     Err(reason) => {
                         let seen = self.runner(index).seen;
                         work.stop = Some(ViewStop { position: Position(seen.0 + 1), reason });
@@ -666,6 +701,7 @@ impl Engine {
         let saves_checkpoint_first = mutant!(self, CheckpointFirst);
         let unsaved = u64::from(self.config.page_limit) * MAX_UNSAVED_PAGES;
         let runner = self.runner_mut(index);
+        let skipped = runner.skipped + work.skipped.len() as u32;
         match &mut runner.place {
             Place::Memory(table) => {
                 let save = SaveDocuments { documents, ..SaveDocuments::default() };
@@ -689,7 +725,7 @@ impl Engine {
                     documents.push(Document {
                         name: checkpoint.clone(),
                         revision: reached.0,
-                        value: DocumentValue::Text(if is_built { BUILT } else { BUILDING }.into()),
+                        value: DocumentValue::Text(checkpoint_text(is_built, skipped)),
                         postings: Vec::new(),
                     });
                     if stored.clears {
@@ -750,6 +786,11 @@ impl Engine {
         }
         let changes = work.changes || work.stop.is_some();
         runner.stopped = work.stop;
+        runner.skipped += work.skipped.len() as u32;
+        for skipped in work.skipped {
+            self.notice(Notice::Skipped(skipped));
+        }
+        let runner = self.runner_mut(index);
         runner.in_a_row += 1;
         if runner.in_a_row == MAX_IN_A_ROW {
             runner.in_a_row = 0;

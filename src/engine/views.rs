@@ -13,7 +13,7 @@ use crate::protocol::{
 use crate::stream::Position;
 
 use super::projecting::{
-    BUILT, Lag, Place, Runner, RunnerIndex, Step, checkpoint_of, collection_of,
+    Lag, Place, Runner, RunnerIndex, Step, checkpoint_of, collection_of, is_built,
 };
 use super::requests::Purpose;
 use super::{Engine, KeptPage, Store, Task};
@@ -289,7 +289,7 @@ impl Engine {
             };
             let is_own = asked == definition.version;
             let checkpoint = documents[part.checkpoint].take();
-            let built = checkpoint.as_ref().is_some_and(|found| *found.value == *BUILT);
+            let built = checkpoint.as_ref().is_some_and(|found| is_built(&found.value));
             let position = Position(checkpoint.map_or(0, |found| found.revision));
             // Where there was nothing to save, the view has come further than its checkpoint.
             let is_as_left = is_own && position == stored.saved;

@@ -304,8 +304,10 @@ export interface Projection<Document = unknown> {
   readonly kind: ViewKind;
   /** @internal What JavaScript has of it; `null` if the module defines it. */
   readonly functions: ProjectionFunctions | null;
-  /** @internal Types of the events it wants. */
+  /** @internal Types of the events it is given; none: all of its aggregates, if it has some. */
   readonly types: readonly string[];
+  /** @internal Of which aggregates; none: of all. */
+  readonly aggregates: readonly AnyAggregate[];
   /** @internal Names of its indexes. */
   readonly indexes: readonly string[];
   /** @internal Takes a page in; returns what writes the answer. */
@@ -313,7 +315,7 @@ export interface Projection<Document = unknown> {
     output: Reader,
     events: readonly StoredEvent[],
     epoch: string,
-    today: (event: StoredEvent) => readonly Message[],
+    driver: Driver,
   ) => (message: Writer) => void;
   /** @internal What a document is found under besides its key. */
   readonly postings: (document: unknown) => readonly (readonly [index: string, value: string])[];

@@ -319,8 +319,9 @@ export class Driver {
     driver.#core = await Core.create(module, aggregates, projections, reactions, limits, onPoison);
     try {
       const { native } = driver.#core;
-      projections.forEach(({ name, functions }, index) => {
-        if ((native[aggregates.length + index] !== null) !== (functions === null)) {
+      projections.forEach(({ name, functions, aggregates }, index) => {
+        aggregates.forEach((aggregate) => driver.indexOf(aggregate));
+        if ((native[options.aggregates.length + index] !== null) !== (functions === null)) {
           const message = `projection ${name} must be defined either here or in the module`;
           throw new AnnalsError("unknown-projection", message, { projection: name });
         }
@@ -648,8 +649,7 @@ export class Driver {
         const run = output.number();
         const projection = this.#projections[output.word()]!;
         const page = output.word();
-        const today = (event: StoredEvent) => this.read(event);
-        const answer = projection.project(output, this.#events(page), this.#besides[page]!, today);
+        const answer = projection.project(output, this.#events(page), this.#besides[page]!, this);
         return answer(this.#core.outbox.word(INPUT_PROJECTED).number(run));
       }
       case OUTPUT_REACTION_READ:

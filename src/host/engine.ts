@@ -64,7 +64,7 @@ export interface SnapshotReport {
   readonly reason: string;
 }
 
-/** Events of unknown types that were passed by together, as their aggregate's `unknownEvents` says. */
+/** Events of unknown types that were passed by together, as `unknownEvents` of their aggregate or a projection says. */
 export interface SkippedReport {
   readonly kind: "events-skipped";
   readonly stream: { readonly type: string; readonly id: string };

@@ -217,8 +217,9 @@ export class Core {
       });
       message.str(forms?.fingerprint ?? "").strings(forms?.becoming ?? []);
     });
-    message.list(projections, ({ name, version, kind, types, indexes }) => {
+    message.list(projections, ({ name, version, kind, types, indexes, aggregates }) => {
       message.str(name).word(version).word(KINDS.indexOf(kind)).strings(types).strings(indexes);
+      message.strings(aggregates.map(({ type }) => type));
     });
     message.list(reactions, ({ name, types, aggregateTypes, tags, keys, startsNow, numbers }) => {
       message.str(name).strings(types).strings(aggregateTypes).strings(tags).flag(keys !== null).flag(startsNow);

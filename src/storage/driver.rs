@@ -127,7 +127,7 @@ pub struct StateAt<State> {
 pub enum Report {
     /// A snapshot that could not be used or kept.
     Snapshot(SnapshotReport),
-    /// Events of unknown types that a state was made without.
+    /// Events of unknown types that a state or a view was made without.
     Skipped(SkippedEvents),
 }
 

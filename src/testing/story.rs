@@ -217,8 +217,8 @@ impl Story {
     fn messages_of<A: Aggregate>(&self, event: &LoggedEvent) -> Vec<Message> {
         let LoggedEvent { event_type, schema_version, data, .. } = event;
         let native = native::<A>();
-        let once = native.upcast(event_type, *schema_version, data);
-        let again = native.upcast(event_type, *schema_version, data);
+        let once = native.upcast(event_type, *schema_version, data, None);
+        let again = native.upcast(event_type, *schema_version, data, None);
         let messages = match once.clone() {
             Ok(messages) => messages.unwrap_or_default(),
             Err(why) => self.fail(&why.reason),

@@ -13,9 +13,9 @@ use crate::protocol::{
     CorrelationKey, DocumentsRead, DomainAnswer, DomainResult, Durability, Epoch, EventPlace,
     EventRow, Execute, Handle, Info, Input, Loaded, LogEnd, LogFilter, LogPage, LogStart, Page,
     PageId, ProjectAnswer, Projected, ProjectedDocument, Reacted, ReactionAction, ReactionIndex,
-    ReadAt, ReadState, ReadView, RequestId, Saved, ScanPlace, ScannedPage, Skipped, StorageAnswer,
-    StoredDocument, StoredSnapshot, StreamSlice, Subscribe, TakeSnapshot, Verdict, ViewAt,
-    ViewQuery, ViewRange, ViewScan, Wishes,
+    ReadAt, ReadState, ReadView, RequestId, Saved, ScanPlace, ScannedPage, Skipped, SkippedEvents,
+    StorageAnswer, StoredDocument, StoredSnapshot, StreamSlice, Subscribe, TakeSnapshot, Verdict,
+    ViewAt, ViewQuery, ViewRange, ViewScan, Wishes,
 };
 use crate::query::{Query, QueryItem};
 use crate::reaction::{Lanes, ReactionDefinition, RetryPolicy, StartAt};
@@ -162,6 +162,10 @@ fn projected(reader: &mut Reader<'_>) -> Result<ProjectAnswer> {
                 })
             })?,
             beyond: reader.option(position)?,
+            skipped: reader.list(|reader| {
+                let (stream, revision) = (stream(reader)?, revision(reader)?);
+                Ok(SkippedEvents { stream, revision, event_type: reader.string()?, count: 1 })
+            })?,
         },
         2 => Projected::Failed { position: position(reader)?, reason: reader.string()? },
         tag => return Err(Malformed::Tag(tag)),
@@ -196,7 +200,8 @@ pub(super) fn config(reader: &mut Reader<'_>) -> Result<Config> {
             tag => return Err(Malformed::Tag(tag)),
         };
         let (types, indexes) = (reader.list(Reader::string)?, reader.list(Reader::string)?);
-        Ok(ProjectionDefinition::hosted(name, version, kind, types, indexes))
+        let definition = ProjectionDefinition::hosted(name, version, kind, types, indexes);
+        Ok(definition.of_aggregates(reader.list(Reader::string)?))
     })?;
     let reactions = reader.list(|reader| {
         Ok(ReactionDefinition {

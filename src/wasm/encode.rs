@@ -347,6 +347,7 @@ fn view_read(writer: &mut Writer, read: &ViewRead) {
         writer.number(stop.position.0);
         writer.str(&stop.reason);
     });
+    writer.word(status.skipped);
 }
 
 #[inline(never)]

@@ -1,8 +1,10 @@
-import type { InlineEvent, Message, Projection, ViewKind } from "../domain.js";
-import { invalidArgument } from "../errors.js";
+import type { AnyAggregate, InlineEvent, Message, Projection, ViewKind } from "../domain.js";
+import { type Driver, unreadable } from "../driver.js";
+import { AnnalsError, invalidArgument } from "../errors.js";
 import type { Position } from "../engine.js";
 import { deepFreeze, isWellFormed, reasonOf, toPayload } from "../payload.js";
 import type { StoredEvent } from "../storage.js";
+import { EventError } from "../upcast.js";
 import {
   PROJECTED_DONE,
   PROJECTED_FAILED,
@@ -48,6 +50,18 @@ interface Common<Document> {
   readonly version: number;
   /** What documents are found under besides their keys. */
   readonly indexes?: Indexes<Document>;
+  /**
+   * Of which aggregates it is made, all of which list their `events`. With `unknownEvents`: all their events
+   * are read, and none of others.
+   */
+  readonly aggregates?: readonly AnyAggregate[];
+  /**
+   * What happens where an event of `aggregates` has a type that its aggregate does not list, for a later
+   * release has written it. `fail`: the view stops before it, and says so. `skip`: it is passed by, counts as
+   * `skipped` in the view's status, and `onReport` is told. By default only events of the types in `on` are
+   * read, so such types are never seen.
+   */
+  readonly unknownEvents?: "fail" | "skip";
 }
 
 /** A projection whose view has taken a command's events in when its outcome comes. */
@@ -96,7 +110,7 @@ export function projection<Document, Event extends Message>(
   name: string,
   definition: InlineProjection<Document, Event> | LoggedProjection<Document, Event>,
 ): Projection<Document> {
-  const { version, kind = "async", on, indexes = {} } = definition ?? {};
+  const { version, kind = "async", on, indexes = {}, aggregates = [], unknownEvents } = definition ?? {};
   if (!Number.isInteger(version) || version < 1 || version > 0xffff_ffff) {
     throw invalidArgument(`projection ${name}: expected a version of at least 1`);
   }
@@ -107,7 +121,16 @@ export function projection<Document, Event extends Message>(
   if (Object.keys(on ?? {}).length === 0 || functions.some(([, call]) => typeof call !== "function")) {
     throw invalidArgument(`projection ${name}: expected functions by the types of events`);
   }
-  return define(name, version, kind, { on: on as Handlers, indexes: indexes as Indexes<unknown> });
+  const skips = unknownEvents === undefined ? undefined : unknownEvents === "skip";
+  if (skips === false && unknownEvents !== "fail") {
+    throw invalidArgument(`projection ${name}: expected fail or skip as unknownEvents, found ${String(unknownEvents)}`);
+  }
+  // One that the module defines has a list there.
+  const lists = (known: AnyAggregate | undefined) => known?.forms != null || known?.functions === null;
+  if (!Array.isArray(aggregates) || !aggregates.every(lists) || aggregates.length > 0 !== (skips !== undefined)) {
+    throw invalidArgument(`projection ${name}: expected unknownEvents together with aggregates, each of which lists its events`);
+  }
+  return define(name, version, kind, { on: on as Handlers, indexes: indexes as Indexes<unknown> }, aggregates, skips);
 }
 
 /** Names a projection that the module defines in Rust, with the type of its documents. */
@@ -128,6 +151,8 @@ export function define<Document>(
   version: number,
   kind: ViewKind,
   functions: ProjectionFunctions | null,
+  aggregates: readonly AnyAggregate[] = [],
+  skips?: boolean,
 ): Projection<Document> {
   const { on, indexes } = functions ?? { on: {}, indexes: {} };
   return Object.freeze({
@@ -135,10 +160,11 @@ export function define<Document>(
     version,
     kind,
     functions,
-    types: Object.keys(on),
+    types: aggregates.length > 0 ? [] : Object.keys(on),
+    aggregates,
     indexes: Object.keys(indexes),
-    project: (output: WireReader, events: readonly StoredEvent[], epoch: string, today: Today) =>
-      project({ on, indexes }, kind, output, events, epoch, today),
+    project: (output: WireReader, events: readonly StoredEvent[], epoch: string, driver: Driver) =>
+      project({ on, indexes }, kind, output, events, epoch, (event) => todayOf(event, driver, skips)),
     postings: (document: unknown) => postingsOf(indexes, document),
     reader: (access: ConstructorParameters<typeof Reader>[0]) => new Reader(access, name) as never,
     fold: (events: Iterable<InlineEvent>) => {
@@ -148,8 +174,25 @@ export function define<Document>(
   });
 }
 
-/** What a stored event is, as the upcasters of its aggregate read it. */
-type Today = (event: StoredEvent) => readonly Message[];
+/** What a stored event is, as the upcasters of its aggregate read it; `null` if it is passed by. */
+type Today = (event: StoredEvent) => readonly Message[] | null;
+
+/** The same; whether one of an unknown type is passed by is said by `skips`, or else by its aggregate. */
+function todayOf(event: StoredEvent, driver: Driver, skips: boolean | undefined): readonly Message[] | null {
+  let today: readonly Message[] | null;
+  // As the aggregate says it, too.
+  const unknown = `${event.type}: unknown type`;
+  try {
+    today = driver.today(event);
+  } catch (error) {
+    // An upcaster that makes an event of an unknown type is another matter.
+    const isUnknown = AnnalsError.is(error, "unreadable-event") && error.message.endsWith(`: ${unknown}`);
+    if (skips !== true || !isUnknown) throw error;
+    return null;
+  }
+  if (today === null && skips === false) throw unreadable(event, new EventError("unknown-type", unknown));
+  return today;
+}
 
 /** Thrown where a document is not there yet. */
 const MISSING = new Error("the document is being loaded; what is done meanwhile is done for nothing");
@@ -215,7 +258,7 @@ function checkKey(key: string): void {
  * What the events of a page are today. A page is taken in again when documents have been loaded, and what
  * functions did to an event's data would be seen then: it is frozen.
  */
-const pages = new WeakMap<readonly StoredEvent[], (readonly Message[])[]>();
+const pages = new WeakMap<readonly StoredEvent[], (readonly Message[] | null)[]>();
 
 /** Lets a view take an event in, if it is of a type that is wanted. */
 export function take({ on }: ProjectionFunctions, view: View<unknown>, event: InlineEvent): void {
@@ -265,6 +308,7 @@ function project(
   const read = pages.get(events) ?? [];
   pages.set(events, read);
   let beyond: number | null = null;
+  const skipped: StoredEvent[] = [];
   const failed = (reason: string) => (message: Writer) =>
     void message.word(PROJECTED_FAILED).number(drafts.position).str(reason);
   for (const [index, event] of events.entries()) {
@@ -275,9 +319,9 @@ function project(
     }
     drafts.position = position;
     try {
-      for (const message of (read[index] ??= today(event))) {
-        take(functions, drafts, given(event, message, kind, epoch));
-      }
+      const messages = (read[index] ??= today(event));
+      if (messages === null) skipped.push(event);
+      else for (const message of messages) take(functions, drafts, given(event, message, kind, epoch));
     } catch (error) {
       // While documents are missing, all is done for nothing but to find out which.
       if (drafts.missing.size === 0) return failed(`${type}: ${reasonOf(error)}`);
@@ -296,6 +340,9 @@ function project(
       message.list(postings, ([index, value]) => message.str(index).str(value));
     });
     message.option(beyond, (position) => message.number(position));
+    message.list(skipped, ({ aggregateType, aggregateId, revision, type }) => {
+      message.str(aggregateType).str(aggregateId).number(revision).str(type);
+    });
   };
 }
 

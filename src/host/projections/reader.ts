@@ -83,6 +83,11 @@ export interface ViewStatus {
   readonly paused: boolean;
   /** Where and why it has stopped. */
   readonly stopped: { readonly position: Position; readonly reason: string } | null;
+  /**
+   * Number of events up to `position` that were passed by, for their types are unknown to this release: as
+   * the projection's `unknownEvents` says, or else their aggregate's.
+   */
+  readonly skipped: number;
 }
 
 /** Asks a view. */
@@ -327,6 +332,7 @@ function readView(output: WireReader, epoch: string): ViewRead {
     building: output.flag(),
     paused: output.flag(),
     stopped: output.option(() => ({ position: position(output.number()), reason: output.str() })),
+    skipped: output.word(),
   };
   return { documents, more, count, status };
 }

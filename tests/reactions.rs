@@ -262,6 +262,45 @@ fn an_event_that_is_dropped_is_passed_and_its_stream_goes_on_behind_it() -> Resu
     Ok(())
 }
 
+/// The simulation's operators have found it: the second wish dropped an event that nobody had tried.
+#[test]
+fn what_is_dropped_twice_is_dropped_alone() -> Result<(), Error> {
+    let (store, mail) = (Shared::new(), Mail::default());
+    mail.fails.borrow_mut().insert(1);
+    let (mut runner, mut other) = (engine(&store, &mail, 1), engine(&store, &mail, 2));
+    give(&mut runner, &["a", "a", "a"]);
+    runner.serve(LEASE)?;
+    act(&mut other, ReactionAction::Drop(lane("a")));
+    act(&mut runner, ReactionAction::Drop(lane("a")));
+    act(&mut runner, ReactionAction::Drop(lane("a")));
+    runner.serve(LEASE)?;
+    assert_eq!(mail.positions(), [1, 1, 1, 2, 3]);
+    assert_eq!(status(&mut runner).lanes, []);
+    Ok(())
+}
+
+/// The simulation's operators have found it: who took the reaction over forgot the lane when it came to the
+/// place before it, and its event was tried again, or, if it had been dropped, handled.
+#[test]
+fn what_is_parked_beyond_the_progress_stays_so_when_another_takes_over() -> Result<(), Error> {
+    for (position, error, handled) in [("5", "no route", vec![4, 6]), ("6", "", vec![4, 6, 7])] {
+        let (store, mail) = (Shared::new(), Mail::default());
+        append(&store, &["b", "b", "b", "b", "a", "b"]);
+        append(&store, if error.is_empty() { &["a"] } else { &[] });
+        let progress = ["", "3", &lane("a"), position, "3", "", error];
+        let text = serde_json::to_string(&progress).expect("it is JSON").into();
+        put(&store, "reactions", MAILER, 1, DocumentValue::Text(text));
+        let config = Config { page_limit: 1, ..config(1) };
+        let reactions = vec![mail.reaction(definition())];
+        let mut engine =
+            Annals::with_reactions(config, store.clone(), mail.clock.clone(), reactions)?;
+        engine.serve(LEASE)?;
+        assert_eq!(mail.positions(), handled);
+        assert_eq!(status(&mut engine).lanes.is_empty(), error.is_empty());
+    }
+    Ok(())
+}
+
 #[test]
 fn the_last_event_of_a_stream_can_be_dropped() -> Result<(), Error> {
     let (store, mail) = (Shared::new(), Mail::default());

@@ -751,6 +751,39 @@ fn a_pause_waits_for_what_is_under_way() -> Result<(), Error> {
     Ok(())
 }
 
+/// The page it was read from was held until somebody resumed, and the lease with it.
+#[test]
+fn a_pause_ends_a_stream_that_is_read_again_and_the_next_goes_on_with_it() -> Result<(), Error> {
+    let (store, clock, desk) = (Shared::new(), Ticking::default(), Desk::default());
+    append(&store, &["a", "a", "a"]);
+    let reactions = vec![desk.reaction(definition())];
+    let annals = AsyncAnnals::with_reactions(config(1), store.clone(), clock.clone(), reactions)?;
+    let ask = |action| {
+        let mut asking = pin!(annals.reaction(MAILER, action));
+        match asking.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(read) => read,
+            Poll::Pending => panic!("the store answers at once"),
+        }
+    };
+    ask(None)?;
+    ask(None)?;
+    desk.end(1, Err("it is full".to_owned()));
+    ask(None)?;
+    ask(Some(ReactionAction::Retry(lane("a"))))?;
+    ask(None)?;
+    assert_eq!(desk.open(), [1]);
+    ask(Some(ReactionAction::Pause))?;
+    desk.end(1, Ok(()));
+    ask(None)?;
+    ask(None)?;
+    let read = ask(None)?;
+    assert_eq!((desk.open(), read.runs, read.lanes[0].position), (vec![], false, Position(2)));
+    let mail = Mail::default();
+    engine(&store, &mail, 2).serve(LEASE)?;
+    assert_eq!(mail.positions(), [2, 3]);
+    Ok(())
+}
+
 /// Shows what reads find before what a save has changed is told.
 #[derive(Clone)]
 struct SlowSaves(Shared, u32);

@@ -1,7 +1,7 @@
 //! Runs many seeds of the simulation and ends with one line of totals.
 //!
 //! ```text
-//! cargo run --release --features testing --example simulate -- --seeds 100000 [--from 0]
+//! cargo run --release --example simulate -- --seeds 100000 [--from 0]
 //! ```
 
 use annals::testing::{Report, Scenario, simulate};
@@ -25,14 +25,23 @@ fn main() {
         }
     }
     println!(
-        "{seeds} seeds, {} steps, {} events, {} outcomes, {} refusals, {} conflicts, {} faults, \
-         {} commands of process managers, {} timers, digest {:016x}",
+        "{seeds} seeds, {} steps, {} events, {} in older forms, {} outcomes, {} refusals, {} conflicts, \
+         {} faults, {} snapshots, {} answers of views, {} events for readers, {} again, {} read back, \
+         {} reacted to, {} wishes for reactions, {} commands of process managers, {} timers, digest {:016x}",
         total.steps,
         total.events,
+        total.older,
         total.outcomes,
         total.refusals,
         total.conflicts,
         total.faults,
+        total.snapshots,
+        total.views,
+        total.read,
+        total.read_again,
+        total.looked_back,
+        total.reacted,
+        total.asked,
         total.managed,
         total.rung,
         total.digest

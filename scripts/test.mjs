@@ -110,6 +110,8 @@ async function checkFormat() {
 
 async function checkClippy() {
   await run("cargo", ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"]);
+  // It is documented without features.
+  await run("cargo", ["check", "--example", "simulate"]);
 }
 
 async function checkRustTests() {

@@ -131,6 +131,18 @@ pub enum Mutation {
     TimerOvertakes,
     /// Commands of a process manager get ids of their own at each attempt.
     CommandsNotNamed,
+    /// When the store has been replaced, no append is in doubt but one whose request has heard of it.
+    DoubtOnlyOnRefused,
+    /// A timer that comes due while it is looked for is handled, whatever has happened since it was asked for.
+    TimerDueWhileLooking,
+    /// A look at timers that goes on where the last page ended counts as one from the beginning.
+    LookCountsFromStart,
+    /// What has been parked is tried again without a wish.
+    TriedAfterParked,
+    /// What could not be handled is tried again at once.
+    RetryWithoutPause,
+    /// What is to be dropped is tried again.
+    DropForgotten,
 }
 
 impl Config {

@@ -415,7 +415,12 @@ impl Origin<'_> {
 impl DueTimer {
     /// The key of its document, and the lane it is when it can't be handled.
     pub(crate) fn key(&self) -> Arc<str> {
-        json_of(&["timer", &self.lane, &self.name]).into()
+        Self::key_of(&self.lane, &self.name)
+    }
+
+    /// The key of the timer of this name of a lane.
+    pub(crate) fn key_of(lane: &str, name: &str) -> Arc<str> {
+        json_of(&["timer", lane, name]).into()
     }
 
     /// Its document. One that is not `awaited` is not found by its time.

@@ -1261,7 +1261,7 @@ pub struct ParkedLane {
     pub attempts: u32,
     /// When it is tried again; `None`: it is parked.
     pub retry_at: Option<Timestamp>,
-    /// Why it could not be handled.
+    /// Why it could not be handled; empty: it has not been tried, for what was parked before it is passed.
     pub error: Arc<str>,
 }
 

@@ -14,6 +14,7 @@
 //! assert_eq!(report, simulate(&Scenario::from_seed(7)).unwrap(), "the same seed, the same run");
 //! ```
 
+mod attempts;
 mod check;
 mod desk;
 mod diff;

@@ -20,8 +20,8 @@ use annals::storage::{
 };
 use annals::{
     Aggregate, AggregateDefinition, Cause, Commands, Config, Context, Error, EventContext,
-    Position, ProcessManager, RecordedEvent, RetryPolicy, StartAt, StorageError, StorageErrorCode,
-    Timestamp, Upcasters, trace,
+    Mutation, Position, ProcessManager, RecordedEvent, RetryPolicy, StartAt, StorageError,
+    StorageErrorCode, Timestamp, Upcasters, trace,
 };
 use serde::{Deserialize, Serialize};
 use support::shared::{Shared, Ticking};
@@ -889,5 +889,101 @@ fn process_managers_run_over_an_asynchronous_store() -> Result<(), Error> {
     assert_eq!(reminded(&store), ["Ann", "Ben"], "they begin at once");
     serve(HOUR);
     assert_eq!(reminded(&store), ["Ann", "Ben", "Dan"]);
+    Ok(())
+}
+
+/// A store that answers at once, but keeps what looks at timers have found while it is to hold it back.
+#[derive(Clone)]
+struct Holding {
+    store: Shared,
+    holds: Rc<Cell<bool>>,
+    held: Rc<Cell<u32>>,
+}
+
+impl AsyncStorageAdapter for Holding {
+    fn call(&self, request: StorageRequest) -> LocalFuture<Result<StorageAnswer, StorageError>> {
+        let answer = StorageAdapter::call(&mut self.store.clone(), &request);
+        let is_look = match &request.body {
+            StorageBody::ReadDocuments(read) => {
+                read.scans.iter().any(|scan| *scan.collection == *"timers/reminder")
+            }
+            _ => false,
+        };
+        self.held.set(self.held.get() + u32::from(is_look && self.holds.get()));
+        let holds = Rc::clone(&self.holds);
+        Box::pin(std::future::poll_fn(move |_| match is_look && holds.get() {
+            true => Poll::Pending,
+            false => Poll::Ready(answer.clone()),
+        }))
+    }
+}
+
+/// Who is reminded, of an engine that has one look at timers held back. Before it come the `bookings`; the
+/// look goes out at `at`, and `meanwhile` happens before its answer comes, at `until`.
+fn reminded_around_a_look(
+    mutation: Option<Mutation>,
+    bookings: &[(&str, u64)],
+    (at, until): (u64, u64),
+    meanwhile: &[(&str, Event)],
+) -> Result<Vec<String>, Error> {
+    let (store, clock) = (Shared::new(), Ticking::default());
+    let holding = Holding { store: store.clone(), holds: Rc::default(), held: Rc::default() };
+    let config = Config { mutation, ..config(1) };
+    let managers = vec![AsyncReaction::manager::<Reminder>()];
+    let annals = AsyncAnnals::with_reactions(config, holding.clone(), clock.clone(), managers)?;
+    let mut writer = with_no_managers(&store, &clock);
+    let mut serving = pin!(annals.serve());
+    let mut context = std::task::Context::from_waker(Waker::noop());
+    let mut serve_at = |millis: u64| {
+        clock.0.set(millis);
+        for _ in 0..200 {
+            assert!(serving.as_mut().poll(&mut context).is_pending());
+        }
+    };
+    for (id, due) in bookings {
+        give(&mut writer, id, book(id, due + HOUR));
+    }
+    serve_at(0);
+    serve_at(at - LEASE / 3);
+    // It is written shortly before the look, which it is the reason for.
+    give(&mut writer, "last", book("last", 10 * HOUR));
+    holding.holds.set(true);
+    serve_at(at);
+    assert_eq!(holding.held.get(), 1, "a look is under way");
+    for (id, event) in meanwhile {
+        give(&mut writer, id, event.clone());
+    }
+    serve_at(until);
+    holding.holds.set(false);
+    serve_at(until);
+    Ok(reminded(&store))
+}
+
+/// It was handled before an event that had come to the store in between.
+#[test]
+fn a_timer_that_comes_due_during_a_look_waits_for_what_has_come_meanwhile() -> Result<(), Error> {
+    let around = |mutation| {
+        let cancels = [("a", Event::Cancelled { slot: 0 })];
+        let (at, until) = (2 * HOUR - 100, 2 * HOUR + 100);
+        reminded_around_a_look(mutation, &[("a", 2 * HOUR)], (at, until), &cancels)
+    };
+    assert_eq!(around(None)?, [""; 0]);
+    assert_eq!(around(Some(Mutation::TimerDueWhileLooking))?, ["a"]);
+    Ok(())
+}
+
+/// A look that went on behind its first page took itself for one from the beginning.
+#[test]
+fn a_timer_is_found_that_is_set_for_a_time_before_the_place_where_a_look_is() -> Result<(), Error> {
+    let around = |mutation| {
+        let bookings = [("a", 2 * HOUR), ("b", 2 * HOUR), ("c", 2 * HOUR), ("d", 9 * HOUR)];
+        let cancelled = |id| (id, Event::Cancelled { slot: 0 });
+        let early = ("early", book("early", 0));
+        let meanwhile = [cancelled("a"), cancelled("b"), cancelled("c"), early];
+        let at = 2 * HOUR + 10;
+        reminded_around_a_look(mutation, &bookings, (at, at + LEASE / 3), &meanwhile)
+    };
+    assert_eq!(around(None)?, ["early"]);
+    assert_eq!(around(Some(Mutation::LookCountsFromStart))?, [""; 0]);
     Ok(())
 }

@@ -3,6 +3,7 @@
 mod support;
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -785,4 +786,108 @@ fn what_changes_nothing_is_not_read_for_ever_by_those_who_come_after() {
         panic!("the checkpoint alone")
     };
     assert_eq!(checkpoint.revision, 1 + 3 * 16);
+}
+
+/// One fold, kept in each way.
+struct Kept<const K: u8>;
+
+impl<const K: u8> Projection for Kept<K> {
+    const NAME: &'static str = match K {
+        LIVE => "live",
+        INLINE => "inline",
+        _ => "async",
+    };
+    const VERSION: u32 = 1;
+    const KIND: ViewKind = Agenda::<1, K>::KIND;
+    type Event = Booking;
+    type Document = Entry;
+
+    fn project(
+        view: &mut View<'_, Entry>,
+        event: Booking,
+        context: &EventContext<'_>,
+    ) -> Result<(), ProjectError> {
+        Agenda::<1, K>::project(view, event, context)
+    }
+
+    const INDEXES: &'static [&'static str] = &["minutes"];
+
+    fn index(document: &Entry) -> Vec<IndexEntry> {
+        Agenda::<1, K>::index(document)
+    }
+}
+
+/// A seeded sequence (xorshift).
+struct Luck(u64);
+
+impl Luck {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % bound
+    }
+}
+
+#[test]
+fn live_inline_and_async_views_are_the_same_after_each_of_random_commands() {
+    fn documents<const K: u8>(
+        engine: &mut Engine,
+        scan: &ViewScan,
+        at: ViewAt,
+    ) -> Vec<(String, Entry)> {
+        let found = engine.documents::<Kept<K>>(scan.clone(), at).expect("the view answers");
+        found.documents.into_iter().map(|l| (l.place.key.to_string(), l.document)).collect()
+    }
+    let mut seen = 0;
+    for seed in 1..=150 {
+        let mut luck = Luck(seed * 0x9e37_79b9);
+        let store = Shared::new();
+        let mut engines = [1, 2].map(|number| {
+            let mut config =
+                Config::new([number; 32], vec![AggregateDefinition::native::<Visit>()]);
+            config.projections = vec![
+                ProjectionDefinition::native::<Kept<LIVE>>(),
+                ProjectionDefinition::native::<Kept<INLINE>>(),
+                ProjectionDefinition::native::<Kept<ASYNC>>(),
+            ];
+            config.page_limit = 1 + luck.below(5) as u32;
+            Annals::new(config, store.clone(), Ticking::default()).expect("it is fine")
+        });
+        let mut booked = BTreeSet::new();
+        for step in 0..25 {
+            let (writer, reader) = (luck.below(2) as usize, luck.below(2) as usize);
+            let mut last = None;
+            for _ in 0..luck.below(4) {
+                let visit = luck.below(5);
+                let (id, doctor) = (format!("v-{visit}"), format!("d-{}", luck.below(3)));
+                let event = match luck.below(6) {
+                    0..3 if booked.contains(&visit) => Event::Moved { doctor },
+                    3 => Event::Noted {},
+                    _ => Event::Booked { doctor, minutes: 20 + luck.below(40) as u32 },
+                };
+                if matches!(event, Event::Booked { .. }) {
+                    booked.insert(visit);
+                }
+                last = Some(give(&mut engines[writer], &id, &event));
+            }
+            // Whoever has the outcome finds it in the inline view, in whatever engine.
+            let reached = last.map_or(ViewAt::Now, |_| ViewAt::Reached);
+            let (engine, place) = (&mut engines[reader], (seed, step));
+            let by_minutes = ViewScan { descending: true, ..ViewScan::by_index("minutes") };
+            for scan in [ViewScan::by_key(), by_minutes] {
+                let live = documents::<LIVE>(engine, &scan, ViewAt::Now);
+                assert_eq!(documents::<INLINE>(engine, &scan, reached), live, "{place:?}");
+                assert_eq!(documents::<ASYNC>(engine, &scan, ViewAt::Now), live, "{place:?}");
+                seen += live.len();
+            }
+            if let Some(position) = last {
+                let past = ViewAt::Past(LogEnd::Position(Position(1 + luck.below(position.0))));
+                let live = documents::<LIVE>(engine, &ViewScan::by_key(), past);
+                assert_eq!(documents::<INLINE>(engine, &ViewScan::by_key(), past), live);
+                assert_eq!(documents::<ASYNC>(engine, &ViewScan::by_key(), past), live);
+            }
+        }
+    }
+    assert!(seen > 10_000, "{seen} documents were compared");
 }

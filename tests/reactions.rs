@@ -262,6 +262,45 @@ fn an_event_that_is_dropped_is_passed_and_its_stream_goes_on_behind_it() -> Resu
     Ok(())
 }
 
+/// The simulation's operators have found it: the second wish dropped an event that nobody had tried.
+#[test]
+fn what_is_dropped_twice_is_dropped_alone() -> Result<(), Error> {
+    let (store, mail) = (Shared::new(), Mail::default());
+    mail.fails.borrow_mut().insert(1);
+    let (mut runner, mut other) = (engine(&store, &mail, 1), engine(&store, &mail, 2));
+    give(&mut runner, &["a", "a", "a"]);
+    runner.serve(LEASE)?;
+    act(&mut other, ReactionAction::Drop(lane("a")));
+    act(&mut runner, ReactionAction::Drop(lane("a")));
+    act(&mut runner, ReactionAction::Drop(lane("a")));
+    runner.serve(LEASE)?;
+    assert_eq!(mail.positions(), [1, 1, 1, 2, 3]);
+    assert_eq!(status(&mut runner).lanes, []);
+    Ok(())
+}
+
+/// The simulation's operators have found it: who took the reaction over forgot the lane when it came to the
+/// place before it, and its event was tried again, or, if it had been dropped, handled.
+#[test]
+fn what_is_parked_beyond_the_progress_stays_so_when_another_takes_over() -> Result<(), Error> {
+    for (position, error, handled) in [("5", "no route", vec![4, 6]), ("6", "", vec![4, 6, 7])] {
+        let (store, mail) = (Shared::new(), Mail::default());
+        append(&store, &["b", "b", "b", "b", "a", "b"]);
+        append(&store, if error.is_empty() { &["a"] } else { &[] });
+        let progress = ["", "3", &lane("a"), position, "3", "", error];
+        let text = serde_json::to_string(&progress).expect("it is JSON").into();
+        put(&store, "reactions", MAILER, 1, DocumentValue::Text(text));
+        let config = Config { page_limit: 1, ..config(1) };
+        let reactions = vec![mail.reaction(definition())];
+        let mut engine =
+            Annals::with_reactions(config, store.clone(), mail.clock.clone(), reactions)?;
+        engine.serve(LEASE)?;
+        assert_eq!(mail.positions(), handled);
+        assert_eq!(status(&mut engine).lanes.is_empty(), error.is_empty());
+    }
+    Ok(())
+}
+
 #[test]
 fn the_last_event_of_a_stream_can_be_dropped() -> Result<(), Error> {
     let (store, mail) = (Shared::new(), Mail::default());
@@ -709,6 +748,39 @@ fn a_pause_waits_for_what_is_under_way() -> Result<(), Error> {
     ask(None)?;
     let read = ask(None)?;
     assert_eq!((desk.open(), read.position, read.runs), (vec![], Position(2), false));
+    Ok(())
+}
+
+/// The page it was read from was held until somebody resumed, and the lease with it.
+#[test]
+fn a_pause_ends_a_stream_that_is_read_again_and_the_next_goes_on_with_it() -> Result<(), Error> {
+    let (store, clock, desk) = (Shared::new(), Ticking::default(), Desk::default());
+    append(&store, &["a", "a", "a"]);
+    let reactions = vec![desk.reaction(definition())];
+    let annals = AsyncAnnals::with_reactions(config(1), store.clone(), clock.clone(), reactions)?;
+    let ask = |action| {
+        let mut asking = pin!(annals.reaction(MAILER, action));
+        match asking.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(read) => read,
+            Poll::Pending => panic!("the store answers at once"),
+        }
+    };
+    ask(None)?;
+    ask(None)?;
+    desk.end(1, Err("it is full".to_owned()));
+    ask(None)?;
+    ask(Some(ReactionAction::Retry(lane("a"))))?;
+    ask(None)?;
+    assert_eq!(desk.open(), [1]);
+    ask(Some(ReactionAction::Pause))?;
+    desk.end(1, Ok(()));
+    ask(None)?;
+    ask(None)?;
+    let read = ask(None)?;
+    assert_eq!((desk.open(), read.runs, read.lanes[0].position), (vec![], false, Position(2)));
+    let mail = Mail::default();
+    engine(&store, &mail, 2).serve(LEASE)?;
+    assert_eq!(mail.positions(), [2, 3]);
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! The engine under everything that can go wrong between it and its store.
 
-use annals::Mutation;
 use annals::testing::{Faults, Report, Scenario, simulate};
+use annals::{Mutation, StartAt};
 
 #[test]
 fn no_seed_breaks_a_promise() {
@@ -30,6 +30,7 @@ fn no_seed_breaks_a_promise() {
         ("events reacted to", total.reacted),
         ("commands of process managers", total.managed),
         ("timers", total.rung),
+        ("answers to operators", total.asked),
     ] {
         assert!(count > 500, "{count} {what} in all seeds together");
     }
@@ -62,7 +63,9 @@ fn an_append_under_way_is_in_doubt_when_another_request_finds_the_store_replaced
     let drawn = Scenario::from_seed(1_007_054);
     let faults = Faults { damaged: 0, ..drawn.faults };
     let (snapshots, views, reactions, managers, readers) = (None, None, None, None, false);
-    let scenario = Scenario { snapshots, views, reactions, managers, readers, faults, ..drawn };
+    let looks_back = false;
+    let scenario =
+        Scenario { snapshots, views, reactions, managers, readers, looks_back, faults, ..drawn };
     simulate(&scenario).unwrap_or_else(|failure| panic!("{failure}"));
 }
 
@@ -70,7 +73,8 @@ fn an_append_under_way_is_in_doubt_when_another_request_finds_the_store_replaced
 /// that had come to the store in between.
 #[test]
 fn a_timer_that_comes_due_while_it_is_looked_for_waits_for_the_events_before_it() {
-    simulate(&Scenario::from_seed(4_646)).unwrap_or_else(|failure| panic!("{failure}"));
+    let scenario = Scenario { looks_back: false, ..Scenario::from_seed(4_646) };
+    simulate(&scenario).unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 /// A look at timers that went on behind its first page took itself for one from the beginning: a timer that
@@ -169,8 +173,51 @@ fn a_timer_that_overtakes_events_of_before_its_time_is_found() {
 }
 
 #[test]
+fn what_is_tried_again_after_it_was_parked_is_found() {
+    assert!(found(Mutation::TriedAfterParked).is_some());
+}
+
+#[test]
+fn what_is_tried_again_without_a_pause_is_found() {
+    assert!(found(Mutation::RetryWithoutPause).is_some());
+}
+
+#[test]
+fn what_is_to_be_dropped_and_is_tried_again_is_found() {
+    assert!(found(Mutation::DropForgotten).is_some());
+}
+
+#[test]
 fn commands_with_new_ids_for_each_attempt_are_found() {
     assert!(found(Mutation::CommandsNotNamed).is_some());
+}
+
+/// As `found`, where what the defect needs is more frequent.
+fn found_in(mutation: Mutation, scenario: impl Fn(Scenario) -> Scenario) -> Option<u64> {
+    (0..2_000).find(|seed| {
+        let drawn = Scenario { mutation: Some(mutation), ..Scenario::from_seed(*seed) };
+        simulate(&scenario(drawn)).is_err()
+    })
+}
+
+#[test]
+fn an_append_under_way_that_is_not_in_doubt_when_the_store_was_replaced_is_found() {
+    let found = found_in(Mutation::DoubtOnlyOnRefused, |drawn| {
+        let faults = Faults { restored: 15, delayed: 80, lost_after: 80, ..Faults::default() };
+        let (snapshots, views, reactions, managers, readers) = (None, None, None, None, false);
+        Scenario { snapshots, views, reactions, managers, readers, engines: 3, faults, ..drawn }
+    });
+    assert!(found.is_some());
+}
+
+#[test]
+fn a_timer_that_is_handled_though_it_came_due_while_it_was_looked_for_is_found() {
+    let found = found_in(Mutation::TimerDueWhileLooking, |drawn| {
+        let (views, reactions, managers) = (None, None, Some(StartAt::Beginning));
+        let (engines, operations, overtakers, faults) = (1, 60, 0, Faults::default());
+        Scenario { views, reactions, managers, engines, operations, overtakers, faults, ..drawn }
+    });
+    assert!(found.is_some());
 }
 
 fn with_overtakers(seed: u64, mutation: Option<Mutation>) -> Scenario {

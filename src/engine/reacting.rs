@@ -30,7 +30,8 @@ use crate::protocol::{
     StoredDocument, Wishes,
 };
 use crate::reaction::{
-    IMPORTS, Lanes, Progress, REACTIONS, REQUESTS, ReactionDefinition, StartAt, imported, lane_of,
+    IMPORTS, Lanes, Progress, REACTIONS, REQUESTS, ReactionDefinition, RetryPolicy, StartAt,
+    imported, lane_of,
 };
 use crate::stream::Position;
 use crate::time::Timestamp;
@@ -479,10 +480,14 @@ impl Reactor {
     }
 
     /// Lanes that are where the reaction is are lanes like the others. Before, the progress must go on to
-    /// say what of them has been handled. Returns whether there were some.
+    /// say what of them has been handled. One that is being read again, since it was to be tried before it
+    /// was dropped, must come to its end. Returns whether there were some.
     fn rejoin(&mut self) -> bool {
         let (count, position) = (self.lanes.len(), self.position);
-        self.lanes.retain(|lane| !lane.is_handled() || position < lane.last);
+        let read = self.catching_up.as_ref().map(|catching_up| &catching_up.lane);
+        self.lanes.retain(|lane| {
+            !lane.is_handled() || position < lane.last || Some(&lane.parked.lane) == read
+        });
         let rejoin = self.lanes.len() < count;
         self.dirty |= rejoin;
         self.timers.wanted |= rejoin;
@@ -744,8 +749,9 @@ impl Engine {
         reactor.let_go();
         reactor.position = progress.position;
         let lane = |parked: ParkedLane| {
-            // What of it has been handled may be beyond the reaction.
-            let last = progress.position.max(Position(parked.position.0.saturating_sub(1)));
+            // What of it has been handled, or has failed, may be beyond the reaction.
+            let is_passed = u64::from(parked.error.is_empty());
+            let last = progress.position.max(Position(parked.position.0.saturating_sub(is_passed)));
             Lane { parked, last }
         };
         reactor.lanes = progress.lanes.into_iter().map(lane).collect();
@@ -972,6 +978,12 @@ impl Engine {
     #[inline(never)]
     fn catch_up(&mut self, index: ReactorIndex) {
         if !self.may_start(index) {
+            let reactor = &mut self.reactors[index];
+            // Whoever runs the reaction next goes on with the lane.
+            let is_done = |catching_up: &mut CatchUp| catching_up.page.is_some();
+            if reactor.paused && reactor.running.is_empty() {
+                reactor.catching_up.take_if(is_done);
+            }
             return;
         }
         let (now, limit, manages) = (self.now, self.config.page_limit, self.manages(index));
@@ -1176,6 +1188,15 @@ impl Engine {
         Some(ids)
     }
 
+    fn retries_of(&self, index: ReactorIndex) -> RetryPolicy {
+        let retries = self.config.reactions[index].retries;
+        let tries_on = mutant!(self, TriedAfterParked);
+        let max_attempts = if tries_on { u32::MAX } else { retries.max_attempts };
+        let rushes = mutant!(self, RetryWithoutPause);
+        let max_pause = if rushes { 0 } else { retries.max_pause };
+        RetryPolicy { max_attempts, max_pause, ..retries }
+    }
+
     #[inline(never)]
     pub(super) fn host_reacted(&mut self, answer: Reacted) {
         let Reacted { run, result } = answer;
@@ -1185,8 +1206,8 @@ impl Engine {
         let Some(index) = found else {
             return;
         };
-        let ReactionDefinition { name, retries, lanes, .. } = &self.config.reactions[index];
-        let (name, retries) = (Arc::clone(name), *retries);
+        let ReactionDefinition { name, lanes, .. } = &self.config.reactions[index];
+        let (name, retries) = (Arc::clone(name), self.retries_of(index));
         let manages = !matches!(lanes, Lanes::Streams);
         let keeps_due = mutant!(self, ForgottenTimer);
         let now = self.now;
@@ -1223,6 +1244,7 @@ impl Engine {
                 if let Some(known) = known {
                     known.parked.position = Position(position.0 + 1);
                     known.parked.attempts = 0;
+                    known.parked.error = "".into();
                 }
                 if !documents.is_empty() {
                     let is_on_its_way = false;
@@ -1291,6 +1313,7 @@ impl Engine {
     #[inline(never)]
     fn look_at_timers(&mut self, index: ReactorIndex) {
         let (now, limit) = (self.now, self.config.page_limit);
+        let counts = mutant!(self, LookCountsFromStart);
         let collection = timers_of(&self.config.reactions[index].name);
         let may_start = self.may_start(index);
         let reactor = &mut self.reactors[index];
@@ -1312,7 +1335,7 @@ impl Engine {
         let names = retries.iter().map(name).collect();
         let after = reactor.timers.after.take();
         // A look that goes on does not see what was written before the place where it is.
-        if after.is_none() {
+        if after.is_none() || counts {
             reactor.timers.wanted = false;
         }
         let scan = DocumentScan {
@@ -1339,11 +1362,13 @@ impl Engine {
     #[inline(never)]
     fn timers_read(&mut self, index: ReactorIndex, question: u32, found: DocumentsRead) {
         let is_early = mutant!(self, TimerBeforeItsTime);
+        let looks_late = mutant!(self, TimerDueWhileLooking).then_some(self.now);
         let reactor = &mut self.reactors[index];
         let asked = reactor.timers.asked.take_if(|(asked, ..)| *asked == question);
         let Some((_, asked_at, retries)) = asked else {
             return;
         };
+        let asked_at = looks_late.unwrap_or(asked_at);
         // What comes due while the answer is on its way may come after events that the answer's head does
         // not have.
         reactor.timers.head = found.head;
@@ -1416,7 +1441,8 @@ impl Engine {
         timer: DueTimer,
         result: Result<Vec<Document>, Arc<str>>,
     ) {
-        let ReactionDefinition { name, retries, .. } = &self.config.reactions[index];
+        let retries = self.retries_of(index);
+        let name = &self.config.reactions[index].name;
         let (now, key) = (self.now, timer.key());
         let reactor = &mut self.reactors[index];
         reactor.dirty = true;
@@ -1437,7 +1463,7 @@ impl Engine {
                 let attempts = known.map_or(0, |known| known.parked.attempts) + 1;
                 let retry_at = retries.pause(attempts).map(|pause| now.plus(pause));
                 parks = retry_at.is_none();
-                let position = Position(0);
+                let (position, error) = (Position(0), shortened(error));
                 let parked = ParkedLane { lane: key, position, attempts, retry_at, error };
                 reactor.lanes.push(Lane { parked, last: position });
                 vec![timer.document(name, false)]
@@ -1497,26 +1523,35 @@ impl Engine {
         self.ready_reactors.push_back(index);
     }
 
-    fn request_of(&self, index: ReactorIndex, lane: &str) -> DocumentName {
-        let key = json_of(&[&self.config.reactions[index].name, lane]).into();
+    /// Each wish is a document of its own: one that takes another's place would be removed when the other is
+    /// fulfilled.
+    fn request_of(&mut self, index: ReactorIndex, lane: &str) -> DocumentName {
+        let id = self.ids.next_u64().to_string();
+        let key = json_of(&[&self.config.reactions[index].name, lane, &id]).into();
         DocumentName { collection: REQUESTS.into(), key }
     }
 
     fn fulfil(&mut self, index: ReactorIndex, lane: &str, what: &str) {
         let now = self.now;
+        let drops = what == "drop" && !mutant!(self, DropForgotten);
         let reactor = &mut self.reactors[index];
         let Some(known) = reactor.lane(lane) else {
             return;
         };
+        if drops && known.parked.error.is_empty() {
+            // What was to be dropped has been passed already. What comes next has not failed.
+            return;
+        }
         known.parked.attempts = 0;
         known.parked.retry_at = Some(now);
-        if what == "drop" && known.is_timer() {
+        if drops && known.is_timer() {
             reactor.lanes.retain(|known| !known.is_timer() || *known.parked.lane != *lane);
             reactor.timers.due.retain(|(timer, _)| *timer.key() != *lane);
             let collection = timers_of(&self.config.reactions[index].name);
             reactor.fulfilled.push((DocumentName { collection, key: lane.into() }, false));
-        } else if what == "drop" {
+        } else if drops {
             known.parked.position.0 += 1;
+            known.parked.error = "".into();
         }
         reactor.dirty = true;
         self.ready_reactors.push_back(index);
@@ -1552,7 +1587,7 @@ impl Engine {
             return;
         }
         for (place, request) in found.scans.into_iter().flat_map(|scan| scan.documents) {
-            if let Some([_, lane]) = strings_of(&place.key).as_deref() {
+            if let Some([_, lane, ..]) = strings_of(&place.key).as_deref() {
                 if self.reactors[index].is_running(lane) {
                     // It is found again when what came of the attempt is known.
                     continue;
@@ -1659,9 +1694,11 @@ impl Engine {
     }
 }
 
-/// What is kept of a reason. All lanes that are left behind are in one document.
+/// What is kept of a reason. All lanes that are left behind are in one document; one without a reason waits
+/// for its next event.
 fn shortened(error: Arc<str>) -> Arc<str> {
     match error.char_indices().nth(MAX_ERROR) {
+        None if error.is_empty() => "no reason was given".into(),
         Some((end, _)) => format!("{}…", &error[..end]).into(),
         None => error,
     }

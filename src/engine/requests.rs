@@ -122,8 +122,10 @@ impl Engine {
 
     /// Whether the append under way may have had its effect, now that this request has been refused.
     pub(super) fn append_may_be_applied(&self, refused: RequestId) -> bool {
+        let is_sure = mutant!(self, DoubtOnlyOnRefused);
         self.pending.iter().any(|pending| {
-            matches!(pending.purpose, Purpose::Append) && (pending.id != refused || pending.unknown)
+            let doubts = pending.unknown || (pending.id != refused && !is_sure);
+            matches!(pending.purpose, Purpose::Append) && doubts
         })
     }
 

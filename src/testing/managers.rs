@@ -22,6 +22,7 @@ use crate::stream::Position;
 use crate::time::Timestamp;
 use crate::variant::from_variant;
 
+use super::attempts::Attempts;
 use super::desk::{Appointment, Command, Event};
 
 /// Name of the process manager.
@@ -170,6 +171,9 @@ pub(super) fn correlate(asked: &Correlate, events: &[RecordedEvent]) -> Correlat
 }
 
 pub(super) struct Checker {
+    pub(super) attempts: Attempts,
+    /// Timers that were dropped: key, name, and when they were due.
+    dropped: BTreeSet<(String, String, i64)>,
     native: Rc<dyn NativeManager>,
     /// Where it has begun.
     start: Option<Position>,
@@ -190,8 +194,9 @@ impl fmt::Debug for Checker {
 impl Default for Checker {
     fn default() -> Self {
         let native = manager::native::<Warden>();
-        let (start, arrived, given, rung) = Default::default();
-        Self { native, start, arrived, given, rung }
+        let (dropped, start, arrived, given, rung) = Default::default();
+        let attempts = Attempts::new(WARDEN, Warden::RETRIES);
+        Self { attempts, dropped, native, start, arrived, given, rung }
     }
 }
 
@@ -255,11 +260,17 @@ impl Checker {
         for (key, Given(items)) in &states {
             let is_event = |item: &&Item| matches!(item, Item::Event(_));
             let events: Vec<_> = items.iter().filter(is_event).cloned().collect();
-            if expected.remove(key).unwrap_or_default() != events {
+            let mut expected = expected.remove(key).unwrap_or_default();
+            self.take_dropped(key, &mut expected, &events)?;
+            if expected != events {
                 return Err(format!("{progress:?}, and the state of {key} is {items:?}"));
             }
             self.replay(key, items, log, &mut timers)?;
         }
+        for (key, items) in &mut expected {
+            self.take_dropped(key, items, &[])?;
+        }
+        expected.retain(|_, items| !items.is_empty());
         if !expected.is_empty() {
             return Err(format!("{progress:?}, and there are no states of {expected:?}"));
         }
@@ -267,8 +278,35 @@ impl Checker {
             .into_iter()
             .map(|timer| ((timer.lane.to_string(), timer.name.to_string()), timer.due.millis()))
             .collect();
+        for ((key, name), due) in &timers {
+            let place = (key.clone(), name.clone(), *due);
+            if !found.contains_key(&(key.clone(), name.clone())) && !self.dropped.contains(&place) {
+                let lane = DueTimer::key_of(key, name);
+                self.attempts.passed(&lane, due.unsigned_abs())?;
+                self.dropped.insert(place);
+            }
+        }
+        timers.retain(|timer, due| {
+            let place = (timer.0.clone(), timer.1.clone(), *due);
+            found.contains_key(timer) || !self.dropped.contains(&place)
+        });
         if found != timers {
             return Err(format!("the timers are {found:?}, what has been handled sets {timers:?}"));
+        }
+        Ok(())
+    }
+
+    /// Takes away what nothing came of, which somebody must have dropped.
+    fn take_dropped(
+        &mut self,
+        key: &str,
+        expected: &mut Vec<Item>,
+        found: &[Item],
+    ) -> Result<(), String> {
+        for item in expected.extract_if(.., |item| !found.contains(item)) {
+            if let Item::Event(position) = item {
+                self.attempts.passed(key, position)?;
+            }
         }
         Ok(())
     }

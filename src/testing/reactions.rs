@@ -1,17 +1,17 @@
 //! A reaction of the simulated desk, and what must be true of it: every event is handled at least once
-//! and in the order of its stream, no progress passes one that is not, and what is saved with the
-//! progress is saved once.
+//! and in the order of its stream, no progress passes one that is not but for a wish, and what is saved with
+//! the progress is saved once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::event::RecordedEvent;
-use crate::protocol::{
-    Document, DocumentName, DocumentValue, LogFilter, ParkedLane, SaveDocuments,
-};
+use crate::protocol::{Document, DocumentName, DocumentValue, LogFilter, SaveDocuments};
 use crate::reaction::{Lanes, Progress, REACTIONS, ReactionDefinition, RetryPolicy, StartAt};
 use crate::storage::MemoryStore;
 use crate::stream::{Position, StreamId};
+
+use super::attempts::Attempts;
 
 /// Name of the reaction.
 pub(super) const MAILER: &str = "mailer";
@@ -19,13 +19,15 @@ pub(super) const MAILER: &str = "mailer";
 /// Where the reaction keeps a list of the positions it has handled, for each stream.
 const MAILBOX: &str = "mailbox";
 
+const RETRIES: RetryPolicy = RetryPolicy { max_attempts: 3, first_pause: 20, max_pause: 60 };
+
 pub(super) fn definition(start_at: StartAt, concurrency: u32) -> ReactionDefinition {
     ReactionDefinition {
         name: MAILER.into(),
         filter: LogFilter::default(),
         upcasts: false,
         start_at,
-        retries: RetryPolicy { max_attempts: 3, first_pause: 20, max_pause: 60 },
+        retries: RETRIES,
         concurrency,
         lanes: Lanes::Streams,
     }
@@ -56,12 +58,20 @@ pub(super) fn handled_document(store: &MemoryStore, event: &RecordedEvent) -> Do
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Mailer {
+    pub(super) attempts: Attempts,
     /// Positions that have been handled at least once.
     handled: BTreeSet<Position>,
     /// The position after which the reaction has begun.
     start: Option<Position>,
+}
+
+impl Default for Mailer {
+    fn default() -> Self {
+        let (handled, start) = Default::default();
+        Self { attempts: Attempts::new(MAILER, RETRIES), handled, start }
+    }
 }
 
 impl Mailer {
@@ -76,10 +86,15 @@ impl Mailer {
         }
         let before = log[..event.position.0 as usize - 1].iter();
         let mut earlier = before.filter(|other| other.stream == event.stream);
-        let start = self.start.unwrap_or_default();
-        match earlier
-            .find(|other| other.position > start && !self.handled.contains(&other.position))
-        {
+        let (start, lane) = (self.start.unwrap_or_default(), lane_of(&event.stream));
+        let may_drop = self.attempts.may_drop(&lane);
+        let is_passed = |other: &&RecordedEvent| {
+            other.position > start
+                && !self.handled.contains(&other.position)
+                && !may_drop
+                && !self.attempts.is_dropped(&(lane.clone(), other.position.0))
+        };
+        match earlier.find(is_passed) {
             Some(passed) => Err(format!("{event:?} was handled before {passed:?}")),
             None => Ok(()),
         }
@@ -89,6 +104,7 @@ impl Mailer {
     pub(super) fn hear_save(
         &mut self,
         save: &SaveDocuments,
+        store: &MemoryStore,
         log: &[RecordedEvent],
     ) -> Result<(), String> {
         let is_it = |name: &DocumentName| *name.collection == *REACTIONS && *name.key == *MAILER;
@@ -98,32 +114,43 @@ impl Mailer {
         };
         let progress = Progress::from_json(text).ok_or("a progress that can't be read")?;
         let start = *self.start.get_or_insert(progress.position);
-        self.check(start, &progress, log)
+        self.check(start, &progress, store, log)
     }
 
-    /// All up to the progress has been handled, or is in a lane that was left behind.
+    /// All up to the progress has been handled, and what came of it is in the store, or is in a lane that was
+    /// left behind, or was dropped.
     fn check(
-        &self,
+        &mut self,
         start: Position,
         progress: &Progress,
+        store: &MemoryStore,
         log: &[RecordedEvent],
     ) -> Result<(), String> {
+        let lists = lists_in(store);
         for event in log.iter().filter(|event| event.position > start) {
             let lane = lane_of(&event.stream);
-            let is_left =
-                |parked: &ParkedLane| *parked.lane == *lane && parked.position <= event.position;
-            if event.position <= progress.position
-                && !self.handled.contains(&event.position)
-                && !progress.lanes.iter().any(is_left)
-            {
-                return Err(format!("{progress:?} has passed {event:?}, which is not handled"));
+            // What of a lane that was left behind has been handled may be beyond the progress.
+            let left = progress.lanes.iter().find(|parked| *parked.lane == *lane);
+            let is_passed = match left {
+                Some(left) => event.position < left.position,
+                None => event.position <= progress.position,
+            };
+            let is_kept = lists.get(&lane).is_some_and(|list| list.contains(&event.position.0));
+            if is_kept && !is_passed {
+                return Err(format!("{progress:?} is before {event:?}, which was kept"));
+            }
+            if is_kept && !self.handled.contains(&event.position) {
+                return Err(format!("{event:?} was not handled"));
+            }
+            if is_passed && !is_kept {
+                self.attempts.passed(&lane, event.position.0)?;
             }
         }
         Ok(())
     }
 
     /// Nothing is left but what is parked, and that is there for a reason.
-    pub(super) fn end(&self, store: &MemoryStore) -> Result<(), String> {
+    pub(super) fn end(&mut self, store: &MemoryStore) -> Result<(), String> {
         let name = DocumentName { collection: REACTIONS.into(), key: MAILER.into() };
         let found = store.documents().get(&name).ok_or("the reaction has never run")?;
         let progress = Progress::from_json(&found.value).ok_or("a progress that can't be read")?;
@@ -136,12 +163,13 @@ impl Mailer {
             ));
         }
         let start = self.start.unwrap_or_default();
-        self.check(start, &progress, log)?;
+        self.check(start, &progress, store, log)?;
         let mut lists: BTreeMap<String, Vec<u64>> = BTreeMap::new();
         for event in log.iter().filter(|event| event.position > start) {
             let lane = lane_of(&event.stream);
             let parked = progress.lanes.iter().find(|parked| *parked.lane == *lane);
-            if parked.is_none_or(|parked| event.position < parked.position) {
+            let is_dropped = self.attempts.is_dropped(&(lane.clone(), event.position.0));
+            if parked.is_none_or(|parked| event.position < parked.position) && !is_dropped {
                 lists.entry(lane).or_default().push(event.position.0);
             }
         }
@@ -150,13 +178,7 @@ impl Mailer {
                 return Err(format!("{parked:?} is parked without a reason"));
             }
         }
-        let mut documents = store.documents().clone();
-        let found: BTreeMap<String, Vec<u64>> = documents
-            .of(MAILBOX)
-            .map(|(key, found)| {
-                (key.to_owned(), serde_json::from_str(&found.value).expect("a list"))
-            })
-            .collect();
+        let found = lists_in(store);
         if found != lists {
             return Err(format!("saved with the progress is {found:?}, not {lists:?}"));
         }
@@ -167,6 +189,13 @@ impl Mailer {
     pub(super) fn count(&self) -> u64 {
         self.handled.len() as u64
     }
+}
+
+fn lists_in(store: &MemoryStore) -> BTreeMap<String, Vec<u64>> {
+    let mut documents = store.documents().clone();
+    let lists = documents.of(MAILBOX);
+    let list = |text: &str| serde_json::from_str(text).expect("a list");
+    lists.map(|(key, found)| (key.to_owned(), list(&found.value))).collect()
 }
 
 /// Why an event could not be handled.

@@ -1,6 +1,6 @@
 //! The run: who does what when, and what goes wrong.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -12,10 +12,10 @@ use crate::ids::{CommandId, IdSource};
 use crate::manager::{Handled, Wish};
 use crate::projection::ViewKind;
 use crate::protocol::{
-    Answer, AskCheckpoint, CheckpointWish, Conflict, DomainAnswer, DomainRequest, Execute, Input,
-    LogFilter, LogStart, Notice, Output, Page, React, Reacted, Reacting, ReactionIndex, ReadState,
-    ReadView, Saved, SnapshotProblem, SnapshotReport, StorageAnswer, StorageBody, StorageRequest,
-    Subscribe, TakeSnapshot, Verdict,
+    Answer, AskCheckpoint, AskReaction, CheckpointWish, Conflict, DomainAnswer, DomainRequest,
+    Execute, Input, LogFilter, LogStart, Notice, Output, Page, React, Reacted, Reacting,
+    ReactionAction, ReactionIndex, ReadState, ReadView, Saved, SnapshotProblem, SnapshotReport,
+    StorageAnswer, StorageBody, StorageRequest, Subscribe, TakeSnapshot, Verdict,
 };
 use crate::reaction::StartAt;
 use crate::snapshot::SnapshotPolicy;
@@ -24,6 +24,7 @@ use crate::stream::{ExpectedRevision, Position, StreamId};
 use crate::time::Timestamp;
 use crate::variant::to_variant;
 
+use super::attempts::Attempts;
 use super::check::{Asked, Checker, Heard};
 use super::desk::{Appointment, Command, as_older, as_today};
 use super::hosted::{self, Hosted};
@@ -82,6 +83,9 @@ pub struct Scenario {
     pub reactions: Option<StartAt>,
     /// Where the engines' process manager begins, if they have one.
     pub managers: Option<StartAt>,
+    /// Whether operators pause and resume the reaction and the process manager, and have what is parked tried
+    /// again or dropped. Handlers fail more often then.
+    pub operators: bool,
     /// Commands and reads.
     pub operations: usize,
     /// Commands that come one after the other, each as soon as an append is under way, while an older
@@ -138,6 +142,7 @@ impl Scenario {
             views,
             readers,
             looks_back: seed % 8 == 6,
+            operators: seed % 8 == 3,
             older_forms,
             reactions,
             operations: 10 + random.below(50) as usize,
@@ -188,6 +193,8 @@ pub struct Report {
     pub moved: u64,
     /// Events that a reaction has handled.
     pub reacted: u64,
+    /// What operators have asked of reactions, and were told.
+    pub asked: u64,
     /// Commands of process managers.
     pub managed: u64,
     /// Timers that were handled.
@@ -218,6 +225,7 @@ impl Report {
             read_again: self.read_again + other.read_again,
             moved: self.moved + other.moved,
             reacted: self.reacted + other.reacted,
+            asked: self.asked + other.asked,
             managed: self.managed + other.managed,
             rung: self.rung + other.rung,
             faults: self.faults + other.faults,
@@ -278,6 +286,10 @@ enum Happening {
     Reads { host: usize, life: u32, reader: usize },
     /// Somebody sets the checkpoint of a reader back.
     SetBack { host: usize },
+    /// An operator looks at a reaction, and does what seems best.
+    Operates,
+    /// An operator lets a reaction go on that he has paused.
+    Resumes { host: usize, reaction: ReactionIndex },
     /// An event has been handled, or could not be.
     Reacted { host: usize, life: u32, run: u64, event: Box<RecordedEvent> },
     /// The process manager handles an event or a timer.
@@ -291,6 +303,8 @@ struct Host {
     last_task: u32,
     /// Operations that wait for an answer.
     open: BTreeMap<TaskId, usize>,
+    /// Operators that wait for one.
+    asking: BTreeSet<TaskId>,
     /// Commands of the process manager that wait for an answer, what they were given for, and why that has
     /// failed, if it has.
     managing: Vec<(u64, Vec<TaskId>, Option<Arc<str>>)>,
@@ -343,6 +357,8 @@ struct World<'a> {
     elder_is_done: bool,
     /// Operations that have not ended.
     unfinished: usize,
+    /// What operators will do yet.
+    operating: usize,
     checker: Checker,
     mailer: Mailer,
     managers: managers::Checker,
@@ -376,6 +392,7 @@ impl<'a> World<'a> {
             to_come: drawn,
             elder_is_done: false,
             unfinished: drawn,
+            operating: 0,
             operations,
             checker: Checker::default(),
             mailer: Mailer::default(),
@@ -440,6 +457,7 @@ impl<'a> World<'a> {
             hosted: Hosted::new(),
             last_task: 1,
             open: BTreeMap::new(),
+            asking: BTreeSet::new(),
             managing: Vec::new(),
             answers: Vec::new(),
             subscription: TaskId(1),
@@ -516,6 +534,14 @@ impl<'a> World<'a> {
             let host = self.apart.below(self.hosts.len() as u64) as usize;
             self.later(after, Happening::SetBack { host });
         }
+        let reacts = self.scenario.reactions.is_some() || self.scenario.managers.is_some();
+        if self.scenario.operators && reacts {
+            self.operating = 8 + self.apart.below(12) as usize;
+            for _ in 0..self.operating {
+                let after = self.apart.below(at + 600);
+                self.later(after, Happening::Operates);
+            }
+        }
         for host in 0..self.hosts.len() {
             self.drain(host)?;
         }
@@ -530,7 +556,8 @@ impl<'a> World<'a> {
                 && self.all_kept()
                 && self.all_viewed()
                 && self.all_reacted()
-                && self.all_read();
+                && self.all_read()
+                && self.operating == 0;
             if self.unfinished == 0 && at_rest {
                 break;
             }
@@ -588,6 +615,8 @@ impl<'a> World<'a> {
             Happening::Operation(index) => self.give(index),
             Happening::Request { host, life, request } => {
                 self.reach_store(host, life, &request)?;
+                self.mailer.attempts.look(&self.store)?;
+                self.managers.attempts.look(&self.store)?;
                 match &mut self.readers {
                     Some(readers) => readers.check_store(&self.store),
                     None => Ok(()),
@@ -598,7 +627,8 @@ impl<'a> World<'a> {
                 let is_there = self.hosts[host].life == life;
                 let fails = reactions::is_poison(&event)
                     || (self.unfinished > 0 && self.random.below(8) == 0)
-                    || (!is_there && self.random.below(2) == 0);
+                    || (!is_there && self.random.below(2) == 0)
+                    || self.fails_more();
                 let result = if fails {
                     Err(reactions::failure(&event))
                 } else {
@@ -606,9 +636,15 @@ impl<'a> World<'a> {
                     Ok(vec![reactions::handled_document(&self.store, &event)])
                 };
                 if is_there {
+                    self.mailer.attempts.end(self.now, (host, life), run, result.is_err());
                     self.input(host, Input::Reacted(Reacted { run, result }))?;
                 }
                 Ok(())
+            }
+            Happening::Operates => self.operate(),
+            Happening::Resumes { host, reaction } => {
+                self.operating -= 1;
+                self.ask(host, reaction, Some(ReactionAction::Resume))
             }
             Happening::Manages { host, life, react } => {
                 if self.hosts[host].life != life {
@@ -676,16 +712,78 @@ impl<'a> World<'a> {
         }
     }
 
+    /// Whether a handler fails because operators are to have something to do.
+    fn fails_more(&mut self) -> bool {
+        self.scenario.operators && self.unfinished > 0 && self.apart.below(3) == 0
+    }
+
+    /// An operator picks a reaction and what to do with it. Some are in doubt whether they have been heard,
+    /// and some are two.
+    fn operate(&mut self) -> Result<(), String> {
+        self.operating -= 1;
+        let both = [self.scenario.reactions, self.scenario.managers];
+        let count = both.iter().flatten().count() as u64;
+        let reaction = ReactionIndex(self.apart.below(count) as u32);
+        let host = self.apart.below(self.hosts.len() as u64) as usize;
+        let lanes: Vec<_> = self.attempts_of(reaction).lanes().cloned().collect();
+        let lane = lanes.get(self.apart.below(lanes.len().max(1) as u64) as usize).cloned();
+        let action = match (self.apart.below(8), lane) {
+            (1..=3, Some(lane)) => Some(ReactionAction::Retry(lane)),
+            (4..=6, Some(lane)) => Some(ReactionAction::Drop(lane)),
+            (7, _) => Some(ReactionAction::Pause),
+            _ => None,
+        };
+        if action == Some(ReactionAction::Pause) {
+            let after = self.apart.below(400);
+            self.operating += 1;
+            self.later(after, Happening::Resumes { host, reaction });
+        }
+        self.ask(host, reaction, action.clone())?;
+        if self.apart.below(3) == 0 && action != Some(ReactionAction::Pause) {
+            let other = self.apart.below(self.hosts.len() as u64) as usize;
+            self.ask(other, reaction, action)?;
+        }
+        Ok(())
+    }
+
+    fn ask(
+        &mut self,
+        index: usize,
+        reaction: ReactionIndex,
+        action: Option<ReactionAction>,
+    ) -> Result<(), String> {
+        if let Some(action) = &action {
+            self.attempts_of(reaction).wish(action);
+        }
+        let name =
+            if self.scenario.is_manager(reaction) { managers::WARDEN } else { reactions::MAILER };
+        let host = &mut self.hosts[index];
+        host.last_task += 1;
+        let task = TaskId(host.last_task);
+        host.asking.insert(task);
+        self.input(index, Input::AskReaction(AskReaction { task, reaction: name.into(), action }))
+    }
+
+    fn attempts_of(&mut self, reaction: ReactionIndex) -> &mut Attempts {
+        match self.scenario.is_manager(reaction) {
+            true => &mut self.managers.attempts,
+            false => &mut self.mailer.attempts,
+        }
+    }
+
     /// Lets the process manager handle something, and gives its commands.
     fn manage(&mut self, index: usize, react: &React) -> Result<(), String> {
         let run = react.run;
-        let handled = match self.unfinished > 0 && self.apart.below(8) == 0 {
+        let fails = (self.unfinished > 0 && self.apart.below(8) == 0) || self.fails_more();
+        let handled = match fails {
             true => Err("it is not its day".into()),
             false => self.managers.handle(react),
         };
         let Handled { wishes, given, metadata } = match handled {
             Ok(handled) => handled,
             Err(error) => {
+                let life = (index, self.hosts[index].life);
+                self.managers.attempts.end(self.now, life, run, true);
                 let reacted = Reacted { run, result: Err(error) };
                 return self.input(index, Input::Reacted(reacted));
             }
@@ -723,6 +821,8 @@ impl<'a> World<'a> {
         let done = |(_, tasks, _): &(u64, Vec<TaskId>, _)| tasks.is_empty();
         while let Some(at) = self.hosts[index].managing.iter().position(done) {
             let (run, _, failed) = self.hosts[index].managing.swap_remove(at);
+            let life = (index, self.hosts[index].life);
+            self.managers.attempts.end(self.now, life, run, failed.is_some());
             let result = failed.map_or(Ok(Vec::new()), Err);
             self.give_input(index, Input::Reacted(Reacted { run, result }))?;
         }
@@ -889,12 +989,15 @@ impl<'a> World<'a> {
                         react.event = Reacting::Event(Box::new(page[index as usize].clone()));
                     }
                     managers::Checker::hear_react(self.now, &react)?;
+                    self.managers.attempts.begin(self.now, (index, host.life), &react)?;
                     let (life, after) = (host.life, self.apart.below(20));
                     let after = if after == 0 { self.apart.below(500) } else { after };
                     let react = Box::new(react);
                     self.later(after, Happening::Manages { host: index, life, react });
                 }
-                Output::React(React { run, event, .. }) => {
+                Output::React(react) => {
+                    self.mailer.attempts.begin(self.now, (index, host.life), &react)?;
+                    let React { run, event, .. } = react;
                     let event = match event {
                         Reacting::Event(event) => event,
                         Reacting::Held { .. } | Reacting::Timer(_) => {
@@ -1023,7 +1126,7 @@ impl<'a> World<'a> {
         if let (Ok(StorageAnswer::Saved(Saved::Kept(_))), StorageBody::SaveDocuments(save)) =
             (&result, &request.body)
         {
-            self.mailer.hear_save(save, &self.log)?;
+            self.mailer.hear_save(save, &self.store, &self.log)?;
             self.managers.hear_save(save, &self.store, &self.log)?;
         }
         if let Ok(StorageAnswer::Appended(verdicts)) = &result {
@@ -1073,7 +1176,7 @@ impl<'a> World<'a> {
                 ) = (self.store.call(request), &request.body)
                 {
                     // What is wrong with it is found when it is next written.
-                    drop(self.mailer.hear_save(save, self.store.log()));
+                    drop(self.mailer.hear_save(save, &self.store, self.store.log()));
                 }
                 let message = "the connection was lost";
                 let error = StorageError::permanent(StorageErrorCode::Failed, message);
@@ -1115,8 +1218,23 @@ impl<'a> World<'a> {
         let head = Position(self.store.log().len() as u64);
         match notice {
             Notice::Opened(_) | Notice::OpenFailed(_) | Notice::ViewMoved(_) => Ok(()),
-            Notice::ReactionMoved(_) | Notice::ReactionLost(_) => Ok(()),
-            Notice::ReactionRead { .. } => Err("nobody has asked a reaction".to_owned()),
+            Notice::ReactionMoved(_) => Ok(()),
+            Notice::ReactionLost(reaction) => {
+                let life = (index, self.hosts[index].life);
+                self.attempts_of(reaction).lost(life);
+                Ok(())
+            }
+            Notice::ReactionRead { task, result } => {
+                if !self.hosts[index].asking.remove(&task) {
+                    return Err("nobody has asked a reaction".to_owned());
+                }
+                self.report.asked += 1;
+                match result {
+                    Ok(read) if read.position > head => Err(format!("{read:?} is beyond {head}")),
+                    Ok(_) | Err(ReadError::Storage(_)) => Ok(()),
+                    Err(error) => Err(error.to_string()),
+                }
+            }
             Notice::ViewRead { task, result } => {
                 let host = &mut self.hosts[index];
                 let operation = host.open.remove(&task).ok_or("an answer nobody waits for")?;

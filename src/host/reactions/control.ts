@@ -11,6 +11,7 @@ export interface Unhandled {
   readonly attempts: number;
   /** When it is tried again: ISO 8601, UTC; `null`: not before somebody says so. */
   readonly retryAt: string | null;
+  /** Why it could not be handled; empty: what was parked before it is passed, and it has not been tried. */
   readonly error: string;
 }
 

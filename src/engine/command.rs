@@ -209,11 +209,11 @@ impl Engine {
         let hash = hash_command(&stream, &command_type, &data)
             .map_err(|error| CommandError::InvalidPayload { what: "command", error })?;
         let command = match self.domain(aggregate) {
-            Domain::Native(native) => Some(
-                native
-                    .read_command(&command_type, &data)
-                    .map_err(|reason| CommandError::DomainFailed { stream: stream.clone(), reason })?,
-            ),
+            Domain::Native(native) => {
+                Some(native.read_command(&command_type, &data).map_err(|reason| {
+                    CommandError::DomainFailed { stream: stream.clone(), reason }
+                })?)
+            }
             Domain::Hosted => None,
         };
         let command_id = execute.command_id.unwrap_or_else(|| self.ids.command_id(self.now));

@@ -26,81 +26,29 @@ import {
 } from "./storage.js";
 import { EventError, type Forms, type OlderEvent, planOf, upcast } from "./upcast.js";
 import {
-  ASKS_APPEND,
-  ASKS_INFO,
-  ASKS_LOAD,
-  ASKS_READ_DOCUMENTS,
-  ASKS_READ_LOG,
-  ASKS_SAVE_DOCUMENTS,
+  Asks,
   checkNames,
   type CommitSummary,
-  DECISION_DECIDED,
-  DECISION_FAILED,
-  DECISION_FOLDED,
-  DECISION_READS,
-  DECISION_REFUSED,
-  DECISION_UNREADABLE,
-  DECISION_UNREADABLE_SNAPSHOT,
+  Decision,
   DURABILITIES,
   EVENT_PROBLEMS,
-  INPUT_ADVANCED,
-  INPUT_ANSWER,
-  INPUT_CANCEL,
-  INPUT_DOMAIN,
-  INPUT_EXECUTE,
-  INPUT_HANDLED,
-  INPUT_NEXT,
-  INPUT_READ_STATE,
-  INPUT_SUBSCRIBE,
-  INPUT_TAKE_SNAPSHOT,
-  INPUT_CONTROL_VIEW,
-  INPUT_CORRELATED,
-  INPUT_PROJECTED,
-  INPUT_REACTED,
-  INPUT_TICK,
-  OUTPUT_CHECKPOINT,
-  OUTPUT_CORRELATE,
-  OUTPUT_COMMAND_DONE,
-  OUTPUT_DECIDE,
-  OUTPUT_EVENTS,
-  OUTPUT_FOLD,
-  OUTPUT_IDLE,
-  OUTPUT_OPENED,
-  OUTPUT_RELEASE,
-  OUTPUT_SKIPPED,
-  OUTPUT_SNAPSHOT,
-  OUTPUT_SNAPSHOT_TAKEN,
-  OUTPUT_STATE_READ,
-  OUTPUT_STORAGE,
-  OUTPUT_SUBSCRIPTION_ENDED,
-  OUTPUT_PROJECT,
-  OUTPUT_REACT,
-  OUTPUT_REACTION_LOST,
-  OUTPUT_REACTION_MOVED,
-  OUTPUT_REACTION_READ,
-  OUTPUT_VIEW_MOVED,
-  OUTPUT_VIEW_READ,
+  Input,
+  Output,
   type Reader,
   readError,
   readName,
   readQuery,
   readScan,
   readSummary,
-  SAID_APPENDED,
-  SAID_DOCUMENTS,
-  SAID_FAILED,
-  SAID_INFO,
-  SAID_LOADED,
-  SAID_LOG,
-  SAID_SAVED,
+  Said,
   STORAGE_CODES,
   type StorageRequest,
   type WireError,
   writeDocuments,
   writeFirst,
+  writeMessages,
   writeQuery,
   type Writer,
-  writeMessages,
   writeRows,
   writeVerdicts,
 } from "./wire.js";
@@ -369,7 +317,7 @@ export class Driver {
     const index = this.indexOf(input.aggregate);
     this.#start(task, signal, (message, number) => {
       const write = (value: string) => void message.str(value);
-      message.word(INPUT_EXECUTE).word(number).word(index);
+      message.word(Input.Execute).word(number).word(index);
       message.str(input.id).str(input.command.type).str(input.text);
       const { commandId, correlationId, causationId, actor, extra } = input;
       for (const text of [commandId, correlationId, causationId, actor, extra]) message.option(text, write);
@@ -386,7 +334,7 @@ export class Driver {
     const task: StateTask = { kind: "state", input, resolve, reject, failure: undefined };
     const index = this.indexOf(input.aggregate);
     this.#start(task, signal, (message, number) => {
-      message.word(INPUT_READ_STATE).word(number).word(index).str(input.id);
+      message.word(Input.ReadState).word(number).word(index).str(input.id);
       message.choice(input.at).flag(input.events);
     });
   }
@@ -399,7 +347,7 @@ export class Driver {
     return new Promise((resolve, reject) => {
       const index = this.indexOf(aggregate);
       this.#start({ kind: "snapshot", resolve, reject, failure: undefined }, signal, (message, number) => {
-        message.word(INPUT_TAKE_SNAPSHOT).word(number).word(index).str(id);
+        message.word(Input.TakeSnapshot).word(number).word(index).str(id);
       });
     });
   }
@@ -421,7 +369,7 @@ export class Driver {
   /** Lets a view go on, or pauses it. */
   control(projection: string, runs: boolean): void {
     if (this.#closed !== null) throw this.#closed;
-    this.#core.outbox.word(INPUT_CONTROL_VIEW).str(projection).flag(runs);
+    this.#core.outbox.word(Input.ControlView).str(projection).flag(runs);
     this.#schedule();
   }
 
@@ -446,15 +394,15 @@ export class Driver {
     const task = { kind: "subscription", input } as const;
     const number = this.#start(task, undefined, (message, number) => {
       const write = (text: string) => void message.str(text);
-      message.word(INPUT_SUBSCRIBE).word(number).option(name, write);
+      message.word(Input.Subscribe).word(number).option(name, write);
       message.option(input.after, (after) => message.number(after));
       message.strings(input.types).strings(input.aggregateTypes).strings(input.tags);
       message.option(correlationId, write);
       message.flag(input.stored !== true).word(input.limit).flag(input.follow).flag(input.descending);
     });
     return {
-      next: () => this.#tell(INPUT_NEXT, number, task),
-      cancel: () => this.#tell(INPUT_CANCEL, number, task),
+      next: () => this.#tell(Input.Next, number, task),
+      cancel: () => this.#tell(Input.Cancel, number, task),
     };
   }
 
@@ -473,7 +421,7 @@ export class Driver {
     if (this.#closed === null) {
       this.#closed = closed();
       for (const [number, task] of this.#tasks.entries()) {
-        if (task !== undefined && task.kind !== "command") this.#tell(INPUT_CANCEL, number, task);
+        if (task !== undefined && task.kind !== "command") this.#tell(Input.Cancel, number, task);
       }
       if (this.#hasTasks) {
         await new Promise<void>((resolve) => {
@@ -527,7 +475,7 @@ export class Driver {
     if (signal !== undefined && task.kind !== "subscription") {
       const onAbort = () => {
         task.failure = signal.reason;
-        this.#tell(INPUT_CANCEL, number, task);
+        this.#tell(Input.Cancel, number, task);
       };
       signal.addEventListener("abort", onAbort, { once: true });
       const stopListening = () => signal.removeEventListener("abort", onAbort);
@@ -559,8 +507,8 @@ export class Driver {
   #tell(input: number, number: number, task: Task): void {
     if (this.#tasks[number] !== task) return;
     const { outbox } = this.#core;
-    if (input === INPUT_CANCEL && task.kind === "subscription") {
-      outbox.word(INPUT_HANDLED).word(number).number(task.input.onLeave());
+    if (input === Input.Cancel && task.kind === "subscription") {
+      outbox.word(Input.Handled).word(number).number(task.input.onLeave());
     }
     outbox.word(input).word(number);
     this.#schedule();
@@ -569,7 +517,7 @@ export class Driver {
   #advanced(position: number | undefined): void {
     if (this.#closed !== null) return;
     const { outbox } = this.#core;
-    outbox.word(INPUT_ADVANCED).option(position, (at) => outbox.number(at));
+    outbox.word(Input.Advanced).option(position, (at) => outbox.number(at));
     this.#schedule();
   }
 
@@ -609,13 +557,13 @@ export class Driver {
 
   #handle(output: Reader): void {
     switch (output.word()) {
-      case OUTPUT_STORAGE:
+      case Output.Storage:
         return this.#request(output);
-      case OUTPUT_FOLD:
+      case Output.Fold:
         return this.#fold(output);
-      case OUTPUT_DECIDE:
+      case Output.Decide:
         return this.#decide(output);
-      case OUTPUT_OPENED: {
+      case Output.Opened: {
         // Read though nobody waits, as when a store that was replaced is opened again.
         const failure = output.word() === 0 ? null : this.#toError(readError(output));
         if (failure) this.#opening?.reject(failure);
@@ -623,11 +571,11 @@ export class Driver {
         this.#opening = null;
         return;
       }
-      case OUTPUT_COMMAND_DONE:
+      case Output.CommandDone:
         return this.#done(output, true);
-      case OUTPUT_STATE_READ:
+      case Output.StateRead:
         return this.#done(output, false);
-      case OUTPUT_RELEASE:
+      case Output.Release:
         output.list(() => this.#states.delete(output.number()));
         output.list(() => {
           const page = output.word();
@@ -635,44 +583,44 @@ export class Driver {
           this.#freePages.push(page);
         });
         return;
-      case OUTPUT_IDLE:
+      case Output.Idle:
         this.#wakeAt = output.option(() => output.time()) ?? Infinity;
         return;
-      case OUTPUT_SNAPSHOT_TAKEN: {
+      case Output.SnapshotTaken: {
         const number = output.word();
         const task = this.#tasks[number] as SnapshotTask;
         this.#endTask(number);
         if (output.word() !== 0) return task.reject(this.#toError(readError(output), task.failure));
         return task.resolve({ revision: output.number() });
       }
-      case OUTPUT_PROJECT: {
+      case Output.Project: {
         const run = output.number();
         const projection = this.#projections[output.word()]!;
         const page = output.word();
         const answer = projection.project(output, this.#events(page), this.#besides[page]!, this);
-        return answer(this.#core.outbox.word(INPUT_PROJECTED).number(run));
+        return answer(this.#core.outbox.word(Input.Projected).number(run));
       }
-      case OUTPUT_REACTION_READ:
-      case OUTPUT_CHECKPOINT:
-      case OUTPUT_VIEW_READ: {
+      case Output.ReactionRead:
+      case Output.Checkpoint:
+      case Output.ViewRead: {
         const number = output.word();
         const task = this.#tasks[number] as ViewTask;
         this.#endTask(number);
         if (output.word() !== 0) return task.reject(this.#toError(readError(output), task.failure));
         return task.resolve(task.read(output));
       }
-      case OUTPUT_VIEW_MOVED:
+      case Output.ViewMoved:
         return this.#tellWatchers(this.#projections[output.word()]!);
-      case OUTPUT_CORRELATE: {
+      case Output.Correlate: {
         const [reaction, question, page] = [output.word(), output.word(), output.word()];
         const answer = this.#reactions[reaction]!.keys!(this.#events(page), this.#besides[page]!, this);
-        return answer(this.#core.outbox.word(INPUT_CORRELATED).word(reaction).word(question));
+        return answer(this.#core.outbox.word(Input.Correlated).word(reaction).word(question));
       }
-      case OUTPUT_REACT:
+      case Output.React:
         return this.#react(output);
-      case OUTPUT_REACTION_MOVED:
+      case Output.ReactionMoved:
         return this.#tellWatchers(this.#reactions[output.word()]!);
-      case OUTPUT_REACTION_LOST: {
+      case Output.ReactionLost: {
         const lost = this.#reactions[output.word()]!;
         for (const [run, { reaction, aborting }] of this.#reacting) {
           if (reaction !== lost) continue;
@@ -681,24 +629,24 @@ export class Driver {
         }
         return this.#tellWatchers(lost);
       }
-      case OUTPUT_SNAPSHOT: {
+      case Output.Snapshot: {
         const stream = { type: output.str(), id: output.str() };
         const revision = output.number();
         return this.report({ kind: REPORTS[output.word()]!, stream, revision, reason: output.str() });
       }
-      case OUTPUT_SKIPPED: {
+      case Output.Skipped: {
         const stream = { type: output.str(), id: output.str() };
         const revision = output.number();
         return this.report({ kind: "events-skipped", stream, revision, type: output.str(), count: output.word() });
       }
-      case OUTPUT_EVENTS: {
+      case Output.Events: {
         const task = this.#tasks[output.word()] as SubscriptionTask | undefined;
         const page = output.word();
         output.number();
         task?.input.onEvents(this.#events(page), this.#besides[page]!);
         return;
       }
-      case OUTPUT_SUBSCRIPTION_ENDED: {
+      case Output.SubscriptionEnded: {
         const number = output.word();
         const task = this.#tasks[number] as SubscriptionTask | undefined;
         this.#endTask(number);
@@ -724,7 +672,7 @@ export class Driver {
     const done = (error: string | null) => {
       if (!this.#reacting.delete(run) || this.#core.freed) return;
       const { outbox } = this.#core;
-      outbox.add(() => outbox.word(INPUT_REACTED).number(run).option(error, (text) => outbox.str(text)));
+      outbox.add(() => outbox.word(Input.Reacted).number(run).option(error, (text) => outbox.str(text)));
       this.#schedule();
     };
     // Not now: what it does may call the engine.
@@ -756,7 +704,7 @@ export class Driver {
     if (at === Infinity) return;
     const ring = () => {
       this.#timerAt = Infinity;
-      this.#core.outbox.word(INPUT_TICK);
+      this.#core.outbox.word(Input.Tick);
       this.#drain(at);
     };
     this.#timer = setTimeout(() => {
@@ -849,7 +797,7 @@ export class Driver {
     try {
       if (from === SNAPSHOT) state = deepFreeze(JSON.parse(this.#besides[pageNumber]!));
     } catch (error) {
-      return void this.#answer(number, into, DECISION_UNREADABLE_SNAPSHOT).str(reasonOf(error));
+      return void this.#answer(number, into, Decision.UnreadableSnapshot).str(reasonOf(error));
     }
     try {
       if (from !== SNAPSHOT) state = this.#stateOf(functions!, from);
@@ -870,13 +818,13 @@ export class Driver {
       // Those in between are nobody's but `evolve`'s.
       index -= 1;
       this.#states.set(into, toState(state));
-      const answer = this.#answer(number, into, DECISION_FOLDED).flag(skipped > 0);
+      const answer = this.#answer(number, into, Decision.Folded).flag(skipped > 0);
       if (skipped > 0) answer.word(skipped).word(last).str(partsOf(forms[last]!).type);
     } catch (error) {
       const task = this.#tasks[number];
       if (task !== undefined && task.kind !== "subscription") task.failure = error;
       const [problem, reason] = problemOf(error, partsOf(form).type);
-      this.#answer(number, into, DECISION_UNREADABLE).word(index).word(EVENT_PROBLEMS.indexOf(problem)).str(reason);
+      this.#answer(number, into, Decision.Unreadable).word(index).word(EVENT_PROBLEMS.indexOf(problem)).str(reason);
     }
   }
 
@@ -929,14 +877,14 @@ export class Driver {
       let state = this.#stateOf(functions, from);
       const query = functions.reads === undefined ? [] : readsOf(functions.reads(command, state));
       if (!sameQuery(query, others?.query ?? [])) {
-        return writeQuery(this.#answer(number, into, DECISION_READS), query);
+        return writeQuery(this.#answer(number, into, Decision.Reads), query);
       }
       task.issuedAt = issuedAt;
       const known = others === null ? [] : this.#others(task, others, query);
       const decision = decide(functions, state, command, { id, issuedAt: new Date(issuedAt), others: known });
       if (!Array.isArray(decision)) {
         task.refusal = toRefusal(decision);
-        this.#answer(number, into, DECISION_REFUSED);
+        this.#answer(number, into, Decision.Refused);
         return;
       }
       const decided: DecidedEvent[] = [];
@@ -956,19 +904,19 @@ export class Driver {
       this.#states.set(into, toState(state));
       task.decided = decided;
       task.values = values;
-      const answer = this.#answer(number, into, DECISION_DECIDED);
+      const answer = this.#answer(number, into, Decision.Decided);
       answer.list(decided, (event) => {
         answer.str(event.type).word(event.schemaVersion).strings(event.tags).word(event.data.length);
       });
     } catch (error) {
       task.failure = error;
-      this.#answer(number, into, DECISION_FAILED);
+      this.#answer(number, into, Decision.Failed);
     }
   }
 
   /** The answer to a domain request, begun when all of it is known: domain functions may call us. */
   #answer(number: number, into: number, decision: number): Writer {
-    return this.#core.outbox.word(INPUT_DOMAIN).word(number).number(into).word(decision);
+    return this.#core.outbox.word(Input.Domain).word(number).number(into).word(decision);
   }
 
   #others(task: CommandTask, others: Others, query: Query): OtherEvent[] {
@@ -1002,24 +950,24 @@ export class Driver {
     const { epoch } = request;
     const storage = this.#storage;
     switch (output.word()) {
-      case ASKS_INFO:
+      case Asks.Info:
         return this.#ask(request, false, () => storage.open(), (message, info) => {
           this.epoch = info.epoch;
           message
-            .word(SAID_INFO)
+            .word(Said.Info)
             .str(info.epoch)
             .number(info.head)
             .word(DURABILITIES.indexOf(info.durability))
             .flag(storage.subscribe !== undefined);
         });
-      case ASKS_APPEND: {
+      case Asks.Append: {
         const append = { epoch, now: output.time(), commits: output.list(() => this.#commit(output)) };
         const judge = (facts: Facts) => this.#judge(request.id, facts);
         return this.#ask(request, true, () => storage.append(append, judge), (message, verdicts) => {
-          writeVerdicts(message.word(SAID_APPENDED), verdicts);
+          writeVerdicts(message.word(Said.Appended), verdicts);
         });
       }
-      case ASKS_LOAD: {
+      case Asks.Load: {
         const commands = output.strings();
         const helds: boolean[] = [];
         const streams = output.list(() => readStreamLoad(output, helds));
@@ -1029,7 +977,7 @@ export class Driver {
           return load;
         });
         return this.#ask(request, false, () => storage.load({ epoch, commands, streams, queries }), (message, loaded) => {
-          message.word(SAID_LOADED);
+          message.word(Said.Loaded);
           message.list(loaded.commands, (first) => message.option(first, (found) => writeFirst(message, found)));
           message.word(loaded.streams.length);
           loaded.streams.forEach(({ snapshot, events, revision, more }, index) => {
@@ -1053,23 +1001,23 @@ export class Driver {
           message.number(loaded.head);
         });
       }
-      case ASKS_SAVE_DOCUMENTS:
+      case Asks.SaveDocuments:
         return this.#saveDocuments(output, request);
-      case ASKS_READ_DOCUMENTS: {
+      case Asks.ReadDocuments: {
         const names = output.list(() => readName(output));
         const scans = output.list(() => readScan(output));
         return this.#ask(request, false, () => storage.readDocuments({ epoch, names, scans }), (message, found) => {
-          writeDocuments(message.word(SAID_DOCUMENTS), found);
+          writeDocuments(message.word(Said.Documents), found);
         });
       }
-      case ASKS_READ_LOG: {
+      case Asks.ReadLog: {
         const [after, descending] = [output.number(), output.flag()];
         const [types, aggregateTypes, tags] = [output.strings(), output.strings(), output.strings()];
         const correlationId = output.option(() => output.str());
         const read = { epoch, after, descending, types, aggregateTypes, tags, correlationId, limit: output.word() };
         const held = output.flag();
         return this.#ask(request, false, () => storage.readLog(read), (message, { events, next, head }) => {
-          this.#besides[this.#writePage(message.word(SAID_LOG), events, held, false)] = epoch;
+          this.#besides[this.#writePage(message.word(Said.Log), events, held, false)] = epoch;
           message.list(held ? [] : events, ({ position, recordedAt }) => {
             message.number(position).number(Date.parse(recordedAt));
           });
@@ -1100,7 +1048,7 @@ export class Driver {
     const isNothing = expected.length + clear.length + documents.length === 0;
     const save = () => (isNothing ? null : this.#storage.saveDocuments({ epoch, expected, clear, documents }));
     this.#ask(request, false, save, (message, conflict) => {
-      message.word(SAID_SAVED);
+      message.word(Said.Saved);
       if (conflict !== null) message.word(1).word(conflict.index).number(conflict.actual);
       else message.word(0).list(refused, ([index, reason]) => message.word(index).str(reason));
     });
@@ -1116,7 +1064,7 @@ export class Driver {
     const answer = (write: (message: Writer) => void) => {
       if (this.#core.freed) return;
       const { outbox } = this.#core;
-      outbox.add(() => write(outbox.word(INPUT_ANSWER).number(request.id).word(request.attempt)));
+      outbox.add(() => write(outbox.word(Input.Answer).number(request.id).word(request.attempt)));
       this.#schedule();
     };
     const failed = (error: unknown) => {
@@ -1130,7 +1078,7 @@ export class Driver {
       if (failure.code === "foreign-epoch" && request.epoch === this.epoch) this.epoch = "";
       answer((message) =>
         message
-          .word(SAID_FAILED)
+          .word(Said.Failed)
           .word(Math.max(STORAGE_CODES.indexOf(failure.code), 0))
           .flag(failure.mayBeApplied)
           .flag(failure.retryable)

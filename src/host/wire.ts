@@ -181,73 +181,83 @@ export class Reader {
   }
 }
 
-/** What goes to the engine. */
-export const INPUT_EXECUTE = 1;
-export const INPUT_READ_STATE = 2;
-export const INPUT_SUBSCRIBE = 3;
-export const INPUT_NEXT = 4;
-export const INPUT_CANCEL = 5;
-export const INPUT_ANSWER = 6;
-export const INPUT_DOMAIN = 7;
-export const INPUT_ADVANCED = 8;
-export const INPUT_TICK = 9;
-export const INPUT_TAKE_SNAPSHOT = 10;
-export const INPUT_READ_VIEW = 11;
-export const INPUT_CONTROL_VIEW = 12;
-export const INPUT_PROJECTED = 13;
-export const INPUT_ASK_REACTION = 14;
-export const INPUT_REACTED = 15;
-export const INPUT_CORRELATED = 16;
-export const INPUT_HANDLED = 30;
-export const INPUT_ASK_CHECKPOINT = 31;
+/** What goes to the engine. (The compiler puts the numbers where they are used.) */
+export const enum Input {
+  Execute = 1,
+  ReadState = 2,
+  Subscribe = 3,
+  Next = 4,
+  Cancel = 5,
+  Answer = 6,
+  Domain = 7,
+  Advanced = 8,
+  Tick = 9,
+  TakeSnapshot = 10,
+  ReadView = 11,
+  ControlView = 12,
+  Projected = 13,
+  AskReaction = 14,
+  Reacted = 15,
+  Correlated = 16,
+  Handled = 30,
+  AskCheckpoint = 31,
+}
 
 /** What comes from it. */
-export const OUTPUT_STORAGE = 1;
-export const OUTPUT_FOLD = 2;
-export const OUTPUT_DECIDE = 3;
-export const OUTPUT_OPENED = 4;
-export const OUTPUT_COMMAND_DONE = 5;
-export const OUTPUT_STATE_READ = 6;
-export const OUTPUT_RELEASE = 7;
-export const OUTPUT_IDLE = 8;
-export const OUTPUT_EVENTS = 9;
-export const OUTPUT_SUBSCRIPTION_ENDED = 10;
-export const OUTPUT_AWAIT_DOMAIN = 11;
-export const OUTPUT_SNAPSHOT_TAKEN = 12;
-export const OUTPUT_SNAPSHOT = 13;
-export const OUTPUT_PROJECT = 14;
-export const OUTPUT_VIEW_READ = 15;
-export const OUTPUT_VIEW_MOVED = 16;
-export const OUTPUT_REACT = 17;
-export const OUTPUT_REACTION_READ = 18;
-export const OUTPUT_REACTION_MOVED = 19;
-export const OUTPUT_REACTION_LOST = 20;
-export const OUTPUT_SKIPPED = 21;
-export const OUTPUT_CORRELATE = 22;
-export const OUTPUT_CHECKPOINT = 30;
+export const enum Output {
+  Storage = 1,
+  Fold = 2,
+  Decide = 3,
+  Opened = 4,
+  CommandDone = 5,
+  StateRead = 6,
+  Release = 7,
+  Idle = 8,
+  Events = 9,
+  SubscriptionEnded = 10,
+  AwaitDomain = 11,
+  SnapshotTaken = 12,
+  Snapshot = 13,
+  Project = 14,
+  ViewRead = 15,
+  ViewMoved = 16,
+  React = 17,
+  ReactionRead = 18,
+  ReactionMoved = 19,
+  ReactionLost = 20,
+  Skipped = 21,
+  Correlate = 22,
+  Checkpoint = 30,
+}
 
 /** What a domain function gave. */
-export const DECISION_FOLDED = 0;
-export const DECISION_UNREADABLE = 1;
-export const DECISION_READS = 2;
-export const DECISION_DECIDED = 3;
-export const DECISION_REFUSED = 4;
-export const DECISION_FAILED = 5;
-export const DECISION_UNREADABLE_SNAPSHOT = 6;
+export const enum Decision {
+  Folded = 0,
+  Unreadable = 1,
+  Reads = 2,
+  Decided = 3,
+  Refused = 4,
+  Failed = 5,
+  UnreadableSnapshot = 6,
+}
 
 /** What came of a page for a projection. */
-export const PROJECTED_MISSING = 0;
-export const PROJECTED_DONE = 1;
-export const PROJECTED_FAILED = 2;
+export const enum Projected {
+  Missing = 0,
+  Done = 1,
+  Failed = 2,
+}
 
 /** What an adapter said. */
-export const SAID_FAILED = 0;
-export const SAID_INFO = 1;
-export const SAID_APPENDED = 2;
-export const SAID_LOADED = 3;
-export const SAID_LOG = 4;
-export const SAID_SAVED = 5;
-export const SAID_DOCUMENTS = 6;
+export const enum Said {
+  Failed = 0,
+  Info = 1,
+  Appended = 2,
+  Loaded = 3,
+  Log = 4,
+  Saved = 5,
+  Documents = 6,
+}
 
 // --- What both directions share ---------------------------------------------------------------
 
@@ -405,12 +415,14 @@ export interface StorageRequest {
 }
 
 /** What a storage request asks. */
-export const ASKS_INFO = 0;
-export const ASKS_APPEND = 1;
-export const ASKS_LOAD = 2;
-export const ASKS_READ_LOG = 3;
-export const ASKS_SAVE_DOCUMENTS = 4;
-export const ASKS_READ_DOCUMENTS = 5;
+export const enum Asks {
+  Info = 0,
+  Append = 1,
+  Load = 2,
+  ReadLog = 3,
+  SaveDocuments = 4,
+  ReadDocuments = 5,
+}
 
 export function readName(reader: Reader): DocumentName {
   return { collection: reader.str(), key: reader.str() };

@@ -5,13 +5,7 @@ import type { Position } from "../engine.js";
 import { deepFreeze, isWellFormed, reasonOf, toPayload } from "../payload.js";
 import type { StoredEvent } from "../storage.js";
 import { EventError } from "../upcast.js";
-import {
-  PROJECTED_DONE,
-  PROJECTED_FAILED,
-  PROJECTED_MISSING,
-  type Reader as WireReader,
-  type Writer,
-} from "../wire.js";
+import { Projected, type Reader as WireReader, type Writer } from "../wire.js";
 import { foldEvents } from "./fold.js";
 import { Reader } from "./reader.js";
 
@@ -310,7 +304,7 @@ function project(
   let beyond: number | null = null;
   const skipped: StoredEvent[] = [];
   const failed = (reason: string) => (message: Writer) =>
-    void message.word(PROJECTED_FAILED).number(drafts.position).str(reason);
+    void message.word(Projected.Failed).number(drafts.position).str(reason);
   for (const [index, event] of events.entries()) {
     const { position, type, recordedAt } = event;
     if ((which === 2 ? Date.parse(recordedAt) : position) > end) {
@@ -327,7 +321,7 @@ function project(
       if (drafts.missing.size === 0) return failed(`${type}: ${reasonOf(error)}`);
     }
   }
-  if (drafts.missing.size > 0) return (message) => void message.word(PROJECTED_MISSING).strings([...drafts.missing]);
+  if (drafts.missing.size > 0) return (message) => void message.word(Projected.Missing).strings([...drafts.missing]);
   let documents: Written[];
   try {
     documents = writtenIn(drafts, functions, (position) => (drafts.position = position));
@@ -335,7 +329,7 @@ function project(
     return failed(reasonOf(error));
   }
   return (message) => {
-    message.word(PROJECTED_DONE).list(documents, ({ key, text, postings }) => {
+    message.word(Projected.Done).list(documents, ({ key, text, postings }) => {
       message.str(key).option(text, (text) => message.str(text));
       message.list(postings, ([index, value]) => message.str(index).str(value));
     });

@@ -4,7 +4,7 @@ import { cancelled } from "../driver.js";
 import { AnnalsError, invalidArgument } from "../errors.js";
 import { deepFreeze, isWellFormed, reasonOf } from "../payload.js";
 import type { AbortSignal } from "../platform.js";
-import { INPUT_READ_VIEW, type Reader as WireReader, type Writer } from "../wire.js";
+import { Input, type Reader as WireReader, type Writer } from "../wire.js";
 import { type IndexValue, indexValue } from "./projection.js";
 
 /** As of when a view is asked. */
@@ -212,7 +212,7 @@ export class Reader implements ViewReader<unknown> {
       : waits ? [1, numberOf(after)]
       : [latest === true ? 2 : 0];
     const asked = driver.ask(
-      INPUT_READ_VIEW,
+      Input.ReadView,
       this.#name,
       signal,
       (message) => write(message.choice(which)),

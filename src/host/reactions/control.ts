@@ -2,7 +2,7 @@ import type { AnyReaction } from "../domain.js";
 import type { Driver } from "../driver.js";
 import type { Position } from "../engine.js";
 import type { AbortSignal } from "../platform.js";
-import { checkNames, INPUT_ASK_REACTION, type Writer } from "../wire.js";
+import { checkNames, Input, type Writer } from "../wire.js";
 
 /** What could not be handled. */
 export interface Unhandled {
@@ -101,7 +101,7 @@ export class Control<Which, What> implements ReactionControl<Which, What> {
   #ask(signal: AbortSignal | undefined, write: (message: Writer) => void): Promise<ReactionStatus<What>> {
     const { epoch } = this.#driver;
     const place = (number: number) => `${epoch}:${number}` as Position;
-    return this.#driver.ask(INPUT_ASK_REACTION, this.#name, signal, write, (output) => {
+    return this.#driver.ask(Input.AskReaction, this.#name, signal, write, (output) => {
       const [position, head] = [output.number(), output.number()];
       return {
         position: place(position),

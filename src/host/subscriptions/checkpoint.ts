@@ -2,7 +2,7 @@ import type { Projection } from "../domain.js";
 import type { Engine, Position } from "../engine.js";
 import { invalidArgument } from "../errors.js";
 import type { Access } from "../projections/reader.js";
-import { checkNames, INPUT_ASK_CHECKPOINT, type Reader, type Writer } from "../wire.js";
+import { checkNames, Input, type Reader, type Writer } from "../wire.js";
 
 const [READ, SET, FORGET] = [0, 1, 2];
 
@@ -53,5 +53,5 @@ async function ask(
   if (typeof name !== "string") throw invalidArgument(`expected a string as name, found ${typeof name}`);
   checkNames([name]);
   const read = (output: Reader) => output.option(() => `${driver.epoch}:${output.number()}` as Position);
-  return driver.ask(INPUT_ASK_CHECKPOINT, name, undefined, write, read);
+  return driver.ask(Input.AskCheckpoint, name, undefined, write, read);
 }

@@ -124,7 +124,7 @@ impl<const V: u32, const K: u8> Projection for Agenda<V, K> {
                 Some(Entry::Visit { doctor: old, minutes }) => {
                     let (old, minutes) = (old.clone(), *minutes);
                     let mut before = day(view, &old)?;
-                    before.minutes -= minutes;
+                    before.minutes = before.minutes.saturating_sub(minutes);
                     before.visits.retain(|visit| *visit != id);
                     if before.visits.is_empty() {
                         view.remove(&old);

@@ -241,7 +241,7 @@ onEachStore("an event that can't be folded fails the command, whatever the decis
   const engine = await place.open({ aggregates: [guest] });
   await engine.execute(guest, "g-1", say({ type: "Waved", data: {} }, takenEvent(13)));
   const log = await logOf(engine);
-  const message = "the domain failed: projection seats can't take in Taken of Guest/g-1@2: bad luck";
+  const message = "Take of Guest/g-2: the domain failed: projection seats can't take in Taken of Guest/g-1@2: bad luck";
   const error = await fails(() => engine.execute(guest, "g-2", take(5)), { code: "domain-failed", message });
   assert.ok(error.cause.cause instanceof RangeError);
   assert.deepEqual(await logOf(engine), log);

@@ -2,6 +2,8 @@
 // on its store.
 
 import { aggregate } from "annals";
+import { overlayStorage } from "annals/overlay";
+import { projection } from "annals/projections";
 import { reaction } from "annals/reactions";
 import { same, until } from "./expect.mjs";
 
@@ -14,9 +16,9 @@ export const visit = aggregate("Visit", {
 export const book = (engine, id, number = 0) => engine.execute(visit, id, { type: "Booked", data: { number } });
 
 /** A reaction that notes what it is given, and fails as often as it is told. */
-export function mailer({ startAt = "beginning", handle = () => undefined, ...options } = {}) {
+export function mailer({ name = "mailer", startAt = "beginning", handle = () => undefined, ...options } = {}) {
   const sent = [];
-  const definition = reaction("mailer", {
+  const definition = reaction(name, {
     startAt,
     retries: { firstPause: 1, maxPause: 2, attempts: 3 },
     on: {
@@ -121,6 +123,60 @@ export const reactionRules = [
       await until(() => mail.sent.length === 4, "the stream catches up");
       same(mail.sent, ["v-2/1", "v-1/1", "v-1/2", "v-1/3"]);
       await until(async () => (await engine.reaction(mail.definition).status()).parked.length === 0, "nothing is parked");
+    },
+  },
+  {
+    name: "any number of reactions run for one event, and what one can't handle holds up no other",
+    async run(place) {
+      const broken = mailer({
+        name: "hub",
+        handle({ revision }) {
+          if (revision === 1) throw new Error("no such hub");
+        },
+      });
+      const [mail, late] = [mailer(), mailer({ name: "late", startAt: "now" })];
+      const engine = await open(place, broken.definition, mail.definition, late.definition);
+      await until(async () => (await engine.reaction(late.definition).status()).runsHere, "it runs");
+      for (let number = 0; number < 3; number += 1) await book(engine, "v-1", number);
+      for (const one of [broken, mail, late]) await settled(engine, one);
+      const all = ["v-1/1", "v-1/2", "v-1/3"];
+      same([broken.sent, mail.sent, late.sent], [[], all, all]);
+      same((await engine.reaction(broken.definition).status()).parked.length, 1);
+      same((await engine.reaction(mail.definition).status()).parked, []);
+    },
+  },
+  {
+    name: "nothing that is read, replayed or made anew runs a reaction again",
+    async run(place) {
+      const mail = mailer();
+      const first = await open(place, mail.definition);
+      for (let number = 0; number < 5; number += 1) await book(first, `v-${number % 2}`, number);
+      await settled(first, mail);
+      same(mail.sent.length, 5);
+      await first.close();
+
+      const again = mailer();
+      const counts = (version) => projection("counts", { version, on: { Booked: (view, { stream }) => view.update(stream.id, (n = 0) => n + 1) } });
+      for (const version of [1, 2]) {
+        const own = counts(version);
+        const options = { aggregates: [visit], projections: [own], reactions: [again.definition], limits: { lease: 60 } };
+        const engine = await place.open(options);
+        same((await engine.state(visit, "v-0")).revision, 3);
+        const { events } = await engine.history(visit, "v-1", { at: { revision: 1 } });
+        same(events.length, 1);
+        const view = engine.view(own);
+        same(await view.get("v-0", { latest: true }), 3);
+        same(await view.get("v-0", { at: { position: events[0].position } }), 1);
+        for await (const event of engine.events({ before: "now" })) same(event.type, "Booked");
+        await settled(engine, again);
+        await engine.close();
+      }
+      // What happens in a trial is the trial's own.
+      const trial = await place.open({ storage: overlayStorage({ storage: place.storage() }), aggregates: [visit] });
+      await book(trial, "v-0", 9);
+      const last = await open(place, again.definition);
+      await settled(last, again);
+      same(again.sent, []);
     },
   },
   {

@@ -132,17 +132,25 @@ async function checkTypes() {
   return `${projects.length} projects`;
 }
 
-/**
- * On this Node, and what opens a store by a driver on a newer one too, which has a driver more. One file
- * after the other: processes of their own and a server of PostgreSQL take the other core.
- */
+/** On this Node, and what opens a store by a driver on a newer one too, which has a driver more. */
 async function checkNode() {
   await withPostgres(async (env) => {
-    await nodeTests("pkg-tests/node", { env });
+    await inTwoParts({ env });
     if (newerNode === undefined || newerNode === process.execPath) return;
     say(`  with Node ${await run(newerNode, ["--version"])}`);
-    await nodeTests("pkg-tests/node", { node: newerNode, env, only: opensByDriver });
+    await inTwoParts({ node: newerNode, env, only: opensByDriver });
   });
+}
+
+/**
+ * What engines do, one file after the other: processes of their own and a server of PostgreSQL take the
+ * other core. Then the rest, whose tests wait for nobody.
+ */
+async function inTwoParts({ only = /./, ...options }) {
+  const isOfEngines = (file) => /^(engine|crashes)/.test(file);
+  await nodeTests("pkg-tests/node", { ...options, isWanted: (file) => isOfEngines(file) && only.test(file) });
+  const together = availableParallelism();
+  await nodeTests("pkg-tests/node", { ...options, together, isWanted: (file) => !isOfEngines(file) && only.test(file) });
 }
 
 /** The tests of Node, in Bun and with its own SQLite driver beside the others. */
@@ -169,8 +177,8 @@ async function testsIn(folder) {
   return files;
 }
 
-async function nodeTests(folder, { node = process.execPath, env, only, together = 1 } = {}) {
-  const files = (await testsIn(folder)).filter((file) => only?.test(path.basename(file)) ?? true);
+async function nodeTests(folder, { node = process.execPath, env, isWanted = () => true, together = 1 } = {}) {
+  const files = (await testsIn(folder)).filter((file) => isWanted(path.basename(file)));
   const flags = [
     "--test",
     "--test-reporter=spec",

@@ -37,12 +37,6 @@ import {
   type StoreState,
 } from "./schema.js";
 
-/** So many records one after the other are worth a look whether there are others between them. */
-const LEAST_RUN = 8;
-
-/** Positions between two records that may have others between them: two records of commits with one event. */
-const LONGEST_GAP = 64;
-
 /** So many streams of a load are looked at for records they share. */
 const MANY_STREAMS = 16;
 
@@ -448,37 +442,15 @@ async function headsFrom(
 }
 
 /** The records with these keys, in order. */
-async function recordsAt(
+function recordsAt(
   { appends }: Stores,
   heads: Iterable<number>,
   known?: ReadonlyMap<number, AppendRecord>,
 ): Promise<AppendRecord[]> {
   const sorted = [...heads].sort(ascending);
-  const one = (head: number) => known?.get(head) ?? answerTo<AppendRecord>(appends.get(head));
-  const found = runsOf(sorted).map(async (run): Promise<AppendRecord[]> => {
-    if (run.length >= LEAST_RUN) {
-      // A request for each costs more than a few records that nobody wants: one look tells how many.
-      const range = IDBKeyRange.bound(run[0], run.at(-1));
-      if ((await answerTo(appends.count(range))) <= 1.5 * run.length) {
-        const wanted = new Set(run);
-        const records = await answerTo<AppendRecord[]>(appends.getAll(range));
-        return records.filter(({ head }) => wanted.has(head));
-      }
-    }
-    return Promise.all(run.map(one));
-  });
-  return (await Promise.all(found)).flat();
-}
-
-/** Keys in order, parted where there is room for records between them. */
-function runsOf(sorted: readonly number[]): number[][] {
-  const runs: number[][] = [];
-  for (const head of sorted) {
-    const run = runs.at(-1);
-    if (run === undefined || head - run.at(-1)! > LONGEST_GAP) runs.push([head]);
-    else run.push(head);
-  }
-  return runs;
+  return Promise.all(
+    sorted.map((head) => known?.get(head) ?? answerTo<AppendRecord>(appends.get(head))),
+  );
 }
 
 function ascending(a: number, b: number): number {

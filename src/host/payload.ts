@@ -22,12 +22,12 @@ export function toPayload(value: unknown, what: string): Payload {
   const text = JSON.stringify(copy);
   // So JSON writes half a surrogate pair; but a string may have just these characters.
   if (text.includes("\\ud")) visit(JSON.parse(text), what, 0, true);
-  // A code unit takes at most three bytes, so short texts need no count.
-  if (text.length * 3 > MAX_BYTES && utf8Length(text) > MAX_BYTES) {
-    throw invalid(`${what}: expected at most ${MAX_BYTES} bytes of JSON`);
-  }
+  if (isTooLong(text)) throw invalid(`${what}: expected at most ${MAX_BYTES} bytes of JSON`);
   return { value: copy, text };
 }
+
+/** Whether a payload may not be as long. A code unit takes at most three bytes, so short texts need no count. */
+export const isTooLong = (text: string): boolean => text.length * 3 > MAX_BYTES && utf8Length(text) > MAX_BYTES;
 
 /** A copy of a value that is JSON, which nobody else has. */
 export const copyOf = <T>(value: T): T => visit(value, "a copy", 0, false) as T;

@@ -400,8 +400,9 @@ async function recordWith({ appends }: Stores, position: number, head: number): 
 
 /**
  * Keys of the records with events after a position, in each of which every part finds something,
- * though not always in one event. They are all there are up to `upTo`; beyond `Infinity` is nothing.
- * Going back, they are those of the record with this key and of those before it, down to `upTo`.
+ * though not always in one event. They are all there are up to `upTo`, which
+ * is `Infinity` if they are all. Going back, they are the record with this key and those before it, down to
+ * `upTo`.
  */
 async function headsFrom(
   { appends }: Stores,

@@ -1,6 +1,6 @@
 import { AnnalsError, type ArchiveProblem } from "../errors.js";
 import { nameProblem } from "../names.js";
-import { encoder, isWellFormed, MAX_BYTES, MAX_DEPTH, utf8Length } from "../payload.js";
+import { encoder, isTooLong, isWellFormed, MAX_BYTES, MAX_DEPTH } from "../payload.js";
 import type { FirstOutcome, StoredEvent } from "../storage.js";
 import { Sha256 } from "./sha256.js";
 
@@ -299,9 +299,9 @@ function timesProblem(times: { readonly [what: string]: string }): string | null
 }
 
 function payloadProblem(what: string, text: string): string | null {
-  // A code unit takes at most three bytes, and each level two units.
-  if (text.length * 3 > MAX_BYTES && utf8Length(text) > MAX_BYTES) return `${what}: expected at most ${MAX_BYTES} bytes of JSON`;
+  if (isTooLong(text)) return `${what}: expected at most ${MAX_BYTES} bytes of JSON`;
   if (!isWellFormed(text)) return `${what}: expected whole characters, found a lone surrogate`;
+  // Each level takes two units.
   if (text.length > 2 * MAX_DEPTH && depthOf(text) > MAX_DEPTH) return `${what}: expected at most ${MAX_DEPTH} levels of nesting`;
   return isJson(text) ? null : `${what}: expected JSON, found ${JSON.stringify(text.slice(0, 100))}`;
 }

@@ -24,7 +24,7 @@ use annals::{
     StorageErrorCode, Timestamp, Upcasters, trace,
 };
 use serde::{Deserialize, Serialize};
-use support::shared::{Shared, Ticking};
+use support::shared::{Luck, Shared, Ticking};
 
 /// A desk that notes whatever it is told, but for letters to nobody.
 struct Desk;
@@ -662,18 +662,6 @@ struct Moody {
     luck: Rc<RefCell<Luck>>,
     /// Failures among a hundred requests.
     failures: Rc<Cell<u64>>,
-}
-
-/// A seeded sequence (xorshift).
-struct Luck(u64);
-
-impl Luck {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % bound
-    }
 }
 
 impl StorageAdapter for Moody {

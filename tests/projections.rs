@@ -17,7 +17,7 @@ use annals::{
     Timestamp, UnknownEvents, View, ViewKind,
 };
 use serde::{Deserialize, Serialize};
-use support::shared::{Shared, Ticking};
+use support::shared::{Luck, Shared, Ticking};
 
 /// Visits of patients to doctors.
 struct Visit;
@@ -814,18 +814,6 @@ impl<const K: u8> Projection for Kept<K> {
 
     fn index(document: &Entry) -> Vec<IndexEntry> {
         Agenda::<1, K>::index(document)
-    }
-}
-
-/// A seeded sequence (xorshift).
-struct Luck(u64);
-
-impl Luck {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % bound
     }
 }
 

@@ -21,7 +21,7 @@ use annals::{
     AggregateDefinition, ApiMisuse, Config, Error, Lanes, Position, ReactionDefinition, ReadError,
     RetryPolicy, StartAt, StorageError, Timestamp,
 };
-use support::shared::{Shared, Ticking};
+use support::shared::{Shared, Ticking, at_once};
 use support::{Booking, Command};
 
 const MAILER: &str = "mailer";
@@ -711,13 +711,7 @@ fn several_events_are_handled_together_but_never_two_of_one_stream() -> Result<(
     desk.end(6, Ok(()));
     assert_eq!(serve(), [0; 0]);
 
-    let read = {
-        let mut asking = pin!(annals.reaction(MAILER, None));
-        match asking.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(read) => read?,
-            Poll::Pending => panic!("the store answers at once"),
-        }
-    };
+    let read = at_once(annals.reaction(MAILER, None))?;
     assert_eq!((read.position, read.lanes), (Position(6), Vec::new()));
     Ok(())
 }
@@ -729,13 +723,7 @@ fn a_pause_waits_for_what_is_under_way() -> Result<(), Error> {
     let definition = ReactionDefinition { concurrency: 2, ..definition() };
     let reactions = vec![desk.reaction(definition)];
     let annals = AsyncAnnals::with_reactions(config(1), store.clone(), clock, reactions)?;
-    let ask = |action| {
-        let mut asking = pin!(annals.reaction(MAILER, action));
-        match asking.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(read) => read,
-            Poll::Pending => panic!("the store answers at once"),
-        }
-    };
+    let ask = |action| at_once(annals.reaction(MAILER, action));
     ask(None)?;
     ask(None)?;
     assert_eq!(desk.open(), [1, 2]);
@@ -758,13 +746,7 @@ fn a_pause_ends_a_stream_that_is_read_again_and_the_next_goes_on_with_it() -> Re
     append(&store, &["a", "a", "a"]);
     let reactions = vec![desk.reaction(definition())];
     let annals = AsyncAnnals::with_reactions(config(1), store.clone(), clock.clone(), reactions)?;
-    let ask = |action| {
-        let mut asking = pin!(annals.reaction(MAILER, action));
-        match asking.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(read) => read,
-            Poll::Pending => panic!("the store answers at once"),
-        }
-    };
+    let ask = |action| at_once(annals.reaction(MAILER, action));
     ask(None)?;
     ask(None)?;
     desk.end(1, Err("it is full".to_owned()));

@@ -1,8 +1,10 @@
 //! A store that several engines share, and a clock that a test moves.
 
 use std::cell::{Cell, RefCell};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use annals::protocol::{SaveDocuments, StorageAnswer, StorageBody, StorageRequest};
 use annals::storage::{Clock, MemoryStore, StorageAdapter};
@@ -62,5 +64,25 @@ impl StorageAdapter for Shared {
             self.saves.borrow_mut().push(Arc::clone(save));
         }
         self.store.borrow_mut().call(request)
+    }
+}
+
+/// What a store that answers at once answers.
+pub fn at_once<T>(asking: impl Future<Output = T>) -> T {
+    match pin!(asking).as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => answer,
+        Poll::Pending => panic!("the store answers at once"),
+    }
+}
+
+/// A seeded sequence (xorshift).
+pub struct Luck(pub u64);
+
+impl Luck {
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % bound
     }
 }

@@ -5,6 +5,7 @@ import { memoryStorage } from "annals/memory";
 import { digestOf } from "../harness/digest.mjs";
 import { bookings, changes, expectedOf, foldOf, idOf, inFlight, moved, updated } from "../workload.mjs";
 import { clinics, decide, evolve, toCommands } from "./clinic-node.mjs";
+import { digestOfStreams } from "./emmett.mjs";
 
 const kinds = { updated, moved };
 
@@ -132,14 +133,7 @@ async function emmett({ size }) {
       await inFlight(size.lanes, some, append);
       return some.length;
     },
-    async check() {
-      const streams = [];
-      for (let stream = 0; stream < size.streams; stream += 1) {
-        const { events } = await store.readStream(idOf(stream));
-        streams.push(foldOf(evolve, events));
-      }
-      return digestOf(streams);
-    },
+    check: () => digestOfStreams(store, evolve, size.streams),
   };
 }
 

@@ -3,6 +3,7 @@
 import { digestOf } from "../harness/digest.mjs";
 import { bookings, changes, expectedOf, foldOf, foldsOf, idOf, inFlight } from "../workload.mjs";
 import { evolve, toCommands } from "./clinic-node.mjs";
+import { digestOfStreams } from "./emmett.mjs";
 import { Floor, LeanFloor, newDatabase, openClient, openClinic, openEmmett, seeded } from "./postgres-stores.mjs";
 
 function workOf({ size: { streams, commands }, connection, contestant }) {
@@ -120,14 +121,7 @@ function emmett(setup) {
       await inFlight(lanes, turns, (turn) => inFlight(1, turn, append));
       return timed.length;
     },
-    async check() {
-      const states = [];
-      for (let stream = 0; stream < streams; stream += 1) {
-        const { events } = await store.readStream(idOf(stream));
-        states.push(foldOf(evolve, events));
-      }
-      return digestOf(states);
-    },
+    check: () => digestOfStreams(store, evolve, streams),
     after: () => store.close(),
   };
 }

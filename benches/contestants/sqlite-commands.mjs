@@ -4,6 +4,7 @@ import path from "node:path";
 import { digestOf } from "../harness/digest.mjs";
 import { bookings, changes, expectedOf, foldOf, foldsOf, idOf } from "../workload.mjs";
 import { evolve, toCommands } from "./clinic-node.mjs";
+import { digestOfStreams } from "./emmett.mjs";
 import { Floor, LeanFloor, connect, newFile, openClinic, openEmmett, raw, seeded } from "./sqlite-stores.mjs";
 
 function workOf({ size: { streams, commands }, folder, driver, contestant }) {
@@ -118,14 +119,7 @@ function emmett(setup) {
       for (const one of timed) await append(one);
       return timed.length;
     },
-    async check() {
-      const states = [];
-      for (let stream = 0; stream < streams; stream += 1) {
-        const { events } = await emmett.store.readStream(idOf(stream));
-        states.push(foldOf(evolve, events));
-      }
-      return digestOf(states);
-    },
+    check: () => digestOfStreams(emmett.store, evolve, streams),
     after: () => emmett.close(),
   };
 }

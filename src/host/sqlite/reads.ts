@@ -272,13 +272,13 @@ export function pageOf(
   request: ReadLogRequest,
 ): { readonly events: StoredEvent[]; readonly last: number | undefined } {
   const { after, descending, limit } = request;
-  const filters = filtersOf(statements, request);
+  const direction = descending ? -1 : 1;
+  const filters = filtersOf(statements, request, direction);
   if (filters.length === 0) {
     const page = descending ? statements.pageBack : statements.page;
     const events = page.all(after, limit) as StoredEvent[];
     return { events, last: events[limit - 1]?.position };
   }
-  const direction = descending ? -1 : 1;
   const positions = take(intersection(filters), after * direction, limit).map((found) => found * direction);
   return { events: eventsAt(statements, positions), last: positions[limit - 1] };
 }
@@ -304,8 +304,7 @@ function postingsOf(statements: Statements, direction: Direction = 1): Postings 
   };
 }
 
-function filtersOf(statements: Statements, request: ReadLogRequest): Seek[] {
-  const direction = request.descending ? -1 : 1;
+function filtersOf(statements: Statements, request: ReadLogRequest, direction: Direction): Seek[] {
   const postings = postingsOf(statements, direction);
   const filters: Seek[] = [];
   if (request.tags.length > 0) filters.push(union(request.tags.map((tag) => postings.tag(tag))));

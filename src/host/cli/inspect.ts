@@ -33,7 +33,8 @@ export async function inspect(given: Arguments, output: Output, signal: AbortSig
     const views = [];
     for (const { key, revision, value } of await documentsOf(storage, epoch, "checkpoints")) {
       const [name = key, version = 0] = listOf(key) as [string?, number?];
-      views.push({ name, version, position: revision, isBuilt: value !== "false" });
+      const { built = false, cancelled = false, skipped = 0 } = checkpointOf(value);
+      views.push({ name, version, position: positionOf({ revision, value }), isBuilt: built, isCancelled: cancelled, skipped });
     }
     const reactions = [];
     for (const { key, value } of await documentsOf(storage, epoch, "reactions")) {
@@ -60,7 +61,11 @@ export async function inspect(given: Arguments, output: Output, signal: AbortSig
       ...(first === null || last === null ? [] : [output.pair("recorded", `${first} to ${last}`)]),
       ...section("events by type", byType, ({ aggregateType, type, count }) => `${numbered(count).padStart(12)}  ${shown(aggregateType)} / ${shown(type)}`),
       ...section("streams by type", byAggregate, ({ aggregateType, count }) => `${numbered(count).padStart(12)}  ${shown(aggregateType)}`),
-      ...section("views", views, ({ name, version, position, isBuilt }) => `  ${shown(String(name))} version ${version}: ${behind(position)}${isBuilt ? "" : ", being built"}`),
+      ...section("views", views, ({ name, version, position, isBuilt, isCancelled, skipped }) => {
+        const state = isBuilt ? "" : isCancelled ? ", given up while it was being built" : ", being built";
+        const without = skipped > 0 ? `, without ${counted(skipped, "event")} of unknown types` : "";
+        return `  ${shown(String(name))} version ${version}: ${behind(position)}${state}${without}`;
+      }),
       ...section("reactions", reactions, ({ name, position, parked }) => `  ${shown(name)}: ${behind(position)}${parked > 0 ? `, ${numbered(parked)} left behind` : ""}`),
       ...section("named readers", subscriptions, ({ name, position }) => `  ${shown(name)}: ${behind(position)}`),
       ...(snapshots > 0 ? ["", output.pair("snapshots", numbered(snapshots))] : []),

@@ -3,6 +3,7 @@ import { AnnalsError } from "../errors.js";
 import { keyOf } from "../recent.js";
 import type { FirstOutcome, LogPage, ScannedPage, StorageAdapter, StoredEvent, StreamSlice } from "../storage.js";
 import { isJson, isTags, isTime } from "./archive.js";
+import { checkpointOf, positionOf } from "./checkpoint.js";
 import { isOf } from "./export.js";
 import { SeenTexts } from "./ids.js";
 import { PAGE, pagesOf, Work, type WorkOptions } from "./log.js";
@@ -399,10 +400,12 @@ class Verifier {
           continue;
         }
         const view = `view ${name}, version ${version}`;
-        if (reached > head) this.#found("view-ahead", `${view} is at position ${reached}, the log ends at ${head}`, place);
-        if (reached < head) this.#found("view-behind", `${view} is at position ${reached}, the log ends at ${head}`, place);
+        if (checkpointOf(value).cancelled === true) {
+          this.#found("view-behind", `${view} was given up while it was being built; the log ends at ${head}`, place);
+        } else if (reached > head) this.#found("view-ahead", `${view} is at position ${reached}, the log ends at ${head}`, place);
+        else if (reached < head) this.#found("view-behind", `${view} is at position ${reached}, the log ends at ${head}`, place);
         const projection = projections.find((one) => one.name === name && one.version === version);
-        await this.#checkView(view, `view/${version}/${name}`, key, reached, projection);
+        await this.#checkView(view, `view/${version}/${name}`, key, positionOf({ revision: reached, value }), projection);
       }
     }
   }
@@ -454,7 +457,8 @@ class Verifier {
 
   async #checkpointNow(key: string): Promise<number> {
     const { documents } = await this.#storage.readDocuments({ epoch: this.#epoch, names: [{ collection: "checkpoints", key }], scans: [] });
-    return documents[0]?.revision ?? 0;
+    const checkpoint = documents[0];
+    return checkpoint ? positionOf(checkpoint) : 0;
   }
 
   async #checkReactions(): Promise<void> {

@@ -906,13 +906,13 @@ impl Engine {
         };
         runner.failures += 1;
         runner.trouble = Some(error.to_string().into());
-        let pause = (1_000 << runner.failures.min(5)).min(MAX_PAUSE);
+        let pause = (250 << runner.failures.min(7)).min(MAX_PAUSE);
         for (_, task) in std::mem::take(&mut runner.waiting).iter() {
             self.finish_view(*task, Err(error.clone().into()));
         }
         // A view of the past has gone with its question.
         if self.runners[index].is_some() {
-            let jitter = self.ids.below(1_000);
+            let jitter = self.ids.below(250);
             self.pause_runner(index, pause + jitter, true);
             self.let_go_of_outcomes();
         }

@@ -283,6 +283,30 @@ rule("an application's role does all that an engine asks and touches no table; a
   }
 });
 
+rule("statements are prepared once for a connection, and one that does not keep them does without", async ({ newPool, schema }) => {
+  const names = async (pool) => (await pool.query("SELECT name FROM pg_prepared_statements")).rows.map(({ name }) => name);
+  const ask = async (subject, id) => {
+    await subject.accept(commit(id, 0, [event()]));
+    assert.equal((await subject.slice("Appointment", id)).revision, 1);
+  };
+  const plain = newPool({ max: 1 });
+  await ask(await Subject.open(postgresStorage({ database: plain, schema, prepare: false })), "a-0");
+  assert.deepEqual(await names(plain), []);
+
+  // As behind a pooler, which lends a connection that has not been asked before, or has, by somebody else.
+  const losing = newPool({ max: 1 });
+  const subject = await Subject.open(postgresStorage({ database: losing, schema }));
+  await ask(subject, "a-1");
+  assert.deepEqual((await names(losing)).sort(), ["append", "load", "open_store"].map((name) => `${schema}.${name}`));
+  await losing.query("DEALLOCATE ALL");
+  await ask(subject, "a-2");
+  assert.deepEqual(await names(losing), [], "it has given up");
+
+  const finding = newPool({ max: 1 });
+  await finding.query(`PREPARE "${schema}.append" AS SELECT 1`);
+  await ask(await Subject.open(postgresStorage({ database: finding, schema })), "a-3");
+});
+
 rule("requests read what they ask for, and no table from end to end", async ({ newPool, schema }) => {
   const database = newPool({ max: 1 });
   const subject = await Subject.open(postgresStorage({ database, schema }));

@@ -11,7 +11,8 @@ use crate::manager::{NativeManager, ProcessManager};
 use crate::projection::Projection;
 use crate::protocol::{
     Answer, CheckpointWish, Input, LogFilter, LogStart, Output, React, Reacted, Reacting,
-    ReactionAction, ReactionRead, ReadAt, ViewAction, ViewAt, ViewQuery, ViewRead, ViewScan, ViewStatus,
+    ReactionAction, ReactionRead, ReadAt, ViewAction, ViewAt, ViewQuery, ViewRead, ViewScan,
+    ViewStatus,
 };
 use crate::reaction::ReactionDefinition;
 use crate::stream::{Position, Revision};

@@ -12,10 +12,11 @@ use crate::ids::{CommandId, IdSource};
 use crate::manager::{Handled, Wish};
 use crate::projection::ViewKind;
 use crate::protocol::{
-    Answer, AskCheckpoint, AskReaction, CheckpointWish, Conflict, ControlView, DomainAnswer, DomainRequest,
-    Execute, Input, LogFilter, LogStart, Notice, Output, Page, React, Reacted, Reacting,
-    ReactionAction, ReactionIndex, ReadState, ReadView, Saved, SnapshotProblem, SnapshotReport,
-    StorageAnswer, StorageBody, StorageRequest, Subscribe, TakeSnapshot, Verdict, ViewAction,
+    Answer, AskCheckpoint, AskReaction, CheckpointWish, Conflict, ControlView, DomainAnswer,
+    DomainRequest, Execute, Input, LogFilter, LogStart, Notice, Output, Page, React, Reacted,
+    Reacting, ReactionAction, ReactionIndex, ReadState, ReadView, Saved, SnapshotProblem,
+    SnapshotReport, StorageAnswer, StorageBody, StorageRequest, Subscribe, TakeSnapshot, Verdict,
+    ViewAction,
 };
 use crate::reaction::StartAt;
 use crate::snapshot::SnapshotPolicy;
@@ -1336,8 +1337,7 @@ impl<'a> World<'a> {
                     // A newer release clears an older one's view away, which is made anew, and operators give
                     // views up.
                     let version = version_of(index);
-                    let stays =
-                        (version > 1 || self.hosts.len() == 1) && !self.scenario.operators;
+                    let stays = (version > 1 || self.hosts.len() == 1) && !self.scenario.operators;
                     let position = stays.then(|| commit.last_position());
                     views::check_store(version, &self.store, &self.log, position)?;
                 }

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::ReadError;
 use crate::event::RecordedEvent;
 use crate::projection::{
-    CANCELLED, CHECKPOINTS, EventContext, IndexEntry, ProjectError, Projection, ProjectionDefinition, View,
-    ViewKind,
+    CANCELLED, CHECKPOINTS, EventContext, IndexEntry, ProjectError, Projection,
+    ProjectionDefinition, View, ViewKind,
 };
 use crate::protocol::{LogEnd, StoredDocument, ViewAt, ViewQuery, ViewRange, ViewRead, ViewScan};
 use crate::storage::MemoryStore;
@@ -268,7 +268,7 @@ pub(super) fn check_store(
     let found: Documents = found.collect();
     let key = format!("[\"{DESK}\",{version}]");
     let checkpoint = documents.of(CHECKPOINTS).find(|(found, _)| *found == key);
-    let position = |(_, found): (_, &StoredDocument)| match &*found.value {
+    let position = |(_, found): (_, &mut StoredDocument)| match &*found.value {
         CANCELLED => 0,
         _ => found.revision,
     };

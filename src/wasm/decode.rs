@@ -44,9 +44,10 @@ pub(super) fn input(reader: &mut Reader<'_>, names: &[Arc<str>]) -> Result<Input
             stream: stream_of(reader, names)?,
         }),
         11 => Input::ReadView(read_view(reader)?),
-        12 => {
-            Input::ControlView(ControlView { projection: reader.string()?, action: view_action(reader)? })
-        }
+        12 => Input::ControlView(ControlView {
+            projection: reader.string()?,
+            action: view_action(reader)?,
+        }),
         13 => Input::Projected(projected(reader)?),
         30 => Input::Handled(task(reader)?, position(reader)?),
         31 => Input::AskCheckpoint(ask_checkpoint(reader)?),

@@ -846,10 +846,12 @@ impl Engine {
             return self.moved(index, false);
         };
         let revision = *revision;
+        let after = self.cancelled_after(revision);
+        let runner = self.runner_mut(index);
         let expected = vec![DocumentExpectation { name: name.clone(), revision }];
         let checkpoint = Document {
             name,
-            revision: cancelled_after(revision),
+            revision: after,
             value: DocumentValue::Text(CANCELLED.into()),
             postings: Vec::new(),
         };
@@ -859,16 +861,27 @@ impl Engine {
         self.send(StorageBody::SaveDocuments(Arc::new(save)), Purpose::Runner(index, serial));
     }
 
+    /// The revision of the checkpoint of a view that is given up when it has this one: none that has been or
+    /// will be a position, so that nobody goes on from it who believes to be there.
+    fn cancelled_after(&self, revision: u64) -> u64 {
+        if mutant!(self, CancelledAtPosition) && revision > 1 {
+            return revision - 1;
+        }
+        revision.max(1 << 52) + 1
+    }
+
     #[inline(never)]
     fn build_cancelled(&mut self, index: RunnerIndex, saved: &Saved) {
         if let Saved::Conflict { .. } = saved {
             return self.was_slower(index);
         }
+        let before = self.runner(index).stored().map_or(0, |stored| stored.revision);
+        let after = self.cancelled_after(before);
         let runner = self.runner_mut(index);
         let Place::Store(stored) = &mut runner.place else {
             unreachable!("a view in memory is not built")
         };
-        stored.revision = cancelled_after(stored.revision);
+        stored.revision = after;
         stored.saved = Position(0);
         (runner.seen, runner.skipped, runner.cancels) = (Position(0), 0, false);
         // Somebody may have thought better of it.
@@ -952,11 +965,6 @@ impl Engine {
             matches!(runner.step, Step::Idle) && (runner.seen >= head || runner.stopped.is_some())
         })
     }
-}
-
-/// The revision of the checkpoint of a view that was given up when it had this one.
-fn cancelled_after(revision: u64) -> u64 {
-    if revision > 1 { revision - 1 } else { revision + 1 }
 }
 
 /// How a view has stopped that was given up.

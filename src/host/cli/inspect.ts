@@ -1,3 +1,4 @@
+import { readCheckpoint } from "../operations/index.js";
 import { counted, numbered, shown, type Output } from "./output.js";
 import { countOf, documentsOf, logPages } from "./reading.js";
 import { openStore, shownStore } from "./stores.js";
@@ -33,8 +34,7 @@ export async function inspect(given: Arguments, output: Output, signal: AbortSig
     const views = [];
     for (const { key, revision, value } of await documentsOf(storage, epoch, "checkpoints")) {
       const [name = key, version = 0] = listOf(key) as [string?, number?];
-      const { built = false, cancelled = false, skipped = 0 } = checkpointOf(value);
-      views.push({ name, version, position: positionOf({ revision, value }), isBuilt: built, isCancelled: cancelled, skipped });
+      views.push({ name, version, ...readCheckpoint({ revision, value }) });
     }
     const reactions = [];
     for (const { key, value } of await documentsOf(storage, epoch, "reactions")) {

@@ -1,22 +1,24 @@
+import type { StoredDocument } from "../storage.js";
 import { isJson } from "./archive.js";
 
-/** What a view's checkpoint says besides its revision. */
-export interface CheckpointText {
-  /** Whether the view has been built. */
-  readonly built?: boolean;
+/** What the checkpoint of a view says: a document in the collection `checkpoints`. */
+export interface ViewCheckpoint {
+  /** The position that the view has come to, a number. */
+  readonly position: number;
+  /** Whether it has been built. */
+  readonly isBuilt: boolean;
   /** Whether it was given up while it was being built. */
-  readonly cancelled?: boolean;
+  readonly isCancelled: boolean;
   /** Number of events of unknown types that were passed by. */
-  readonly skipped?: number;
+  readonly skipped: number;
 }
 
-/** What a checkpoint's text says; nothing, if it is not one. */
-export function checkpointOf(text: string): CheckpointText {
-  const value: unknown = isJson(text) ? JSON.parse(text) : null;
-  return typeof value === "object" && value !== null ? value : {};
-}
-
-/** The position that a view has come to: its checkpoint's revision, but where it was given up. */
-export function positionOf({ revision, value }: { readonly revision: number; readonly value: string }): number {
-  return checkpointOf(value).cancelled === true ? 0 : revision;
+/** Reads the checkpoint of a view, for tools that look at a store. */
+export function readCheckpoint({ revision, value }: StoredDocument): ViewCheckpoint {
+  const { built = false, cancelled = false, skipped = 0 } = Object(isJson(value) ? JSON.parse(value) : null) as {
+    readonly built?: boolean;
+    readonly cancelled?: boolean;
+    readonly skipped?: number;
+  };
+  return { position: cancelled ? 0 : revision, isBuilt: built, isCancelled: cancelled, skipped };
 }

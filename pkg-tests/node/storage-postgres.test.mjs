@@ -171,6 +171,9 @@ rule("a projection's documents are a table to query, and a built version is show
   assert.deepEqual(await titles(), [["a", "The knee"]]);
   const { rows } = await sql("SELECT * FROM $.projections ORDER BY version");
   assert.deepEqual(rows, [1, 2].map((version) => ({ projection: "agenda", version: String(version), built: true, position: "9" })));
+  await subject.save({ ...checkpoint(3, false), revision: 2 ** 52 + 10, value: '{"built":false,"cancelled":true}' });
+  const { rows: newest } = await sql("SELECT built, position FROM $.projections WHERE version = 3");
+  assert.deepEqual(newest, [{ built: false, position: "0" }]);
 });
 
 rule("each request is one statement, as the owner and without a compiler's help, and an append is one whatever is in it", async ({ open, sql, schema }) => {
@@ -181,7 +184,7 @@ rule("each request is one statement, as the owner and without a compiler's help,
         const member = client[name];
         if (typeof member !== "function") return member;
         return (...args) => {
-          if (name === "query") statements.push(args[0]);
+          if (name === "query") statements.push(args[0].text ?? args[0]);
           return member.apply(client, args);
         };
       },

@@ -334,6 +334,9 @@ export const projectionRules = [
       same((await third.view(next).status()).stopped?.reason, "its building was cancelled");
       third.view(next).resume();
       same((await third.view(next).get("d-1", { latest: true })).minutes, 200);
+      // The other finds that it is built again; it was paused, too.
+      for await (const { stopped } of view.watch((view) => view.status())) if (stopped === null) break;
+      view.resume();
       for await (const { version } of view.watch((view) => view.status())) if (version === 2) break;
       same((await view.cancel()).version, 2);
       same((await third.view(next).get("d-1", { latest: true })).minutes, 200);

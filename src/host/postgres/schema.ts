@@ -114,7 +114,9 @@ const TABLES = `
 const VIEWS = `
   CREATE VIEW $.projections AS
     SELECT checkpoint.name ->> 0 AS projection, (checkpoint.name ->> 1)::bigint AS version,
-      coalesce((value ->> 'built')::boolean, false) AS built, revision AS position
+      coalesce((value ->> 'built')::boolean, false) AS built,
+      -- One that was given up while it was being built has none.
+      CASE WHEN value ->> 'cancelled' IS NULL THEN revision ELSE 0 END AS position
     FROM (SELECT key::json AS name, value, revision FROM $.documents WHERE collection = 'checkpoints') AS checkpoint;
 
   CREATE FUNCTION $.projected(projection text) RETURNS TABLE (key text, value json)
@@ -647,8 +649,8 @@ ${READ_LOG}
 
 const SQL = `${TABLES}${VIEWS}${HELPERS}${JUDGE}${REQUESTS}`;
 
-/** What is another since format 1: functions, and they alone. */
-const SINCE_1 = `${HELPERS}${JUDGE}${REQUESTS}`.replaceAll("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION");
+/** What is another since format 1: functions and a view, and they alone. */
+const SINCE_1 = `${VIEWS}${HELPERS}${JUDGE}${REQUESTS}`.replaceAll(/CREATE (FUNCTION|VIEW)/g, "CREATE OR REPLACE $1");
 
 /** What the schema holds, by kind: a function with its parameters' types. */
 const namesOf = (kind: string) =>

@@ -5,7 +5,7 @@ import { gzipSync } from "node:zlib";
 import { Failure, inRoot } from "./shell.mjs";
 
 const budgets = {
-  "engine module": 118.8 * 1024,
+  "engine module": 119.4 * 1024,
   "browser entry with IndexedDB": 21.3 * 1024,
 };
 

@@ -132,13 +132,13 @@ async function checkTypes() {
   return `${projects.length} projects`;
 }
 
-/** On this Node, and what opens a store by a driver on a newer one too, which has a driver more. */
+/** On this Node, and what opens a store by a driver on a newer one too, with the driver that it has more. */
 async function checkNode() {
   await withPostgres(async (env) => {
     await inTwoParts({ env });
     if (newerNode === undefined || newerNode === process.execPath) return;
     say(`  with Node ${await run(newerNode, ["--version"])}`);
-    await inTwoParts({ node: newerNode, env, only: opensByDriver });
+    await inTwoParts({ node: newerNode, env: { ...env, ANNALS_TEST_STORES: "node:sqlite" }, only: opensByDriver });
   });
 }
 
@@ -153,11 +153,17 @@ async function inTwoParts({ only = /./, ...options }) {
   await nodeTests("pkg-tests/node", { ...options, together, isWanted: (file) => !isOfEngines(file) && only.test(file) });
 }
 
-/** The tests of Node, in Bun and with its own SQLite driver beside the others. */
+/** The tests of Node, in Bun and with its own SQLite driver. */
 async function checkBun() {
   if (bun === undefined) return "left out: no Bun for this platform";
   const files = (await testsIn("pkg-tests/node")).filter((file) => !(path.basename(file) in notInBun));
-  await withPostgres((env) => run(bun, ["test", `--timeout=${minutes}`, ...files], { env, show: true, limit: 10 * minutes }));
+  await withPostgres((env) =>
+    run(bun, ["test", `--timeout=${minutes}`, ...files], {
+      env: { ...env, ANNALS_TEST_STORES: "memory,bun:sqlite" },
+      show: true,
+      limit: 10 * minutes,
+    }),
+  );
 }
 
 /** A PostgreSQL server for all tests of the run. */

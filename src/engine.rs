@@ -111,6 +111,8 @@ pub enum Mutation {
     SnapshotDefaulting,
     /// A view's checkpoint is saved before its documents.
     CheckpointFirst,
+    /// The checkpoint of a view that is given up has the revision of a position at which others may be.
+    CancelledAtPosition,
     /// A subscription at the end of the log goes on with the event that it hears of.
     GapAtSeam,
     /// Decisions get events of others as they are stored.

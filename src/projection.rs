@@ -27,6 +27,10 @@ use crate::variant::{from_variant, variants_of};
 /// The collection of documents that tell how far each view has come.
 pub const CHECKPOINTS: &str = "checkpoints";
 
+/// What the checkpoint of a view says that was given up while it was being built. Its revision is no position,
+/// so that whoever goes on from one is told.
+pub(crate) const CANCELLED: &str = r#"{"built":false,"cancelled":true}"#;
+
 /// When a projection's documents are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ViewKind {

@@ -213,13 +213,26 @@ pub enum ReactionAction {
     Drop(Arc<str>),
 }
 
-/// That a view is to go on, or to pause. One that has stopped tries again.
+/// What is to become of a view.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ControlView {
     /// Whose view.
     pub projection: Arc<str>,
-    /// Whether it goes on.
-    pub runs: bool,
+    /// What.
+    pub action: ViewAction,
+}
+
+/// What can be done with a view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ViewAction {
+    /// This engine takes nothing more in.
+    Pause,
+    /// This engine goes on. A view that has stopped tries again, and one that was cancelled is built from the
+    /// beginning.
+    Resume,
+    /// What has been built of a version that is being built is taken away, and no engine goes on with it until
+    /// one is told to. One that has been built is left as it is.
+    Cancel,
 }
 
 /// A wish for a snapshot.
@@ -1415,7 +1428,8 @@ pub struct ViewStatus {
 /// Where a view has stopped, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ViewStop {
-    /// Position of the event that could not be taken in, or of the first of those among which it is.
+    /// Position of the event that could not be taken in, or of the first of those among which it is; 0 if it
+    /// was cancelled.
     pub position: Position,
     /// Why.
     pub reason: Arc<str>,

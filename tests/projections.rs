@@ -586,6 +586,58 @@ fn a_new_version_is_built_beside_the_old_one_which_is_shown_until_then() {
 }
 
 #[test]
+fn a_view_that_is_being_built_is_given_up_for_all_until_somebody_is_told_to_go_on() {
+    type Next = Agenda<2, ASYNC>;
+    let store = Shared::new();
+    let mut old = with::<1, ASYNC>(&store);
+    for number in 0..30 {
+        book(&mut old, &format!("v-{number}"), "d-1", 10);
+    }
+    assert_eq!(day_of::<Async>(&mut old, "d-1", ViewAt::Now), Some((300, 30)));
+
+    let mut new = with::<2, ASYNC>(&store);
+    let before = store.saves.borrow().len();
+    while store.saves.borrow().len() == before {
+        new.state::<Visit>("v-1", annals::protocol::ReadAt::Now).expect("it answers");
+    }
+    let status = new.cancel_view::<Next>().expect("the store does it");
+    assert_eq!((status.version, status.building, status.reached), (1, true, Position(0)));
+    assert_eq!(status.stopped.map(|stop| stop.position), Some(Position(0)));
+    // All that is left is the word that nobody goes on.
+    let save = Arc::clone(store.saves.borrow().last().expect("it was saved"));
+    assert_eq!((&*save.clear, save.documents.len()), (&["view/2/agenda".into()][..], 1));
+    // The old one is shown as before, and questions for the new one are told.
+    assert_eq!(day_of::<Next>(&mut new, "d-1", ViewAt::Reached), Some((300, 30)));
+    let told = new.document::<Next>("d-1", ViewAt::Now);
+    assert!(matches!(told, Err(Error::Read(ReadError::ProjectionStopped { .. }))), "{told:?}");
+
+    // Who comes later does not begin it again by himself, whatever happens.
+    let clock = Ticking::default();
+    let mut config = Config::new([4; 32], vec![AggregateDefinition::native::<Visit>()]);
+    config.projections = vec![ProjectionDefinition::native::<Next>()];
+    let mut later = Annals::new(config, store.clone(), clock.clone()).expect("it is fine");
+    book(&mut later, "v-30", "d-1", 10);
+    clock.0.set(clock.0.get() + 5_000);
+    let status = later.view_status::<Next>(ViewAt::Reached).expect("it answers");
+    assert_eq!((status.version, status.stopped.is_some()), (1, true));
+    assert_eq!(later.cancel_view::<Next>().expect("it is already"), status);
+    assert!(Arc::ptr_eq(&save, store.saves.borrow().last().expect("it was saved")));
+
+    // It is built when one is told to, and the other finds it.
+    new.resume_view::<Next>().expect("always allowed");
+    assert_eq!(day_of::<Next>(&mut new, "d-1", ViewAt::Now), Some((620, 31)));
+    clock.0.set(clock.0.get() + 5_000);
+    later.view_status::<Next>(ViewAt::Reached).expect("it looks");
+    let status = later.view_status::<Next>(ViewAt::Reached).expect("it answers");
+    assert_eq!((status.version, status.building, status.stopped), (2, false, None));
+
+    // One that has been built is left as it is.
+    let status = new.cancel_view::<Next>().expect("there is nothing to do");
+    assert_eq!((status.version, status.stopped), (2, None));
+    assert_eq!(day_of::<Next>(&mut new, "d-1", ViewAt::Now), Some((620, 31)));
+}
+
+#[test]
 fn a_view_that_is_being_built_goes_on_where_it_was_when_it_is_opened_again() {
     let store = Shared::new();
     let mut writer = engine(&store, Vec::new());

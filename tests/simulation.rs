@@ -1,7 +1,7 @@
 //! The engine under everything that can go wrong between it and its store.
 
 use annals::testing::{Faults, Report, Scenario, simulate};
-use annals::{Mutation, StartAt};
+use annals::{Mutation, StartAt, ViewKind};
 
 #[test]
 fn no_seed_breaks_a_promise() {
@@ -125,6 +125,18 @@ fn a_snapshot_that_defaults_is_found() {
 #[test]
 fn a_checkpoint_saved_before_its_view_is_found() {
     assert!(found(Mutation::CheckpointFirst).is_some());
+}
+
+#[test]
+fn a_view_that_is_given_up_at_a_position_where_others_may_be_is_found() {
+    let of = |seed| Scenario {
+        engines: 3,
+        views: Some(ViewKind::Async),
+        operators: true,
+        mutation: Some(Mutation::CancelledAtPosition),
+        ..Scenario::from_seed(seed)
+    };
+    assert!((0..2_000).any(|seed| simulate(&of(seed)).is_err()));
 }
 
 #[test]

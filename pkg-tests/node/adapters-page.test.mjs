@@ -43,8 +43,8 @@ test("the page's adapter passes the suite", async () => {
 
 test("it fails where a part of it is left out", async () => {
   for (const [part, instead, rule] of [
-    ["write(descriptor, { append, verdicts });", "", "what was written is there when every adapter was closed"],
-    ["write(descriptor, { save });", "", "what was written is there when every adapter was closed"],
+    ["write(descriptor, { append, verdicts });", ";", "what was written is there when every adapter was closed"],
+    ["write(descriptor, { save });", ";", "what was written is there when every adapter was closed"],
   ]) {
     const without = adapter.replace(part, instead);
     assert.notEqual(without, adapter, part);

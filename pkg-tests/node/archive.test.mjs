@@ -368,7 +368,9 @@ onEachStore("an archive with what no engine would store is refused alike in ever
   const lines = contentOf((await archiveOf(storage)).text);
   assert.deepEqual(lines.map((line) => line.slice(2, 7)), ["commi", "event", "commi", "event", "event", "commi", "event", "event", "event"]);
   const target = place.storage();
-  for (const [at, found, replace] of invalid) {
+  // No store is asked before an archive's part has been looked at, so a few are enough for most.
+  const some = place.durability === "memory" ? invalid : invalid.filter((_, index) => index % 12 === 0);
+  for (const [at, found, replace] of some) {
     const changed = lines.map((line, index) => (index === at ? line.replace(found, replace) : line));
     assert.notDeepEqual(changed, lines, String(found));
     const refused = (error) => {

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
+import { chmodSync, copyFileSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
@@ -93,6 +93,8 @@ const visit = aggregate("Visit", {
   evolve: ({ events }) => ({ events: events + 1 }),
   tags: ({ data }) => [`doctor:${data.doctor}`],
 });
+/** The same, by a release that knows none of its events. */
+const listed = aggregate("Visit", { initial: () => null, decide: () => [], evolve: () => null, events: { Seen: [] }, unknownEvents: "skip" });
 const workload = projection("workload", {
   version: 1,
   kind: "inline",
@@ -287,12 +289,45 @@ test("inspect tells what there is", async () => {
   assert.match(epoch, /^[0-9a-f]{32}$/);
   assert.deepEqual(types, [{ aggregateType: "Visit", type: "Booked", count: 31 }]);
   assert.deepEqual(aggregates, [{ aggregateType: "Visit", count: 8 }]);
-  assert.deepEqual(views, [{ name: "workload", version: 1, position: 31, isBuilt: true }]);
+  assert.deepEqual(views, [{ name: "workload", version: 1, position: 31, isBuilt: true, isCancelled: false, skipped: 0 }]);
   assert.deepEqual(reactions.map(({ name, parked }) => [name, parked]), [["mail", 0]]);
   assert.deepEqual(subscriptions, [{ name: "mails", position: 31 }]);
   const { stdout } = await annals(["inspect", "clinic.db"]);
   assert.match(stdout, /31 in 31 commits and 8 streams/);
   assert.match(stdout, /workload version 1: up to the end/);
+});
+
+test("inspect and verify tell of a view that is being built, and of one that was given up", async () => {
+  const file = inFolder("rebuilt.db");
+  copyFileSync(inFolder("clinic.db"), file);
+  const database = connect(file);
+  const next = projection("workload", { version: 2, aggregates: [listed], unknownEvents: "skip", on: { Seen: () => undefined } });
+  const storage = sqliteStorage({ database, durability: "normal" });
+  // So that there is a time at which it is being built.
+  const names = ["open", "append", "load", "readLog", "saveDocuments", "readDocuments", "close"];
+  const slowly = (name) => async (...args) => {
+    if (name === "readLog") await new Promise((resolve) => setTimeout(resolve, 20));
+    return storage[name](...args);
+  };
+  const slow = Object.fromEntries(names.map((name) => [name, slowly(name)]));
+  const engine = await Engine.open({ storage: slow, aggregates: [listed], projections: [next], limits: { pageLimit: 1 } });
+  const view = engine.view(next);
+  // A checkpoint is kept every sixteen pages where these change nothing.
+  await until(async () => (await view.status()).progress > 0.6);
+  view.pause();
+  const ofNext = async () => (await json(["inspect", "rebuilt.db"])).views.find(({ version }) => version === 2);
+  const { position, isBuilt, isCancelled, skipped } = await ofNext();
+  assert.deepEqual([isBuilt, isCancelled, skipped], [false, false, 16]);
+  assert.equal(position, 16);
+  assert.match((await annals(["inspect", "rebuilt.db"])).stdout, /workload version 2: at \d+, \d+ behind, being built, without \d+ events of unknown types/);
+
+  await view.cancel();
+  assert.deepEqual(await ofNext(), { name: "workload", version: 2, position: 0, isBuilt: false, isCancelled: true, skipped: 0 });
+  assert.match((await annals(["inspect", "rebuilt.db"])).stdout, /workload version 2: at 0, 31 behind, given up while it was being built/);
+  const { findings } = await json(["verify", "rebuilt.db"]);
+  assert.deepEqual(findings.filter(({ code }) => code.startsWith("view")).map(({ code }) => code), ["view-behind"]);
+  await engine.close();
+  database.close();
 });
 
 test("history lists the events of an aggregate, up to a point", async () => {

@@ -11,8 +11,10 @@ import { Engine } from "annals";
 import { Engine as SlimEngine, nativeAggregate } from "annals/slim";
 import { memoryStorage } from "annals/memory";
 import { nativeProjection, projection } from "annals/projections";
+import { processManager, reaction } from "annals/reactions";
 import * as glue from "../../www/clinic/pkg/clinic.js";
 import { kindOf, play, script, scriptFile } from "../clinic/play.mjs";
+import { until } from "../support/expect.mjs";
 import { fill } from "../support/upcasting.mjs";
 import { importTypeScript } from "../support/typescript.mjs";
 
@@ -222,6 +224,25 @@ test("views say the same of events that neither TypeScript nor Rust knows", asyn
       ? [{ code: "projection-stopped", reason: why, skipped: 0 }, []]
       : [{ documents, cursor: null, skipped: 1 }, [report]]);
   }
+});
+
+test("reactions and process managers in TypeScript answer events of an aggregate in Rust", async () => {
+  const mailed = [];
+  const mail = reaction("mail", { startAt: "beginning", on: { AppointmentBooked: ({ stream, data }) => void mailed.push([stream.id, data.doctor]) } });
+  const confirming = (aggregate) => processManager("confirming", {
+    startAt: "beginning",
+    initial: () => ({}),
+    key: ({ stream }) => stream.id,
+    on: { AppointmentBooked: (_, { stream }, commands) => commands.give(aggregate, stream.id, { type: "ConfirmAppointment", data: {} }) },
+  });
+  const engine = await openWasm({ reactions: [mail, confirming(rust)] });
+  const issuedAt = "2026-01-01T00:00:00Z";
+  await engine.execute(rust, "a-1", { type: "BookAppointment", data: { ...slot, ...details } }, { issuedAt });
+  await until(async () => (await engine.state(rust, "a-1")).revision === 2 && mailed.length > 0);
+  const { events } = await engine.history(rust, "a-1");
+  assert.deepEqual(events.map(({ type }) => type), ["AppointmentBooked", "AppointmentConfirmed"]);
+  assert.deepEqual(mailed, [["a-1", events[0].data.doctor]]);
+  await engine.close();
 });
 
 function same(found, expected) {

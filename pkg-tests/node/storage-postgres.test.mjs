@@ -171,6 +171,9 @@ rule("a projection's documents are a table to query, and a built version is show
   assert.deepEqual(await titles(), [["a", "The knee"]]);
   const { rows } = await sql("SELECT * FROM $.projections ORDER BY version");
   assert.deepEqual(rows, [1, 2].map((version) => ({ projection: "agenda", version: String(version), built: true, position: "9" })));
+  await subject.save({ ...checkpoint(3, false), revision: 2 ** 52 + 10, value: '{"built":false,"cancelled":true}' });
+  const { rows: newest } = await sql("SELECT built, position FROM $.projections WHERE version = 3");
+  assert.deepEqual(newest, [{ built: false, position: "0" }]);
 });
 
 rule("each request is one statement, as the owner and without a compiler's help, and an append is one whatever is in it", async ({ open, sql, schema }) => {
@@ -181,7 +184,7 @@ rule("each request is one statement, as the owner and without a compiler's help,
         const member = client[name];
         if (typeof member !== "function") return member;
         return (...args) => {
-          if (name === "query") statements.push(args[0]);
+          if (name === "query") statements.push(args[0].text ?? args[0]);
           return member.apply(client, args);
         };
       },
@@ -281,6 +284,30 @@ rule("an application's role does all that an engine asks and touches no table; a
   } finally {
     for (const role of [application, reader]) await pool.query(`DROP OWNED BY ${quoted(role)}; DROP ROLE ${quoted(role)}`);
   }
+});
+
+rule("statements are prepared once for a connection, and one that does not keep them does without", async ({ newPool, schema }) => {
+  const names = async (pool) => (await pool.query("SELECT name FROM pg_prepared_statements")).rows.map(({ name }) => name);
+  const ask = async (subject, id) => {
+    await subject.accept(commit(id, 0, [event()]));
+    assert.equal((await subject.slice("Appointment", id)).revision, 1);
+  };
+  const plain = newPool({ max: 1 });
+  await ask(await Subject.open(postgresStorage({ database: plain, schema, prepare: false })), "a-0");
+  assert.deepEqual(await names(plain), []);
+
+  // As behind a pooler, which lends a connection that has not been asked before, or has, by somebody else.
+  const losing = newPool({ max: 1 });
+  const subject = await Subject.open(postgresStorage({ database: losing, schema }));
+  await ask(subject, "a-1");
+  assert.deepEqual((await names(losing)).sort(), ["append", "load", "open_store"].map((name) => `${schema}.${name}`));
+  await losing.query("DEALLOCATE ALL");
+  await ask(subject, "a-2");
+  assert.deepEqual(await names(losing), [], "it has given up");
+
+  const finding = newPool({ max: 1 });
+  await finding.query(`PREPARE "${schema}.append" AS SELECT 1`);
+  await ask(await Subject.open(postgresStorage({ database: finding, schema })), "a-3");
 });
 
 rule("requests read what they ask for, and no table from end to end", async ({ newPool, schema }) => {

@@ -17,7 +17,7 @@ import { onEachStore } from "../support/engine-stores.mjs";
 import { archiveOf } from "../support/archives.mjs";
 import { pool } from "../support/postgres.mjs";
 import { newSchema } from "../support/postgres-stores.mjs";
-import { drivers, temporaryFolder } from "../support/sqlite-drivers.mjs";
+import { drivers, isWanted, temporaryFolder } from "../support/sqlite-drivers.mjs";
 import { until } from "../support/expect.mjs";
 
 // Before any test, for the run is over when all that are known have ended.
@@ -337,7 +337,7 @@ function watchHeap() {
 /** It has been looked at, and so much is little. */
 const assertLittle = (bytes) => assert.ok(Number.isFinite(bytes) && bytes < 32 * 1024 * 1024, `${bytes} bytes`);
 
-test("a store of 100,000 events is read in pages, with little in memory, and can be given up", { timeout: 240_000 }, async () => {
+test("a store of 100,000 events is read in pages, with little in memory, and can be given up", { timeout: 240_000, skip: !isWanted("memory") }, async () => {
   const storage = memoryStorage();
   const subject = await Subject.open(storage);
   const size = 100_000;

@@ -125,9 +125,9 @@ export function onServer(pool, connection) {
           return new Proxy(client, {
             get(_, name) {
               if (name !== "query") return typeof client[name] === "function" ? client[name].bind(client) : client[name];
-              return async (text, values) => {
-                const answer = await client.query(text, values);
-                if (!isCut || !text.includes(".append(")) return answer;
+              return async (statement, values) => {
+                const answer = await client.query(statement, values);
+                if (!isCut || !(statement.text ?? statement).includes(".append(")) return answer;
                 client.connection.stream.destroy();
                 throw new Error("Connection terminated unexpectedly");
               };

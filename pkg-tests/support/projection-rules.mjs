@@ -313,6 +313,36 @@ export const projectionRules = [
     },
   },
   {
+    name: "a view that is being built is given up for all engines, until one is told to go on",
+    async run(place) {
+      const old = agenda();
+      const first = await open(place, old);
+      for (let number = 0; number < 10; number += 1) await book(first, `v-${number}`, "d-1", 10);
+      await first.view(old).get("d-1", { latest: true });
+
+      const next = agenda({ version: 2, times: 2 });
+      const openNext = () => place.open({ aggregates: [visit], projections: [next], limits: { pageLimit: 1, pollInterval: 20 } });
+      const second = await openNext();
+      const view = second.view(next);
+      view.pause();
+      const cancelled = await view.cancel();
+      same([cancelled.version, cancelled.building, cancelled.stopped?.reason], [1, true, "its building was cancelled"]);
+      same((await view.get("d-1")).minutes, 100);
+      await fails(() => view.get("d-1", { latest: true }), { code: "projection-stopped" });
+
+      const third = await openNext();
+      same((await third.view(next).status()).stopped?.reason, "its building was cancelled");
+      third.view(next).resume();
+      same((await third.view(next).get("d-1", { latest: true })).minutes, 200);
+      // The other finds that it is built again; it was paused, too.
+      for await (const { stopped } of view.watch((view) => view.status())) if (stopped === null) break;
+      view.resume();
+      for await (const { version } of view.watch((view) => view.status())) if (version === 2) break;
+      same((await view.cancel()).version, 2);
+      same((await third.view(next).get("d-1", { latest: true })).minutes, 200);
+    },
+  },
+  {
     name: "two engines keep one view, and take each event in once",
     async run(place) {
       const own = agenda({ kind: "inline" });

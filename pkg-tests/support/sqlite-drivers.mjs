@@ -1,4 +1,4 @@
-// The SQLite drivers that this Node, or Bun, and this machine have.
+// The SQLite drivers that this Node, or Bun, and this machine have, and the stores that are wanted.
 
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -24,10 +24,16 @@ const loaders = {
   },
 };
 
+const { ANNALS_TEST_STORES: wanted } = process.env;
+
+/** Whether a store is to be tested: the run on a second Node, say, leaves out what the first has tested. */
+export const isWanted = (store) => wanted === undefined || wanted.split(",").includes(store);
+
 /** Name and way to open a file, of each driver that there is. */
 export const drivers = new Map();
 
 for (const [name, load] of Object.entries(loaders)) {
+  if (!isWanted(name)) continue;
   const open = await load().catch(() => undefined);
   if (open !== undefined) drivers.set(name, open);
 }

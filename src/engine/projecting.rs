@@ -15,13 +15,13 @@ use crate::domain::{AggregateDefinition, EventText};
 use crate::error::{ReadError, StorageError};
 use crate::payload::json_string;
 use crate::projection::{
-    CHECKPOINTS, Known, LogEvent, NativeProjection, ProjectionDefinition, ViewKind,
+    CANCELLED, CHECKPOINTS, Known, LogEvent, NativeProjection, ProjectionDefinition, ViewKind,
 };
 use crate::protocol::{
     ControlView, Document, DocumentExpectation, DocumentName, DocumentScan, DocumentValue,
     DocumentsRead, EventPlace, LogEnd, LogPage, Notice, Output, Posting, Project, ProjectAnswer,
     Projected, ProjectedDocument, ProjectionIndex, ReadDocuments, ReadLog, SaveDocuments, Saved,
-    SkippedEvents, StorageAnswer, StorageBody, StoredDocument, ViewStatus, ViewStop,
+    SkippedEvents, StorageAnswer, StorageBody, StoredDocument, ViewAction, ViewStatus, ViewStop,
 };
 use crate::stream::Position;
 use crate::time::Timestamp;
@@ -62,6 +62,10 @@ pub(super) struct Runner {
     trouble: Option<Arc<str>>,
     paused: bool,
     stopped: Option<ViewStop>,
+    /// Whether it is to be given up, if it has not been built.
+    pub(super) cancels: bool,
+    /// Whether it goes on though its checkpoint says that it was given up.
+    resumes: bool,
     /// Number of events of unknown types that have been passed by up to there.
     skipped: u32,
     /// The next look at the log, where the store does not tell.
@@ -80,8 +84,12 @@ pub(super) enum Place {
 pub(super) struct Stored {
     /// Whether the checkpoint has been looked for.
     pub(super) is_known: bool,
-    /// Position of the checkpoint there; 0 if there is none.
+    /// Position of the checkpoint there; 0 if there is none, or the view was given up.
     pub(super) saved: Position,
+    /// Revision of the checkpoint: its position, but where the view was given up.
+    pub(super) revision: u64,
+    /// Whether this version was given up while it was being built.
+    cancelled: bool,
     /// Whether this version has been at the log's end.
     pub(super) built: bool,
     /// The older versions that are there, and whether they have been built.
@@ -107,6 +115,8 @@ pub(super) enum Step {
     Projecting(u64, Box<Work>),
     Loading(Box<Work>),
     Saving(Box<Work>),
+    /// It is being given up.
+    Cancelling,
     /// It waits until then, to look for its checkpoint again, or to go on.
     Pausing(Timestamp, bool),
 }
@@ -220,6 +230,8 @@ impl Runner {
             trouble: None,
             paused: false,
             stopped: None,
+            cancels: false,
+            resumes: false,
             skipped: 0,
             look_at: None,
             waiting: ByAge::default(),
@@ -363,6 +375,9 @@ impl Engine {
 
     /// Reads the next page, if there is something to take in.
     fn read_on(&mut self, index: RunnerIndex) {
+        if self.runner(index).cancels {
+            return self.cancel_build(index);
+        }
         let (limit, filter) = (self.config.page_limit, self.definition(index).filter.clone());
         let held = self.definition(index).native.is_none();
         let runner = self.runner_mut(index);
@@ -381,7 +396,9 @@ impl Engine {
     fn look_later(&mut self, index: RunnerIndex) {
         let notifies = matches!(&self.store, Store::Open(info) if info.notifies);
         let runner = self.runner(index);
-        if notifies || runner.stored().is_none() || runner.look_at.is_some() {
+        // No store tells that a view is built again.
+        let is_told = notifies && !runner.stored().is_some_and(|stored| stored.cancelled);
+        if is_told || runner.stored().is_none() || runner.look_at.is_some() {
             return;
         }
         let at = self.set_timer(self.config.poll_interval, Timer::Runner(index));
@@ -395,6 +412,11 @@ impl Engine {
         if runner.look_at == Some(at) {
             runner.look_at = None;
             runner.grown = true;
+            if matches!(runner.step, Step::Idle)
+                && runner.stored().is_some_and(|stored| stored.cancelled)
+            {
+                runner.step = Step::Start;
+            }
         }
         if let Step::Pausing(until, starts) = runner.step
             && until == at
@@ -450,6 +472,7 @@ impl Engine {
             (Step::Saving(work), StorageAnswer::Saved(saved)) => {
                 self.page_saved(index, work, saved)
             }
+            (Step::Cancelling, StorageAnswer::Saved(saved)) => self.build_cancelled(index, &saved),
             _ => unreachable!("StorageBody::fits was asked"),
         }
     }
@@ -466,7 +489,8 @@ impl Engine {
         let before = stored.saved;
         stored.is_known = true;
         let is_first = runner.reads == 0;
-        stored.saved = Position(0);
+        let was_cancelled = std::mem::take(&mut stored.cancelled);
+        (stored.saved, stored.revision) = (Position(0), 0);
         stored.older.clear();
         let mut skipped = 0;
         for (place, StoredDocument { revision, value }) in
@@ -478,9 +502,14 @@ impl Engine {
             };
             let built = is_built(&value);
             if version == own {
+                stored.revision = revision;
+                stored.built = built;
+                if *value == *CANCELLED {
+                    stored.cancelled = !runner.resumes;
+                    continue;
+                }
                 skipped = skipped_of(&value);
                 stored.saved = Position(revision);
-                stored.built = built;
                 stored.clears |= built && is_first;
             } else if version < own {
                 stored.older.push((version, built));
@@ -496,6 +525,9 @@ impl Engine {
             (runner.seen, runner.skipped) = (saved, skipped);
         }
         runner.head = runner.head.max(head);
+        if stored.cancelled != was_cancelled {
+            runner.stopped = stored.cancelled.then(cancelled);
+        }
         if saved > head {
             let reason = format!("its checkpoint is at {saved}, beyond the log's end at {head}");
             runner.stopped = Some(ViewStop { position: saved, reason: reason.into() });
@@ -640,7 +672,7 @@ impl Engine {
     fn known_loaded(&mut self, index: RunnerIndex, mut work: Box<Work>, found: DocumentsRead) {
         let mut documents = found.documents;
         let checkpoint = documents.pop().flatten().map_or(0, |found| found.revision);
-        if self.runner(index).stored().is_some_and(|stored| stored.saved.0 != checkpoint) {
+        if self.runner(index).stored().is_some_and(|stored| stored.revision != checkpoint) {
             return self.was_slower(index);
         }
         for ((_, text), found) in work.known.missing().zip(documents) {
@@ -739,7 +771,7 @@ impl Engine {
                             });
                         }
                     }
-                    let revision = stored.saved.0;
+                    let revision = stored.revision;
                     let expected = vec![DocumentExpectation { name: checkpoint, revision }];
                     return self.save(index, work, SaveDocuments { expected, clear, documents });
                 }
@@ -766,8 +798,9 @@ impl Engine {
             let save = SaveDocuments { documents, ..SaveDocuments::default() };
             return self.save(index, work, save);
         }
+        self.runner_mut(index).resumes = false;
         if let Place::Store(stored) = &mut self.runner_mut(index).place {
-            stored.saved = work.reached;
+            (stored.saved, stored.revision) = (work.reached, work.reached.0);
             // What is there again from now on is still made by somebody.
             stored.clears = false;
             work.changes |= stored.built != (stored.built || work.complete);
@@ -801,6 +834,62 @@ impl Engine {
         self.moved(index, changes);
     }
 
+    /// Takes away what has been built, if it is not done, and writes down that nobody goes on.
+    #[inline(never)]
+    fn cancel_build(&mut self, index: RunnerIndex) {
+        let definition = self.definition(index);
+        let collection = collection_of(&definition.name, definition.version);
+        let name = checkpoint_of(&definition.name, definition.version);
+        let runner = self.runner_mut(index);
+        let Some(Stored { built: false, cancelled: false, revision, .. }) = runner.stored() else {
+            runner.cancels = false;
+            return self.moved(index, false);
+        };
+        let revision = *revision;
+        let after = self.cancelled_after(revision);
+        let runner = self.runner_mut(index);
+        let expected = vec![DocumentExpectation { name: name.clone(), revision }];
+        let checkpoint = Document {
+            name,
+            revision: after,
+            value: DocumentValue::Text(CANCELLED.into()),
+            postings: Vec::new(),
+        };
+        runner.step = Step::Cancelling;
+        let serial = runner.serial;
+        let save = SaveDocuments { expected, clear: vec![collection], documents: vec![checkpoint] };
+        self.send(StorageBody::SaveDocuments(Arc::new(save)), Purpose::Runner(index, serial));
+    }
+
+    /// The revision of the checkpoint of a view that is given up when it has this one: none that has been or
+    /// will be a position, so that nobody goes on from it who believes to be there.
+    fn cancelled_after(&self, revision: u64) -> u64 {
+        if mutant!(self, CancelledAtPosition) && revision > 1 {
+            return revision - 1;
+        }
+        revision.max(1 << 52) + 1
+    }
+
+    #[inline(never)]
+    fn build_cancelled(&mut self, index: RunnerIndex, saved: &Saved) {
+        if let Saved::Conflict { .. } = saved {
+            return self.was_slower(index);
+        }
+        let before = self.runner(index).stored().map_or(0, |stored| stored.revision);
+        let after = self.cancelled_after(before);
+        let runner = self.runner_mut(index);
+        let Place::Store(stored) = &mut runner.place else {
+            unreachable!("a view in memory is not built")
+        };
+        stored.revision = after;
+        stored.saved = Position(0);
+        (runner.seen, runner.skipped, runner.cancels) = (Position(0), 0, false);
+        // Somebody may have thought better of it.
+        stored.cancelled = !runner.resumes;
+        runner.stopped = stored.cancelled.then(cancelled);
+        self.moved(index, true);
+    }
+
     /// A runner has come to the end of something: it goes on, and so do those who wait for it.
     #[inline(never)]
     fn moved(&mut self, index: RunnerIndex, changes: bool) {
@@ -830,13 +919,13 @@ impl Engine {
         };
         runner.failures += 1;
         runner.trouble = Some(error.to_string().into());
-        let pause = (1_000 << runner.failures.min(5)).min(MAX_PAUSE);
+        let pause = (250 << runner.failures.min(7)).min(MAX_PAUSE);
         for (_, task) in std::mem::take(&mut runner.waiting).iter() {
             self.finish_view(*task, Err(error.clone().into()));
         }
         // A view of the past has gone with its question.
         if self.runners[index].is_some() {
-            let jitter = self.ids.below(1_000);
+            let jitter = self.ids.below(250);
             self.pause_runner(index, pause + jitter, true);
             self.let_go_of_outcomes();
         }
@@ -849,11 +938,21 @@ impl Engine {
             return;
         };
         let runner = self.runner_mut(index);
-        runner.paused = !control.runs;
-        if control.runs && runner.stopped.take().is_some() {
-            runner.step = Step::Start;
-            if runner.stored().is_none() {
-                runner.step = Step::Read;
+        match control.action {
+            ViewAction::Pause => runner.paused = true,
+            ViewAction::Cancel => {
+                runner.cancels = runner.stored().is_some();
+                runner.resumes = false;
+            }
+            ViewAction::Resume => {
+                (runner.paused, runner.cancels) = (false, false);
+                let is_given_up = matches!(runner.step, Step::Cancelling);
+                let may_be = |stored: &Stored| stored.cancelled || !stored.is_known;
+                runner.resumes |= is_given_up || runner.stored().is_some_and(may_be);
+                if runner.stopped.take().is_some() && matches!(runner.step, Step::Idle) {
+                    let is_stored = runner.stored().is_some();
+                    runner.step = if is_stored { Step::Start } else { Step::Read };
+                }
             }
         }
         self.moved(index, true);
@@ -866,6 +965,11 @@ impl Engine {
             matches!(runner.step, Step::Idle) && (runner.seen >= head || runner.stopped.is_some())
         })
     }
+}
+
+/// How a view has stopped that was given up.
+fn cancelled() -> ViewStop {
+    ViewStop { position: Position(0), reason: "its building was cancelled".into() }
 }
 
 #[inline(never)]

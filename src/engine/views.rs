@@ -203,6 +203,10 @@ impl Engine {
         }
         let status = runner.status(definition);
         if task.query == ViewQuery::Status {
+            if runner.cancels {
+                // It is told when it is done.
+                return;
+            }
             let read = ViewRead {
                 position: runner.seen,
                 documents: Vec::new(),
@@ -290,10 +294,11 @@ impl Engine {
             let is_own = asked == definition.version;
             let checkpoint = documents[part.checkpoint].take();
             let built = checkpoint.as_ref().is_some_and(|found| is_built(&found.value));
-            let position = Position(checkpoint.map_or(0, |found| found.revision));
+            let revision = checkpoint.map_or(0, |found| found.revision);
             // Where there was nothing to save, the view has come further than its checkpoint.
-            let is_as_left = is_own && position == stored.saved;
-            let position = if is_as_left { position.max(runner.seen) } else { position };
+            let is_as_left = is_own && revision == stored.revision;
+            let position =
+                if is_as_left { stored.saved.max(runner.seen) } else { Position(revision) };
             let nothing_was_saved = is_as_left && stored.saved.0 == 0;
             if !(built || nothing_was_saved) || position < task.at_least {
                 // Somebody has cleared it, or makes it anew. It is looked for again.

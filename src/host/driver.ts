@@ -43,6 +43,7 @@ import {
   Said,
   STORAGE_CODES,
   type StorageRequest,
+  type ViewAction,
   type WireError,
   writeDocuments,
   writeFirst,
@@ -366,10 +367,10 @@ export class Driver {
     });
   }
 
-  /** Lets a view go on, or pauses it. */
-  control(projection: string, runs: boolean): void {
+  /** Says what is to become of a view. */
+  control(projection: string, action: ViewAction): void {
     if (this.#closed !== null) throw this.#closed;
-    this.#core.outbox.word(Input.ControlView).str(projection).flag(runs);
+    this.#core.outbox.word(Input.ControlView).str(projection).word(action);
     this.#schedule();
   }
 

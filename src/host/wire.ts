@@ -181,6 +181,13 @@ export class Reader {
   }
 }
 
+/** What is to become of a view. */
+export const enum ViewAction {
+  Pause = 0,
+  Resume = 1,
+  Cancel = 2,
+}
+
 /** What goes to the engine. (The compiler puts the numbers where they are used.) */
 export const enum Input {
   Execute = 1,

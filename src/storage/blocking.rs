@@ -11,7 +11,8 @@ use crate::manager::{NativeManager, ProcessManager};
 use crate::projection::Projection;
 use crate::protocol::{
     Answer, CheckpointWish, Input, LogFilter, LogStart, Output, React, Reacted, Reacting,
-    ReactionAction, ReactionRead, ReadAt, ViewAt, ViewQuery, ViewRead, ViewScan, ViewStatus,
+    ReactionAction, ReactionRead, ReadAt, ViewAction, ViewAt, ViewQuery, ViewRead, ViewScan,
+    ViewStatus,
 };
 use crate::reaction::ReactionDefinition;
 use crate::stream::{Position, Revision};
@@ -333,7 +334,7 @@ impl<S: StorageAdapter, C: Clock> Annals<S, C> {
     /// # Errors
     /// Never but for a bug.
     pub fn pause_view<P: Projection>(&mut self) -> Result<(), Error> {
-        Ok(self.driver.control_view::<P>(self.clock.now(), false)?)
+        Ok(self.driver.control_view::<P>(self.clock.now(), ViewAction::Pause)?)
     }
 
     /// Lets the view of `P` go on. One that has stopped tries again.
@@ -341,7 +342,18 @@ impl<S: StorageAdapter, C: Clock> Annals<S, C> {
     /// # Errors
     /// Never but for a bug.
     pub fn resume_view<P: Projection>(&mut self) -> Result<(), Error> {
-        Ok(self.driver.control_view::<P>(self.clock.now(), true)?)
+        Ok(self.driver.control_view::<P>(self.clock.now(), ViewAction::Resume)?)
+    }
+
+    /// Gives up the view of `P` if it is being built: what has been built of this version is taken away, and no
+    /// engine goes on with it until one is told to [resume](Self::resume_view). An older version is shown as
+    /// before. Gives how it is then; a view that has been built is left as it is.
+    ///
+    /// # Errors
+    /// [`ReadError`](crate::ReadError) says why the store did not do it; it is tried again.
+    pub fn cancel_view<P: Projection>(&mut self) -> Result<ViewStatus, Error> {
+        self.driver.control_view::<P>(self.clock.now(), ViewAction::Cancel)?;
+        self.view_status::<P>(ViewAt::Reached)
     }
 
     fn ask_view<P: Projection>(&mut self, at: ViewAt, query: ViewQuery) -> Result<ViewRead, Error> {

@@ -16,7 +16,7 @@ use crate::protocol::{
     AskCheckpoint, AskReaction, CheckpointWish, ControlView, Durability, Execute, Input, LogFilter,
     LogStart, Notice, Outcome, Output, Page, React, Reacted, ReactionAction, ReactionRead, ReadAt,
     ReadState, ReadView, ScanPlace, SkippedEvents, SnapshotReport, StateRead, StoredDocument,
-    Subscribe, TakeSnapshot, ViewAt, ViewQuery, ViewRead,
+    Subscribe, TakeSnapshot, ViewAction, ViewAt, ViewQuery, ViewRead,
 };
 use crate::stream::{ExpectedRevision, Position, Revision, StreamId};
 use crate::time::Timestamp;
@@ -490,9 +490,9 @@ impl Driver {
     pub(super) fn control_view<P: Projection>(
         &mut self,
         now: Timestamp,
-        runs: bool,
+        action: ViewAction,
     ) -> Result<(), ApiMisuse> {
-        let control = ControlView { projection: P::NAME.into(), runs };
+        let control = ControlView { projection: P::NAME.into(), action };
         self.engine.handle_input(now, Input::ControlView(control))
     }
 

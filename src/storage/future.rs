@@ -16,8 +16,8 @@ use crate::manager::{NativeManager, ProcessManager};
 use crate::projection::Projection;
 use crate::protocol::{
     Answer, CheckpointWish, Input, LogFilter, LogStart, Output, React, Reacted, Reacting,
-    ReactionAction, ReactionRead, ReadAt, RequestId, StorageAnswer, ViewAt, ViewQuery, ViewRead,
-    ViewScan, ViewStatus,
+    ReactionAction, ReactionRead, ReadAt, RequestId, StorageAnswer, ViewAction, ViewAt, ViewQuery,
+    ViewRead, ViewScan, ViewStatus,
 };
 use crate::reaction::ReactionDefinition;
 use crate::stream::{Position, Revision};
@@ -297,7 +297,7 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
     /// Never but for a bug.
     pub fn pause_view<P: Projection>(&self) -> Result<(), Error> {
         let now = self.shared.runtime.now();
-        Ok(self.shared.inner.borrow_mut().driver.control_view::<P>(now, false)?)
+        Ok(self.shared.inner.borrow_mut().driver.control_view::<P>(now, ViewAction::Pause)?)
     }
 
     /// Lets the view of `P` go on. One that has stopped tries again.
@@ -306,7 +306,19 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
     /// Never but for a bug.
     pub fn resume_view<P: Projection>(&self) -> Result<(), Error> {
         let now = self.shared.runtime.now();
-        Ok(self.shared.inner.borrow_mut().driver.control_view::<P>(now, true)?)
+        Ok(self.shared.inner.borrow_mut().driver.control_view::<P>(now, ViewAction::Resume)?)
+    }
+
+    /// Gives up the view of `P` if it is being built: what has been built of this version is taken away, and no
+    /// engine goes on with it until one is told to [resume](Self::resume_view). An older version is shown as
+    /// before. Gives how it is then; a view that has been built is left as it is.
+    ///
+    /// # Errors
+    /// [`ReadError`](crate::ReadError) says why the store did not do it; it is tried again.
+    pub async fn cancel_view<P: Projection>(&self) -> Result<ViewStatus, Error> {
+        let now = self.shared.runtime.now();
+        self.shared.inner.borrow_mut().driver.control_view::<P>(now, ViewAction::Cancel)?;
+        self.view_status::<P>(ViewAt::Reached).await
     }
 
     async fn ask_view<P: Projection>(

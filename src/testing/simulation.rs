@@ -12,10 +12,11 @@ use crate::ids::{CommandId, IdSource};
 use crate::manager::{Handled, Wish};
 use crate::projection::ViewKind;
 use crate::protocol::{
-    Answer, AskCheckpoint, AskReaction, CheckpointWish, Conflict, DomainAnswer, DomainRequest,
-    Execute, Input, LogFilter, LogStart, Notice, Output, Page, React, Reacted, Reacting,
-    ReactionAction, ReactionIndex, ReadState, ReadView, Saved, SnapshotProblem, SnapshotReport,
-    StorageAnswer, StorageBody, StorageRequest, Subscribe, TakeSnapshot, Verdict,
+    Answer, AskCheckpoint, AskReaction, CheckpointWish, Conflict, ControlView, DomainAnswer,
+    DomainRequest, Execute, Input, LogFilter, LogStart, Notice, Output, Page, React, Reacted,
+    Reacting, ReactionAction, ReactionIndex, ReadState, ReadView, Saved, SnapshotProblem,
+    SnapshotReport, StorageAnswer, StorageBody, StorageRequest, Subscribe, TakeSnapshot, Verdict,
+    ViewAction,
 };
 use crate::reaction::StartAt;
 use crate::snapshot::SnapshotPolicy;
@@ -83,8 +84,8 @@ pub struct Scenario {
     pub reactions: Option<StartAt>,
     /// Where the engines' process manager begins, if they have one.
     pub managers: Option<StartAt>,
-    /// Whether operators pause and resume the reaction and the process manager, and have what is parked tried
-    /// again or dropped. Handlers fail more often then.
+    /// Whether operators pause and resume the reaction and the process manager, have what is parked tried
+    /// again or dropped, and give views up that are being built. Handlers fail more often then.
     pub operators: bool,
     /// Commands and reads.
     pub operations: usize,
@@ -290,6 +291,10 @@ enum Happening {
     Operates,
     /// An operator lets a reaction go on that he has paused.
     Resumes { host: usize, reaction: ReactionIndex },
+    /// An operator gives up a view, if it is being built.
+    Cancels { host: usize },
+    /// Operators let views go on, once nothing goes wrong any more.
+    Continues,
     /// An event has been handled, or could not be.
     Reacted { host: usize, life: u32, run: u64, event: Box<RecordedEvent> },
     /// The process manager handles an event or a timer.
@@ -542,6 +547,15 @@ impl<'a> World<'a> {
                 self.later(after, Happening::Operates);
             }
         }
+        if self.scenario.operators && self.scenario.views.is_some() {
+            for _ in 0..3 {
+                let after = self.apart.below(at + 300);
+                let host = self.apart.below(self.hosts.len() as u64) as usize;
+                self.later(after, Happening::Cancels { host });
+            }
+            self.operating += 1;
+            self.later(at + 300, Happening::Continues);
+        }
         for host in 0..self.hosts.len() {
             self.drain(host)?;
         }
@@ -646,6 +660,18 @@ impl<'a> World<'a> {
                 self.operating -= 1;
                 self.ask(host, reaction, Some(ReactionAction::Resume))
             }
+            Happening::Cancels { host } => self.control_view(host, ViewAction::Cancel),
+            Happening::Continues if self.unfinished > 0 => {
+                // Whose process ends before it is written down has not been heard.
+                self.later(100, Happening::Continues);
+                let host = self.apart.below(self.hosts.len() as u64) as usize;
+                self.control_view(host, ViewAction::Resume)
+            }
+            Happening::Continues => {
+                self.operating -= 1;
+                (0..self.hosts.len())
+                    .try_for_each(|host| self.control_view(host, ViewAction::Resume))
+            }
             Happening::Manages { host, life, react } => {
                 if self.hosts[host].life != life {
                     return Ok(());
@@ -710,6 +736,11 @@ impl<'a> World<'a> {
                 self.input(index, Input::AskCheckpoint(ask))
             }
         }
+    }
+
+    fn control_view(&mut self, host: usize, action: ViewAction) -> Result<(), String> {
+        let control = ControlView { projection: views::DESK.into(), action };
+        self.input(host, Input::ControlView(control))
     }
 
     /// Whether a handler fails because operators are to have something to do.
@@ -1303,9 +1334,10 @@ impl<'a> World<'a> {
                 if let (Some(ViewKind::Inline), true, Ok(Heard { commit: Some(commit), .. })) =
                     (self.scenario.views, taken_in, &result)
                 {
-                    // A newer release clears an older one's view away, which is made anew.
+                    // A newer release clears an older one's view away, which is made anew, and operators give
+                    // views up.
                     let version = version_of(index);
-                    let stays = version > 1 || self.hosts.len() == 1;
+                    let stays = (version > 1 || self.hosts.len() == 1) && !self.scenario.operators;
                     let position = stays.then(|| commit.last_position());
                     views::check_store(version, &self.store, &self.log, position)?;
                 }

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::ReadError;
 use crate::event::RecordedEvent;
 use crate::projection::{
-    CHECKPOINTS, EventContext, IndexEntry, ProjectError, Projection, ProjectionDefinition, View,
-    ViewKind,
+    CANCELLED, CHECKPOINTS, EventContext, IndexEntry, ProjectError, Projection,
+    ProjectionDefinition, View, ViewKind,
 };
-use crate::protocol::{LogEnd, ViewAt, ViewQuery, ViewRange, ViewRead, ViewScan};
+use crate::protocol::{LogEnd, StoredDocument, ViewAt, ViewQuery, ViewRange, ViewRead, ViewScan};
 use crate::storage::MemoryStore;
 use crate::stream::Position;
 use crate::variant::from_variant;
@@ -207,6 +207,8 @@ pub(super) fn hear(
     let (at, query) = question(number, asked_at_head);
     let read = match result {
         Ok(read) => read,
+        // It was given up.
+        Err(ReadError::ProjectionStopped { position: Position(0), .. }) => return Ok(()),
         Err(ReadError::ProjectionStopped { position, .. }) => {
             return if fold(1, log).1 == Some(*position) {
                 Ok(())
@@ -266,7 +268,11 @@ pub(super) fn check_store(
     let found: Documents = found.collect();
     let key = format!("[\"{DESK}\",{version}]");
     let checkpoint = documents.of(CHECKPOINTS).find(|(found, _)| *found == key);
-    let at = Position(checkpoint.map_or(0, |(_, found)| found.revision));
+    let position = |(_, found): (_, &mut StoredDocument)| match &*found.value {
+        CANCELLED => 0,
+        _ => found.revision,
+    };
+    let at = Position(checkpoint.map_or(0, position));
     let (expected, _) = fold(version, prefix(log, at));
     if found != expected {
         return Err(format!(

@@ -15,7 +15,7 @@ use crate::protocol::{
     PageId, ProjectAnswer, Projected, ProjectedDocument, Reacted, ReactionAction, ReactionIndex,
     ReadAt, ReadState, ReadView, RequestId, Saved, ScanPlace, ScannedPage, Skipped, SkippedEvents,
     StorageAnswer, StoredDocument, StoredSnapshot, StreamSlice, Subscribe, TakeSnapshot, Verdict,
-    ViewAt, ViewQuery, ViewRange, ViewScan, Wishes,
+    ViewAction, ViewAt, ViewQuery, ViewRange, ViewScan, Wishes,
 };
 use crate::query::{Query, QueryItem};
 use crate::reaction::{Lanes, ReactionDefinition, RetryPolicy, StartAt};
@@ -44,9 +44,10 @@ pub(super) fn input(reader: &mut Reader<'_>, names: &[Arc<str>]) -> Result<Input
             stream: stream_of(reader, names)?,
         }),
         11 => Input::ReadView(read_view(reader)?),
-        12 => {
-            Input::ControlView(ControlView { projection: reader.string()?, runs: reader.flag()? })
-        }
+        12 => Input::ControlView(ControlView {
+            projection: reader.string()?,
+            action: view_action(reader)?,
+        }),
         13 => Input::Projected(projected(reader)?),
         30 => Input::Handled(task(reader)?, position(reader)?),
         31 => Input::AskCheckpoint(ask_checkpoint(reader)?),
@@ -108,6 +109,15 @@ fn ask_reaction(reader: &mut Reader<'_>) -> Result<AskReaction> {
             4 => Some(ReactionAction::Drop(reader.string()?)),
             tag => return Err(Malformed::Tag(tag)),
         },
+    })
+}
+
+fn view_action(reader: &mut Reader<'_>) -> Result<ViewAction> {
+    Ok(match reader.word()? {
+        0 => ViewAction::Pause,
+        1 => ViewAction::Resume,
+        2 => ViewAction::Cancel,
+        tag => return Err(Malformed::Tag(tag)),
     })
 }
 

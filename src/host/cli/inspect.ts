@@ -1,3 +1,4 @@
+import { readCheckpoint } from "../operations/index.js";
 import { counted, numbered, shown, type Output } from "./output.js";
 import { countOf, documentsOf, logPages } from "./reading.js";
 import { openStore, shownStore } from "./stores.js";
@@ -33,7 +34,7 @@ export async function inspect(given: Arguments, output: Output, signal: AbortSig
     const views = [];
     for (const { key, revision, value } of await documentsOf(storage, epoch, "checkpoints")) {
       const [name = key, version = 0] = listOf(key) as [string?, number?];
-      views.push({ name, version, position: revision, isBuilt: value !== "false" });
+      views.push({ name, version, ...readCheckpoint({ revision, value }) });
     }
     const reactions = [];
     for (const { key, value } of await documentsOf(storage, epoch, "reactions")) {
@@ -60,7 +61,11 @@ export async function inspect(given: Arguments, output: Output, signal: AbortSig
       ...(first === null || last === null ? [] : [output.pair("recorded", `${first} to ${last}`)]),
       ...section("events by type", byType, ({ aggregateType, type, count }) => `${numbered(count).padStart(12)}  ${shown(aggregateType)} / ${shown(type)}`),
       ...section("streams by type", byAggregate, ({ aggregateType, count }) => `${numbered(count).padStart(12)}  ${shown(aggregateType)}`),
-      ...section("views", views, ({ name, version, position, isBuilt }) => `  ${shown(String(name))} version ${version}: ${behind(position)}${isBuilt ? "" : ", being built"}`),
+      ...section("views", views, ({ name, version, position, isBuilt, isCancelled, skipped }) => {
+        const state = isBuilt ? "" : isCancelled ? ", given up while it was being built" : ", being built";
+        const without = skipped > 0 ? `, without ${counted(skipped, "event")} of unknown types` : "";
+        return `  ${shown(String(name))} version ${version}: ${behind(position)}${state}${without}`;
+      }),
       ...section("reactions", reactions, ({ name, position, parked }) => `  ${shown(name)}: ${behind(position)}${parked > 0 ? `, ${numbered(parked)} left behind` : ""}`),
       ...section("named readers", subscriptions, ({ name, position }) => `  ${shown(name)}: ${behind(position)}`),
       ...(snapshots > 0 ? ["", output.pair("snapshots", numbered(snapshots))] : []),

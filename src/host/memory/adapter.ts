@@ -39,17 +39,23 @@ import type {
 
 type Committed = Verdict & { readonly kind: "committed" };
 
+/** What a store in memory is made with. */
+export interface MemoryStorageOptions {
+  /** Names the store and its contents, for an adapter that keeps them elsewhere too. Default: a new one. */
+  readonly epoch?: string;
+}
+
 /**
  * A store in this process's memory, which lives as long as the adapter. Engines that are given the
  * same adapter share it.
  */
-export function memoryStorage(): StorageAdapter {
-  return new MemoryAdapter();
+export function memoryStorage({ epoch = "" }: MemoryStorageOptions = {}): StorageAdapter {
+  return new MemoryAdapter(epoch);
 }
 
 class MemoryAdapter implements StorageAdapter {
-  /** Made when it is opened: an engine loads its code before that. */
-  #epoch = "";
+  /** Made when it is opened, if it is not given: an engine loads its code before that. */
+  #epoch: string;
   readonly #log: StoredEvent[] = [];
   readonly #streams = new Map<string, Map<string, StoredEvent[]>>();
   readonly #byTag = new Map<string, StoredEvent[]>();
@@ -63,6 +69,10 @@ class MemoryAdapter implements StorageAdapter {
   #lastRecordedAt = 0;
   #lastRecordedAtText = "1970-01-01T00:00:00.000Z";
   readonly #postings = this.#postingsIn(1);
+
+  constructor(epoch: string) {
+    this.#epoch = epoch;
+  }
 
   open(): StoreInfo {
     if (this.#epoch === "") this.#epoch = newEpoch();

@@ -1,1 +1,1 @@
-export { memoryStorage } from "./adapter.js";
+export { memoryStorage, type MemoryStorageOptions } from "./adapter.js";

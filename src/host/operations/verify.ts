@@ -3,6 +3,7 @@ import { AnnalsError } from "../errors.js";
 import { keyOf } from "../recent.js";
 import type { FirstOutcome, LogPage, ScannedPage, StorageAdapter, StoredEvent, StreamSlice } from "../storage.js";
 import { isJson, isTags, isTime } from "./archive.js";
+import { readCheckpoint } from "./checkpoint.js";
 import { isOf } from "./export.js";
 import { SeenTexts } from "./ids.js";
 import { PAGE, pagesOf, Work, type WorkOptions } from "./log.js";
@@ -391,7 +392,7 @@ class Verifier {
 
   async #checkViews(projections: readonly Projection[]): Promise<void> {
     for await (const { documents, head } of this.#scan("checkpoints")) {
-      for (const { key, revision: reached, value } of documents) {
+      for (const { key, revision, value } of documents) {
         const place = inCollection("checkpoints", key);
         const [name, version] = listOf(key) ?? [];
         if (typeof name !== "string" || typeof version !== "number" || !isJson(value)) {
@@ -399,8 +400,11 @@ class Verifier {
           continue;
         }
         const view = `view ${name}, version ${version}`;
-        if (reached > head) this.#found("view-ahead", `${view} is at position ${reached}, the log ends at ${head}`, place);
-        if (reached < head) this.#found("view-behind", `${view} is at position ${reached}, the log ends at ${head}`, place);
+        const { position: reached, isCancelled } = readCheckpoint({ revision, value });
+        if (isCancelled) {
+          this.#found("view-behind", `${view} was given up while it was being built; the log ends at ${head}`, place);
+        } else if (reached > head) this.#found("view-ahead", `${view} is at position ${reached}, the log ends at ${head}`, place);
+        else if (reached < head) this.#found("view-behind", `${view} is at position ${reached}, the log ends at ${head}`, place);
         const projection = projections.find((one) => one.name === name && one.version === version);
         await this.#checkView(view, `view/${version}/${name}`, key, reached, projection);
       }
@@ -454,7 +458,8 @@ class Verifier {
 
   async #checkpointNow(key: string): Promise<number> {
     const { documents } = await this.#storage.readDocuments({ epoch: this.#epoch, names: [{ collection: "checkpoints", key }], scans: [] });
-    return documents[0]?.revision ?? 0;
+    const checkpoint = documents[0];
+    return checkpoint ? readCheckpoint(checkpoint).position : 0;
   }
 
   async #checkReactions(): Promise<void> {

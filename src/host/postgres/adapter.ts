@@ -35,6 +35,12 @@ export interface PostgresConfig {
   readonly busyTimeout?: number;
   /** How long a request may take in all, to connect included, in milliseconds. 10000 if not given. */
   readonly requestTimeout?: number;
+  /**
+   * Whether statements are prepared by name, once for each connection, which saves a tenth of a millisecond a
+   * request. `true` if not given; behind a pooler that lends a connection for a transaction it is given up by
+   * itself where the pooler does not know of names. `false` where a pooler would keep a connection for them.
+   */
+  readonly prepare?: boolean;
   /** How often to look for what others append, should they not be heard, in milliseconds. 1000 if not given. */
   readonly pollInterval?: number;
 }
@@ -75,9 +81,9 @@ class PostgresAdapter implements StorageAdapter {
   #stopListening: (() => void) | undefined;
   #isLooking = false;
 
-  constructor({ database, schema, durability, busyTimeout, requestTimeout, pollInterval }: PostgresConfig) {
+  constructor({ database, schema, durability, busyTimeout, requestTimeout, prepare, pollInterval }: PostgresConfig) {
     this.#schema = checkSchema(schema ?? DEFAULT_SCHEMA);
-    this.#connection = connectionTo(database, requestTimeout ?? 10_000);
+    this.#connection = connectionTo(database, requestTimeout ?? 10_000, prepare ?? true);
     this.#durability = durability;
     this.#safety = durability === "local" ? "local" : "on";
     this.#patience = `${busyTimeout ?? 5000}ms`;
@@ -195,7 +201,7 @@ class PostgresAdapter implements StorageAdapter {
   async #value(name: string, values: unknown[], changes: boolean): Promise<string | null> {
     const parameters = values.map((_, index) => `$${index + 1}`).join(", ");
     const text = `SELECT ${quoted(this.#schema)}.${name}(${parameters}) AS answer`;
-    const [row] = (await this.#connection.run(text, values, changes)) as { readonly answer: string | null }[];
+    const [row] = (await this.#connection.run(text, values, changes, `${this.#schema}.${name}`)) as { readonly answer: string | null }[];
     return row!.answer;
   }
 
@@ -203,7 +209,7 @@ class PostgresAdapter implements StorageAdapter {
   async #parts(name: string, values: unknown[]): Promise<Part[]> {
     const parameters = values.map((_, index) => `$${index + 1}`).join(", ");
     const text = `SELECT * FROM ${quoted(this.#schema)}.${name}(${parameters})`;
-    return (await this.#connection.run(text, values, false)) as Part[];
+    return (await this.#connection.run(text, values, false, `${this.#schema}.${name}`)) as Part[];
   }
 
   #startPolling(): ReturnType<typeof setInterval> {

@@ -1,6 +1,6 @@
 import { invalidArgument } from "../errors.js";
 import type { StorageFailure } from "../storage.js";
-import { asFailure, endsConnection, timedOut } from "./errors.js";
+import { asFailure, endsConnection, isNotPrepared, timedOut } from "./errors.js";
 
 /** The part of a `Pool` of `pg` that is used. */
 export interface PostgresPool {
@@ -15,6 +15,7 @@ export interface PostgresPool {
 /** The part of a connection of its that is used. */
 export interface PostgresClient {
   query(text: string, values?: unknown[]): Promise<{ readonly rows: unknown[] }>;
+  query(statement: { name: string; text: string; values: unknown[] }): Promise<{ readonly rows: unknown[] }>;
   on(event: "notification", listener: (message: { readonly payload?: string | undefined }) => void): unknown;
   on(event: "error", listener: (error: Error) => void): unknown;
   on(event: "end", listener: () => void): unknown;
@@ -31,16 +32,19 @@ export interface PgliteDatabase {
 
 /** How statements reach the database, and how its news come. */
 export interface Connection {
-  /** Runs one statement. `changes`: it may have been applied although no answer came. */
-  run(text: string, values: unknown[], changes: boolean): Promise<unknown[]>;
+  /**
+   * Runs one statement. `changes`: it may have been applied although no answer came. `name`: it comes again
+   * and again, and is always the same.
+   */
+  run(text: string, values: unknown[], changes: boolean, name?: string): Promise<unknown[]>;
   /** Listens until it is stopped. `onNews` is called without a payload when something may have been missed. */
   listen(channel: string, onNews: (payload?: string) => void): () => void;
   /** Whether the data live in this process's memory alone. */
   readonly inMemory: boolean;
 }
 
-export function connectionTo(database: PostgresPool | PgliteDatabase, timeout: number): Connection {
-  if ("connect" in database) return new Pooled(database, timeout);
+export function connectionTo(database: PostgresPool | PgliteDatabase, timeout: number, prepares: boolean): Connection {
+  if ("connect" in database) return new Pooled(database, timeout, prepares);
   if ("listen" in database) return new Embedded(database, timeout);
   throw invalidArgument("expected a Pool of pg or a PGlite");
 }
@@ -71,25 +75,41 @@ class Pooled implements Connection {
   readonly inMemory = false;
   readonly #pool: PostgresPool;
   readonly #timeout: number;
+  #prepares: boolean;
 
-  constructor(pool: PostgresPool, timeout: number) {
+  constructor(pool: PostgresPool, timeout: number, prepares: boolean) {
     this.#pool = pool;
     this.#timeout = timeout;
+    this.#prepares = prepares;
     hear(pool);
   }
 
-  async run(text: string, values: unknown[], changes: boolean): Promise<unknown[]> {
+  async run(text: string, values: unknown[], changes: boolean, name?: string): Promise<unknown[]> {
     const deadline = performance.now() + this.#timeout;
     const client = await this.#connect();
     try {
       const left = Math.max(deadline - performance.now(), 1);
-      const { rows } = await within(client.query(text, values), left, () => timedOut("a request", this.#timeout, changes));
+      const { rows } = await within(this.#query(client, text, values, name), left, () => timedOut("a request", this.#timeout, changes));
       client.release();
       return rows;
     } catch (error) {
       client.release(endsConnection(error));
       throw asFailure(error, changes);
     }
+  }
+
+  /** A statement that is prepared by name is parsed and planned once for a connection. */
+  async #query(client: PostgresClient, text: string, values: unknown[], name?: string): Promise<{ readonly rows: unknown[] }> {
+    if (name !== undefined && this.#prepares) {
+      try {
+        return await client.query({ name, text, values });
+      } catch (error) {
+        if (!isNotPrepared(error)) throw error;
+        // A pooler has given another of the server's connections. Nothing was done, and names are no use here.
+        this.#prepares = false;
+      }
+    }
+    return client.query(text, values);
   }
 
   listen(channel: string, onNews: (payload?: string) => void): () => void {

@@ -51,6 +51,11 @@ const NOT_ALLOWED = new Set(["42501", READ_ONLY]);
 
 export const isNotAllowed = (error: unknown): boolean => NOT_ALLOWED.has(stateOf(error) ?? "");
 
+/** Errors of a statement that the connection does not have under its name, or has as it no longer can be. */
+const NOT_PREPARED = new Set(["26000", "42P05", "0A000"]);
+
+export const isNotPrepared = (error: unknown): boolean => NOT_PREPARED.has(stateOf(error) ?? "");
+
 /** Whether a connection that gave this error must not be used again. */
 export function endsConnection(error: unknown): boolean {
   const state = stateOf(error);

@@ -4,7 +4,7 @@ import { cancelled } from "../driver.js";
 import { AnnalsError, invalidArgument } from "../errors.js";
 import { deepFreeze, isWellFormed, reasonOf } from "../payload.js";
 import type { AbortSignal } from "../platform.js";
-import { Input, type Reader as WireReader, type Writer } from "../wire.js";
+import { Input, ViewAction, type Reader as WireReader, type Writer } from "../wire.js";
 import { type IndexValue, indexValue } from "./projection.js";
 
 /** As of when a view is asked. */
@@ -81,7 +81,7 @@ export interface ViewStatus {
   readonly building: boolean;
   /** Whether this engine takes nothing more in. */
   readonly paused: boolean;
-  /** Where and why it has stopped. */
+  /** Where and why it has stopped; one that was cancelled has at the beginning. */
   readonly stopped: { readonly position: Position; readonly reason: string } | null;
   /**
    * Number of events up to `position` that were passed by, for their types are unknown to this release: as
@@ -115,8 +115,14 @@ export interface ViewReader<Document> {
   ): AsyncGenerator<Result, void, undefined>;
   /** Takes nothing more in until it is resumed. A rebuild is held up so. */
   pause(): void;
-  /** Goes on. A view that has stopped tries again. */
+  /** Goes on. A view that has stopped tries again, and one that was cancelled is built from the beginning. */
   resume(): void;
+  /**
+   * Gives up the view if it is being built: what has been built of this version is taken away, and no engine
+   * goes on with it, not even one that is opened later, until one is told to `resume`. An older version is
+   * shown as before. Resolves with how it is then: stopped. One that has been built is left as it is.
+   */
+  cancel(): Promise<ViewStatus>;
 }
 
 /** What a reader needs of the engine. */
@@ -194,11 +200,16 @@ export class Reader implements ViewReader<unknown> {
   }
 
   pause(): void {
-    this.#access.driver.control(this.#name, false);
+    this.#access.driver.control(this.#name, ViewAction.Pause);
   }
 
   resume(): void {
-    this.#access.driver.control(this.#name, true);
+    this.#access.driver.control(this.#name, ViewAction.Resume);
+  }
+
+  cancel(): Promise<ViewStatus> {
+    this.#access.driver.control(this.#name, ViewAction.Cancel);
+    return this.status();
   }
 
   #ask(options: ViewOptions = {}, write: (message: Writer) => void): Promise<ViewRead> {

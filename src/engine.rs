@@ -109,6 +109,8 @@ pub enum Mutation {
     OvertakingWithoutEnd,
     /// A snapshot that can't be read stands for the initial state.
     SnapshotDefaulting,
+    /// A snapshot is taken for the state that it says, whatever its digest.
+    SnapshotUnchecked,
     /// A view's checkpoint is saved before its documents.
     CheckpointFirst,
     /// A subscription at the end of the log goes on with the event that it hears of.

@@ -109,6 +109,8 @@ pub enum Mutation {
     OvertakingWithoutEnd,
     /// A snapshot that can't be read stands for the initial state.
     SnapshotDefaulting,
+    /// A snapshot is taken for the state that it says, whatever its digest.
+    SnapshotUnchecked,
     /// A view's checkpoint is saved before its documents.
     CheckpointFirst,
     /// The checkpoint of a view that is given up has the revision of a position at which others may be.

@@ -482,7 +482,8 @@ pub struct Document {
 pub enum DocumentValue {
     /// JSON text.
     Text(Arc<str>),
-    /// A state that the host keeps: it writes it as JSON.
+    /// A state that the host keeps. It writes it as JSON and with a digest, by which it tells later
+    /// whether this is it: see [`with_digest`](crate::snapshot::with_digest).
     State(Handle),
     /// The document is removed.
     Removed,
@@ -1058,7 +1059,8 @@ pub enum DomainResult {
         /// Why.
         reason: Arc<str>,
     },
-    /// `Fold` of [`Handle::SNAPSHOT`]: the snapshot is no state.
+    /// `Fold` of [`Handle::SNAPSHOT`]: the snapshot is no state, or not the one that was kept, which
+    /// [`state_in`](crate::snapshot::state_in) tells.
     UnreadableSnapshot {
         /// Why.
         reason: Arc<str>,

@@ -1,9 +1,10 @@
 //! Snapshots: states that are kept to shorten replay.
 //!
-//! A snapshot is a cache. One that is missing, of another release or unreadable costs a replay from
-//! the first event, and nothing else: it is never a default. Each is a document whose key names the
-//! stream and the *fingerprint* of the state's form, so that two releases of an application on one
-//! store don't overwrite each other's.
+//! A snapshot is a cache. One that is missing, of another release, damaged or unreadable costs a replay
+//! from the first event, and nothing else: it is never a default. Each is a document whose key names
+//! the stream and the *fingerprint* of the state's form, so that two releases of an application on one
+//! store don't overwrite each other's. Its value is the state with a *digest*, which tells whether it
+//! is the state that was kept under this key at this revision.
 
 use std::fmt::Debug;
 use std::marker::PhantomData;
@@ -58,14 +59,14 @@ impl SnapshotPolicy {
     }
 }
 
-/// What states rest on: their codec and the version of their form, and if stored events are not read as
-/// they are, a digest of what says how.
+/// What states rest on: how they are written and the version of their form, and if stored events are not
+/// read as they are, a digest of what says how. `json/…` was the state's JSON alone.
 pub(crate) fn fingerprint(policy: SnapshotPolicy, forms: &str) -> Arc<str> {
     let SnapshotPolicy { version, .. } = policy;
     if forms.is_empty() {
-        return format!("json/{version}").into();
+        return format!("json2/{version}").into();
     }
-    format!("json/{version}/{}", CommandHash::of(forms.as_bytes())).into()
+    format!("json2/{version}/{}", CommandHash::of(forms.as_bytes())).into()
 }
 
 /// The key of the stream's snapshot: a JSON array, so that no two streams share one.
@@ -73,6 +74,53 @@ pub(crate) fn key_of(stream: &StreamId, fingerprint: &str) -> Arc<str> {
     let StreamId { aggregate_type, aggregate_id } = stream;
     let key = [&**aggregate_type, &**aggregate_id, fingerprint];
     json_of(&key).into()
+}
+
+/// The value of the snapshot that is kept under `key` at `revision`: the state's JSON with a digest of all
+/// three. For hosts that keep the states of a domain: [`DocumentValue::State`] is written so.
+///
+/// [`DocumentValue::State`]: crate::protocol::DocumentValue::State
+#[must_use]
+pub fn with_digest(key: &str, revision: Revision, state: &str) -> Arc<str> {
+    // A key begins with a bracket and ends where its array does: nothing else reads the same.
+    let digest = digest_of(&format!("{}{key}{state}", revision.0));
+    format!(r#"{{"digest":{digest},"state":{state}}}"#).into()
+}
+
+/// The state's JSON in the value of the snapshot that was found under `key` at `revision`; `None` if
+/// [`with_digest`] has not made it of these.
+///
+/// # A snapshot under another revision is none
+///
+/// ```
+/// use annals::Revision;
+/// use annals::snapshot::{state_in, with_digest};
+/// let key = r#"["Appointment","a-1","json2/1"]"#;
+/// let value = with_digest(key, Revision(3), r#"{"isBooked":true}"#);
+/// assert_eq!(state_in(key, Revision(3), &value), Some(r#"{"isBooked":true}"#));
+/// assert_eq!(state_in(key, Revision(2), &value), None);
+/// ```
+#[must_use]
+pub fn state_in<'a>(key: &str, revision: Revision, value: &'a str) -> Option<&'a str> {
+    unchecked_state_in(value).filter(|state| *with_digest(key, revision, state) == *value)
+}
+
+/// What is where the state should be, whatever the digest says.
+pub(crate) fn unchecked_state_in(value: &str) -> Option<&str> {
+    let state = value.find(',')? + r#","state":"#.len();
+    value.get(state..value.len() - 1)
+}
+
+/// 53 bits, so that JSON numbers have them everywhere, of the UTF-16 code units, which is what JavaScript's
+/// strings are made of: `src/host/snapshot.ts` gives the same. Two lanes of multiplications modulo 2^32;
+/// each step can be undone, so two texts of one length that differ in one unit never have one digest.
+fn digest_of(text: &str) -> u64 {
+    let (mut a, mut b) = (0_u32, 0_u32);
+    for unit in text.encode_utf16() {
+        a = (a ^ u32::from(unit)).wrapping_mul(0x9e37_79b1);
+        b = (b ^ u32::from(unit)).wrapping_mul(0x85eb_ca77);
+    }
+    u64::from(a) << 21 | u64::from(b >> 11)
 }
 
 /// How states of a native aggregate are written and read.
@@ -136,11 +184,11 @@ mod tests {
     fn keys_tell_streams_versions_and_upcasters_apart() {
         let one = fingerprint(SnapshotPolicy::version(1), "");
         let key = |a: &str, b: &str| key_of(&StreamId::new(a, b), &one);
-        assert_eq!(&*key("Appointment", "a-1"), r#"["Appointment","a-1","json/1"]"#);
+        assert_eq!(&*key("Appointment", "a-1"), r#"["Appointment","a-1","json2/1"]"#);
         assert_ne!(key("a\",\"b", "c"), key("a", "b\",\"c"));
         assert_ne!(one, fingerprint(SnapshotPolicy::version(2), ""));
         let upcast = |forms| fingerprint(SnapshotPolicy::version(1), forms);
-        assert_eq!(&*upcast("Booked\n2\n"), "json/1/ae748cf2-32b7-81da-bf60-694a9f84f642");
+        assert_eq!(&*upcast("Booked\n2\n"), "json2/1/ae748cf2-32b7-81da-bf60-694a9f84f642");
         assert_ne!(upcast("Booked\n2\n"), upcast("Booked\n3\n"));
     }
 }

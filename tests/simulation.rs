@@ -123,6 +123,11 @@ fn a_snapshot_that_defaults_is_found() {
 }
 
 #[test]
+fn a_snapshot_whose_digest_nobody_looks_at_is_found() {
+    assert!(found(Mutation::SnapshotUnchecked).is_some());
+}
+
+#[test]
 fn a_checkpoint_saved_before_its_view_is_found() {
     assert!(found(Mutation::CheckpointFirst).is_some());
 }

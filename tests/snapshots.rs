@@ -9,7 +9,7 @@ use annals::protocol::{
     ReadAt, RequestId, SaveDocuments, SnapshotProblem, SnapshotReport, StorageAnswer, StorageBody,
     StorageRequest, StoredSnapshot, TakeSnapshot,
 };
-use annals::snapshot::SNAPSHOTS;
+use annals::snapshot::{SNAPSHOTS, state_in, with_digest};
 use annals::storage::{MemoryStore, StorageAdapter};
 use annals::{
     Aggregate, AggregateDefinition, ApiMisuse, Context, ReadError, Revision, SnapshotPolicy,
@@ -66,12 +66,18 @@ fn call(store: &mut MemoryStore, body: StorageBody) -> StorageAnswer {
     store.call(&request).expect("the store answers")
 }
 
-fn put(store: &mut MemoryStore, version: u32, revision: u64, value: &str) {
+/// The key of the stream's snapshots of the first version.
+const KEY: &str = r#"["Booking","b-1","json2/1"]"#;
+
+/// Keeps a state as an engine would.
+fn put(store: &mut MemoryStore, revision: u64, state: &str) {
+    put_value(store, revision, &with_digest(KEY, Revision(revision), state));
+}
+
+/// Keeps whatever it is.
+fn put_value(store: &mut MemoryStore, revision: u64, value: &str) {
     let document = Document {
-        name: DocumentName {
-            collection: SNAPSHOTS.into(),
-            key: format!(r#"["Booking","b-1","json/{version}"]"#).into(),
-        },
+        name: DocumentName { collection: SNAPSHOTS.into(), key: KEY.into() },
         revision,
         value: DocumentValue::Text(value.into()),
         postings: Vec::new(),
@@ -112,6 +118,20 @@ fn reports(host: &Host) -> Vec<(u64, &SnapshotProblem)> {
             _ => unreachable!("filtered"),
         })
         .collect()
+}
+
+/// The snapshot of a stream of four events is no state: that is reported once, and the state is the one
+/// that all events give, and takes its place.
+fn is_ignored_and_replaced(store: &mut MemoryStore, what: &str) {
+    let policy = SnapshotPolicy::version(1);
+    let mut first = host(policy);
+    assert_eq!(notes(&mut first, store), 4, "{what}");
+    assert!(matches!(reports(&first)[..], [(_, SnapshotProblem::Ignored(_))]), "{what}");
+    let mut second = host(policy);
+    assert_eq!(notes(&mut second, store), 4, "{what}");
+    assert_eq!((reports(&second).len(), second.loads), (0, 1), "{what}: it was replaced");
+    let (found, tail) = found(policy, store);
+    assert_eq!((found.expect("kept").revision, tail), (Revision(4), 0), "{what}");
 }
 
 fn wish(host: &mut Host, store: &mut MemoryStore, id: &str) -> Result<Revision, ReadError> {
@@ -232,16 +252,72 @@ fn snapshots_of_two_releases_live_side_by_side() {
 #[test]
 fn an_unreadable_snapshot_is_reported_ignored_and_replaced() {
     for text in ["", "{\"slot\":", "[]", "{\"slot\":null}", "null"] {
-        let policy = SnapshotPolicy::version(1);
         let mut store = store();
         note(&mut Host::new(), &mut store, 4);
-        put(&mut store, 1, 3, text);
-        let mut first = host(policy);
-        assert_eq!(notes(&mut first, &mut store), 4, "{text}");
-        assert!(matches!(reports(&first)[..], [(3, SnapshotProblem::Ignored(_))]), "{text}");
-        let mut second = host(policy);
-        assert_eq!(notes(&mut second, &mut store), 4);
-        assert_eq!((reports(&second).len(), second.loads), (0, 1), "it was replaced");
+        put(&mut store, 3, text);
+        is_ignored_and_replaced(&mut store, text);
+    }
+}
+
+#[test]
+fn what_is_not_the_state_that_was_kept_is_ignored_though_it_could_be_one() {
+    let state = r#"{"slot":null,"notes":3}"#;
+    let kept = with_digest(KEY, Revision(3), state);
+    let of = |key, revision| with_digest(key, Revision(revision), state);
+    let parts = kept.split_once(r#","state""#).expect("as it is written");
+    let other_digest = format!(r#"{}0,"state"{}"#, parts.0, parts.1);
+    for (what, value) in [
+        ("a bit of the state", &*kept.replace("\"notes\":3", "\"notes\":2")),
+        ("a key of the state", &kept.replace("slot", "slou")),
+        ("the digest", &other_digest),
+        ("a space", &kept.replace("null", " null")),
+        ("another stream's", &of(r#"["Booking","b-2","json2/1"]"#, 3)),
+        ("another version's", &of(r#"["Booking","b-1","json2/2"]"#, 3)),
+        ("another revision's", &of(KEY, 2)),
+        ("an older form", state),
+        ("the beginning", &kept[..kept.len() / 2]),
+        ("all but the end", &kept[..kept.len() - 1]),
+        ("another end", &kept.replace("}}", "]}")),
+        ("not JSON", "{"),
+        ("nothing", ""),
+        ("a comma", ","),
+    ] {
+        let mut store = store();
+        note(&mut Host::new(), &mut store, 4);
+        put_value(&mut store, 3, value);
+        is_ignored_and_replaced(&mut store, what);
+    }
+}
+
+#[test]
+fn a_state_under_another_revision_is_ignored() {
+    let kept = with_digest(KEY, Revision(3), r#"{"slot":null,"notes":3}"#);
+    for revision in [1, 2] {
+        let mut store = store();
+        note(&mut Host::new(), &mut store, 4);
+        put_value(&mut store, revision, &kept);
+        is_ignored_and_replaced(&mut store, &format!("under revision {revision}"));
+    }
+}
+
+/// How snapshots are written, by the vectors that the host is held to as well.
+#[test]
+fn a_snapshot_says_its_state_and_a_digest_of_key_revision_and_state() {
+    #[derive(Deserialize)]
+    struct Vector {
+        stream: (String, String),
+        version: u32,
+        revision: u64,
+        state: String,
+        value: String,
+    }
+    let vectors = include_str!("../pkg-tests/vectors/snapshots.json");
+    let vectors: Vec<Vector> = serde_json::from_str(vectors).expect("the vectors are readable");
+    assert!(vectors.len() > 10, "the vectors are there");
+    for Vector { stream: (of, id), version, revision, state, value } in vectors {
+        let key = serde_json::to_string(&[of, id, format!("json2/{version}")]).expect("texts");
+        assert_eq!(*with_digest(&key, Revision(revision), &state), value);
+        assert_eq!(state_in(&key, Revision(revision), &value), Some(&*state));
     }
 }
 
@@ -249,7 +325,7 @@ fn an_unreadable_snapshot_is_reported_ignored_and_replaced() {
 fn an_unreadable_snapshot_does_not_keep_a_command_from_its_outcome() {
     let mut store = store();
     note(&mut Host::new(), &mut store, 4);
-    put(&mut store, 1, 4, "another form");
+    put(&mut store, 4, "another form");
     let mut host = host(SnapshotPolicy::version(1));
     note(&mut host, &mut store, 1);
     assert_eq!(notes(&mut host, &mut store), 5);
@@ -261,7 +337,7 @@ fn a_snapshot_of_a_revision_that_the_stream_does_not_have_is_ignored() {
     for revision in [0, 5, u64::MAX] {
         let mut store = store();
         note(&mut Host::new(), &mut store, 4);
-        put(&mut store, 1, revision, r#"{"slot":1,"notes":99}"#);
+        put(&mut store, revision, r#"{"slot":1,"notes":99}"#);
         let mut host = host(every(100));
         assert_eq!(notes(&mut host, &mut store), 4);
         assert_eq!(reports(&host).len(), 1, "revision {revision}");
@@ -272,7 +348,7 @@ fn a_snapshot_of_a_revision_that_the_stream_does_not_have_is_ignored() {
 fn histories_and_past_states_are_made_of_events_alone() {
     let mut store = store();
     note(&mut host(every(2)), &mut store, 4);
-    put(&mut store, 1, 4, r#"{"slot":1,"notes":99}"#);
+    put(&mut store, 4, r#"{"slot":1,"notes":99}"#);
     for (at, events) in [
         (ReadAt::Now, true),
         (ReadAt::Revision(Revision(4)), false),
@@ -318,7 +394,7 @@ fn a_state_is_the_same_from_every_snapshot_as_from_the_events() {
         past.serve(&mut store);
         let read = past.read.remove(&task).expect("read").expect("readable");
         let text = read.state.to_json().expect("native").expect("JSON");
-        put(&mut store, 1, cut, &text);
+        put(&mut store, cut, &text);
         let policy = SnapshotPolicy::version(1);
         assert_eq!(found(policy, &mut store).1 as u64, 12 - cut);
         assert_eq!(notes(&mut host(policy), &mut store), 12);
@@ -403,7 +479,7 @@ fn the_host_looks_at_the_snapshots_of_its_domain() {
     let policy = SnapshotPolicy::version(1);
     let mut store = store();
     note(&mut Host::new(), &mut store, 4);
-    put(&mut store, 1, 3, "what the host has written");
+    put(&mut store, 3, "what the host has written");
     for readable in [true, false] {
         let mut host = Host::with(|config| {
             config.aggregates = vec![AggregateDefinition::hosted_with_snapshots("Booking", policy)];

@@ -63,6 +63,31 @@ test("a snapshot that one tab has kept serves the others, and a reload", async (
   assert.deepEqual(again, { ...states[1], folded: 3 });
 });
 
+test("a snapshot that is not the one that was kept is reported, and the state is that of all events", async () => {
+  const page = await openPage(context, server.url);
+  const found = await page.evaluate(async ([commands, options]) => {
+    const kept = withSnapshots({ version: 1 }).definition;
+    await openEngine({ aggregates: [kept] });
+    for (const command of commands) await engine.execute(kept, "a-1", command, options);
+    const before = await engine.state(kept, "a-1");
+    await engine.snapshot(kept, "a-1");
+    await engine.close();
+    const storage = indexedDbStorage({ name: "clinic" });
+    const { epoch } = await storage.open();
+    const scan = { collection: "snapshots", index: null, from: null, to: null, after: null, descending: false, limit: 1 };
+    const { scans: [{ documents: [{ key, revision, value }] }] } = await storage.readDocuments({ epoch, names: [], scans: [scan] });
+    const damaged = { collection: "snapshots", key, revision, value: value.replace("Title", "Tjtle"), postings: [] };
+    await storage.saveDocuments({ epoch, expected: [], clear: [], documents: [damaged] });
+    await storage.close();
+    const { counts, definition } = withSnapshots({ version: 1 });
+    const reports = [];
+    await openEngine({ aggregates: [definition], onReport: ({ kind }) => reports.push(kind) });
+    const after = await engine.state(definition, "a-1");
+    return { isOther: damaged.value !== value, before, after, reports, folded: counts.folded };
+  }, [[booking(), retitling("Title")], { issuedAt }]);
+  assert.deepEqual(found, { isOther: true, before: found.before, after: found.before, reports: ["snapshot-ignored"], folded: 2 });
+});
+
 test("what earlier releases have stored is read as today, and stays as it is", async () => {
   const page = await openPage(context, server.url);
   const found = await page.evaluate(async () => {

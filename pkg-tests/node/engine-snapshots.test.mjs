@@ -1,6 +1,7 @@
 // Snapshots: they shorten replay, and change nothing else.
 
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 import { Engine, aggregate } from "annals";
 import { memoryStorage } from "annals/memory";
@@ -21,18 +22,31 @@ function counter(snapshots, evolve = (state) => ({ sum: state.sum + 1 })) {
 
 const count = { type: "Count", data: {} };
 
-async function counted(place, { definition }, times, options) {
-  const engine = await place.open({ aggregates: [definition], ...options });
-  for (let time = 0; time < times; time += 1) await engine.execute(definition, "c-1", count);
+const nameOf = (...parts) => ({ collection: "snapshots", key: JSON.stringify(parts) });
+
+/** The snapshot that the store has under a name. */
+async function stored(storage, name = nameOf("Counter", "c-1", "json2/1")) {
+  const { epoch } = await storage.open();
+  return (await storage.readDocuments({ epoch, names: [name], scans: [] })).documents[0];
+}
+
+async function store(storage, revision, value, name) {
+  const { epoch } = await storage.open();
+  await storage.saveDocuments({ epoch, expected: [], clear: [], documents: [{ ...name, revision, value, postings: [] }] });
+}
+
+async function counted(place, { definition }, times, { id = "c-1" } = {}) {
+  const engine = await place.open({ aggregates: [definition] });
+  for (let time = 0; time < times; time += 1) await engine.execute(definition, id, count);
   await engine.close();
 }
 
 /** The state as an engine reads it that has nothing at hand, and the events it folds for it. */
-async function cold(place, counter, options) {
+async function cold(place, counter, { id = "c-1" } = {}) {
   const reports = [];
-  const engine = await place.open({ aggregates: [counter.definition], onReport: (report) => reports.push(report), ...options });
+  const engine = await place.open({ aggregates: [counter.definition], onReport: (report) => reports.push(report) });
   counter.folded.events = 0;
-  const { state, revision } = await engine.state(counter.definition, "c-1");
+  const { state, revision } = await engine.state(counter.definition, id);
   assert.equal(state.sum, revision);
   assert.equal(Object.isFrozen(state), true);
   const folded = counter.folded.events;
@@ -64,11 +78,8 @@ onEachStore("a long replay leaves a snapshot", async (place) => {
   assert.equal(replaying.folded.events, 25);
   // Nobody waits for it, so where the store answers later it comes later.
   const storage = place.storage();
-  const { epoch } = await storage.open();
-  const names = [{ collection: "snapshots", key: '["Counter","c-1","json/1"]' }];
-  const kept = async () => (await storage.readDocuments({ epoch, names, scans: [] })).documents[0];
-  await until(async () => (await kept()) !== null);
-  assert.equal((await kept()).revision, 25);
+  await until(async () => (await stored(storage)) !== null);
+  assert.equal((await stored(storage)).revision, 25);
   assert.equal((await cold(place, counter(policy))).folded, 0);
 });
 
@@ -81,20 +92,84 @@ onEachStore("a snapshot can be asked for", async (place) => {
   assert.equal((await cold(place, asked)).folded, 0);
 });
 
-onEachStore("a snapshot that is not JSON is reported, ignored and replaced", async (place) => {
-  await counted(place, counter({ version: 1 }), 5);
+/** Keeps a snapshot of three events, and gives what the store has of it. */
+async function kept(place, storage, id, version = 1) {
+  const { definition } = counter({ version });
+  const engine = await place.open({ aggregates: [definition] });
+  while ((await engine.state(definition, id)).revision < 3) await engine.execute(definition, id, count);
+  await engine.snapshot(definition, id);
+  await engine.close();
+  return (await stored(storage, nameOf("Counter", id, `json2/${version}`))).value;
+}
+
+/** What a snapshot of three of five events becomes is reported once, ignored and replaced. */
+async function isNoState(place, damages) {
   const storage = place.storage();
-  const { epoch } = await storage.open();
-  const key = '["Counter","c-1","json/1"]';
-  const documents = [{ collection: "snapshots", key, revision: 3, value: '{"sum":', postings: [] }];
-  await storage.saveDocuments({ epoch, expected: [], clear: [], documents });
-  const { folded, reports } = await cold(place, counter({ version: 1 }));
-  assert.equal(folded, 5);
-  const [{ reason, ...report }, ...others] = reports;
-  assert.deepEqual([report, others], [{ kind: "snapshot-ignored", stream: { type: "Counter", id: "c-1" }, revision: 3 }, []]);
-  assert.match(reason, /JSON/);
-  assert.deepEqual(await cold(place, counter({ version: 1 })), { revision: 5, folded: 0, reports: [] });
-}, embeddedStores);
+  const neighbour = await kept(place, storage, "c-0");
+  for (const [what, damage] of damages) {
+    const id = `c ${what}`;
+    const name = nameOf("Counter", id, "json2/1");
+    const [value, second] = [await kept(place, storage, id), await kept(place, storage, id, 2)];
+    assert.deepEqual(JSON.parse(value).state, { sum: 3 });
+    await counted(place, counter({ version: 1 }), 2, { id });
+    const [damaged, revision = 3] = damage(value, { neighbour, second });
+    assert.notDeepEqual([damaged, revision], [value, 3]);
+    await store(storage, revision, damaged, name);
+    const { folded, reports } = await cold(place, counter({ version: 1 }), { id });
+    assert.equal(folded, 5, what);
+    const [{ reason, ...report }, ...others] = reports;
+    assert.deepEqual([report, others], [{ kind: "snapshot-ignored", stream: { type: "Counter", id }, revision }, []], what);
+    assert.match(reason, /digest|revision/);
+    await until(async () => (await stored(storage, name)).revision === 5);
+    assert.deepEqual(await cold(place, counter({ version: 1 }), { id }), { revision: 5, folded: 0, reports: [] }, what);
+  }
+}
+
+onEachStore("a snapshot that could be a state, and is not the one that was kept, is reported, ignored and replaced", (place) =>
+  isNoState(place, [
+    ["with another bit", (value) => [value.replace('"sum":3', '"sum":2')]],
+    ["with another digest", (value) => [value.replace(/\d(?=,)/, (digit) => digit ^ 1)]],
+    ["with a space", (value) => [value.replace('"sum"', ' "sum"')]],
+    ["of another stream", (_, { neighbour }) => [neighbour]],
+    ["of another version", (_, { second }) => [second]],
+    ["under an earlier revision", (value) => [value, 2]],
+    ["under a later revision", (value) => [value, 4]],
+    ["under a revision that has not come", (value) => [value, 6]],
+    ["as earlier releases kept them", () => ['{"sum":3}']],
+    ["of another form", () => ["[]"]],
+  ]));
+
+onEachStore("a snapshot that is not JSON is reported, ignored and replaced", (place) =>
+  isNoState(place, [
+    ["without its end", (value) => [value.slice(0, -1)]],
+    ["cut in two", (value) => [value.slice(0, value.length / 2)]],
+    ["empty", () => [""]],
+  ]), embeddedStores);
+
+test("a snapshot says its state and a digest of its key, its revision and the state", async () => {
+  const vectors = JSON.parse(await readFile(new URL("../vectors/snapshots.json", import.meta.url), "utf8"));
+  for (const { stream: [type, id], version, revision, state, value } of vectors) {
+    const name = nameOf(type, id, `json2/${version}`);
+    let folded = 0;
+    const definition = aggregate(type, {
+      initial: () => null,
+      decide: () => [{ type: "Counted", data: {} }],
+      evolve: () => ((folded += 1), JSON.parse(state)),
+      snapshots: { version },
+    });
+    const storage = memoryStorage();
+    const first = await Engine.open({ storage, aggregates: [definition] });
+    for (let time = 0; time < revision; time += 1) await first.execute(definition, id, count);
+    await first.snapshot(definition, id);
+    assert.deepEqual(await stored(storage, name), { revision, value });
+    await first.close();
+    folded = 0;
+    const second = await Engine.open({ storage, aggregates: [definition] });
+    assert.deepEqual(await second.state(definition, id), { state: JSON.parse(state), revision });
+    assert.equal(folded, 0);
+    await second.close();
+  }
+});
 
 onEachStore("histories have all events, and past states don't come from a later snapshot", async (place) => {
   const some = counter({ version: 1, every: 2 });

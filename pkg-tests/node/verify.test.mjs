@@ -211,6 +211,12 @@ breaks("a snapshot beyond its stream", "UPDATE documents SET revision = 7 WHERE 
   { code: "snapshot-ahead", message: /a snapshot of revision 7, the stream has 6 events/ },
 ]);
 breaks("a snapshot that is none", "UPDATE documents SET value = '{' WHERE collection = 'snapshots' AND key LIKE '%v-1%'", [{ code: "unreadable-document" }]);
+breaks("a snapshot that is another stream's", "UPDATE documents SET value = (SELECT value FROM documents WHERE collection = 'snapshots' AND key LIKE '%v-2%') WHERE collection = 'snapshots' AND key LIKE '%v-1%'", [
+  { code: "unreadable-document", message: /expected a snapshot, found "\[.*v-1.*digest/ },
+]);
+breaks("of other releases' snapshots only those that are no JSON", "INSERT INTO documents VALUES ('snapshots', '[\"Visit\",\"v-1\",\"json/3\"]', 1, NULL, '{}'), ('snapshots', '[\"Visit\",\"v-2\",\"json/3\"]', 1, NULL, '{')", [
+  { code: "unreadable-document", document: { collection: "snapshots", key: '["Visit","v-2","json/3"]' } },
+]);
 breaks("an import that has not ended", `INSERT INTO documents VALUES ('imports', 'log', 1, NULL, '["importing"]')`, [{ code: "import-unfinished" }]);
 
 // --- In stores that answer what no such file can --------------------------------------------------

@@ -10,8 +10,14 @@ import * as glue from "./pkg/simulation.js";
 const wasm = await readFile(new URL("./pkg/simulation_bg.wasm", import.meta.url));
 const tally = nativeAggregate("Tally");
 const count = { type: "Count", data: {} };
-const key = '["Tally","t-1","json/1"]';
-const snapshot = (revision, value) => ({ collection: "snapshots", key, revision, value, postings: [] });
+const key = '["Tally","t-1","json2/1"]';
+const vectors = JSON.parse(await readFile(new URL("../vectors/snapshots.json", import.meta.url), "utf8"));
+
+/** The document that the vectors have for a state. */
+function snapshot(revision, state) {
+  const isIt = (vector) => vector.revision === revision && vector.state === state;
+  return { collection: "snapshots", key, revision, value: vectors.find(isIt).value, postings: [] };
+}
 
 async function open(storage) {
   const reports = [];
@@ -52,15 +58,27 @@ test("the policy of the crate is kept, and a cold state starts at the snapshot",
   await engine.close();
 });
 
-test("a snapshot that the crate can't read is reported, ignored and replaced", async () => {
+/** What is told of a snapshot that is no state. */
+async function ignored(document) {
   const { storage, asked } = await counted(4);
   const { epoch } = await storage.open();
-  await storage.saveDocuments({ epoch, expected: [], clear: [], documents: [snapshot(3, '{"total":3}')] });
+  await storage.saveDocuments({ epoch, expected: [], clear: [], documents: [document] });
   const { engine, reports } = await open(storage);
   assert.deepEqual(await engine.state(tally, "t-1"), { state: { sum: 4 }, revision: 4 });
-  const { reason, ...report } = reports[0];
-  assert.deepEqual(report, { kind: "snapshot-ignored", stream: { type: "Tally", id: "t-1" }, revision: 3 });
-  assert.match(reason, /sum/);
+  const [{ reason, ...report }, ...others] = reports;
+  assert.deepEqual([report, others], [{ kind: "snapshot-ignored", stream: { type: "Tally", id: "t-1" }, revision: 3 }, []]);
   assert.deepEqual([asked.after, asked.saved.at(-1).revision], [[3, null], 4]);
   await engine.close();
+  return reason;
+}
+
+test("a snapshot that the crate can't read is reported, ignored and replaced", async () => {
+  assert.match(await ignored(snapshot(3, '{"total":3}')), /sum/);
+});
+
+test("a snapshot that is not the state that was kept is reported, ignored and replaced", async () => {
+  const { value } = snapshot(3, '{"sum":3}');
+  for (const damaged of [value.replace('"sum":3', '"sum":2'), snapshot(6, '{"sum":6}').value, value.slice(0, -1)]) {
+    assert.match(await ignored({ ...snapshot(3, '{"sum":3}'), value: damaged }), /digest/);
+  }
 });

@@ -13,7 +13,7 @@ use crate::protocol::{
     AggregateIndex, Document, DocumentName, DocumentValue, Handle, Notice, SaveDocuments, Saved,
     SnapshotProblem, SnapshotReport, StorageBody, StoredSnapshot,
 };
-use crate::snapshot::{SNAPSHOTS, key_of};
+use crate::snapshot::{SNAPSHOTS, key_of, state_in, unchecked_state_in, with_digest};
 use crate::stream::{Revision, StreamId};
 
 use super::requests::Purpose;
@@ -115,7 +115,7 @@ impl Engine {
         let Some(found) = found else {
             return Ok(from);
         };
-        match self.state_of(aggregate, &found, revision) {
+        match self.state_of(aggregate, stream, &found, revision) {
             Ok(state) => Ok(At { revision: found.revision, state }),
             Err(_) if mutant!(self, SnapshotDefaulting) => {
                 Ok(At { revision: found.revision, state: from.state })
@@ -130,6 +130,7 @@ impl Engine {
     fn state_of(
         &self,
         aggregate: AggregateIndex,
+        stream: &StreamId,
         found: &StoredSnapshot,
         revision: Revision,
     ) -> Result<State, Arc<str>> {
@@ -137,9 +138,17 @@ impl Engine {
         if *at > revision || *at == Revision(0) {
             return Err(format!("it is of revision {at}, the stream has {revision} events").into());
         }
-        let codec = self.snapshots_of(aggregate).and_then(|snapshots| snapshots.codec.as_ref());
+        let Snapshots { fingerprint, codec, .. } =
+            self.snapshots_of(aggregate).ok_or("nobody has asked for it")?;
         match (codec, value) {
-            (Some(codec), Some(text)) => codec.read(text).map(StateKind::Native),
+            (Some(codec), Some(value)) => {
+                let text = match state_in(&key_of(stream, fingerprint), *at, value) {
+                    None if mutant!(self, SnapshotUnchecked) => unchecked_state_in(value),
+                    checked => checked,
+                };
+                let text = text.ok_or("its digest does not match")?;
+                codec.read(text).map(StateKind::Native)
+            }
             (None, None) => {
                 Ok(StateKind::Hosted(HandleLease::new(Handle::SNAPSHOT, &self.released)))
             }
@@ -201,9 +210,9 @@ impl Engine {
         let snapshots = self.snapshots_of(aggregate).expect("the caller has looked");
         let key = key_of(&stream, &snapshots.fingerprint);
         let value = match (&snapshots.codec, &at.state.0) {
-            (Some(codec), StateKind::Native(state)) => {
-                codec.write(Rc::as_ref(state)).map(DocumentValue::Text)
-            }
+            (Some(codec), StateKind::Native(state)) => codec
+                .write(Rc::as_ref(state))
+                .map(|text| DocumentValue::Text(with_digest(&key, at.revision, &text))),
             (None, StateKind::Hosted(_)) => {
                 Ok(DocumentValue::State(at.state.handle().expect("hosted")))
             }

@@ -10,6 +10,7 @@ import type { AbortSignal } from "./platform.js";
 import { formOf, messagesOf, partsOf, payloadsOf } from "./messages.js";
 import { Core, type EngineModule } from "./module.js";
 import { deepFreeze, differsFromJson, reasonOf, toPayload, toState } from "./payload.js";
+import { stateIn, withDigest } from "./snapshot.js";
 import {
   type Answer,
   type Commit,
@@ -235,7 +236,7 @@ export class Driver {
   readonly #freePages: number[] = [];
   /**
    * What goes with a page: with one of the log the epoch of its store, which may be replaced before the
-   * page is used; with one of a stream the text of the snapshot before it.
+   * page is used; with one of a stream the state in the snapshot before it, empty if it is none.
    */
   readonly #besides: string[] = [];
   /** The last failure of the adapter, to be the cause of the engine's error. */
@@ -796,7 +797,11 @@ export class Driver {
     let last = 0;
     let state: unknown;
     try {
-      if (from === SNAPSHOT) state = deepFreeze(JSON.parse(this.#besides[pageNumber]!));
+      if (from === SNAPSHOT) {
+        const text = this.#besides[pageNumber]!;
+        if (text === "") throw new Error("its digest does not match");
+        state = deepFreeze(JSON.parse(text));
+      }
     } catch (error) {
       return void this.#answer(number, into, Decision.UnreadableSnapshot).str(reasonOf(error));
     }
@@ -982,7 +987,7 @@ export class Driver {
           message.list(loaded.commands, (first) => message.option(first, (found) => writeFirst(message, found)));
           message.word(loaded.streams.length);
           loaded.streams.forEach(({ snapshot, events, revision, more }, index) => {
-            const { aggregateType, aggregateId } = streams[index]!;
+            const { aggregateType, aggregateId, snapshot: key } = streams[index]!;
             const held = helds[index]!;
             // Rows carry their stream once, for all.
             message.option(held ? null : aggregateType, () => message.str(aggregateType).str(aggregateId));
@@ -991,7 +996,7 @@ export class Driver {
             });
             if (held || !isMessages(events)) {
               const page = this.#writePage(message, events, held, true);
-              if (snapshot !== null) this.#besides[page] = snapshot.value;
+              if (held && snapshot !== null) this.#besides[page] = stateIn(key!, snapshot);
             } else writeMessages(message.word(2), events);
             message.number(revision).flag(more);
           });
@@ -1040,9 +1045,10 @@ export class Driver {
       const revision = output.number();
       const kind = output.word();
       const state = kind === 0 ? this.#states.get(output.number()) : null;
-      const value = kind === 0 ? JSON.stringify(state) : kind === 1 ? output.str() : null;
+      const text = kind === 0 ? JSON.stringify(state) : kind === 1 ? output.str() : null;
       const postings = output.list((): Posting => [output.str(), output.str()]);
-      const place = kind === 0 ? differsFromJson(state, JSON.parse(value!), "state") : null;
+      const place = kind === 0 ? differsFromJson(state, JSON.parse(text!), "state") : null;
+      const value = kind === 0 ? withDigest(key, revision, text!) : text;
       if (place === null) documents.push({ collection, key, revision, value, postings });
       else refused.push([documents.length + refused.length, `${place} is not what its JSON says`]);
     });

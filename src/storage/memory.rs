@@ -89,15 +89,22 @@ impl MemoryStore {
         self
     }
 
-    /// Damages snapshots as disks and other programs do: what they say, or the revision they say.
+    /// Damages snapshots as disks and other programs do: what they say, or the revision they say. Much
+    /// of what comes of that could be a state.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn damage_snapshots(&mut self, how: u64) {
+        let mut neighbour: Option<Arc<str>> = None;
         for (_, document) in self.documents.of(SNAPSHOTS) {
-            match how % 3 {
-                0 => document.value = document.value[..document.value.len() / 2].into(),
+            let value = Arc::clone(&document.value);
+            match how % 6 {
+                0 => document.value = value[..value.len() / 2].into(),
                 1 => document.value = "[\"another form\"]".into(),
-                _ => document.revision += 1_000,
+                2 => document.revision += 1_000,
+                3 => document.revision = document.revision.saturating_sub(1),
+                4 => document.value = with_another_digit(&value),
+                _ => document.value = neighbour.unwrap_or_else(|| Arc::clone(&value)),
             }
+            neighbour = Some(value);
         }
     }
 
@@ -297,4 +304,14 @@ impl StorageAdapter for MemoryStore {
             }
         })
     }
+}
+
+/// The text with a bit turned over in its last digit, which leaves it one.
+#[cfg(any(test, feature = "testing"))]
+fn with_another_digit(text: &str) -> Arc<str> {
+    let mut bytes = text.as_bytes().to_vec();
+    if let Some(digit) = bytes.iter_mut().rfind(|byte| byte.is_ascii_digit()) {
+        *digit ^= 1;
+    }
+    String::from_utf8(bytes).expect("a digit for a digit").into()
 }

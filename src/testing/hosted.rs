@@ -17,8 +17,8 @@ use crate::protocol::{
     Neighbour, Page, PageId, Project, ProjectAnswer, Release, SaveDocuments, StorageAnswer,
     StorageBody,
 };
-use crate::snapshot::{JsonCodec, StateCodec};
-use crate::stream::StreamId;
+use crate::snapshot::{JsonCodec, StateCodec, state_in, with_digest};
+use crate::stream::{Revision, StreamId};
 use crate::time::Timestamp;
 use crate::upcast::Unreadable;
 
@@ -36,8 +36,8 @@ pub(super) struct Hosted {
     codec: JsonCodec<Appointment>,
     states: BTreeMap<Handle, Rc<dyn NativeState>>,
     pages: BTreeMap<PageId, Vec<RecordedEvent>>,
-    /// The texts of snapshots that came with pages.
-    snapshots: BTreeMap<PageId, Arc<str>>,
+    /// The states in snapshots that came with pages; `None` if one is none.
+    snapshots: BTreeMap<PageId, Option<Arc<str>>>,
     commands: BTreeMap<TaskId, (StreamId, Command)>,
     decided: BTreeMap<TaskId, Decided>,
     refusals: BTreeMap<TaskId, (Arc<str>, Arc<str>)>,
@@ -95,6 +95,11 @@ impl Hosted {
         }
     }
 
+    fn read_snapshot(&self, page: PageId) -> Result<Rc<dyn NativeState>, Arc<str>> {
+        let text = self.snapshots[&page].as_deref();
+        self.codec.read(text.ok_or("its digest does not match")?)
+    }
+
     pub(super) fn events(&self, page: &Page) -> Vec<RecordedEvent> {
         match page {
             Page::Events(events) => events.clone(),
@@ -129,9 +134,11 @@ impl Hosted {
                 for (asked, slice) in streams.iter().zip(&mut loaded.streams) {
                     if asked.held {
                         let page = self.hold(&mut slice.page);
-                        if let Some(snapshot) = &mut slice.snapshot {
-                            let text = snapshot.value.take().expect("as the store gave it");
-                            self.snapshots.insert(page, text);
+                        if let (Some(key), Some(snapshot)) = (&asked.snapshot, &mut slice.snapshot)
+                        {
+                            let value = snapshot.value.take().expect("as the store gave it");
+                            let state = state_in(key, snapshot.revision, &value).map(Arc::from);
+                            self.snapshots.insert(page, state);
                         }
                     }
                 }
@@ -183,7 +190,8 @@ impl Hosted {
         let with_value = |document: &Document| {
             let value = match &document.value {
                 DocumentValue::State(handle) => {
-                    DocumentValue::Text(self.state_json(*handle).into())
+                    let (key, revision) = (&document.name.key, Revision(document.revision));
+                    DocumentValue::Text(with_digest(key, revision, &self.state_json(*handle)))
                 }
                 text => text.clone(),
             };
@@ -214,7 +222,7 @@ impl Hosted {
                     data: &event.data,
                 });
                 let start = match from {
-                    Handle::SNAPSHOT => match self.codec.read(&self.snapshots[&page]) {
+                    Handle::SNAPSHOT => match self.read_snapshot(page) {
                         Ok(state) => state,
                         Err(reason) => {
                             let result = DomainResult::UnreadableSnapshot { reason };

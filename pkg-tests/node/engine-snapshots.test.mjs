@@ -13,7 +13,7 @@ function counter(snapshots, evolve = (state) => ({ sum: state.sum + 1 })) {
   const definition = aggregate("Counter", {
     initial: () => ({ sum: 0 }),
     decide: () => [{ type: "Counted", data: {} }],
-    evolve: (state, event) => ((folded.events += 1), evolve(state, event)),
+    evolve: { Counted: (state, event) => ((folded.events += 1), evolve(state, event)) },
     ...(snapshots && { snapshots }),
   });
   return Object.assign({ folded }, { definition });

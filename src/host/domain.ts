@@ -263,29 +263,28 @@ export function aggregate<
   type: string,
   definition: AggregateDefinition<State, Command, Event, Refused>,
 ): Aggregate<State, Command, Event, Refused> {
+  const mistake: Mistake = (expected) => invalidArgument(`aggregate ${type}: expected ${expected}`);
   for (const name of ["initial", "decide"] as const) {
-    if (typeof definition?.[name] !== "function") {
-      throw invalidArgument(`aggregate ${type}: expected a function ${name}`);
-    }
+    if (typeof definition?.[name] !== "function") throw mistake(`a function ${name}`);
   }
   const { snapshots = null } = definition;
   const { version, every = 1, afterReplayOf = 0 } = snapshots ?? { version: 1 };
   if (![version, every, afterReplayOf + 1].every((number) => Number.isSafeInteger(number) && number > 0)) {
-    throw invalidArgument(`aggregate ${type}: expected whole numbers of events in snapshots, and a version`);
+    throw mistake("whole numbers of events in snapshots, and a version");
   }
   const functions = definition as unknown as AnyDefinition;
-  return Object.freeze({ type, functions, snapshots, forms: formsOf(type, functions) });
+  return Object.freeze({ type, functions, snapshots, forms: formsOf(functions, mistake) });
 }
 
 type AnyDefinition = ErasedFunctions &
   AggregateOptions<Message> & { readonly events?: { readonly [type: string]: readonly AnyStep[] } };
 
+/** Says what was expected of an aggregate's definition. */
 type Mistake = (expected: string) => AnnalsError;
 
-function formsOf(aggregate: string, definition: AnyDefinition): Forms {
+function formsOf(definition: AnyDefinition, mistake: Mistake): Forms {
   const { events, retired, unknownEvents } = definition;
   const skips = unknownEvents === "skip";
-  const mistake: Mistake = (expected) => invalidArgument(`aggregate ${aggregate}: expected ${expected}`);
   const types = typesOf(definition, mistake);
   const lists = types.map((type) => [type, events === undefined ? [] : events[type]] as const);
   const plans = new Map<string, string | AnyStep>();
@@ -316,15 +315,12 @@ function formsOf(aggregate: string, definition: AnyDefinition): Forms {
 
 /** The types that there are, in the order of `events`: fingerprints are made in it. */
 function typesOf({ evolve, events }: AnyDefinition, mistake: Mistake): string[] {
-  const byType = typeof evolve === "function" ? null : (Object(evolve) as { readonly [type: string]: unknown });
-  const types = Object.keys({ ...events, ...byType });
-  if (types.length === 0) {
-    throw mistake("evolve: functions by event type, or one function and events, which name every type");
-  }
+  // Without a prototype it has no functions but its own.
+  const table: Record<string, unknown> | null = typeof evolve === "function" ? null : { __proto__: null, ...evolve };
+  const types = Object.keys({ ...events, ...table });
+  if (types.length === 0) throw mistake("evolve as functions by event type, or events, which name every type");
   for (const type of types) {
-    if (byType !== null && !(Object.hasOwn(byType, type) && typeof byType[type] === "function")) {
-      throw mistake(`a function of ${type} in evolve`);
-    }
+    if (table !== null && typeof table[type] !== "function") throw mistake(`a function of ${type} in evolve`);
   }
   return types;
 }

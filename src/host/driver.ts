@@ -24,7 +24,7 @@ import {
   type StoredEvent,
   type Verdict,
 } from "./storage.js";
-import { EventError, type Forms, type OlderEvent, upcast } from "./upcast.js";
+import { EventError, type OlderEvent, upcast } from "./upcast.js";
 import {
   Asks,
   checkNames,
@@ -828,10 +828,6 @@ export class Driver {
     }
   }
 
-  #formsOf(index: number): Forms {
-    return this.#core.native[index] ?? this.#aggregates[index]!.forms!;
-  }
-
   /**
    * What an event is today, or as it is stored; `null` if it is passed by. Events of other aggregates are
    * as they are stored.
@@ -840,7 +836,7 @@ export class Driver {
     const { aggregateType, type, schemaVersion: version } = event;
     try {
       const index = asStored === true ? -1 : this.#aggregates.findIndex((known) => known.type === aggregateType);
-      const forms = index < 0 ? null : this.#formsOf(index);
+      const forms = index < 0 ? null : (this.#core.native[index] ?? this.#aggregates[index]!.forms!);
       const isToday = forms === null || typeof forms.plans.get(formOf(type, version)) === "string";
       if (!isToday && forms.versions === null) return this.#core.upcast(event);
       const stored = { type, version, data: JSON.parse(event.data) as unknown };

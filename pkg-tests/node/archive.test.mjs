@@ -22,7 +22,11 @@ const visit = aggregate("Visit", {
   tags: ({ data }) => (data.doctor === undefined ? [] : [`doctor:${data.doctor}`, "all"]),
 });
 
-const room = aggregate("Room", { initial: () => 0, decide: (_, command) => [command], evolve: { Book: (count) => count + 1 } });
+const room = aggregate("Room", {
+  initial: () => 0,
+  decide: (_, command) => [command],
+  evolve: { Book: (count) => count + 1, Noted: (count) => count + 1 },
+});
 
 const ids = Array.from({ length: 2_000 }, (_, index) => `00000000-0000-4000-8000-${String(index).padStart(12, "0")}`);
 

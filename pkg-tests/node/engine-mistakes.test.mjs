@@ -244,7 +244,7 @@ onEachStore("names that objects inherit are event types like others", async (pla
 });
 
 test("an aggregate is refused by its name if nobody can know its event types, or two places name others", () => {
-  const unknown = /^aggregate Box: expected evolve: functions by event type, or one function and events, which name every type$/;
+  const unknown = /^aggregate Box: expected evolve as functions by event type, or events, which name every type$/;
   const own = { Kept: kept };
   for (const [message, functions] of [
     ...[kept, undefined, null, 7, {}, [], new Map([["Kept", kept]]), Object.create(own)].map((evolve) => [unknown, { evolve }]),

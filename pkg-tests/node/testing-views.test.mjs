@@ -322,7 +322,7 @@ const booking = aggregate("Visit", {
     const taken = fold(hours()).get(`${data.doctor}/${data.hour}`);
     return taken ? refuse("taken", taken) : [{ type: "Booked", data }];
   },
-  evolve: { Booked: () => null, Moved: () => null },
+  evolve: { Booked: () => null, Moved: () => null, Noted: () => null },
   tags: ({ data }) => (data.doctor ? [`doctor:${data.doctor}`] : []),
 });
 

@@ -11,7 +11,7 @@ export const desk = aggregate("Desk", {
   decide: (_, command) => (command.data.patient === "nobody" ? refuse("nobody-there") : [command]),
   evolve: ({ events }) => ({ events: events + 1 }),
   events: Object.fromEntries(
-    ["Waiting", "Cancelled", "Booked", "Noted", "Dated", "Reminded", "Renamed", "Swapped", "Viewed"].map((type) => [type, []]),
+    ["Waiting", "Cancelled", "Booked", "Noted", "Dated", "Reminded", "Renamed", "Swapped", "Viewed", "Counted", "Closed"].map((type) => [type, []]),
   ),
 });
 

@@ -202,7 +202,7 @@ const Guest = (projection, decide) =>
         return taken ? refuse("seat-taken", taken) : [{ type: "Taken", data }];
       }),
     evolve: () => null,
-    events: { Taken: [], Left: [] },
+    events: { Taken: [], Left: [], Waved: [] },
     tags: () => ["seats"],
   });
 

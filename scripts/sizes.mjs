@@ -6,7 +6,7 @@ import { Failure, inRoot } from "./shell.mjs";
 
 const budgets = {
   "engine module": 118.8 * 1024,
-  "browser entry with IndexedDB": 21.3 * 1024,
+  "browser entry with IndexedDB": 21.35 * 1024,
 };
 
 /** Returns the sizes as a remark. */

@@ -288,6 +288,7 @@ function formsOf(definition: AnyDefinition, mistake: Mistake): Forms {
   const types = typesOf(definition, mistake);
   const lists = types.map((type) => [type, events === undefined ? [] : events[type]] as const);
   const plans = new Map<string, string | AnyStep>();
+  const plain: string[] = [];
   const versions = new Map<string, number>();
   const becoming: string[] = [];
   let fingerprint = "";
@@ -306,11 +307,12 @@ function formsOf(definition: AnyDefinition, mistake: Mistake): Forms {
     if (isToday) {
       versions.set(type, version);
       plans.set(formOf(type, version), type);
+      if (version === 1) plain[type.length] ??= type;
     }
     // What new types mean is not in it, unless they were passed by before.
     if (version > 1 || skips) fingerprint += `${type}\n${version}\n`;
   }
-  return { plans, versions, becoming, fingerprint, skips };
+  return { plans, plain, versions, becoming, fingerprint, skips };
 }
 
 /** The types that there are, in the order of `events`: fingerprints are made in it. */

@@ -802,7 +802,11 @@ export class Driver {
     try {
       if (from !== SNAPSHOT) state = this.#stateOf(functions!, from);
       for (; index < forms.length; index += 1) {
-        if (forms[index] !== form) plan = known!.plans.get((form = forms[index]!));
+        if (forms[index] !== form) {
+          form = forms[index]!;
+          const type = known!.plain[form.length];
+          plan = type === form ? type : known!.plans.get(form);
+        }
         const data = payloads[index];
         if (data === undefined) throw new Error("not JSON");
         if (typeof plan === "string") {

@@ -45,6 +45,11 @@ export interface Forms {
    * domain of the module there are only those of today.
    */
   readonly plans: ReadonlyMap<string, string | AnyStep>;
+  /**
+   * Of the types that have had one version, one of each length, at that index. A text that has just been read
+   * has no hash yet: to compare it costs less than to look it up.
+   */
+  readonly plain: readonly string[];
   /** The version that new events of each type are stored with. `null`: the module has the upcasters. */
   readonly versions: ReadonlyMap<string, number> | null;
   /** Types whose events may become events of others. */

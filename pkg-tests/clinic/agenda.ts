@@ -30,10 +30,10 @@ export const agenda = projection<Entry, Event>("agenda", {
 });
 
 /** What an appointment comes to is said by the appointment. */
-function takeIn<Taken>(evolve: (state: State, event: Taken) => State) {
+function takeIn<Taken>(stateAfter: (state: State, event: Taken) => State) {
   return (view: View<Entry>, event: Taken & Pick<InlineEvent, "stream" | "revision">): void => {
     const { id } = event.stream;
-    const state = evolve(stateOf(view.get(id)), event);
+    const state = stateAfter(stateOf(view.get(id)), event);
     if (state.status === "none") throw new Error("it was never booked");
     const { status, ...booking } = state;
     view.set(id, { status, booking, revision: event.revision });

@@ -389,6 +389,13 @@ for (const [what, functions, message] of mistakes) {
 test("a mistake in what has happened is found where it is given", () => {
   fails(() => given(boxWith({ evolve: { Kept: boom } }), kept), /evolve\.Kept threw: boom\n\ngiven Box\n {6}Kept \{"list":\[2,1\]\}$/);
   fails(() => given(boxWith()).others("b-2", { type: "Kept", data: NaN }), /event Kept: expected a finite number/);
+  for (const type of ["Lost", "toString", "__proto__"]) {
+    const lost = { type, data: {} };
+    const message = new RegExp(`${type} is not among the events of Box`);
+    fails(() => given(boxWith(), lost), message);
+    fails(() => given(boxWith()).others("b-2", lost), message);
+    fails(() => given(boxWith({ decide: () => [lost] })).when(keep), message);
+  }
   for (const event of [null, undefined, "Kept", {}, []]) {
     fails(() => given(boxWith(), event), /expected an event with type and data/);
     fails(() => given(boxWith()).when(keep).then(event), /expected an event with type and data/);

@@ -896,6 +896,7 @@ export class Driver {
         const payload = toPayload(data === undefined ? {} : data, `event ${type}`);
         const value = { type, data: payload.value };
         const tags = functions.tags === undefined ? [] : tagsOf(functions.tags(value, state));
+        // The types that there are were checked when the engine was opened.
         checkNames(tags);
         state = evolve(functions, state, value);
         decided.push({ eventId: "", type, schemaVersion, tags, data: payload.text });

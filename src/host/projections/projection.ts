@@ -44,9 +44,7 @@ interface Common<Document> {
   readonly version: number;
   /** What documents are found under besides their keys. */
   readonly indexes?: Indexes<Document>;
-  /**
-   * Of which aggregates it is made. With `unknownEvents`: all their events are read, and none of others.
-   */
+  /** Of which aggregates it is made. With `unknownEvents`: all their events are read, and none of others. */
   readonly aggregates?: readonly AnyAggregate[];
   /**
    * What happens where an event of `aggregates` has a type that its aggregate does not know, for a later
@@ -120,7 +118,7 @@ export function projection<Document, Event extends Message>(
   }
   const isAggregate = (known: AnyAggregate | undefined) => known?.functions !== undefined;
   if (!Array.isArray(aggregates) || !aggregates.every(isAggregate) || aggregates.length > 0 !== (skips !== undefined)) {
-    throw invalidArgument(`projection ${name}: expected unknownEvents together with aggregates, as a list`);
+    throw invalidArgument(`projection ${name}: expected unknownEvents together with aggregates`);
   }
   return define(name, version, kind, { on: on as Handlers, indexes: indexes as Indexes<unknown> }, aggregates, skips);
 }

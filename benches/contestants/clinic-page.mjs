@@ -2,8 +2,8 @@
 
 import { appointment } from "../../pkg-tests/clinic/appointment.ts";
 import * as glue from "../../www/clinic/pkg/clinic.js";
-import { clinicsOf } from "./clinic.mjs";
+import { clinicsOf, functionsOf } from "./clinic.mjs";
 
 export const clinics = clinicsOf(appointment, { glue, wasm: new URL("./clinic.wasm", import.meta.url) });
-export const { evolve, decide } = appointment.functions;
+export const { evolve, decide } = functionsOf(appointment);
 export { toCommands } from "./clinic.mjs";

@@ -23,6 +23,11 @@ export function clinicsOf(appointment, module, wasm) {
   };
 }
 
+/** The domain's own functions, for those who call them without an engine. */
+export function functionsOf({ functions: { decide, evolve } }) {
+  return { decide, evolve: (state, event) => evolve[event.type](state, event) };
+}
+
 /** An engine with the clinic's appointments. */
 class Clinic {
   constructor(engine, appointment) {

@@ -7,7 +7,7 @@ import { memoryStorage } from "annals/memory";
 import { appointment } from "../../pkg-tests/support/clinic.mjs";
 import * as annalsGlue from "../../pkg/glue/annals.js";
 import { bookings, idOf, inFlight } from "../workload.mjs";
-import { clinicModule, toCommands } from "./clinic-node.mjs";
+import { clinicModule, evolve, toCommands } from "./clinic-node.mjs";
 
 const annalsModule = {
   glue: annalsGlue,
@@ -42,7 +42,7 @@ const states = {
     const counting = aggregate("Appointment", {
       ...appointment.functions,
       evolve(state, event) {
-        const after = appointment.functions.evolve(state, event);
+        const after = evolve(state, event);
         made.push(new WeakRef(after));
         return after;
       },

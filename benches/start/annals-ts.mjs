@@ -6,7 +6,7 @@ import { memoryStorage } from "annals/memory";
 const counter = aggregate("Counter", {
   initial: () => 0,
   decide: () => [],
-  evolve: (count) => count + 1,
+  evolve: { Counted: (count) => count + 1 },
 });
 
 export async function answer() {

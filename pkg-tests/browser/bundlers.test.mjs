@@ -42,7 +42,7 @@ const application = (entry, { imports = "", options = "" } = {}) => `
   const appointment = aggregate("Appointment", {
     initial: () => ({ booked: false }),
     decide: (state) => (state.booked ? refuse("already-booked") : [{ type: "AppointmentBooked", data: {} }]),
-    evolve: () => ({ booked: true }),
+    evolve: { AppointmentBooked: () => ({ booked: true }) },
   });
   const engine = await Engine.open({ storage: indexedDbStorage({ name: "clinic" }), aggregates: [appointment] ${options} });
   const book = () => engine.attempt(appointment, "a-1", { type: "BookAppointment", data: {} });

@@ -20,7 +20,7 @@ before(async () => {
     const visit = aggregate("Visit", {
       initial: () => 0,
       decide: (_, { data: { events, ...data } }) => Array.from({ length: events }, () => ({ type: "Booked", data })),
-      evolve: (count) => count + 1,
+      evolve: { Booked: (count) => count + 1 },
       tags: ({ data }) => [`doctor:${data.doctor}`, "all"],
     });
     Object.assign(globalThis, operations, { visit, indexedDbStorage });

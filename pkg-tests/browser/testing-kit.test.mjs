@@ -22,7 +22,7 @@ test("in a page a right domain passes and a wrong one is told", async () => {
       const counter = aggregate("Counter", {
         initial: () => 0,
         decide: () => [{ type: "Counted", data: { number: number() } }],
-        evolve: (sum, { data }) => sum + data.number,
+        evolve: { Counted: (sum, { data }) => sum + data.number },
       });
       try {
         given(counter).when({ type: "Count", data: {} }).then({ type: "Counted", data: { number: 2 } }).thenState(2);

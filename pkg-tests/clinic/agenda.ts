@@ -16,11 +16,11 @@ export const agenda = projection<Entry, Event>("agenda", {
   // Who has booked looks at the agenda next.
   kind: "inline",
   on: {
-    AppointmentBooked: take,
-    AppointmentRescheduled: take,
-    AppointmentUpdated: take,
-    AppointmentConfirmed: take,
-    AppointmentCancelled: take,
+    AppointmentBooked: takeIn(evolve.AppointmentBooked),
+    AppointmentRescheduled: takeIn(evolve.AppointmentRescheduled),
+    AppointmentUpdated: takeIn(evolve.AppointmentUpdated),
+    AppointmentConfirmed: takeIn(evolve.AppointmentConfirmed),
+    AppointmentCancelled: takeIn(evolve.AppointmentCancelled),
   },
   /** By `start` are all, in order of time; by `held` those that hold a doctor or a room, under the slot's tags. */
   indexes: {
@@ -29,13 +29,15 @@ export const agenda = projection<Entry, Event>("agenda", {
   },
 });
 
-function take(view: View<Entry>, event: InlineEvent<Event>): void {
-  const { id } = event.stream;
-  // What an appointment comes to is said by the appointment.
-  const state = evolve(stateOf(view.get(id)), event);
-  if (state.status === "none") throw new Error("it was never booked");
-  const { status, ...booking } = state;
-  view.set(id, { status, booking, revision: event.revision });
+/** What an appointment comes to is said by the appointment. */
+function takeIn<Taken>(stateAfter: (state: State, event: Taken) => State) {
+  return (view: View<Entry>, event: Taken & Pick<InlineEvent, "stream" | "revision">): void => {
+    const { id } = event.stream;
+    const state = stateAfter(stateOf(view.get(id)), event);
+    if (state.status === "none") throw new Error("it was never booked");
+    const { status, ...booking } = state;
+    view.set(id, { status, booking, revision: event.revision });
+  };
 }
 
 function stateOf(entry: Entry | undefined): State {

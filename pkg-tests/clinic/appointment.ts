@@ -11,7 +11,7 @@
  * they compare as text. A text that was not given is "". A key is absent only where that means
  * "unchanged".
  */
-import { type DecideContext, type Refusal, aggregate, refuse } from "annals";
+import { type DecideContext, type EvolveByType, type Refusal, aggregate, refuse } from "annals";
 import { projection } from "annals/projections";
 
 /** A doctor and a room, from `start` up to, not including, `end`. */
@@ -67,6 +67,16 @@ export type Refused =
   | Refusal<"too-long", { readonly maxMinutes: number }>
   | Refusal<"slot-in-past", { readonly issuedAt: string }>
   | Refusal<"doctor-taken" | "room-taken", Taken>;
+
+/** What an appointment comes to. No decision changes one that is not live. */
+export const evolve: EvolveByType<State, Event> = {
+  AppointmentBooked: (_, { data }) => ({ status: "booked", ...data }),
+  // The patient has to confirm the new time.
+  AppointmentRescheduled: (state, { data }) => (isLive(state) ? { ...state, ...data, status: "booked" } : state),
+  AppointmentUpdated: (state, { data }) => (isLive(state) ? { ...state, ...data } : state),
+  AppointmentConfirmed: (state) => (isLive(state) ? { ...state, status: "confirmed" } : state),
+  AppointmentCancelled: (state) => (isLive(state) ? { ...state, status: "cancelled" } : state),
+};
 
 /** The longest appointment. It keeps a slot within two days, so its tags are few. */
 const maxMinutes = 12 * 60;
@@ -158,24 +168,6 @@ export const appointment = aggregate<State, Command, Event, Refused>("Appointmen
     }
   },
 });
-
-/** What an appointment comes to. */
-export function evolve(state: State, event: Event): State {
-  if (event.type === "AppointmentBooked") return { status: "booked", ...event.data };
-  // What else could come here no decision gives.
-  if (state.status === "none" || state.status === "cancelled") return state;
-  switch (event.type) {
-    case "AppointmentRescheduled":
-      // The patient has to confirm the new time.
-      return { ...state, ...event.data, status: "booked" };
-    case "AppointmentUpdated":
-      return { ...state, ...event.data };
-    case "AppointmentConfirmed":
-      return { ...state, status: "confirmed" };
-    case "AppointmentCancelled":
-      return { ...state, status: "cancelled" };
-  }
-}
 
 function isLive(state: State): state is Booking & { status: "booked" | "confirmed" } {
   return state.status === "booked" || state.status === "confirmed";

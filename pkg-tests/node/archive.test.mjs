@@ -18,11 +18,15 @@ const { NAMES } = await importTypeScript(new URL("../../src/host/testing/conform
 const visit = aggregate("Visit", {
   initial: () => 0,
   decide: (_, { data: { events = 1, ...data } }) => Array.from({ length: events }, (_, index) => ({ type: `Booked${index % 2}`, data })),
-  evolve: (count) => count + 1,
+  evolve: { Booked0: (count) => count + 1, Booked1: (count) => count + 1 },
   tags: ({ data }) => (data.doctor === undefined ? [] : [`doctor:${data.doctor}`, "all"]),
 });
 
-const room = aggregate("Room", { initial: () => 0, decide: (_, command) => [command], evolve: (count) => count + 1 });
+const room = aggregate("Room", {
+  initial: () => 0,
+  decide: (_, command) => [command],
+  evolve: { Book: (count) => count + 1, Noted: (count) => count + 1 },
+});
 
 const ids = Array.from({ length: 2_000 }, (_, index) => `00000000-0000-4000-8000-${String(index).padStart(12, "0")}`);
 

@@ -79,7 +79,7 @@ const domain = `
   export const visit = aggregate("Visit", {
     initial: () => ({ events: 0 }),
     decide: () => [],
-    evolve: ({ events }, event) => ({ events: events + event.data.units.length }),
+    evolve: { Booked: ({ events }, { data }) => ({ events: events + data.units.length }) },
     snapshots: { version: 1, every: 2 },
   });
   export const projections = [
@@ -90,7 +90,7 @@ const domain = `
 const visit = aggregate("Visit", {
   initial: () => ({ events: 0 }),
   decide: (_, { data }) => [{ type: "Booked", data }],
-  evolve: ({ events }) => ({ events: events + 1 }),
+  evolve: { Booked: ({ events }) => ({ events: events + 1 }) },
   tags: ({ data }) => [`doctor:${data.doctor}`],
 });
 /** The same, by a release that knows none of its events. */
@@ -414,7 +414,7 @@ test("replay folds every stream and view of a domain, and says what fails", asyn
   const { stdout } = await annals(["replay", name, "--domain", "domain.mjs"]);
   assert.match(stdout, /^fault unreadable-event, Visit\/v-1: /m);
   assert.equal((await json(["replay", name])).code, 0, "without a domain nothing is folded");
-  writeFileSync(inFolder("other.mjs"), 'import { aggregate } from "annals"; export default [aggregate("Other", { initial: () => 0, decide: () => [], evolve: () => 0 })];');
+  writeFileSync(inFolder("other.mjs"), 'import { aggregate } from "annals"; export default [aggregate("Other", { initial: () => 0, decide: () => [], evolve: { Booked: () => 0 } })];');
   assert.deepEqual((await json(["replay", "clinic.db", "--domain", "other.mjs"])).unknown, [{ aggregateType: "Visit", events: 31 }]);
   writeFileSync(inFolder("mistake.mjs"), "export const visit = (");
   writeFileSync(inFolder("nothing.mjs"), "export const visit = 1;");

@@ -30,7 +30,7 @@ async function differing(before, after) {
   const kept = aggregate("Kept", {
     initial: () => null,
     decide: (_, { data }) => data.states.map((state) => ({ type: "Kept", data: { state } })),
-    evolve: (_, { data }) => data.state,
+    evolve: { Kept: (_, { data }) => data.state },
   });
   const engine = await Engine.open({ storage: memoryStorage(), aggregates: [kept] });
   await engine.execute(kept, "k", { type: "Keep", data: { states: [before, after] } });

@@ -112,7 +112,7 @@ onEachStore("a decision of several events is one commit: all in order, with one 
   const visit = aggregate("Visit", {
     initial: () => ({ steps: [] }),
     decide: (_, { data }) => data.steps.map((step) => ({ type: "StepTaken", data: { step } })),
-    evolve: ({ steps }, { data }) => ({ steps: [...steps, data.step] }),
+    evolve: { StepTaken: ({ steps }, { data }) => ({ steps: [...steps, data.step] }) },
   });
   const engine = await place.open({ aggregates: [visit] });
   const command = { type: "Take", data: { steps: ["in", "wait", "out"] } };
@@ -128,7 +128,7 @@ onEachStore("a decision may have thousands of events", async (place) => {
   const count = aggregate("Count", {
     initial: () => 0,
     decide: (_, { data }) => Array.from({ length: data.by }, (_, n) => ({ type: "Counted", data: { n } })),
-    evolve: (sum) => sum + 1,
+    evolve: { Counted: (sum) => sum + 1 },
     tags: (event) => [`n:${event.data.n % 10}`, "all"],
   });
   const engine = await place.open({ aggregates: [count] });
@@ -141,7 +141,7 @@ onEachStore("an event's id follows from the command's id and the event's place i
   const pair = aggregate("Pair", {
     initial: () => null,
     decide: () => [{ type: "One", data: {} }, { type: "Two", data: {} }],
-    evolve: () => null,
+    evolve: { One: () => null, Two: () => null },
   });
   const engine = await place.open({ aggregates: [pair] });
   const { events } = await engine.execute(pair, "p", { type: "Make", data: {} }, { commandId: id });
@@ -258,7 +258,7 @@ onEachStore("states given out are frozen all through, and what is done to a comm
   const box = aggregate("Box", {
     initial: () => ({ items: [] }),
     decide: (_, { data }) => [{ type: "Filled", data }],
-    evolve: ({ items }, { data }) => ({ items: [...items, data.item] }),
+    evolve: { Filled: ({ items }, { data }) => ({ items: [...items, data.item] }) },
   });
   const engine = await place.open({ aggregates: [box] });
   const item = { name: "pen", parts: ["cap"] };
@@ -296,7 +296,7 @@ onEachStore("any text may be an id, an actor or a tag, and two texts are never t
   const note = aggregate("Note’s \"type\"", {
     initial: () => [],
     decide: (_, { data }) => [{ type: "Noted: ✓", data }],
-    evolve: (texts, { data }) => [...texts, data.text],
+    evolve: { "Noted: ✓": (texts, { data }) => [...texts, data.text] },
     tags: ({ data }) => [data.text],
   });
   const engine = await place.open({ aggregates: [note] });
@@ -358,7 +358,7 @@ onEachStore("an argument that can't be used is refused with a word about it, and
 
 onEachStore("an aggregate the engine was opened without is unknown, whatever its name", async (place) => {
   const engine = await place.open();
-  const like = (type) => aggregate(type, { initial: () => 0, decide: () => [{ type: "X", data: {} }], evolve: () => 0 });
+  const like = (type) => aggregate(type, { initial: () => 0, decide: () => [{ type: "X", data: {} }], evolve: { X: () => 0 } });
   for (const stranger of [like("Invoice"), like("Appointment"), { type: "Appointment" }, undefined]) {
     await assert.rejects(engine.execute(stranger, "a-1", booking(), { issuedAt }), { code: "unknown-aggregate" });
     await assert.rejects(engine.state(stranger, "a-1"), { code: "unknown-aggregate" });

@@ -8,7 +8,7 @@ import { onEachStore } from "../support/engine-stores.mjs";
 const note = aggregate("Note", {
   initial: () => 0,
   decide: (_, { data }) => data.texts.map((text) => ({ type: "Noted", data: { text } })),
-  evolve: (count) => count + 1,
+  evolve: { Noted: (count) => count + 1 },
   tags: ({ data }) => data.text.split(" "),
 });
 

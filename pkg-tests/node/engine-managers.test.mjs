@@ -36,7 +36,7 @@ async function parkedBy(functions) {
   return parked[0]?.error;
 }
 
-const stranger = aggregate("Stranger", { initial: () => 0, decide: (_, command) => [command], evolve: (count) => count });
+const stranger = aggregate("Stranger", { initial: () => 0, decide: (_, command) => [command], evolve: { Dated: (count) => count } });
 const note = { type: "Noted", data: {} };
 
 for (const [what, wish, message] of [

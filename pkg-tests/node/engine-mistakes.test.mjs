@@ -2,6 +2,7 @@
 // engine goes on.
 
 import assert from "node:assert/strict";
+import { test } from "node:test";
 import { AnnalsError, aggregate, refuse } from "annals";
 import { logOf } from "../support/clinic.mjs";
 import { onEachStore, sqliteStores } from "../support/engine-stores.mjs";
@@ -13,7 +14,7 @@ const box = (functions = {}) =>
   aggregate("Box", {
     initial: () => ({ kept: [] }),
     decide: (_, { data }) => [{ type: "Kept", data }],
-    evolve: ({ kept }, { data }) => ({ kept: [...kept, data] }),
+    evolve: { Kept: ({ kept }, { data }) => ({ kept: [...kept, data] }) },
     ...functions,
   });
 
@@ -72,7 +73,7 @@ for (const [what, value, message] of unfit) {
     const refused = await boxed(place, { decide: () => refuse("no", { value }) });
     await assert.rejects(refused.keep({}), unfit);
     if (!/mebibyte/.test(what)) {
-      const evolved = await boxed(place, { evolve: () => value });
+      const evolved = await boxed(place, { evolve: { Kept: () => value } });
       await assert.rejects(evolved.keep({}), unfit);
     }
     assert.deepEqual(await logOf(engine), []);
@@ -123,7 +124,7 @@ onEachStore("a member that is undefined is left out, for the domain as for the s
   const seen = [];
   const { engine, keep } = await boxed(place, {
     decide: (_, { data }) => (seen.push(data), [{ type: "Kept", data: { ...data, more: undefined } }]),
-    evolve: (_, { data }) => (seen.push(data), { data, less: undefined }),
+    evolve: { Kept: (_, { data }) => (seen.push(data), { data, less: undefined }) },
     tags: ({ data }) => (seen.push(data), []),
   });
   await keep({ a: 1, b: undefined });
@@ -138,6 +139,7 @@ const boom = () => {
 };
 const late = async () => boom();
 const event = { type: "Kept", data: {} };
+const kept = (state) => state;
 
 const mistakes = [
   ["decide that throws", { decide: boom }, "domain-failed", /boom/],
@@ -149,14 +151,15 @@ const mistakes = [
   ["decide that is async", { decide: async () => [event] }, "domain-failed", /decide returned a promise/],
   ["decide that is async and throws", { decide: late }, "domain-failed", /decide returned a promise/],
   ["decide that edits the state", { decide: (state) => (state.kept.push(1), [event]) }, "domain-failed", frozen.pushed],
-  ["an event without a name", { decide: () => [{ type: "", data: {} }] }, "invalid-name", /non-empty event type/],
-  ["an event with an unprintable name", { decide: () => [{ type: "a\n", data: {} }] }, "invalid-name", /event type without control/],
-  ["an event with half a character as its name", { decide: () => [{ type: "\ud800", data: {} }] }, "invalid-name", /lone surrogate/],
-  ["evolve that throws", { evolve: boom }, "domain-failed", /boom/],
-  ["evolve that returns nothing", { evolve: () => undefined }, "domain-failed", /evolve returned undefined/],
-  ["evolve that is async", { evolve: async (state) => state }, "domain-failed", /evolve returned a promise/],
-  ["evolve that is async and throws", { evolve: late }, "domain-failed", /evolve returned a promise/],
-  ["evolve that edits the state", { evolve: (state) => ((state.kept = []), state) }, "domain-failed", frozen.set],
+  ["an event without a name", { decide: () => [{ type: "", data: {} }], evolve: { "": kept } }, "invalid-name", /non-empty event type/],
+  ["an event with an unprintable name", { decide: () => [{ type: "a\n", data: {} }], evolve: { "a\n": kept } }, "invalid-name", /event type without control/],
+  ["evolve that throws", { evolve: { Kept: boom } }, "domain-failed", /boom/],
+  ["evolve that returns nothing", { evolve: { Kept: () => undefined } }, "domain-failed", /evolve returned undefined/],
+  ["evolve that is async", { evolve: { Kept: async (state) => state } }, "domain-failed", /evolve returned a promise/],
+  ["evolve that is async and throws", { evolve: { Kept: late } }, "domain-failed", /evolve returned a promise/],
+  ["evolve that edits the state", { evolve: { Kept: (state) => ((state.kept = []), state) } }, "domain-failed", frozen.set],
+  ["one evolve for all that throws", { evolve: boom, events: { Kept: [] } }, "domain-failed", /boom/],
+  ["one evolve for all that is async", { evolve: late, events: { Kept: [] } }, "domain-failed", /evolve returned a promise/],
   ["initial that throws", { initial: boom }, "domain-failed", /boom/],
   ["initial that gives nothing", { initial: () => undefined }, "invalid-payload", /state: expected JSON, found undefined/],
   ["reads that throws", { reads: boom }, "domain-failed", /boom/],
@@ -192,6 +195,78 @@ for (const [what, functions, code, message] of mistakes) {
   }, ["memory", "memory that answers later"]);
 }
 
+for (const [what, functions] of [
+  ["evolve has a function for", {}],
+  ["events lists beside one evolve for all", { evolve: kept, events: { Kept: [] } }],
+]) {
+  onEachStore(`an event of another type than ${what} fails its decision, is named, and nothing is stored`, async (place) => {
+    for (const type of ["Lost", "kept", "toString", "constructor", "__proto__", "", "\ud800"]) {
+      const { engine, keep } = await boxed(place, { decide: () => [event, { type, data: {} }], ...functions });
+      await assert.rejects(keep({}), (error) => {
+        assert.ok(AnnalsError.is(error, "domain-failed"));
+        assert.deepEqual(error.details, { stream: { type: "Box", id: "b-1" }, command: "Keep" });
+        const shown = type.replace("\ud800", "\ufffd");
+        assert.ok(error.message.includes(`decide returned ${shown}, which is not among the events of Box`), error.message);
+        return true;
+      });
+      assert.deepEqual(await logOf(engine), []);
+    }
+  });
+}
+
+onEachStore("a stored event of a type that evolve has no function for can't be read, or is passed by", async (place) => {
+  const later = { decide: (_, { data }) => [{ type: data, data }], evolve: { Kept: kept, Lost: kept } };
+  const { keep } = await boxed(place, later);
+  for (const type of ["Kept", "Lost"]) await keep(type);
+  const { engine, aggregate } = await boxed(place);
+  await assert.rejects(engine.state(aggregate, "b-1"), {
+    code: "unreadable-event",
+    message: /event 2 of Box\/b-1 can't be read: Lost: unknown type/,
+    details: { stream: { type: "Box", id: "b-1" }, revision: 2, problem: "unknown-type" },
+  });
+  const passing = await boxed(place, { unknownEvents: "skip" });
+  assert.deepEqual(await passing.engine.state(passing.aggregate, "b-1"), { state: { kept: ["Kept"] }, revision: 2 });
+});
+
+onEachStore("names that objects inherit are event types like others", async (place) => {
+  const types = ["__proto__", "constructor", "toString", "hasOwnProperty"];
+  const note = ({ kept }, { type }) => ({ kept: [...kept, type] });
+  const byType = Object.fromEntries(types.map((type) => [type, note]));
+  const lists = Object.fromEntries(types.map((type) => [type, []]));
+  const decide = () => types.map((type) => ({ type, data: {} }));
+  for (const [id, functions] of [["b-1", { evolve: byType }], ["b-2", { evolve: byType, events: lists }], ["b-3", { evolve: note, events: lists }]]) {
+    const { keep } = await boxed(place, { decide, ...functions });
+    const expected = { state: { kept: types }, revision: 4 };
+    assert.deepEqual((await keep({}, {}, id)).state, expected.state);
+    const cold = await boxed(place, functions);
+    assert.deepEqual(await cold.engine.state(cold.aggregate, id), expected);
+  }
+});
+
+test("an aggregate is refused by its name if nobody can know its event types, or two places name others", () => {
+  const unknown = /^aggregate Box: expected evolve as functions by event type, or events, which name every type$/;
+  const own = { Kept: kept };
+  for (const [message, functions] of [
+    ...[kept, undefined, null, 7, {}, [], new Map([["Kept", kept]]), Object.create(own)].map((evolve) => [unknown, { evolve }]),
+    [unknown, { evolve: kept, events: {} }],
+    [unknown, { evolve: kept, retired: { Lost: [{ becomes: () => [] }] } }],
+    [unknown, { evolve: kept, unknownEvents: "skip" }],
+    [/Box: expected a function of Kept in evolve/, { evolve: { Kept: true } }],
+    [/Box: expected a function of Kept in evolve/, { evolve: undefined, events: { Kept: [] } }],
+    [/Box: expected a function of Lost in evolve/, { evolve: own, events: { Kept: [], Lost: [] } }],
+    [/Box: expected a function of toString in evolve/, { evolve: own, events: { Kept: [], toString: [] } }],
+    [/Box: expected one list of upcasters of Lost/, { evolve: { ...own, Lost: kept }, events: { Kept: [] } }],
+    [/Box: expected one list of upcasters of toString/, { evolve: { ...own, toString: kept }, events: { Kept: [] } }],
+    [/Box: expected one list of upcasters of __proto__/, { evolve: { ...own, ["__proto__"]: kept }, events: { Kept: [] } }],
+  ]) {
+    assert.throws(() => box(functions), { code: "invalid-argument", message });
+  }
+});
+
+onEachStore("an event type of half a character is refused when the engine is opened", async (place) => {
+  await assert.rejects(boxed(place, { evolve: { "\ud800": kept } }), { code: "invalid-name", message: /lone surrogate/ });
+}, ["memory"]);
+
 onEachStore("what a domain function throws is the cause of the error", async (place) => {
   for (const thrown of [new TypeError("boom"), "boom", { boom: true }]) {
     const { keep } = await boxed(place, {
@@ -213,9 +288,11 @@ onEachStore("an event that evolve can't take stops its stream, and no other", as
   await first.keep("good", {}, "b-2");
   const thrown = new Error("what is \ud800 this?");
   const { engine, aggregate, keep } = await boxed(place, {
-    evolve: ({ kept }, { data }) => {
-      if (data === "bad") throw thrown;
-      return { kept: [...kept, data] };
+    evolve: {
+      Kept({ kept }, { data }) {
+        if (data === "bad") throw thrown;
+        return { kept: [...kept, data] };
+      },
     },
   });
   const unreadable = (error) => {

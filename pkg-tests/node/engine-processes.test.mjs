@@ -17,7 +17,7 @@ const script = fileURLToPath(new URL("../support/engine-worker.mjs", import.meta
 const programWith = (lines) => `
   import { Engine, aggregate } from "annals";
     const { openAt } = await import(${JSON.stringify(new URL("../support/process-stores.mjs", import.meta.url).href)});
-  const appointment = aggregate("Appointment", { initial: () => 0, decide: () => [], evolve: (count) => count + 1 });
+  const appointment = aggregate("Appointment", { initial: () => 0, decide: () => [], evolve: { AppointmentBooked: (count) => count + 1 } });
   const { storage } = openAt(...process.argv.slice(1));
   const engine = await Engine.open({ storage, aggregates: [appointment] });
   ${lines}`;

@@ -75,8 +75,8 @@ test("what can't be a projection or a question is refused by name", async () => 
     [{ version: 1, on: { Booked() {} }, unknownEvents: "fail" }, /unknownEvents together with aggregates/],
     [{ version: 1, on: { Booked() {} }, aggregates: [skipping] }, /unknownEvents together with aggregates/],
     [{ version: 1, on: { Booked() {} }, aggregates: [], unknownEvents: "skip" }, /unknownEvents together with aggregates/],
-    [{ version: 1, on: { Booked() {} }, aggregates: [skipping, visit], unknownEvents: "skip" }, /each of which lists its events/],
-    [{ version: 1, on: { Booked() {} }, aggregates: skipping, unknownEvents: "skip" }, /each of which lists its events/],
+    [{ version: 1, on: { Booked() {} }, aggregates: [skipping, {}], unknownEvents: "skip" }, /unknownEvents together with aggregates/],
+    [{ version: 1, on: { Booked() {} }, aggregates: skipping, unknownEvents: "skip" }, /unknownEvents together with aggregates/],
     [{ version: 1, on: { Booked() {} }, aggregates: [skipping], unknownEvents: "ignore" }, /fail or skip as unknownEvents, found ignore/],
     [undefined, /version/],
   ]) {

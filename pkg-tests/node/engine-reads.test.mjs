@@ -190,7 +190,7 @@ onEachStore("streams of many pages are read in full", async (place) => {
   const sum = aggregate("Sum", {
     initial: () => ({ count: 0, sum: 0 }),
     decide: (_, { data }) => data.numbers.map((number) => ({ type: "Added", data: { number } })),
-    evolve: ({ count, sum }, { data }) => ({ count: count + 1, sum: sum + data.number }),
+    evolve: { Added: ({ count, sum }, { data }) => ({ count: count + 1, sum: sum + data.number }) },
   });
   const numbers = Array.from({ length: 500 }, (_, index) => index);
   const writer = await place.open({ aggregates: [sum] });

@@ -104,6 +104,7 @@ const Transfer = (query) =>
       return data.kinds.map((kind) => ({ type: kind, data: { from: id } }));
     },
     evolve: () => ({ done: true }),
+    events: { In: [], Out: [], Lost: [] },
     tags: ({ type, data }) => [`type:${type}`, `from:${data.from}`, "all"],
   });
 
@@ -144,7 +145,7 @@ onEachStore("what a decision reads may follow from its state", async (place) => 
     initial: () => ({ next: "first" }),
     reads: (_, { next }) => [next],
     decide: (_, { data }, { others }) => [{ type: "Linked", data: { ...data, seen: others.map(({ data }) => data.name) } }],
-    evolve: (_, { data }) => ({ next: data.next, seen: data.seen }),
+    evolve: { Linked: (_, { data }) => ({ next: data.next, seen: data.seen }) },
     tags: ({ data }) => [data.name],
   });
   const engine = await place.open({ aggregates: [chain] });
@@ -161,7 +162,7 @@ onEachStore("a rule over the whole store holds against everything given at once"
     initial: () => ({ taken: false }),
     reads: () => [{ types: ["Taken"], tags: [] }],
     decide: (_, __, { others }) => (others.length >= 10 ? refuse("full", { count: others.length }) : [{ type: "Taken", data: {} }]),
-    evolve: () => ({ taken: true }),
+    evolve: { Taken: () => ({ taken: true }) },
   });
   const engines = [await place.open({ aggregates: [seat] }), await place.open({ aggregates: [seat] })];
   const results = await Promise.all(
@@ -201,6 +202,7 @@ const Guest = (projection, decide) =>
         return taken ? refuse("seat-taken", taken) : [{ type: "Taken", data }];
       }),
     evolve: () => null,
+    events: { Taken: [], Left: [], Waved: [] },
     tags: () => ["seats"],
   });
 

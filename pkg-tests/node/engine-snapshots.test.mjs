@@ -14,7 +14,7 @@ function counter(snapshots, evolve = (state) => ({ sum: state.sum + 1 })) {
   const definition = aggregate("Counter", {
     initial: () => ({ sum: 0 }),
     decide: () => [{ type: "Counted", data: {} }],
-    evolve: (state, event) => ((folded.events += 1), evolve(state, event)),
+    evolve: { Counted: (state, event) => ((folded.events += 1), evolve(state, event)) },
     ...(snapshots && { snapshots }),
   });
   return Object.assign({ folded }, { definition });
@@ -59,6 +59,25 @@ onEachStore("a state comes from the newest snapshot and the events after it", as
   assert.deepEqual(await cold(place, counter({ version: 1, every: 10 })), { revision: 25, folded: 5, reports: [] });
   assert.equal((await cold(place, counter())).folded, 25, "without snapshots");
   assert.equal((await cold(place, counter({ version: 2 }))).folded, 25, "another version's are not used");
+});
+
+onEachStore("it makes no difference to snapshots how types of one version are named", async (place) => {
+  await counted(place, counter(), 3);
+  let folded = 0;
+  const evolve = ({ sum }) => ((folded += 1), { sum: sum + 1 });
+  const events = { Counted: [] };
+  for (const [expected, types] of [
+    [3, { evolve: { Counted: evolve } }],
+    [0, { evolve, events }],
+    [0, { evolve: { Counted: evolve }, events }],
+  ]) {
+    const definition = aggregate("Counter", { initial: () => ({ sum: 0 }), decide: () => [], snapshots: { version: 1 }, ...types });
+    const engine = await place.open({ aggregates: [definition] });
+    folded = 0;
+    await engine.snapshot(definition, "c-1");
+    assert.equal(folded, expected);
+    await engine.close();
+  }
 });
 
 onEachStore("commands are decided on a snapshot and the events after it", async (place) => {

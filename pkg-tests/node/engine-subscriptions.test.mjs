@@ -10,6 +10,7 @@ const note = aggregate("Note", {
   initial: () => 0,
   decide: (_, { data }) => data.texts.map((text) => ({ type: text.startsWith("rare") ? "Rare" : "Noted", data: { text } })),
   evolve: (count) => count + 1,
+  events: { Noted: [], Rare: [] },
 });
 
 const options = { aggregates: [note] };

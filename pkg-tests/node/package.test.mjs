@@ -49,7 +49,7 @@ const example = `
     initial: () => ({ booked: false }),
     decide: (state, command) =>
       state.booked ? refuse("already-booked") : [{ type: "AppointmentBooked", data: command.data }],
-    evolve: () => ({ booked: true }),
+    evolve: { AppointmentBooked: () => ({ booked: true }) },
   });
   const book = { type: "BookAppointment", data: { doctor: "7" } };
   async function main() {

@@ -11,7 +11,7 @@ const vectors = JSON.parse(await readFile(new URL("../vectors/payload.json", imp
 const box = aggregate("Box", {
   initial: () => null,
   decide: (_, { data }) => [{ type: "Kept", data }],
-  evolve: (_, { data }) => data,
+  evolve: { Kept: (_, { data }) => data },
 });
 
 /** The value that a text stands for, if it is JSON. */

@@ -85,7 +85,7 @@ test("the clock is the test's, stands still, and is put forward by spans", () =>
   const times = aggregate("Times", {
     initial: () => 0,
     decide: (_, __, { issuedAt }) => [{ type: "Asked", data: { at: issuedAt.toISOString() } }],
-    evolve: (count) => count + 1,
+    evolve: { Asked: (count) => count + 1 },
   });
   const asked = (time) => ({ type: "Asked", data: { at: time } });
   const ask = { type: "Ask", data: {} };
@@ -131,6 +131,7 @@ test("what a decision sees as others: those that match, in order, as whole event
       return [];
     },
     evolve: ({ count }) => ({ count: count + 1 }),
+    events: { Happened: [], Else: [] },
     // From the state before, each stream's own.
     tags: ({ data }, { count }) => [count % 2 === 0 ? "odd" : "even", ...(data.always ? ["always"] : [])],
   };
@@ -280,7 +281,7 @@ function boxWith(functions = {}) {
   return aggregate("Box", {
     initial: () => ({ kept: [] }),
     decide: (_, { data }) => [{ type: "Kept", data }],
-    evolve: ({ kept }, { data }) => ({ kept: [...kept, data] }),
+    evolve: { Kept: ({ kept }, { data }) => ({ kept: [...kept, data] }) },
     ...functions,
   });
 }
@@ -311,8 +312,9 @@ const mistakes = [
   ["decide that sets the time", { decide: (_, __, { issuedAt }) => (issuedAt.setTime(0), []) }, /decide changed context\.issuedAt, which was "2026-01-01T00:00:00.000Z" and is "1970/],
   ["decide that edits others", { reads: () => ["t"], tags: () => ["t"], decide: (_, __, { others }) => (edit(others[0].data, "list", 0), []) }, /decide changed context\.others\[0\]\.data\.list/],
   ["decide that writes without a change", { decide: (state) => ((state.kept = [...[]]), []) }, new RegExp(`decide can't be called with frozen arguments.*${frozen.set.source}`)],
-  ["evolve that edits the state", { evolve: (state) => (state.kept.push(1), state) }, /evolve changed state\.kept\[0\]/],
-  ["evolve that edits the event", { evolve: (state, { data }) => (edit(data, "list", 0), state) }, /evolve changed event\.data\.list/],
+  ["evolve that edits the state", { evolve: { Kept: (state) => (state.kept.push(1), state) } }, /evolve\.Kept changed state\.kept\[0\]/],
+  ["one evolve for all that edits the state", { evolve: (state) => (state.kept.push(1), state), events: { Kept: [] } }, /evolve changed state\.kept\[0\]/],
+  ["evolve that edits the event", { evolve: { Kept: (state, { data }) => (edit(data, "list", 0), state) } }, /evolve\.Kept changed event\.data\.list/],
   ["reads that edits the command", { reads: ({ data }) => (edit(data, "list", 0), []) }, /reads changed command\.data\.list/],
   ["reads that edits the state", { reads: (_, state) => (edit(state, "kept", 0), []) }, /reads changed state\.kept/],
   ["tags that edits the event", { tags: ({ data }) => (edit(data, "list", 0), []) }, /tags changed event\.data\.list/],
@@ -321,8 +323,8 @@ const mistakes = [
   ["decide that counts", { decide: () => [{ type: "Kept", data: { n: next() } }] }, /two calls of decide with the same arguments differ: the result\[0\]\.data\.n is \d+ once and \d+ once/],
   ["decide that changes its mind", { decide: () => (next() % 2 ? [] : refuse("no")) }, /two calls of decide with the same arguments differ/],
   ["decide that throws sometimes", { decide: () => (next() % 2 ? [] : boom()) }, /decide/],
-  ["evolve that counts", { evolve: () => ({ n: next() }) }, /two calls of evolve .* the result\.n is/],
-  ["evolve that has one state for all", { evolve: () => ((one.sum += 1), one) }, /evolve changed what it had returned before/],
+  ["evolve that counts", { evolve: { Kept: () => ({ n: next() }) } }, /two calls of evolve\.Kept .* the result\.n is/],
+  ["evolve that has one state for all", { evolve: { Kept: () => ((one.sum += 1), one) } }, /evolve\.Kept changed what it had returned before/],
   ["initial that counts", { initial: () => next() }, /two calls of initial/],
   ["reads that counts", { reads: () => [`t${next()}`] }, /two calls of reads .* the result\[0\] is "t/],
   ["tags that counts", { tags: () => [`t${next()}`] }, /two calls of tags/],
@@ -334,7 +336,7 @@ const mistakes = [
   ["decide that throws dice", { decide: () => (Math.random(), []) }, /decide called Math\.random\(\): it must be pure\. Let the command bring/],
   ["decide that makes an id", { decide: () => (crypto.randomUUID(), []) }, /decide called crypto\.randomUUID\(\)/],
   ["decide that makes random bytes", { decide: () => (crypto.getRandomValues(new Uint8Array(1)), []) }, /decide called crypto\.getRandomValues\(\)/],
-  ["evolve that asks for the time", { evolve: (state) => (Date.now(), state) }, /evolve called Date\.now\(\)/],
+  ["evolve that asks for the time", { evolve: { Kept: (state) => (Date.now(), state) } }, /evolve\.Kept called Date\.now\(\)/],
   ["reads that asks for the time", { reads: () => (Date.now(), []) }, /reads called Date\.now\(\)/],
   ["tags that throws dice", { tags: () => (Math.random(), []) }, /tags called Math\.random\(\)/],
   ["initial that asks for the time", { initial: () => (Date.now(), { kept: [] }) }, /initial called Date\.now\(\)/],
@@ -345,9 +347,9 @@ const mistakes = [
   ["decide that returns nothing", { decide: () => undefined }, /decide must return an array of events, or a refusal/],
   ["decide that returns one event", { decide: () => kept }, /decide must return an array of events, or a refusal/],
   ["decide that returns null in a list", { decide: () => [null] }, /decide must return events/],
-  ["evolve that is async", { evolve: async (state) => state }, /evolve returned a promise/],
-  ["evolve that returns nothing", { evolve: () => undefined }, /evolve returned undefined/],
-  ["evolve that throws", { evolve: boom }, /evolve threw: boom/],
+  ["evolve that is async", { evolve: { Kept: async (state) => state } }, /evolve returned a promise/],
+  ["evolve that returns nothing", { evolve: { Kept: () => undefined } }, /evolve returned undefined/],
+  ["evolve that throws", { evolve: { Kept: boom } }, /evolve\.Kept threw: boom/],
   ["initial that returns nothing", { initial: () => undefined }, /state: expected JSON, found undefined/],
   ["initial that throws", { initial: boom }, /initial threw: boom/],
   ["reads that is async", { reads: async () => [] }, /reads returned a promise/],
@@ -364,12 +366,12 @@ const mistakes = [
   ["an event with undefined in a list", { decide: () => [{ type: "Kept", data: [undefined] }] }, /event Kept\[0\]: expected JSON, found undefined/],
   ["an event with half a character", { decide: () => [{ type: "Kept", data: "\ud800" }] }, /lone surrogate/],
   ["a refusal with a map", { decide: () => refuse("no", { map: new Map() }) }, /refusal no\.map: expected a plain object/],
-  ["a state with a date", { evolve: () => ({ at: new Date(0) }) }, /state\.at: expected a plain object/],
-  ["a state with a frozen date", { evolve: () => Object.freeze({ at: new Date(0) }) }, /JSON does not keep: state\.at is/],
-  ["a state with an undefined member", { evolve: () => ({ deep: { note: undefined } }) }, /evolve gave a state that JSON does not keep: state\.deep\.note is undefined, and comes back as nothing/],
-  ["a state with a negative zero", { evolve: () => ({ sum: -0 }) }, /state\.sum is -0, and comes back as 0/],
-  ["a state with a symbol", { evolve: () => ({ [Symbol.for("of")]: 1 }) }, /JSON does not keep: state\.Symbol\(of\) is 1/],
-  ["a list with a name", { evolve: () => Object.assign([1], { of: "x" }) }, /JSON does not keep: state\[of\] is "x"/],
+  ["a state with a date", { evolve: { Kept: () => ({ at: new Date(0) }) } }, /state\.at: expected a plain object/],
+  ["a state with a frozen date", { evolve: { Kept: () => Object.freeze({ at: new Date(0) }) } }, /JSON does not keep: state\.at is/],
+  ["a state with an undefined member", { evolve: { Kept: () => ({ deep: { note: undefined } }) } }, /evolve gave a state that JSON does not keep: state\.deep\.note is undefined, and comes back as nothing/],
+  ["a state with a negative zero", { evolve: { Kept: () => ({ sum: -0 }) } }, /state\.sum is -0, and comes back as 0/],
+  ["a state with a symbol", { evolve: { Kept: () => ({ [Symbol.for("of")]: 1 }) } }, /JSON does not keep: state\.Symbol\(of\) is 1/],
+  ["a list with a name", { evolve: { Kept: () => Object.assign([1], { of: "x" }) } }, /JSON does not keep: state\[of\] is "x"/],
   ["an initial state with an undefined member", { initial: () => ({ kept: [], note: undefined }) }, /initial gave a state that JSON does not keep: state\.note/],
 ];
 
@@ -385,8 +387,15 @@ for (const [what, functions, message] of mistakes) {
 }
 
 test("a mistake in what has happened is found where it is given", () => {
-  fails(() => given(boxWith({ evolve: boom }), kept), /evolve threw: boom\n\ngiven Box\n {6}Kept \{"list":\[2,1\]\}$/);
+  fails(() => given(boxWith({ evolve: { Kept: boom } }), kept), /evolve\.Kept threw: boom\n\ngiven Box\n {6}Kept \{"list":\[2,1\]\}$/);
   fails(() => given(boxWith()).others("b-2", { type: "Kept", data: NaN }), /event Kept: expected a finite number/);
+  for (const type of ["Lost", "toString", "__proto__"]) {
+    const lost = { type, data: {} };
+    const message = new RegExp(`${type} is not among the events of Box`);
+    fails(() => given(boxWith(), lost), message);
+    fails(() => given(boxWith()).others("b-2", lost), message);
+    fails(() => given(boxWith({ decide: () => [lost] })).when(keep), message);
+  }
   for (const event of [null, undefined, "Kept", {}, []]) {
     fails(() => given(boxWith(), event), /expected an event with type and data/);
     fails(() => given(boxWith()).when(keep).then(event), /expected an event with type and data/);
@@ -402,7 +411,7 @@ test("where the platform was asked is the failure's cause", () => {
   const { cause } = failureOf(() => given(boxWith({ decide: function asksForTheTime() { return [Date.now()]; } })).when(keep));
   assert.match(cause.stack, /asksForTheTime/);
   const thrown = new Error("boom");
-  const throwing = boxWith({ evolve: () => { throw thrown; } });
+  const throwing = boxWith({ evolve: { Kept: () => { throw thrown; } } });
   assert.equal(failureOf(() => given(throwing, kept)).cause, thrown);
 });
 

@@ -15,9 +15,10 @@ const visit = aggregate("Visit", {
   initial: () => ({ doctor: null }),
   decide: (_, command) => [command],
   evolve: (state, { data }) => ({ doctor: data.doctor ?? state.doctor }),
+  events: { Booked: [], Cancelled: [], Noted: [] },
   tags: ({ data }, { doctor }) => [`doctor:${data.doctor ?? doctor}`],
 });
-const letter = aggregate("Letter", { initial: () => 0, decide: (_, command) => [command], evolve: (count) => count + 1 });
+const letter = aggregate("Letter", { initial: () => 0, decide: (_, command) => [command], evolve: { Send: (count) => count + 1 } });
 
 const HOUR = 3_600_000;
 const booked = (patient, start = "2026-01-03T09:00:00.000Z") => ({ type: "Booked", data: { patient, start, doctor: "7" } });

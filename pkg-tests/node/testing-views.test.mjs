@@ -14,7 +14,7 @@ import { failureOf, fails } from "../support/kit-failures.mjs";
 const visit = aggregate("Visit", {
   initial: () => null,
   decide: (_, command) => [command],
-  evolve: () => null,
+  evolve: { Booked: () => null, Moved: () => null, Noted: () => null },
 });
 
 const booked = (doctor, hour) => ({ type: "Booked", data: { doctor, hour } });
@@ -322,7 +322,7 @@ const booking = aggregate("Visit", {
     const taken = fold(hours()).get(`${data.doctor}/${data.hour}`);
     return taken ? refuse("taken", taken) : [{ type: "Booked", data }];
   },
-  evolve: () => null,
+  evolve: { Booked: () => null, Moved: () => null, Noted: () => null },
   tags: ({ data }) => (data.doctor ? [`doctor:${data.doctor}`] : []),
 });
 

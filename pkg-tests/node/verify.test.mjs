@@ -27,7 +27,7 @@ after(() => pglite.close());
 const visit = aggregate("Visit", {
   initial: () => ({ count: 0 }),
   decide: (_, { data: { events = 1, ...data } }) => Array.from({ length: events }, () => ({ type: "Booked", data })),
-  evolve: ({ count }) => ({ count: count + 1 }),
+  evolve: { Booked: ({ count }) => ({ count: count + 1 }) },
   tags: ({ data }) => [`doctor:${data.doctor}`, "all"],
   snapshots: { version: 1, every: 2 },
 });

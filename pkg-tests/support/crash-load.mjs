@@ -10,7 +10,7 @@ export const counter = aggregate("Counter", {
   initial: () => ({ sum: 0 }),
   reads: ({ data }) => (data.alone ? [`lane:${data.lane}`] : []),
   decide: (_, { data }) => Array.from({ length: data.events }, () => ({ type: "Added", data: { by: 1, lane: data.lane, text: data.text } })),
-  evolve: ({ sum }, { data }) => ({ sum: sum + data.by }),
+  evolve: { Added: ({ sum }, { data }) => ({ sum: sum + data.by }) },
   tags: ({ data }) => [`lane:${data.lane}`],
   snapshots: { version: 1, every: 25 },
 });

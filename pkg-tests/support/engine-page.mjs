@@ -18,7 +18,7 @@ globalThis.openEngine = async (options) => {
 globalThis.withSnapshots = (snapshots) => {
   const counts = { folded: 0 };
   const { evolve, ...functions } = appointment.functions;
-  const counted = (state, event) => ((counts.folded += 1), evolve(state, event));
+  const counted = (state, event) => ((counts.folded += 1), evolve[event.type](state, event));
   return { counts, definition: aggregate("Appointment", { ...functions, evolve: counted, snapshots }) };
 };
 

@@ -10,6 +10,9 @@ export const desk = aggregate("Desk", {
   initial: () => ({ events: 0 }),
   decide: (_, command) => (command.data.patient === "nobody" ? refuse("nobody-there") : [command]),
   evolve: ({ events }) => ({ events: events + 1 }),
+  events: Object.fromEntries(
+    ["Waiting", "Cancelled", "Booked", "Noted", "Dated", "Reminded", "Renamed", "Swapped", "Viewed", "Counted", "Closed"].map((type) => [type, []]),
+  ),
 });
 
 const HOUR = 3_600_000;

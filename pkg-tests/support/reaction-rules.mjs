@@ -11,6 +11,7 @@ export const visit = aggregate("Visit", {
   initial: () => ({ events: 0 }),
   decide: (_, command) => [command],
   evolve: (state) => ({ events: state.events + 1 }),
+  events: { Booked: [], Noted: [] },
 });
 
 export const book = (engine, id, number = 0) => engine.execute(visit, id, { type: "Booked", data: { number } });

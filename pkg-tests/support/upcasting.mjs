@@ -42,7 +42,7 @@ export function release(changed = {}) {
 /** The releases of the clinic: that of today, one that passes by what it does not know, and the first. */
 export const today = release();
 export const skipping = release({ unknownEvents: "skip" });
-export const first = release({ events: undefined, retired: undefined });
+export const first = release({ events: { Booked: [], Confirmed: [], Rescheduled: [] }, retired: undefined });
 
 /** Each form that an event has had, and what it is today. */
 export const forms = [

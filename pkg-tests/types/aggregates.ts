@@ -1,5 +1,5 @@
 /** What the compiler says about the definition of an aggregate. */
-import { type Aggregate, type Message, type OtherEvent, type Refusal, aggregate, nativeAggregate, refuse } from "annals";
+import { type Aggregate, type EvolveByType, type Message, type OtherEvent, type Refusal, aggregate, nativeAggregate, refuse } from "annals";
 import { type FoldedView, nativeProjection } from "annals/projections";
 import { type Command, type Event, type Paid, type Refused, type Same, type State, appointment, check, invoice } from "./domain.js";
 
@@ -7,7 +7,8 @@ import { type Command, type Event, type Paid, type Refused, type Same, type Stat
 check<Same<typeof appointment, Aggregate<State, Command, Event, Refused>>>();
 check<Same<typeof invoice, Aggregate<number, Message<"Pay", { readonly amount: number }>, Paid, never>>>();
 
-const rest = { initial: () => 0, evolve: (sum: number) => sum };
+const same = (sum: number) => sum;
+const rest = { initial: () => 0, evolve: { Booked: same, Cancelled: same } };
 
 aggregate<number, Command, Event>("A", { ...rest, decide: () => [], snapshots: { version: 1, every: 100, afterReplayOf: 500 } });
 
@@ -83,31 +84,109 @@ aggregate<number, Command, Event>("A", {
 });
 
 aggregate<number, Command, Event>("A", {
-  ...rest,
   decide: () => [],
-  evolve: (sum, event) => {
-    // @ts-expect-error only "Booked" has a doctor
-    void event.data.doctor;
-    return event.type === "Booked" ? sum + event.data.doctor.length : sum;
-  },
-});
-
-aggregate<number, Command, Event>("A", {
-  ...rest,
-  decide: () => [],
-  // @ts-expect-error a state is a number here
-  evolve: () => "one",
-});
-
-aggregate<number, Command, Event>("A", {
-  decide: () => [],
-  evolve: (sum) => sum,
+  evolve: rest.evolve,
   // @ts-expect-error a state is a number here
   initial: () => "none",
 });
 
+// --- What events make of a state --------------------------------------------------------------
+
+const begins = { initial: () => 0, decide: () => [] };
+
+aggregate<number, Command, Event>("A", {
+  ...begins,
+  evolve: {
+    Booked: (sum, event) => {
+      check<Same<typeof sum, number>>();
+      check<Same<typeof event, Message<"Booked", { readonly doctor: string }>>>();
+      return sum + event.data.doctor.length;
+    },
+    Cancelled(sum, { data }) {
+      check<Same<typeof data, { readonly reason: string }>>();
+      return sum;
+    },
+  },
+});
+
+aggregate<number, Command, Event>("A", {
+  ...begins,
+  // @ts-expect-error each type has a function
+  evolve: { Booked: same },
+});
+
+aggregate<number, Command, Event>("A", {
+  ...begins,
+  // @ts-expect-error there is no event "Moved"
+  evolve: { Booked: same, Cancelled: same, Moved: same },
+});
+
+aggregate<number, Command, Event>("A", {
+  ...begins,
+  evolve: {
+    // @ts-expect-error a state is a number here
+    Booked: () => "one",
+    Cancelled: same,
+  },
+});
+
+aggregate<number, Command, Event>("A", {
+  ...begins,
+  evolve: {
+    Booked: same,
+    // @ts-expect-error "Cancelled" has a reason, not a doctor
+    Cancelled: (sum, { data }) => sum + data.doctor.length,
+  },
+});
+
+aggregate<number, Command, Event>("A", {
+  ...begins,
+  evolve: {
+    Booked: same,
+    // @ts-expect-error it is of the events of its type
+    Cancelled: (sum: number, event: Message<"Booked", { readonly doctor: string }>) => sum + event.data.doctor.length,
+  },
+});
+
+// One function for all knows its types by a list of them.
+aggregate<number, Command, Event>("A", {
+  ...begins,
+  evolve: (sum, event) => {
+    check<Same<typeof event, Event>>();
+    // @ts-expect-error only "Booked" has a doctor
+    void event.data.doctor;
+    return event.type === "Booked" ? sum + event.data.doctor.length : sum;
+  },
+  events: { Booked: [], Cancelled: [] },
+});
+
+// @ts-expect-error nothing says which types there are
+aggregate<number, Command, Event>("A", { ...begins, evolve: (sum) => sum });
+
+aggregate<number, Command, Event>("A", {
+  ...begins,
+  // @ts-expect-error a state is a number here
+  evolve: () => "one",
+  events: { Booked: [], Cancelled: [] },
+});
+
+aggregate<number, Command, Event>("A", {
+  ...begins,
+  evolve: same,
+  // @ts-expect-error each type is listed
+  events: { Booked: [] },
+});
+
 // @ts-expect-error an aggregate evolves
-aggregate<number, Command, Event>("A", { initial: () => 0, decide: () => [] });
+aggregate<number, Command, Event>("A", begins);
+
+// @ts-expect-error though it lists its events
+aggregate<number, Command, Event>("A", { ...begins, events: { Booked: [], Cancelled: [] } });
+
+// A table may be made elsewhere, and its functions be called by others.
+const byType: EvolveByType<number, Event> = { Booked: (sum, { data }) => sum + data.doctor.length, Cancelled: same };
+check<Same<ReturnType<typeof byType.Booked>, number>>();
+aggregate<number, Command, Event>("A", { ...begins, evolve: byType });
 
 aggregate<number, Command, Event>("A", {
   ...rest,
@@ -254,6 +333,7 @@ const inferred = aggregate("Inferred", {
   decide: (state, command: Command) =>
     state.status === "booked" ? refuse("already-booked", { by: "x" }) : [{ type: "Booked" as const, data: { doctor: command.type } }],
   evolve: (state, event: Event): State => (event.type === "Booked" ? { ...state, status: "booked" } : state),
+  events: { Booked: [], Cancelled: [] },
 });
 check<Same<typeof inferred, Aggregate<State, Command, Event, Refusal<"already-booked", { by: string }>>>>();
 

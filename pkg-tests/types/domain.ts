@@ -25,8 +25,10 @@ export const appointment = aggregate<State, Command, Event, Refused>("Appointmen
         return [{ type: "Cancelled", data: command.data }];
     }
   },
-  evolve: (state, event) =>
-    event.type === "Booked" ? { status: "booked", doctor: event.data.doctor } : { ...state, status: "cancelled" },
+  evolve: {
+    Booked: (_, { data }) => ({ status: "booked", doctor: data.doctor }),
+    Cancelled: (state) => ({ ...state, status: "cancelled" }),
+  },
 });
 
 export type Paid = Message<"Paid", { readonly amount: number }>;
@@ -34,7 +36,7 @@ export type Paid = Message<"Paid", { readonly amount: number }>;
 export const invoice = aggregate<number, Message<"Pay", { readonly amount: number }>, Paid>("Invoice", {
   initial: () => 0,
   decide: (_, { data }) => [{ type: "Paid", data }],
-  evolve: (sum, { data }) => sum + data.amount,
+  evolve: { Paid: (sum, { data }) => sum + data.amount },
 });
 
 /** Whether two types are the same, neither wider nor `any`. */

@@ -231,7 +231,7 @@ export async function asking(outcome: Outcome<unknown, Event>, signal: AbortSign
 const counter = aggregate<number, Message<"Count", null>, Message<"Counted", null>>("Counter", {
   initial: () => 0,
   decide: () => [{ type: "Counted", data: null }],
-  evolve: (sum) => sum + 1,
+  evolve: { Counted: (sum) => sum + 1 },
 });
 projection<number, EventOf<typeof counter>>("counts", {
   version: 1,

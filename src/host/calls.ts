@@ -25,8 +25,13 @@ export function decide(
   return decision;
 }
 
+/** `event` is of one of the types that the aggregate's forms name. */
 export function evolve(functions: ErasedFunctions, state: unknown, event: Message): unknown {
-  const after = atOnce("evolve", functions.evolve(state, event));
+  const evolved =
+    typeof functions.evolve === "function"
+      ? functions.evolve(state, event)
+      : functions.evolve[event.type]!(state, event);
+  const after = atOnce("evolve", evolved);
   if (after === undefined) throw new Error("evolve returned undefined");
   return after;
 }

@@ -1,4 +1,4 @@
-import { invalidArgument } from "./errors.js";
+import { type AnnalsError, invalidArgument } from "./errors.js";
 import type { Driver } from "./driver.js";
 import { formOf } from "./messages.js";
 import type { AbortSignal } from "./platform.js";
@@ -45,7 +45,7 @@ export interface SnapshotPolicy {
   readonly afterReplayOf?: number;
 }
 
-/** The functions of an aggregate. All are pure: same arguments, same result, no side effects. */
+/** The functions of an aggregate besides `evolve`. All are pure: same arguments, same result, no side effects. */
 export interface AggregateFunctions<
   State,
   Command extends Message,
@@ -60,8 +60,6 @@ export interface AggregateFunctions<
     command: Command,
     context: DecideContext<Event>,
   ) => readonly Event[] | Refused;
-  /** The state after an event. It must not fail, and not change `state`. */
-  readonly evolve: (state: State, event: Event) => State;
   /**
    * Which events of other streams the decision rests on: those with any of these tags, or those a
    * query matches. They come as `others`, and the command is decided again if one more comes.
@@ -71,32 +69,62 @@ export interface AggregateFunctions<
   readonly tags?: (event: Event, before: State) => readonly string[];
 }
 
-/** The functions of an aggregate, and what else the engine is to know of it. */
-export interface AggregateDefinition<
+/**
+ * The functions of an aggregate, and what else the engine is to know of it. Its events are of the types
+ * that `evolve` or `events` names: a decision with another fails, and nothing is stored.
+ */
+export type AggregateDefinition<
   State,
   Command extends Message,
   Event extends Message,
   Refused extends Refusal,
-> extends AggregateFunctions<State, Command, Event, Refused> {
+> = AggregateFunctions<State, Command, Event, Refused> &
+  AggregateOptions<Event> &
+  (EvolvesByType<State, Event> | EvolvesAsOne<State, Event>);
+
+/** States come of events by a function for each type. */
+interface EvolvesByType<State, Event extends Message> {
+  /** The state after an event, by the event's type. It must not fail, and not change `state`. */
+  readonly evolve: EvolveByType<State, Event>;
+  /** Upcasters of each type. Without them all types are of version 1. */
+  readonly events?: UpcastersByType<NoInfer<Event>>;
+}
+
+/** States come of events by one function. */
+interface EvolvesAsOne<State, Event extends Message> {
+  /** The state after an event. It must not fail, and not change `state`. */
+  readonly evolve: (state: State, event: Event) => State;
+  /** Upcasters of each type. Nothing else says which types there are. */
+  readonly events: UpcastersByType<NoInfer<Event>>;
+}
+
+/** The state after an event, by the event's type. */
+export type EvolveByType<State, Event extends Message> = {
+  readonly [Type in Event["type"]]: (state: State, event: Extract<Event, { readonly type: Type }>) => State;
+};
+
+/**
+ * Every event type, with the upcasters of its earlier versions in order. New events are stored with the
+ * version after the last of them.
+ *
+ * ```ts
+ * events: {
+ *   AppointmentBooked: [
+ *     (data: { doctor: string }) => ({ ...data, room: "1" }), // version 1
+ *     (data: { doctor: string; room: string }) => ({ ...data, minutes: 30 }), // version 2
+ *   ],
+ *   AppointmentConfirmed: [],
+ * },
+ * ```
+ */
+export type UpcastersByType<Event extends Message> = {
+  readonly [Type in Event["type"]]: Upcasters<Event, DataOf<Event, Type>>;
+};
+
+/** What an aggregate may say besides its functions. */
+interface AggregateOptions<Event extends Message> {
   /** Whether snapshots shorten the replay of long streams. A state must then equal its JSON. */
   readonly snapshots?: SnapshotPolicy;
-  /**
-   * Every event type, with the upcasters of its earlier versions in order. New events are stored with
-   * the version after the last of them. A decision may then give events of these types only.
-   *
-   * ```ts
-   * events: {
-   *   AppointmentBooked: [
-   *     (data: { doctor: string }) => ({ ...data, room: "1" }), // version 1
-   *     (data: { doctor: string; room: string }) => ({ ...data, minutes: 30 }), // version 2
-   *   ],
-   *   AppointmentConfirmed: [],
-   * },
-   * ```
-   */
-  readonly events?: {
-    readonly [Type in NoInfer<Event>["type"]]: Upcasters<NoInfer<Event>, DataOf<NoInfer<Event>, Type>>;
-  };
   /**
    * Types that are no longer written, and what becomes of their events.
    *
@@ -109,7 +137,7 @@ export interface AggregateDefinition<
    */
   readonly retired?: { readonly [type: string]: RetiredUpcasters<NoInfer<Event>> };
   /**
-   * What happens where a stored event has a type that is neither among `events` nor `retired`. `fail`,
+   * What happens where a stored event has a type that is neither one of today nor `retired`. `fail`,
    * the default: it can't be read. `skip`: it is passed by, counts as an event of its stream, and
    * `onReport` is told.
    */
@@ -152,7 +180,7 @@ export interface DecideContext<Event extends Message = Message> {
    *     const taken = fold(seats).get(data.seat);
    *     return taken ? refuse("seat-taken", { by: taken.guest }) : [{ type: "Taken", data }];
    *   },
-   *   evolve: () => null,
+   *   evolve: { Taken: () => null },
    *   tags: ({ data }) => [`seat:${data.seat}`],
    * });
    * ```
@@ -196,14 +224,16 @@ export interface Aggregate<
   readonly functions: ErasedFunctions | null;
   /** @internal `null`: none, or the module says it. */
   readonly snapshots: SnapshotPolicy | null;
-  /** @internal `null`: every type has version 1, whatever its name, or the module says it. */
+  /** @internal `null`: the module says it. */
   readonly forms: Forms | null;
   /** Carries the types; there is no such property. */
   readonly [types]?: (state: State, command: Command, event: Event, refused: Refused) => void;
 }
 
 /** @internal */
-export type ErasedFunctions = AggregateFunctions<unknown, Message, Message, Refusal>;
+export type ErasedFunctions = AggregateFunctions<unknown, Message, Message, Refusal> & {
+  readonly evolve: EvolveByType<unknown, Message> | ((state: unknown, event: Message) => unknown);
+};
 
 /** Any aggregate: also one that refuses nothing, whose refusals are `never`. */
 export type AnyAggregate = Aggregate<any, any, any, never>;
@@ -220,7 +250,7 @@ export type AnyAggregate = Aggregate<any, any, any, never>;
  *   initial: () => 0,
  *   decide: (sum, { data }) =>
  *     sum + data.amount > 10 ? refuse("limit-reached", { limit: 10 }) : [{ type: "Added", data }],
- *   evolve: (sum, { data }) => sum + data.amount,
+ *   evolve: { Added: (sum, { data }) => sum + data.amount },
  * });
  * ```
  */
@@ -233,35 +263,37 @@ export function aggregate<
   type: string,
   definition: AggregateDefinition<State, Command, Event, Refused>,
 ): Aggregate<State, Command, Event, Refused> {
-  for (const name of ["initial", "decide", "evolve"] as const) {
-    if (typeof definition?.[name] !== "function") {
-      throw invalidArgument(`aggregate ${type}: expected a function ${name}`);
-    }
+  const mistake: Mistake = (expected) => invalidArgument(`aggregate ${type}: expected ${expected}`);
+  for (const name of ["initial", "decide"] as const) {
+    if (typeof definition?.[name] !== "function") throw mistake(`a function ${name}`);
   }
   const { snapshots = null } = definition;
   const { version, every = 1, afterReplayOf = 0 } = snapshots ?? { version: 1 };
   if (![version, every, afterReplayOf + 1].every((number) => Number.isSafeInteger(number) && number > 0)) {
-    throw invalidArgument(`aggregate ${type}: expected whole numbers of events in snapshots, and a version`);
+    throw mistake("whole numbers of events in snapshots, and a version");
   }
-  const forms = formsOf(type, definition as AnyDefinition);
-  return Object.freeze({ type, functions: definition as unknown as ErasedFunctions, snapshots, forms });
+  const functions = definition as unknown as AnyDefinition;
+  return Object.freeze({ type, functions, snapshots, forms: formsOf(functions, mistake) });
 }
 
-type AnyDefinition = Pick<AggregateDefinition<unknown, Message, Message, Refusal>, "events" | "retired" | "unknownEvents">;
+type AnyDefinition = ErasedFunctions &
+  AggregateOptions<Message> & { readonly events?: { readonly [type: string]: readonly AnyStep[] } };
 
-function formsOf(aggregate: string, { events, retired, unknownEvents }: AnyDefinition): Forms | null {
+/** Says what was expected of an aggregate's definition. */
+type Mistake = (expected: string) => AnnalsError;
+
+function formsOf(definition: AnyDefinition, mistake: Mistake): Forms {
+  const { events, retired, unknownEvents } = definition;
   const skips = unknownEvents === "skip";
-  const mistake = (expected: string) => invalidArgument(`aggregate ${aggregate}: expected ${expected}`);
-  if (events === undefined) {
-    if (skips || retired !== undefined) throw mistake("events, which name every type");
-    return null;
-  }
+  const types = typesOf(definition, mistake);
+  const lists = types.map((type) => [type, events === undefined ? [] : events[type]] as const);
   const plans = new Map<string, string | AnyStep>();
+  const plain: string[] = [];
   const versions = new Map<string, number>();
   const becoming: string[] = [];
   let fingerprint = "";
-  for (const [type, steps] of [...Object.entries(retired ?? {}), ...Object.entries(events)]) {
-    const isToday = Object.hasOwn(events, type);
+  for (const [type, steps] of [...Object.entries(retired ?? {}), ...lists]) {
+    const isToday = types.includes(type);
     let version = 1;
     let isRight = Array.isArray(steps) && !plans.has(type) && (isToday || typeof steps.at(-1) === "object");
     for (const step of isRight ? (steps as readonly AnyStep[]) : []) {
@@ -275,11 +307,24 @@ function formsOf(aggregate: string, { events, retired, unknownEvents }: AnyDefin
     if (isToday) {
       versions.set(type, version);
       plans.set(formOf(type, version), type);
+      if (version === 1) plain[type.length] ??= type;
     }
     // What new types mean is not in it, unless they were passed by before.
     if (version > 1 || skips) fingerprint += `${type}\n${version}\n`;
   }
-  return { plans, versions, becoming, fingerprint, skips };
+  return { plans, plain, versions, becoming, fingerprint, skips };
+}
+
+/** The types that there are, in the order of `events`: fingerprints are made in it. */
+function typesOf({ evolve, events }: AnyDefinition, mistake: Mistake): string[] {
+  // Without a prototype it has no functions but its own.
+  const table: Record<string, unknown> | null = typeof evolve === "function" ? null : { __proto__: null, ...evolve };
+  const types = Object.keys({ ...events, ...table });
+  if (types.length === 0) throw mistake("evolve as functions by event type, or events, which name every type");
+  for (const type of types) {
+    if (table !== null && typeof table[type] !== "function") throw mistake(`a function of ${type} in evolve`);
+  }
+  return types;
 }
 
 /** Names an aggregate that the module defines in Rust, with its types. */

@@ -25,7 +25,7 @@ import {
   type StoredEvent,
   type Verdict,
 } from "./storage.js";
-import { EventError, type Forms, type OlderEvent, planOf, upcast } from "./upcast.js";
+import { EventError, type OlderEvent, upcast } from "./upcast.js";
 import {
   Asks,
   checkNames,
@@ -808,14 +808,18 @@ export class Driver {
     try {
       if (from !== SNAPSHOT) state = this.#stateOf(functions!, from);
       for (; index < forms.length; index += 1) {
-        if (forms[index] !== form) plan = planOf(known, (form = forms[index]!));
+        if (forms[index] !== form) {
+          form = forms[index]!;
+          const type = known!.plain[form.length];
+          plan = type === form ? type : known!.plans.get(form);
+        }
         const data = payloads[index];
         if (data === undefined) throw new Error("not JSON");
         if (typeof plan === "string") {
           state = evolve(functions!, state, { type: plan, data });
           continue;
         }
-        const events = upcast(known, { ...partsOf(form), data });
+        const events = upcast(known!, { ...partsOf(form), data });
         if (events === null) {
           skipped += 1;
           last = index;
@@ -834,10 +838,6 @@ export class Driver {
     }
   }
 
-  #formsOf(index: number): Forms | null {
-    return this.#core.native[index] ?? this.#aggregates[index]!.forms;
-  }
-
   /**
    * What an event is today, or as it is stored; `null` if it is passed by. Events of other aggregates are
    * as they are stored.
@@ -846,9 +846,9 @@ export class Driver {
     const { aggregateType, type, schemaVersion: version } = event;
     try {
       const index = asStored === true ? -1 : this.#aggregates.findIndex((known) => known.type === aggregateType);
-      const forms = index < 0 ? null : this.#formsOf(index);
-      const isToday = index < 0 || typeof planOf(forms, formOf(type, version)) === "string";
-      if (!isToday && forms?.versions === null) return this.#core.upcast(event);
+      const forms = index < 0 ? null : (this.#core.native[index] ?? this.#aggregates[index]!.forms!);
+      const isToday = forms === null || typeof forms.plans.get(formOf(type, version)) === "string";
+      if (!isToday && forms.versions === null) return this.#core.upcast(event);
       const stored = { type, version, data: JSON.parse(event.data) as unknown };
       return isToday ? [stored] : upcast(forms, stored);
     } catch (error) {
@@ -897,12 +897,13 @@ export class Driver {
       const values: Message[] = [];
       for (const event of decision as unknown[]) {
         const { type, data } = toMessage(event, "decide");
-        const schemaVersion = forms === null ? 1 : forms.versions!.get(type);
+        const schemaVersion = forms!.versions!.get(type);
         if (schemaVersion === undefined) throw new Error(`decide returned ${type}, which is not among the events of ${aggregateType}`);
         const payload = toPayload(data === undefined ? {} : data, `event ${type}`);
         const value = { type, data: payload.value };
         const tags = functions.tags === undefined ? [] : tagsOf(functions.tags(value, state));
-        checkNames([type, ...tags]);
+        // The types that there are were checked when the engine was opened.
+        checkNames(tags);
         state = evolve(functions, state, value);
         decided.push({ eventId: "", type, schemaVersion, tags, data: payload.text });
         values.push(value);

@@ -45,6 +45,11 @@ export interface Forms {
    * domain of the module there are only those of today.
    */
   readonly plans: ReadonlyMap<string, string | AnyStep>;
+  /**
+   * Of the types that have had one version, one of each length, at that index. A text that has just been read
+   * has no hash yet: to compare it costs less than to look it up.
+   */
+  readonly plain: readonly string[];
   /** The version that new events of each type are stored with. `null`: the module has the upcasters. */
   readonly versions: ReadonlyMap<string, number> | null;
   /** Types whose events may become events of others. */
@@ -66,27 +71,20 @@ export class EventError extends Error {
   }
 }
 
-/** The type of events that are read as they are; what is done with others, if this form is known. */
-export function planOf(forms: Forms | null, form: string): string | AnyStep | undefined {
-  if (forms !== null) return forms.plans.get(form);
-  // Without a list of types any name will do.
-  return form.includes("\x7f") ? undefined : form;
-}
-
 /** What a stored event is today; `null` if it is passed by. */
-export function upcast(forms: Forms | null, event: OlderEvent): OlderEvent[] | null {
-  return forms?.skips === true && !forms.plans.has(event.type) ? null : step(forms, event);
+export function upcast(forms: Forms, event: OlderEvent): OlderEvent[] | null {
+  return forms.skips && !forms.plans.has(event.type) ? null : step(forms, event);
 }
 
-function step(forms: Forms | null, event: OlderEvent): OlderEvent[] {
+function step(forms: Forms, event: OlderEvent): OlderEvent[] {
   const { type, version, data } = event;
-  const plan = planOf(forms, formOf(type, version));
+  const plan = forms.plans.get(formOf(type, version));
   if (typeof plan === "string") return [event];
   if (plan === undefined) {
     // Every type has had a first version.
-    throw planOf(forms, type) === undefined
-      ? new EventError("unknown-type", `${type}: unknown type`)
-      : new EventError("newer-version", `${type}: version ${version} is later than this release knows`);
+    throw forms.plans.has(type)
+      ? new EventError("newer-version", `${type}: version ${version} is later than this release knows`)
+      : new EventError("unknown-type", `${type}: unknown type`);
   }
   let next: OlderEvent[];
   try {
@@ -94,7 +92,7 @@ function step(forms: Forms | null, event: OlderEvent): OlderEvent[] {
     const made: unknown =
       typeof plan === "function" ? [{ type, version: version + 1, data: atOnce(what, plan(data)) }] : plan.becomes(data);
     next = (Array.isArray(made) ? made : [null]).map((value) => {
-      const { type, version = forms!.versions!.get(type) ?? 1, data } = toMessage(value, what) as OlderEvent;
+      const { type, version = forms.versions!.get(type) ?? 1, data } = toMessage(value, what) as OlderEvent;
       if (data === undefined) throw new Error(`${what} returned undefined`);
       return { type, version, data };
     });

@@ -366,7 +366,7 @@ export function writeVerdicts(writer: Writer, verdicts: readonly Verdict[]): voi
 /** The forms of the events of an aggregate that the module defines. */
 export function readForms(reader: Reader): Forms {
   const today = reader.strings().map((form) => [form, partsOf(form).type] as const);
-  return { plans: new Map(today), versions: null, becoming: [], fingerprint: "", skips: false };
+  return { plans: new Map(today), plain: [], versions: null, becoming: [], fingerprint: "", skips: false };
 }
 
 export function writeFacts(writer: Writer, facts: Facts): void {

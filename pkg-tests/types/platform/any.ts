@@ -15,7 +15,7 @@ type Booked = Message<"Booked", { readonly doctor: string }>;
 const appointment = aggregate<{ booked: boolean }, Book, Booked>("Appointment", {
   initial: () => ({ booked: false }),
   decide: (state, { data }, _: DecideContext<Booked>) => (state.booked ? [] : [{ type: "Booked", data }]),
-  evolve: () => ({ booked: true }),
+  evolve: { Booked: () => ({ booked: true }) },
 });
 
 given(appointment)

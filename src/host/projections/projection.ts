@@ -44,13 +44,10 @@ interface Common<Document> {
   readonly version: number;
   /** What documents are found under besides their keys. */
   readonly indexes?: Indexes<Document>;
-  /**
-   * Of which aggregates it is made, all of which list their `events`. With `unknownEvents`: all their events
-   * are read, and none of others.
-   */
+  /** Of which aggregates it is made. With `unknownEvents`: all their events are read, and none of others. */
   readonly aggregates?: readonly AnyAggregate[];
   /**
-   * What happens where an event of `aggregates` has a type that its aggregate does not list, for a later
+   * What happens where an event of `aggregates` has a type that its aggregate does not know, for a later
    * release has written it. `fail`: the view stops before it, and says so. `skip`: it is passed by, counts as
    * `skipped` in the view's status, and `onReport` is told. By default only events of the types in `on` are
    * read, so such types are never seen.
@@ -119,10 +116,9 @@ export function projection<Document, Event extends Message>(
   if (skips === false && unknownEvents !== "fail") {
     throw invalidArgument(`projection ${name}: expected fail or skip as unknownEvents, found ${String(unknownEvents)}`);
   }
-  // One that the module defines has a list there.
-  const lists = (known: AnyAggregate | undefined) => known?.forms != null || known?.functions === null;
-  if (!Array.isArray(aggregates) || !aggregates.every(lists) || aggregates.length > 0 !== (skips !== undefined)) {
-    throw invalidArgument(`projection ${name}: expected unknownEvents together with aggregates, each of which lists its events`);
+  const isAggregate = (known: AnyAggregate | undefined) => known?.functions !== undefined;
+  if (!Array.isArray(aggregates) || !aggregates.every(isAggregate) || aggregates.length > 0 !== (skips !== undefined)) {
+    throw invalidArgument(`projection ${name}: expected unknownEvents together with aggregates`);
   }
   return define(name, version, kind, { on: on as Handlers, indexes: indexes as Indexes<unknown> }, aggregates, skips);
 }

@@ -51,7 +51,7 @@ export interface Told {
 /** One moment of a test; each step makes another. */
 export interface Story extends Told {
   readonly functions: ErasedFunctions;
-  readonly forms: Forms | null;
+  readonly forms: Forms;
   readonly log: readonly LoggedEvent[];
   readonly streams: ReadonlyMap<string, Stream>;
   /** What upcasters have made of events that earlier releases have stored. */
@@ -77,7 +77,7 @@ export function begin(aggregate: AnyAggregate, events: readonly unknown[]): Stor
   const story: Story = {
     type: aggregate.type,
     functions,
-    forms: strictForms(aggregate.forms),
+    forms: strictForms(aggregate.forms!),
     ...BEGINNING,
     log: [],
     streams: new Map(),
@@ -236,9 +236,9 @@ function happened(
     const known = { stream, issuedAt: isoOf(story.now), actor: story.actor };
     for (const event of events) {
       const value = toEvent(event);
-      const tags = functions.tags === undefined ? [] : tagsOf(functions.tags(value, state));
       checkName("event type", value.type);
       if (forms?.versions?.has(value.type) === false) throw new Mistake(`${value.type} is not among the events of ${type}`);
+      const tags = functions.tags === undefined ? [] : tagsOf(functions.tags(value, state));
       for (const tag of tags) checkName("tag", tag);
       state = checkState("evolve", evolve(functions, state, value));
       revision += 1;

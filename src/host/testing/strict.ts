@@ -17,22 +17,24 @@ export class Thrown extends Error {
 
 /** The same functions; a {@link Mistake} says which of them is not pure, and why. */
 export function strict(functions: ErasedFunctions): ErasedFunctions {
-  const watched = (name: keyof ErasedFunctions, ...inputs: string[]) => {
-    const run = (args: readonly unknown[]): unknown => Reflect.apply(functions[name]!, functions, args);
-    return (...args: unknown[]) => twice(name, inputs, args, run) as never;
+  const watched = (name: string, inputs: readonly string[], owner: object = functions, told = name) => {
+    const run = (args: readonly unknown[]): unknown => Reflect.apply(Reflect.get(owner, name) as () => unknown, owner, args);
+    return (...args: unknown[]) => twice(told, inputs, args, run) as never;
   };
+  const { evolve, reads, tags } = functions;
+  const folded = ["state", "event"];
+  const byType = () => Object.keys(evolve).map((type) => [type, watched(type, folded, evolve, `evolve.${type}`)]);
   return {
-    initial: watched("initial"),
-    decide: watched("decide", "state", "command", "context"),
-    evolve: watched("evolve", "state", "event"),
-    ...(functions.reads !== undefined && { reads: watched("reads", "command", "state") }),
-    ...(functions.tags !== undefined && { tags: watched("tags", "event", "before") }),
+    initial: watched("initial", []),
+    decide: watched("decide", ["state", "command", "context"]),
+    evolve: typeof evolve === "function" ? watched("evolve", folded) : (Object.fromEntries(byType()) as typeof evolve),
+    ...(reads !== undefined && { reads: watched("reads", ["command", "state"]) }),
+    ...(tags !== undefined && { tags: watched("tags", ["event", "before"]) }),
   };
 }
 
 /** The same upcasters, under watch too. */
-export function strictForms(forms: Forms | null): Forms | null {
-  if (forms === null) return null;
+export function strictForms(forms: Forms): Forms {
   const watched = (plan: string | AnyStep): string | AnyStep => {
     if (typeof plan === "string") return plan;
     const call = (name: string, run: (data: unknown) => unknown) => (data: unknown) =>

@@ -18,7 +18,7 @@ const counterOf = (type: string) =>
   aggregate<Sum, Add, Added>(type, {
     initial: () => ({ sum: 0, count: 0 }),
     decide: (_, { data }) => [{ type: "Added", data }],
-    evolve: ({ sum, count }, { data }) => ({ sum: sum + data.by, count: count + 1 }),
+    evolve: { Added: ({ sum, count }, { data }) => ({ sum: sum + data.by, count: count + 1 }) },
     tags: ({ data }) => [`by:${data.by}`, type],
     snapshots: { version: 1, every: 7 },
   });
@@ -33,7 +33,7 @@ const booking = aggregate<null, Message<"Book", Slot>, Message<"Booked", Slot>, 
   reads: ({ data }) => [`slot:${data.slot}`],
   decide: (_, { data }, { others }) =>
     others.length > 0 ? refuse("taken", { by: others[0]!.stream.id }) : [{ type: "Booked", data }],
-  evolve: () => null,
+  evolve: { Booked: () => null },
   tags: ({ data }) => [`slot:${data.slot}`],
 });
 

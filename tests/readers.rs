@@ -291,11 +291,13 @@ fn a_future_that_is_dropped_loses_no_event_and_moves_no_checkpoint_past_one() {
             .expect("a limit");
             for position in 1..=4 {
                 // Each time it is polled once more, the store has got further.
-                while let None = once(events.next()).await.map(|event| {
-                    assert_eq!(event.expect("it can be read").position.0, position);
-                }) {
-                    store.step();
-                }
+                let event = loop {
+                    match once(events.next()).await {
+                        Some(event) => break event.expect("it can be read"),
+                        None => assert!(store.step(), "something is asked"),
+                    }
+                };
+                assert_eq!(event.position.0, position);
                 if name.is_some() {
                     let kept = store_checkpoint(&store).await;
                     assert!(kept < position, "{kept} at {position}");
@@ -612,8 +614,10 @@ fn a_view_that_is_not_kept_is_not_watched() {
 #[derive(Clone, Default)]
 struct Meanwhile {
     time: Ticking,
-    happens: Rc<RefCell<Vec<Box<dyn FnOnce()>>>>,
+    happens: Rc<RefCell<Vec<Happening>>>,
 }
+
+type Happening = Box<dyn FnOnce()>;
 
 impl Clock for Meanwhile {
     fn now(&self) -> Timestamp {
@@ -659,7 +663,7 @@ fn a_blocking_reader_waits_for_what_others_append_and_no_longer_than_it_is_told(
     clock
         .happens
         .borrow_mut()
-        .extend([Box::new(move || elsewhere(&there)) as Box<dyn FnOnce()>, Box::new(|| ())]);
+        .extend([Box::new(move || elsewhere(&there)) as Happening, Box::new(|| ())]);
     assert_eq!(position(events.next(&mut annals, 60_000)), Some(1));
     // It looks once a second.
     assert_eq!(clock.time.0.get(), 7_500);

@@ -363,6 +363,47 @@ fn what_a_reader_has_handled_that_was_dropped_is_kept_by_whoever_serves_the_engi
 }
 
 #[test]
+fn who_serves_the_engine_is_woken_to_keep_what_a_dropped_reader_has_handled() {
+    let store = Slow::new();
+    append(&store, 5);
+    let annals = engine(config(1), &store);
+    let reader = RefCell::new(None);
+    let reading = async {
+        let events = annals.subscribe_as("mails", BEGINNING, LogFilter::default(), 4);
+        let mut events = events.expect("a limit");
+        for position in 1..=3 {
+            assert_eq!(next(&mut events).await, position);
+        }
+        reader.replace(Some(events));
+    };
+    run(&store, vec![Box::pin(reading)]);
+    let before = store.saves.get();
+    let mut serving = pin!(annals.serve());
+    let serving = poll_fn(|context| {
+        assert!(serving.as_mut().poll(context).is_pending());
+        if store.saves.get() > before { Poll::Ready(()) } else { Poll::Pending }
+    });
+    run_while(vec![Box::pin(serving)], || store.step() || reader.take().is_some());
+}
+
+#[test]
+fn who_gives_up_waiting_and_waits_again_asks_the_store_nothing() {
+    let store = Slow::new();
+    append(&store, 1);
+    let annals = engine(config(1), &store);
+    let job = async {
+        let mut events = annals.subscribe(BEGINNING, LogFilter::default(), 2).expect("a limit");
+        assert_eq!(next(&mut events).await, 1);
+        let mut at_the_end = None;
+        for _ in 0..5 {
+            while once(events.next()).await.is_none() && store.step() {}
+            assert_eq!(*at_the_end.get_or_insert(store.log_reads.get()), store.log_reads.get());
+        }
+    };
+    run(&store, vec![Box::pin(job)]);
+}
+
+#[test]
 fn of_two_with_one_name_the_slower_is_told_and_told_again() {
     let store = Slow::new();
     append(&store, 4);

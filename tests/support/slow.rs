@@ -20,6 +20,7 @@ pub struct Slow {
     pub appends: Rc<Cell<usize>>,
     pub loads: Rc<Cell<usize>>,
     pub log_reads: Rc<Cell<usize>>,
+    pub saves: Rc<Cell<usize>>,
     /// Whether it says that it tells of appends.
     pub notifies: Rc<Cell<bool>>,
     /// Whether it refuses to read its log.
@@ -36,6 +37,7 @@ impl Slow {
             appends: Rc::default(),
             loads: Rc::default(),
             log_reads: Rc::default(),
+            saves: Rc::default(),
             notifies: Rc::default(),
             is_broken: Rc::default(),
         }
@@ -78,6 +80,7 @@ impl AsyncStorageAdapter for Slow {
             StorageBody::Append(_) => Some(&self.appends),
             StorageBody::Load(_) => Some(&self.loads),
             StorageBody::ReadLog(_) => Some(&self.log_reads),
+            StorageBody::SaveDocuments(_) => Some(&self.saves),
             _ => None,
         };
         count.into_iter().for_each(|count| count.set(count.get() + 1));

@@ -152,7 +152,7 @@ impl<S, R> Drop for AsyncSubscription<S, R> {
     }
 }
 
-/// Whoever shows a view that a blocking engine keeps. [`Annals::watch`] makes it.
+/// Tells whoever shows a view of a blocking engine when it has moved. [`Annals::watch`] makes it.
 #[derive(Debug)]
 pub struct Watcher {
     watching: Watching,
@@ -179,7 +179,8 @@ impl Watcher {
     }
 }
 
-/// Whoever shows a view that an asynchronous engine keeps. [`AsyncAnnals::watch`] makes it.
+/// Tells whoever shows a view of an asynchronous engine when it has moved. [`AsyncAnnals::watch`] makes
+/// it.
 pub struct AsyncWatcher<S, R> {
     annals: AsyncAnnals<S, R>,
     watching: Watching,

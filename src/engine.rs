@@ -35,7 +35,8 @@ use crate::ids::IdSource;
 use crate::projection::ProjectionDefinition;
 use crate::protocol::{
     AggregateIndex, Append, DomainAnswer, EventRow, Handle, Info, Input, Notice, Output, Page,
-    ReadView, RequestId, StorageAnswer, StorageBody, Subscribe, ViewQuery, ViewScan,
+    ProjectionIndex, ReadView, RequestId, StorageAnswer, StorageBody, Subscribe, ViewQuery,
+    ViewScan,
 };
 use crate::reaction::ReactionDefinition;
 use crate::time::Timestamp;
@@ -736,6 +737,12 @@ impl Engine {
     fn aggregate_index(&self, name: &str) -> Option<AggregateIndex> {
         let index = self.config.aggregates.iter().position(|a| *a.name == *name)?;
         Some(AggregateIndex(u32::try_from(index).expect("fewer than 2^32 aggregates")))
+    }
+
+    /// The number of the projection with this name.
+    pub(crate) fn projection_index(&self, name: &str) -> Option<ProjectionIndex> {
+        let index = self.config.projections.iter().position(|known| *known.name == *name)?;
+        Some(ProjectionIndex(u32::try_from(index).expect("fewer than 2^32 projections")))
     }
 
     fn initial_state(&self, aggregate: AggregateIndex) -> State {

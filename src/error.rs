@@ -374,6 +374,9 @@ pub enum ApiMisuse {
     /// A subscription that goes back has a name, or is to go on with events to come.
     #[error("a subscription that goes back has no name and ends at the log's beginning")]
     CannotGoBack,
+    /// A subscription or a watcher was used with an engine that has not made it.
+    #[error("the reader is of another engine")]
+    ForeignReader,
 }
 
 /// Any error of the engine, for those who don't care which operation gave it.

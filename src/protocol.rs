@@ -49,7 +49,8 @@ pub enum Input {
     Correlated(Correlated),
     /// What came of [`Output::React`].
     Reacted(Reacted),
-    /// The subscription's reader is ready for the next page, and has handled those before it.
+    /// The subscription's reader is ready for the next page, and has handled those before it. One that
+    /// waits at the end of the log looks there again.
     Next(TaskId),
     /// Of the page that the reader of a named subscription has, it has handled the events up to this
     /// position. It is kept when the subscription is given up.

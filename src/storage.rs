@@ -5,6 +5,7 @@ mod driver;
 mod future;
 mod memory;
 mod overlay;
+mod reader;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,11 +20,15 @@ pub use driver::{
 pub use future::{AsyncAnnals, AsyncReaction, Runtime};
 pub use memory::MemoryStore;
 pub use overlay::{Overlay, OverlayPoint};
+pub use reader::{AsyncSubscription, AsyncWatcher, Subscription, Watcher};
 
 use crate::error::StorageError;
 use crate::protocol::{StorageAnswer, StorageRequest};
 
 /// A store that answers at once. See [`protocol`](crate::protocol) for what it is asked.
+///
+/// Nobody can tell an engine anything while it blocks: [`Info::notifies`](crate::protocol::Info::notifies)
+/// is `false`, unless nobody else appends.
 ///
 /// An adapter answers [`Page::Events`](crate::protocol::Page::Events) to requests that are not
 /// `held`; natively none is.
@@ -49,6 +54,8 @@ impl<S: StorageAdapter + ?Sized> StorageAdapter for &mut S {
 pub type LocalFuture<T> = Pin<Box<dyn Future<Output = T>>>;
 
 /// A store that takes its time. It needs no particular executor and need not be `Send`.
+///
+/// One that [`notifies`](crate::protocol::Info::notifies) has its host call [`AsyncAnnals::advanced`].
 pub trait AsyncStorageAdapter {
     /// Answers a request, as [`StorageAdapter::call`] does. Requests may be under way together.
     fn call(&self, request: StorageRequest) -> LocalFuture<Result<StorageAnswer, StorageError>>;

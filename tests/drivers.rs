@@ -4,23 +4,21 @@
 
 mod support;
 
-use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::cell::RefCell;
 use std::future::Future;
-use std::pin::{Pin, pin};
-use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::pin::pin;
+use std::task::{Context, Waker};
 
-use annals::protocol::{LogFilter, LogStart, ReadAt, StorageAnswer, StorageBody, StorageRequest};
+use annals::protocol::{LogFilter, LogStart, ReadAt, StorageAnswer, StorageRequest};
 use annals::storage::{
-    Annals, AsyncAnnals, AsyncStorageAdapter, CommandOptions, LocalFuture, MemoryStore, Runtime,
-    StorageAdapter, SystemClock,
+    Annals, AsyncAnnals, CommandOptions, MemoryStore, StorageAdapter, SystemClock,
 };
 use annals::{
     AggregateDefinition, Change, ChangeKind, CommandError, Config, Error, Position, ReadError,
-    Revision, Step, StorageError, StorageErrorCode, Timestamp,
+    Revision, Step, StorageError, StorageErrorCode,
 };
 use serde_json::{Value, json};
+use support::slow::{Job, Slow, Time, run};
 use support::{Booking, Command, command_id};
 
 fn config() -> Config {
@@ -212,96 +210,10 @@ fn a_blocking_store_that_is_busy_is_waited_for() -> Result<(), Error> {
 
 // --- A store that takes its time --------------------------------------------------------------
 
-/// A store whose answers wait until the test lets them go.
-#[derive(Clone)]
-struct Slow {
-    store: Rc<RefCell<MemoryStore>>,
-    waiting: Rc<RefCell<VecDeque<Waiting>>>,
-    appends: Rc<Cell<usize>>,
-    loads: Rc<Cell<usize>>,
-}
-
-type Slot = Rc<RefCell<(bool, Option<Waker>)>>;
-
-struct Waiting(Slot);
-
-impl Slow {
-    fn new() -> Self {
-        Self {
-            store: Rc::new(RefCell::new(MemoryStore::new("s"))),
-            waiting: Rc::default(),
-            appends: Rc::default(),
-            loads: Rc::default(),
-        }
-    }
-
-    /// Lets one request reach the store; whether there was one.
-    fn step(&self) -> bool {
-        let Some(Waiting(slot)) = self.waiting.borrow_mut().pop_front() else { return false };
-        slot.borrow_mut().0 = true;
-        let waker = slot.borrow_mut().1.take();
-        waker.into_iter().for_each(Waker::wake);
-        true
-    }
-}
-
-impl AsyncStorageAdapter for Slow {
-    fn call(&self, request: StorageRequest) -> LocalFuture<Result<StorageAnswer, StorageError>> {
-        match request.body {
-            StorageBody::Append(_) => self.appends.set(self.appends.get() + 1),
-            StorageBody::Load(_) => self.loads.set(self.loads.get() + 1),
-            _ => {}
-        }
-        let slot: Slot = Rc::default();
-        self.waiting.borrow_mut().push_back(Waiting(Rc::clone(&slot)));
-        let store = Rc::clone(&self.store);
-        Box::pin(async move {
-            std::future::poll_fn(|context| {
-                let mut slot = slot.borrow_mut();
-                if slot.0 {
-                    return Poll::Ready(());
-                }
-                slot.1 = Some(context.waker().clone());
-                Poll::Pending
-            })
-            .await;
-            store.borrow_mut().call(&request)
-        })
-    }
-}
-
-/// A clock that stands still.
-struct Still;
-
-impl Runtime for Still {
-    fn now(&self) -> Timestamp {
-        Timestamp::from_millis(1_000_000)
-    }
-
-    fn sleep(&self, _: u64) -> LocalFuture<()> {
-        Box::pin(std::future::pending())
-    }
-}
-
-type Job<'a> = Pin<Box<dyn Future<Output = ()> + 'a>>;
-
-/// Polls all jobs in turn, letting the store go on when none can, until all are done.
-fn run(store: &Slow, mut jobs: Vec<Job<'_>>) {
-    let mut context = Context::from_waker(Waker::noop());
-    for _ in 0..10_000 {
-        jobs.retain_mut(|job| job.as_mut().poll(&mut context).is_pending());
-        if jobs.is_empty() {
-            return;
-        }
-        store.step();
-    }
-    panic!("{} jobs are stuck", jobs.len());
-}
-
 #[test]
 fn futures_polled_together_share_appends() -> Result<(), Error> {
     let store = Slow::new();
-    let annals = AsyncAnnals::new(config(), store.clone(), Still)?;
+    let annals = AsyncAnnals::new(config(), store.clone(), Time::default())?;
     let done = RefCell::new(Vec::new());
     let jobs = (0..32).map(|number| -> Job<'_> {
         let (annals, done) = (annals.clone(), &done);
@@ -322,7 +234,7 @@ fn futures_polled_together_share_appends() -> Result<(), Error> {
 #[test]
 fn a_future_that_is_dropped_gives_its_command_up_and_the_others_go_on() -> Result<(), Error> {
     let store = Slow::new();
-    let annals = AsyncAnnals::new(config(), store.clone(), Still)?;
+    let annals = AsyncAnnals::new(config(), store.clone(), Time::default())?;
     let mut context = Context::from_waker(Waker::noop());
     {
         let dropped = annals.execute::<Booking>("b-1", &Command::Note, options(1));
@@ -347,7 +259,7 @@ fn a_future_that_is_dropped_gives_its_command_up_and_the_others_go_on() -> Resul
 #[test]
 fn named_subscriptions_are_read_side_by_side() -> Result<(), Error> {
     let store = Slow::new();
-    let annals = AsyncAnnals::new(config(), store.clone(), Still)?;
+    let annals = AsyncAnnals::new(config(), store.clone(), Time::default())?;
     for id in 1..=4 {
         let annals = annals.clone();
         let job = async move {
@@ -386,7 +298,7 @@ fn named_subscriptions_are_read_side_by_side() -> Result<(), Error> {
 fn both_points_of_a_diff_are_read_in_one_request() -> Result<(), Error> {
     let store = Slow::new();
     let loads = &store.loads;
-    let annals = &AsyncAnnals::new(config(), store.clone(), Still)?;
+    let annals = &AsyncAnnals::new(config(), store.clone(), Time::default())?;
     let note =
         async || annals.execute::<Booking>("b-1", &Command::Note, CommandOptions::default()).await;
     run(

@@ -287,6 +287,25 @@ fn a_reader_without_a_name_may_start_now_too_and_nothing_is_kept_of_it() {
 }
 
 #[test]
+fn a_reader_that_asks_again_at_the_end_of_the_log_looks_there_again() {
+    let mut store = store_with(1);
+    for name in [None, Some("mails")] {
+        let mut host = Host::new();
+        let reader = host.subscribe(|subscribe| subscribe.name = name.map(Into::into));
+        host.serve(&mut store);
+        pages(&mut host, reader);
+        host.input(Input::Next(reader));
+        host.serve(&mut store);
+        let before = store.log().len() as u64;
+        append(&mut store, 1);
+        assert!(host.drain().is_empty(), "it waits for a time");
+        host.input(Input::Next(reader));
+        host.serve(&mut store);
+        assert_eq!(pages(&mut host, reader), [[before + 1]]);
+    }
+}
+
+#[test]
 fn progress_without_events_is_kept_now_and_then() {
     let mut store = store_with(100);
     let mut host = Host::new();

@@ -336,6 +336,10 @@ impl Engine {
             let kind = self.config.projections[projection.0 as usize].kind;
             let fresh = Runner::new(projection, kind, self.next_serial(), end);
             self.runners[index] = Some(Runner { paused, waiting, ..fresh });
+            if index < self.config.projections.len() {
+                // Whatever it shows is of another life.
+                self.notice(Notice::ViewMoved(projection));
+            }
         }
         self.view_wishes.clear();
         for held in std::mem::take(&mut self.held_back) {

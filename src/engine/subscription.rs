@@ -119,6 +119,9 @@ impl Engine {
     pub(super) fn next_page(&mut self, id: TaskId) {
         // The subscription may have ended while its reader was asking.
         if let Some(Task::Subscription(task)) = self.tasks.get_mut(&id) {
+            if let Some(at) = task.look_at.take() {
+                self.timers.remove(&(at, Timer::Subscription(id)));
+            }
             task.wanted = true;
             if let Some(named) = &mut task.named {
                 named.handle_all();

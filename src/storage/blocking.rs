@@ -16,12 +16,13 @@ use crate::protocol::{
 };
 use crate::reaction::ReactionDefinition;
 use crate::stream::{Position, Revision};
+use crate::time::Timestamp;
 
-use super::StorageAdapter;
 use super::driver::{
-    Clock, CommandOptions, Diff, Documents, Driver, Events, Executed, NamedEvents, Occasion, Read,
-    Report, compare, documents, key_of,
+    Clock, CommandOptions, Diff, Documents, Driver, Events, Executed, NamedEvents, Occasion, Reach,
+    Read, Report, compare, documents, key_of,
 };
+use super::{StorageAdapter, Subscription, Watcher};
 
 /// An engine with a blocking store.
 ///
@@ -76,7 +77,7 @@ use super::driver::{
 /// ```
 #[derive(Debug)]
 pub struct Annals<S, C> {
-    driver: Driver,
+    pub(super) driver: Driver,
     store: S,
     clock: C,
     reactions: Vec<Reaction>,
@@ -181,22 +182,38 @@ impl<S: StorageAdapter, C: Clock> Annals<S, C> {
     /// # Errors
     /// Never but for a bug.
     pub fn serve(&mut self, millis: u64) -> Result<(), Error> {
-        let until = self.clock.now().plus(millis);
+        self.serve_for(millis, |_| None::<()>)?;
+        Ok(())
+    }
+
+    /// Serves the engine until there is something, or so many milliseconds have passed.
+    pub(super) fn serve_for<T>(
+        &mut self,
+        millis: u64,
+        mut answer: impl FnMut(&mut Driver) -> Option<T>,
+    ) -> Result<Option<T>, ApiMisuse> {
+        let until = self.now().plus(millis);
         loop {
             match self.driver.poll() {
                 Some(Output::Idle { wake_at }) => {
-                    let now = self.clock.now();
-                    if now >= until {
-                        return Ok(());
+                    let answer = answer(&mut self.driver);
+                    let now = self.now();
+                    if answer.is_some() || now >= until {
+                        return Ok(answer);
                     }
                     let at = wake_at.map_or(until, |at| at.min(until));
-                    let pause = at.millis() - self.driver.engine.now().max(now).millis();
+                    let pause = at.millis() - now.millis();
                     self.clock.sleep(u64::try_from(pause).unwrap_or(0).max(1));
                     self.driver.engine.handle_input(self.clock.now().max(at), Input::Tick)?;
                 }
                 output => self.handle(output)?,
             }
         }
+    }
+
+    /// The engine's time: the clock's, but that it never goes back.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now().max(self.driver.engine.now())
     }
 
     /// The store.
@@ -378,7 +395,7 @@ impl<S: StorageAdapter, C: Clock> Annals<S, C> {
         limit: u32,
     ) -> Result<Option<Events>, Error> {
         let start = LogStart::After(after);
-        self.page_of(start, filter, limit, false)
+        self.page_of(start, filter, limit, Reach::End)
     }
 
     /// A page of the log backwards: events before a position that pass the filter, the last one first;
@@ -393,7 +410,84 @@ impl<S: StorageAdapter, C: Clock> Annals<S, C> {
         limit: u32,
     ) -> Result<Option<Events>, Error> {
         let start = before.map_or(LogStart::Now, LogStart::After);
-        self.page_of(start, filter, limit, true)
+        self.page_of(start, filter, limit, Reach::Beginning)
+    }
+
+    /// The events of the log that pass the filter, in order and each once: those after where it starts,
+    /// then those to come, as [`Subscription::next`] waits for them. At most `limit` are read at once, when
+    /// the reader has used up those before. With [`LogStart::Now`] what comes after this call is read.
+    ///
+    /// # What others write, as long as the work goes on
+    ///
+    /// ```
+    /// # use annals::protocol::{LogFilter, LogStart};
+    /// # use annals::storage::{Annals, Clock, StorageAdapter};
+    /// # use annals::{Error, Position};
+    /// # fn show(_: &annals::RecordedEvent) {}
+    /// fn show_all<S: StorageAdapter, C: Clock>(
+    ///     annals: &mut Annals<S, C>,
+    ///     goes_on: impl Fn() -> bool,
+    /// ) -> Result<(), Error> {
+    ///     let start = LogStart::After(Position(0));
+    ///     let mut events = annals.subscribe(start, LogFilter::default(), 100)?;
+    ///     while goes_on() {
+    ///         if let Some(event) = events.next(annals, 1_000)? {
+    ///             show(&event);
+    ///         }
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// If `limit` is 0.
+    pub fn subscribe(
+        &mut self,
+        start: LogStart,
+        filter: LogFilter,
+        limit: u32,
+    ) -> Result<Subscription, Error> {
+        self.follow(None, start, filter, limit)
+    }
+
+    /// The same under a name: the store keeps a checkpoint, and one reader of the name goes on where the
+    /// one before has left off. Only the first starts where `start` says. An event has been handled when
+    /// the next is asked for. The checkpoint is moved before another page is read, and when the reader
+    /// leaves: after a crash the events of a page come again. Of two readers with one name the slower ends
+    /// with [`ReadError::SubscriptionMoved`](crate::ReadError::SubscriptionMoved).
+    ///
+    /// # Errors
+    /// If `limit` is 0.
+    pub fn subscribe_as(
+        &mut self,
+        name: &str,
+        start: LogStart,
+        filter: LogFilter,
+        limit: u32,
+    ) -> Result<Subscription, Error> {
+        self.follow(Some(name), start, filter, limit)
+    }
+
+    fn follow(
+        &mut self,
+        name: Option<&str>,
+        start: LogStart,
+        filter: LogFilter,
+        limit: u32,
+    ) -> Result<Subscription, Error> {
+        let reading = self.driver.follow(self.clock.now(), name, start, filter, limit)?;
+        // Where it begins is known before anything else happens.
+        self.serve_for(0, |_| None::<()>)?;
+        Ok(Subscription::new(reading))
+    }
+
+    /// Tells whether the view of `P` has moved: see [`Watcher::changed`]. Of a live view an engine knows
+    /// that when it has been asked for it, and appends more events itself.
+    ///
+    /// # Errors
+    /// If the engine has no such projection.
+    pub fn watch<P: Projection>(&self) -> Result<Watcher, Error> {
+        Ok(Watcher::new(self.driver.watch::<P>()?))
     }
 
     fn page_of(
@@ -401,10 +495,10 @@ impl<S: StorageAdapter, C: Clock> Annals<S, C> {
         start: LogStart,
         filter: LogFilter,
         limit: u32,
-        descending: bool,
+        reach: Reach,
     ) -> Result<Option<Events>, Error> {
         let now = self.clock.now();
-        let task = self.driver.subscribe(now, None, start, filter, limit, descending)?;
+        let task = self.driver.subscribe(now, None, start, filter, limit, reach)?;
         let page = self.run(|driver| driver.page(task))??;
         self.driver.forget(self.clock.now(), task)?;
         Ok(page)
@@ -440,8 +534,8 @@ impl<S: StorageAdapter, C: Clock> Annals<S, C> {
         filter: LogFilter,
         limit: u32,
     ) -> Result<Option<NamedEvents>, Error> {
-        let task =
-            self.driver.subscribe(self.clock.now(), Some(name), start, filter, limit, false)?;
+        let now = self.clock.now();
+        let task = self.driver.subscribe(now, Some(name), start, filter, limit, Reach::End)?;
         let page = self.run(|driver| driver.named_page(task, name))??;
         self.driver.forget(self.clock.now(), task)?;
         Ok(page)
@@ -495,7 +589,10 @@ impl<S: StorageAdapter, C: Clock> Annals<S, C> {
     }
 
     /// Serves the engine until the answer is there.
-    fn run<T>(&mut self, answer: impl Fn(&mut Driver) -> Option<T>) -> Result<T, ApiMisuse> {
+    pub(super) fn run<T>(
+        &mut self,
+        mut answer: impl FnMut(&mut Driver) -> Option<T>,
+    ) -> Result<T, ApiMisuse> {
         loop {
             match self.driver.poll() {
                 Some(Output::Idle { wake_at }) => {

@@ -1,6 +1,7 @@
 //! What the blocking and the asynchronous driver share: typed questions in, typed answers out.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::aggregate::Aggregate;
@@ -21,6 +22,8 @@ use crate::protocol::{
 use crate::stream::{ExpectedRevision, Position, Revision, StreamId};
 use crate::time::Timestamp;
 use crate::variant::to_variant;
+
+use super::reader::{Readers, Reading, Watching};
 
 /// The host's time.
 pub trait Clock {
@@ -185,6 +188,18 @@ pub(super) struct Driver {
     /// The newest, until somebody takes them.
     reports: VecDeque<Report>,
     managing: Vec<Managing>,
+    readers: Rc<Readers>,
+}
+
+/// How far a subscription goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// To the end of the log.
+    End,
+    /// Back to its beginning.
+    Beginning,
+    /// On, with what comes.
+    Onwards,
 }
 
 /// Commands of a process manager that are under way.
@@ -200,15 +215,21 @@ const MAX_REPORTS: usize = 256;
 
 impl Driver {
     pub(super) fn new(config: Config) -> Result<Self, ApiMisuse> {
+        let readers = Rc::new(Readers::new(config.projections.len()));
         let engine = Engine::new(config)?;
         let (awaited, done, pages, reports) = Default::default();
-        Ok(Self { engine, last_task: 0, awaited, done, pages, reports, managing: Vec::new() })
+        let managing = Vec::new();
+        Ok(Self { engine, last_task: 0, awaited, done, pages, reports, managing, readers })
     }
 
     fn next_task(&mut self) -> TaskId {
-        self.last_task = self.last_task.wrapping_add(1);
-        self.awaited.insert(TaskId(self.last_task));
-        TaskId(self.last_task)
+        loop {
+            self.last_task = self.last_task.wrapping_add(1);
+            // A subscription may have its number for longer than all the others last.
+            if self.awaited.insert(TaskId(self.last_task)) {
+                return TaskId(self.last_task);
+            }
+        }
     }
 
     pub(super) fn execute<A: Aggregate>(
@@ -344,14 +365,48 @@ impl Driver {
         start: LogStart,
         filter: LogFilter,
         limit: u32,
-        descending: bool,
+        reach: Reach,
     ) -> Result<TaskId, ApiMisuse> {
         let task = self.next_task();
-        let name = name.map(Into::into);
-        let (upcasts, follow) = (false, false);
+        let (name, upcasts) = (name.map(Into::into), false);
+        let (follow, descending) = (reach == Reach::Onwards, reach == Reach::Beginning);
         let subscribe = Subscribe { task, name, start, filter, upcasts, limit, follow, descending };
         self.engine.handle_input(now, Input::Subscribe(subscribe))?;
         Ok(task)
+    }
+
+    pub(super) fn follow(
+        &mut self,
+        now: Timestamp,
+        name: Option<&str>,
+        start: LogStart,
+        filter: LogFilter,
+        limit: u32,
+    ) -> Result<Reading, ApiMisuse> {
+        let task = self.subscribe(now, name, start, filter, limit, Reach::Onwards)?;
+        Ok(Reading::new(Rc::clone(&self.readers), task, name.is_some()))
+    }
+
+    /// The reader of a subscription wants no more, and has handled what it was given up to here.
+    pub(super) fn give_up(
+        &mut self,
+        now: Timestamp,
+        task: TaskId,
+        handled: Position,
+    ) -> Result<(), ApiMisuse> {
+        self.engine.handle_input(now, Input::Handled(task, handled))?;
+        self.engine.handle_input(now, Input::Cancel(task))
+    }
+
+    /// Readers are of one engine, and mean nothing to another.
+    pub(super) fn check_reader(&self, readers: &Rc<Readers>) -> Result<(), ApiMisuse> {
+        if Rc::ptr_eq(&self.readers, readers) { Ok(()) } else { Err(ApiMisuse::ForeignReader) }
+    }
+
+    pub(super) fn watch<P: Projection>(&self) -> Result<Watching, ReadError> {
+        let view = self.engine.projection_index(P::NAME);
+        let view = view.ok_or_else(|| ReadError::UnknownProjection(P::NAME.into()))?;
+        Ok(Watching::new(Rc::clone(&self.readers), view))
     }
 
     fn managing_of(&self, task: TaskId) -> Option<usize> {
@@ -382,6 +437,11 @@ impl Driver {
 
     /// Files what is for the application; gives back what is for the host.
     pub(super) fn poll(&mut self) -> Option<Output> {
+        for (task, handled) in self.readers.take_gone() {
+            let now = self.engine.now();
+            let given_up = self.give_up(now, task, handled);
+            given_up.and_then(|()| self.forget(now, task)).expect("a reader may go at any time");
+        }
         match self.engine.poll_output() {
             Output::Notice(notice) => {
                 match notice {
@@ -419,9 +479,9 @@ impl Driver {
                     Notice::Opened(_)
                     | Notice::OpenFailed(_)
                     | Notice::Events { .. }
-                    | Notice::ViewMoved(_)
                     | Notice::ReactionMoved(_)
                     | Notice::ReactionLost(_) => {}
+                    Notice::ViewMoved(projection) => self.readers.view_moved(projection),
                     Notice::Snapshot(report) => self.report(Report::Snapshot(report)),
                     Notice::Skipped(skipped) => self.report(Report::Skipped(skipped)),
                 }
@@ -503,7 +563,6 @@ impl Driver {
         }
     }
 
-    /// The first page of a subscription without a name, or its end.
     pub(super) fn ask_reaction(
         &mut self,
         now: Timestamp,
@@ -556,9 +615,18 @@ impl Driver {
         Some(result.map(|()| None))
     }
 
+    /// What a subscription that follows the log has ended with, whatever was read before that.
+    pub(super) fn end(&mut self, task: TaskId) -> Option<ReadError> {
+        match self.fetch(task)? {
+            Notice::SubscriptionEnded { result, .. } => result.err(),
+            _ => None,
+        }
+    }
+
     fn fetch(&mut self, task: TaskId) -> Option<Notice> {
         let notice = self.done.remove(&task)?;
         self.awaited.remove(&task);
+        self.pages.remove(&task);
         Some(notice)
     }
 

@@ -24,10 +24,10 @@ use crate::stream::{Position, Revision};
 use crate::time::Timestamp;
 
 use super::driver::{
-    CommandOptions, Diff, Documents, Driver, Events, Executed, NamedEvents, Occasion, Read, Report,
-    compare, documents, key_of,
+    CommandOptions, Diff, Documents, Driver, Events, Executed, NamedEvents, Occasion, Reach, Read,
+    Report, compare, documents, key_of,
 };
-use super::{AsyncStorageAdapter, LocalFuture};
+use super::{AsyncStorageAdapter, AsyncSubscription, AsyncWatcher, LocalFuture};
 
 /// The host's time, for a host that must not block.
 pub trait Runtime {
@@ -296,8 +296,7 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
     /// # Errors
     /// Never but for a bug.
     pub fn pause_view<P: Projection>(&self) -> Result<(), Error> {
-        let now = self.shared.runtime.now();
-        Ok(self.shared.inner.borrow_mut().driver.control_view::<P>(now, ViewAction::Pause)?)
+        Ok(self.tell(|driver, now| driver.control_view::<P>(now, ViewAction::Pause))?)
     }
 
     /// Lets the view of `P` go on. One that has stopped tries again.
@@ -305,8 +304,7 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
     /// # Errors
     /// Never but for a bug.
     pub fn resume_view<P: Projection>(&self) -> Result<(), Error> {
-        let now = self.shared.runtime.now();
-        Ok(self.shared.inner.borrow_mut().driver.control_view::<P>(now, ViewAction::Resume)?)
+        Ok(self.tell(|driver, now| driver.control_view::<P>(now, ViewAction::Resume))?)
     }
 
     /// Gives up the view of `P` if it is being built: what has been built of this version is taken away, and no
@@ -316,8 +314,7 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
     /// # Errors
     /// [`ReadError`](crate::ReadError) says why the store did not do it; it is tried again.
     pub async fn cancel_view<P: Projection>(&self) -> Result<ViewStatus, Error> {
-        let now = self.shared.runtime.now();
-        self.shared.inner.borrow_mut().driver.control_view::<P>(now, ViewAction::Cancel)?;
+        self.tell(|driver, now| driver.control_view::<P>(now, ViewAction::Cancel))?;
         self.view_status::<P>(ViewAt::Reached).await
     }
 
@@ -347,7 +344,7 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
         limit: u32,
     ) -> Result<Option<Events>, Error> {
         let start = LogStart::After(after);
-        self.page_of(start, filter, limit, false).await
+        self.page_of(start, filter, limit, Reach::End).await
     }
 
     /// A page of the log backwards: events before a position that pass the filter, the last one first;
@@ -362,7 +359,157 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
         limit: u32,
     ) -> Result<Option<Events>, Error> {
         let start = before.map_or(LogStart::Now, LogStart::After);
-        self.page_of(start, filter, limit, true).await
+        self.page_of(start, filter, limit, Reach::Beginning).await
+    }
+
+    /// The events of the log that pass the filter, in order and each once: those after where it starts,
+    /// then those to come. At most `limit` are read at once, when the reader has used up those before.
+    ///
+    /// It begins when the engine is next served, whoever does it: with [`LogStart::Now`] what comes after
+    /// that is read. Where the store does not notify, the log is looked at every
+    /// [`poll_interval`](Config::poll_interval), but for what this engine appends.
+    ///
+    /// # What has been said, and what is said from now on
+    ///
+    /// ```
+    /// use annals::protocol::{LogFilter, LogStart};
+    /// use annals::storage::{AsyncAnnals, AsyncStorageAdapter, Runtime};
+    /// use annals::{Error, Position};
+    /// # use std::{cell::{Cell, RefCell}, future::{pending, ready}, pin::pin, task::{Context, Waker}};
+    /// # use annals::protocol::{StorageAnswer, StorageRequest};
+    /// # use annals::storage::{CommandOptions, LocalFuture, MemoryStore, StorageAdapter};
+    /// # use annals::{Aggregate, AggregateDefinition, Config, StorageError, Timestamp};
+    /// # struct Store(RefCell<MemoryStore>);
+    /// # impl AsyncStorageAdapter for Store {
+    /// #     fn call(&self, request: StorageRequest) -> LocalFuture<Result<StorageAnswer, StorageError>> {
+    /// #         Box::pin(ready(self.0.borrow_mut().call(&request)))
+    /// #     }
+    /// # }
+    /// # struct Noon;
+    /// # impl Runtime for Noon {
+    /// #     fn now(&self) -> Timestamp { Timestamp::from_millis(43_200_000) }
+    /// #     fn sleep(&self, _: u64) -> LocalFuture<()> { Box::pin(pending()) }
+    /// # }
+    /// # #[derive(Clone, serde::Serialize, serde::Deserialize)]
+    /// # enum Word { Said { what: String } }
+    /// # struct Talk;
+    /// # impl Aggregate for Talk {
+    /// #     const TYPE: &'static str = "Talk";
+    /// #     type State = ();
+    /// #     type Command = Word;
+    /// #     type Event = Word;
+    /// #     type Refusal = ();
+    /// #     fn initial() {}
+    /// #     fn decide(_: &(), word: &Word, _: &annals::Context<'_>) -> Result<Vec<Word>, ()> {
+    /// #         Ok(vec![word.clone()])
+    /// #     }
+    /// #     fn evolve(_: (), _: &Word) {}
+    /// # }
+    /// # thread_local!(static SHOWN: Cell<u64> = Cell::default());
+    /// # fn show(event: &annals::RecordedEvent) { SHOWN.set(event.position.0); }
+    ///
+    /// async fn show_all<S, R>(annals: &AsyncAnnals<S, R>) -> Result<(), Error>
+    /// where
+    ///     S: AsyncStorageAdapter,
+    ///     R: Runtime,
+    /// {
+    ///     let filter = LogFilter { types: vec!["Said".into()], ..LogFilter::default() };
+    ///     let mut said = annals.subscribe(LogStart::After(Position(0)), filter, 100)?;
+    ///     loop {
+    ///         show(&said.next().await?);
+    ///     }
+    /// }
+    /// # let config = Config::new([7; 32], vec![AggregateDefinition::native::<Talk>()]);
+    /// # let annals = AsyncAnnals::new(config, Store(MemoryStore::new("s").into()), Noon)?;
+    /// # let mut context = Context::from_waker(Waker::noop());
+    /// # let mut showing = pin!(show_all(&annals));
+    /// # for number in 1..4 {
+    /// #     let word = Word::Said { what: "more".to_owned() };
+    /// #     let mut saying = pin!(annals.execute::<Talk>("t-1", &word, CommandOptions::default()));
+    /// #     assert!(saying.as_mut().poll(&mut context).is_ready());
+    /// #     assert!(showing.as_mut().poll(&mut context).is_pending());
+    /// #     assert_eq!(SHOWN.get(), number);
+    /// # }
+    /// # Ok::<(), Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If `limit` is 0.
+    pub fn subscribe(
+        &self,
+        start: LogStart,
+        filter: LogFilter,
+        limit: u32,
+    ) -> Result<AsyncSubscription<S, R>, Error> {
+        self.follow(None, start, filter, limit)
+    }
+
+    /// The same under a name: the store keeps a checkpoint, and one reader of the name goes on where the
+    /// one before has left off. Only the first starts where `start` says. An event has been handled when
+    /// the next is asked for. The checkpoint is moved before another page is read, and when the reader
+    /// leaves: after a crash the events of a page come again. Of two readers with one name the slower ends
+    /// with [`ReadError::SubscriptionMoved`](crate::ReadError::SubscriptionMoved).
+    ///
+    /// # Errors
+    /// If `limit` is 0.
+    pub fn subscribe_as(
+        &self,
+        name: &str,
+        start: LogStart,
+        filter: LogFilter,
+        limit: u32,
+    ) -> Result<AsyncSubscription<S, R>, Error> {
+        self.follow(Some(name), start, filter, limit)
+    }
+
+    fn follow(
+        &self,
+        name: Option<&str>,
+        start: LogStart,
+        filter: LogFilter,
+        limit: u32,
+    ) -> Result<AsyncSubscription<S, R>, Error> {
+        let reading = self.tell(|driver, now| driver.follow(now, name, start, filter, limit))?;
+        Ok(AsyncSubscription::new(self.clone(), reading))
+    }
+
+    /// Tells when the view of `P` moves: see [`AsyncWatcher::changed`]. Of a live view an engine knows
+    /// that when it has been asked for it, and hears of more events.
+    ///
+    /// # Whatever the view shows
+    ///
+    /// ```
+    /// # use annals::protocol::{ViewAt, ViewScan};
+    /// # use annals::storage::{AsyncAnnals, AsyncStorageAdapter, Documents, Runtime};
+    /// # use annals::{Error, Projection};
+    /// # fn show<D>(_: &Documents<D>) {}
+    /// async fn show_always<P: Projection, S: AsyncStorageAdapter, R: Runtime>(
+    ///     annals: &AsyncAnnals<S, R>,
+    ///     scan: ViewScan,
+    /// ) -> Result<(), Error> {
+    ///     let mut watcher = annals.watch::<P>()?;
+    ///     loop {
+    ///         show(&annals.documents::<P>(scan.clone(), ViewAt::Reached).await?);
+    ///         watcher.changed().await?;
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// If the engine has no such projection.
+    pub fn watch<P: Projection>(&self) -> Result<AsyncWatcher<S, R>, Error> {
+        let watching = self.shared.inner.borrow().driver.watch::<P>()?;
+        Ok(AsyncWatcher::new(self.clone(), watching))
+    }
+
+    /// Tells the engine that somebody else has appended to the store: up to this position, if that is
+    /// known. Who waits at the end of the log looks there at once. Where the adapter says that it
+    /// [`notifies`](crate::protocol::Info::notifies), its host must call this, for nobody polls then.
+    ///
+    /// # Errors
+    /// Never but for a bug.
+    pub fn advanced(&self, position: Option<Position>) -> Result<(), Error> {
+        Ok(self.tell(|driver, now| driver.engine.handle_input(now, Input::Advanced(position)))?)
     }
 
     async fn page_of(
@@ -370,10 +517,10 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
         start: LogStart,
         filter: LogFilter,
         limit: u32,
-        descending: bool,
+        reach: Reach,
     ) -> Result<Option<Events>, Error> {
-        let task = self
-            .start(|driver, now| driver.subscribe(now, None, start, filter, limit, descending))?;
+        let task =
+            self.start(|driver, now| driver.subscribe(now, None, start, filter, limit, reach))?;
         Ok(self.finish(task, |driver| driver.page(task)).await??)
     }
 
@@ -390,8 +537,9 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
         filter: LogFilter,
         limit: u32,
     ) -> Result<Option<NamedEvents>, Error> {
-        let task = self
-            .start(|driver, now| driver.subscribe(now, Some(name), start, filter, limit, false))?;
+        let task = self.start(|driver, now| {
+            driver.subscribe(now, Some(name), start, filter, limit, Reach::End)
+        })?;
         Ok(self.finish(task, |driver| driver.named_page(task, name)).await??)
     }
 
@@ -442,7 +590,18 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
         Ok(self.finish(task, |driver| driver.checkpoint(task)).await??)
     }
 
-    fn start<T, E>(
+    /// An input whose outputs nobody waits for here: whoever waits for others serves them.
+    fn tell<T, E>(
+        &self,
+        input: impl FnOnce(&mut Driver, Timestamp) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let told = self.start(input);
+        self.wake();
+        told
+    }
+
+    /// An input that is served by who gives it, when he waits for what comes of it.
+    pub(super) fn start<T, E>(
         &self,
         input: impl FnOnce(&mut Driver, Timestamp) -> Result<T, E>,
     ) -> Result<T, E> {
@@ -457,6 +616,14 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
         answer: impl Fn(&mut Driver) -> Option<T>,
     ) -> Result<T, ApiMisuse> {
         let _ended = EndOnDrop { annals: self, task };
+        self.wait(answer).await
+    }
+
+    /// Serves the engine until there is something.
+    pub(super) async fn wait<T>(
+        &self,
+        mut answer: impl FnMut(&mut Driver) -> Option<T>,
+    ) -> Result<T, ApiMisuse> {
         poll_fn(|context| {
             self.shared.wakers.add(context.waker());
             let mut inner = self.shared.inner.borrow_mut();
@@ -578,6 +745,13 @@ impl<S: AsyncStorageAdapter, R: Runtime> AsyncAnnals<S, R> {
             inner.alarm = None;
         }
         rings
+    }
+}
+
+impl<S, R> AsyncAnnals<S, R> {
+    /// Lets those who wait serve the engine.
+    pub(super) fn wake(&self) {
+        self.shared.wakers.wake_all();
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 pub mod shared;
+pub mod slow;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use annals::{
 };
 use serde::{Deserialize, Serialize};
 
+#[derive(Debug)]
 pub struct Booking;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -31,6 +31,8 @@ fn no_seed_breaks_a_promise() {
         ("commands of process managers", total.managed),
         ("timers", total.rung),
         ("answers to operators", total.asked),
+        ("hints", total.hints),
+        ("wrong hints", total.lies),
     ] {
         assert!(count > 500, "{count} {what} in all seeds together");
     }
@@ -143,6 +145,11 @@ fn a_lease_without_fencing_is_found() {
 }
 
 #[test]
+fn a_hint_that_is_taken_for_a_proof_is_found() {
+    assert!(found(Mutation::HintAsProof).is_some());
+}
+
+#[test]
 fn progress_that_passes_what_is_parked_is_found() {
     assert!(found(Mutation::ProgressPastParked).is_some());
 }
@@ -216,6 +223,15 @@ fn a_timer_that_is_handled_though_it_came_due_while_it_was_looked_for_is_found()
         let (views, reactions, managers) = (None, None, Some(StartAt::Beginning));
         let (engines, operations, overtakers, faults) = (1, 60, 0, Faults::default());
         Scenario { views, reactions, managers, engines, operations, overtakers, faults, ..drawn }
+    });
+    assert!(found.is_some());
+}
+
+#[test]
+fn hints_that_are_believed_for_ever_by_two_who_take_from_each_other_are_found() {
+    let found = found_in(Mutation::HintsWithoutEnd, |drawn| {
+        let (reactions, engines, hints) = (Some(StartAt::Beginning), 3, Some(100));
+        Scenario { reactions, engines, hints, ..drawn }
     });
     assert!(found.is_some());
 }

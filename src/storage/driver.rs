@@ -421,7 +421,8 @@ impl Driver {
                     | Notice::Events { .. }
                     | Notice::ViewMoved(_)
                     | Notice::ReactionMoved(_)
-                    | Notice::ReactionLost(_) => {}
+                    | Notice::ReactionLost(_)
+                    | Notice::OwnerSeen(_) => {}
                     Notice::Snapshot(report) => self.report(Report::Snapshot(report)),
                     Notice::Skipped(skipped) => self.report(Report::Skipped(skipped)),
                 }

@@ -66,8 +66,8 @@ pub struct Config {
     pub projections: Vec<ProjectionDefinition>,
     /// The reactions.
     pub reactions: Vec<ReactionDefinition>,
-    /// Milliseconds after which a reaction whose engine says nothing more is taken over by another.
-    /// Default: 10,000.
+    /// Milliseconds after which a reaction whose engine says nothing more is taken over by another, if the
+    /// host does not know before that it is gone. Default: 10,000.
     pub lease: u64,
     /// What this engine calls itself in documents that say whose something is: a name that nobody else has
     /// ever had. A host that can tell others when this engine is gone gives one, and is told whom the engine

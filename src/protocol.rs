@@ -65,9 +65,9 @@ pub enum Input {
     Domain(DomainAnswer),
     /// Somebody appended to the store: this position, if known.
     Advanced(Option<Position>),
-    /// The engine that calls itself so is gone ([`Notice::OwnerSeen`]). It may be said before the answer to
-    /// any request, more than once, and even be wrong: then what that engine does is done by two for a moment,
-    /// as after a lease that has run out.
+    /// The engine that calls itself so is gone ([`Notice::OwnerSeen`]). It may be said at any time, more than
+    /// once, and even be wrong: then two engines handle the same events, each in order, until one of them
+    /// finds that it can't save.
     OwnerGone(Arc<str>),
     /// Time has passed: the `wake_at` of [`Output::Idle`] has come.
     Tick,

@@ -146,8 +146,12 @@ impl Scenario {
             readers,
             looks_back: seed % 8 == 6,
             operators: seed % 8 == 3,
-            hints: [None, None, None, None, None, None, Some(0), Some(30), Some(100)]
-                [(seed % 9) as usize],
+            hints: match seed % 9 {
+                0 => Some(0),
+                3 => Some(30),
+                6 => Some(100),
+                _ => None,
+            },
             older_forms,
             reactions,
             operations: 10 + random.below(50) as usize,

@@ -140,7 +140,9 @@ fn what_the_engine_that_is_gone_still_had_on_its_way_is_not_overwritten() {
     pass(&mut first, LEASE / 3, &mut store);
     let answer = store.call(&claim);
     assert!(matches!(claim.body, StorageBody::SaveDocuments(_)));
-    assert!(matches!(&answer, Ok(StorageAnswer::Saved(saved)) if format!("{saved:?}").starts_with("Conflict")));
+    assert!(
+        matches!(&answer, Ok(StorageAnswer::Saved(saved)) if format!("{saved:?}").starts_with("Conflict"))
+    );
     second.answer(&claim, answer);
     second.serve(&mut store);
     assert_eq!(owners(&second), ["first", "first"]);
@@ -190,9 +192,10 @@ fn an_engine_that_is_paused_takes_nothing_over() {
     let (mut first, mut second) = (engine("first"), engine("the second"));
     first.serve(&mut store);
     second.serve(&mut store);
-    for (action, takes) in
-        [(annals::protocol::ReactionAction::Pause, false), (annals::protocol::ReactionAction::Resume, true)]
-    {
+    for (action, takes) in [
+        (annals::protocol::ReactionAction::Pause, false),
+        (annals::protocol::ReactionAction::Resume, true),
+    ] {
         let (task, action) = (second.next_task(), Some(action));
         second.input(Input::AskReaction(AskReaction { task, reaction: MAILER.into(), action }));
         hear(&mut second, "first", &mut store);

@@ -767,10 +767,10 @@ impl Engine {
             std::mem::take(&mut reactor.is_orphaned) && progress.owner == *reactor.owner;
         let is_over = reactor.since.plus(lease) <= now;
         if !(progress.owner.is_empty() || was_ours || is_orphaned || is_over) {
-            reactor.was_robbed |= reactor.is_ours && now < reactor.valid_until;
             reactor.owner = progress.owner.into();
             reactor.step = Step::Standby;
-            if !reactor.running.is_empty() || reactor.page.is_some() {
+            if reactor.is_ours {
+                reactor.was_robbed |= now < reactor.valid_until;
                 reactor.let_go();
                 self.lost_reaction(index);
             }

@@ -5,8 +5,8 @@ import { gzipSync } from "node:zlib";
 import { Failure, inRoot } from "./shell.mjs";
 
 const budgets = {
-  "engine module": 118.8 * 1024,
-  "browser entry with IndexedDB": 21.3 * 1024,
+  "engine module": 119.2 * 1024,
+  "browser entry with IndexedDB": 21.6 * 1024,
 };
 
 /** Returns the sizes as a remark. */

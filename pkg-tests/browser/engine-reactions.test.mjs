@@ -42,7 +42,7 @@ test("a tab that ends while it handles an event leaves that event, and what come
 async function openMailer([name, lease, handle]) {
   const mail = mailer({ handle: handle === undefined ? undefined : globalThis[handle] });
   const engine = await placeOf(name).open({ aggregates: [visit], reactions: [mail.definition], limits: { lease } });
-  Object.assign(globalThis, { mail, engine, status: () => engine.reaction(mail.definition).status() });
+  Object.assign(globalThis, { mail, engine, state: () => engine.reaction(mail.definition).status() });
 }
 
 const HOUR = 3_600_000;
@@ -53,7 +53,7 @@ const withMailer = async (tab, lease = HOUR, handle = undefined) => {
 };
 
 /** Waits until the tab's engine has found that another runs the reaction. */
-const waiting = (tab) => tab.evaluate(() => until(async () => (await status()).runs, "another runs it"));
+const waiting = (tab) => tab.evaluate(() => until(async () => (await state()).runs, "another runs it"));
 
 const bookAndSettle = (tab, times) =>
   tab.evaluate(async (times) => {
@@ -123,12 +123,12 @@ test("an engine that loses its lock while it is there loses the reaction once, a
   const [lock] = await heldLocks();
   await waiting(await withMailer(tabs.first));
   await tabs.first.evaluate((lock) => navigator.locks.request(lock, { steal: true }, () => undefined), lock);
-  await tabs.first.evaluate(() => until(async () => (await status()).runsHere, "it has taken over"));
+  await tabs.first.evaluate(() => until(async () => (await state()).runsHere, "it has taken over"));
   for (let time = 0; time < 3; time += 1) {
     await runner.evaluate(() => book(engine, "v-1"));
     await bookAndSettle(tabs.first, 1);
   }
-  await runner.evaluate(() => until(async () => !(await status()).runsHere, "it knows that another runs it"));
+  await runner.evaluate(() => until(async () => !(await state()).runsHere, "it knows that another runs it"));
   const sent = await tabs.first.evaluate(() => mail.sent);
   assert.deepEqual(sent.slice(-6), [2, 3, 4, 5, 6, 7].map((revision) => `v-1/${revision}`));
   await runner.close();

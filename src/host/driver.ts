@@ -268,14 +268,9 @@ export class Driver {
     const { module, aggregates, projections, reactions, limits } = options;
     const onPoison = (error: AnnalsError) => driver.#end(error);
     driver.#attendance = await reactions[0]?.attend(options.storage);
-    const identity = driver.#attendance?.name ?? "";
     try {
+      const identity = driver.#attendance?.name ?? "";
       driver.#core = await Core.create(module, aggregates, projections, reactions, limits, identity, onPoison);
-    } catch (error) {
-      driver.#attendance?.end();
-      throw error;
-    }
-    try {
       const { native } = driver.#core;
       projections.forEach(({ name, functions, aggregates }, index) => {
         aggregates.forEach((aggregate) => driver.indexOf(aggregate));
@@ -467,7 +462,8 @@ export class Driver {
     this.#reacting.clear();
     this.#attendance?.end();
     this.#onIdle?.();
-    this.#core.free();
+    // There is none where the engine could not be made.
+    (this.#core as Core | undefined)?.free();
   }
 
   // --- Inputs ---------------------------------------------------------------------------------

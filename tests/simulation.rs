@@ -86,6 +86,28 @@ fn a_timer_is_found_that_is_set_for_a_time_before_the_place_where_a_look_is() {
     simulate(&Scenario::from_seed(16_369)).unwrap_or_else(|failure| panic!("{failure}"));
 }
 
+/// A reaction changed hands and came back, to before where it had been, while the log was being read from
+/// there. The late answer was taken for that of the reading that began then, and what is between was passed.
+#[test]
+fn a_page_that_was_asked_for_before_the_reaction_was_lost_is_not_taken_in_when_it_is_back() {
+    let (reactions, managers) = (Some(StartAt::Beginning), Some(StartAt::Beginning));
+    let (operators, hints, engines, overtakers) = (true, Some(100), 3, 0);
+    let (views, readers, looks_back) = (None, false, false);
+    let scenario = Scenario {
+        reactions,
+        managers,
+        operators,
+        hints,
+        engines,
+        overtakers,
+        views,
+        readers,
+        looks_back,
+        ..Scenario::from_seed(17_637)
+    };
+    simulate(&scenario).unwrap_or_else(|failure| panic!("{failure}"));
+}
+
 /// The first seed that finds the defect: a broken promise, or an assertion of the engine's own.
 fn found(mutation: Mutation) -> Option<u64> {
     (0..2_000).find(|seed| {

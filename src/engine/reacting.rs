@@ -52,7 +52,7 @@ const MAX_ERROR: usize = 200;
 
 /// Runs a reaction, or waits for its turn.
 pub(super) struct Reactor {
-    /// Answers to a life before are not for it.
+    /// Another one each time it is let go: answers to what was asked before are not for it.
     serial: u64,
     step: Step,
     /// Whether what is known of its progress is of this engine's own making.
@@ -344,8 +344,9 @@ impl Reactor {
         }
     }
 
-    /// What runs is no longer this engine's matter.
-    fn let_go(&mut self) {
+    /// What runs is no longer this engine's matter, and neither is what comes of what it has asked.
+    fn let_go(&mut self, serial: u64) {
+        self.serial = serial;
         self.is_ours = false;
         self.page = None;
         self.correlating.clear();
@@ -718,7 +719,7 @@ impl Engine {
 
     #[inline(never)]
     fn progress_read(&mut self, index: ReactorIndex, found: DocumentsRead) {
-        let (lease, now) = (self.config.lease, self.now);
+        let (lease, now, serial) = (self.config.lease, self.now, self.next_serial());
         let start_at = self.config.reactions[index].start_at;
         let mut documents = found.documents.into_iter();
         let document = documents.next().flatten();
@@ -771,12 +772,12 @@ impl Engine {
             reactor.step = Step::Standby;
             if reactor.is_ours {
                 reactor.was_robbed |= now < reactor.valid_until;
-                reactor.let_go();
+                reactor.let_go(serial);
                 self.lost_reaction(index);
             }
             return self.tell_owner(index);
         }
-        reactor.let_go();
+        reactor.let_go(serial);
         reactor.position = progress.position;
         let lane = |parked: ParkedLane| {
             // What of it has been handled, or has failed, may be beyond the reaction.
@@ -849,7 +850,7 @@ impl Engine {
 
     #[inline(never)]
     fn progress_saved(&mut self, index: ReactorIndex, saved: Saved) {
-        let lease = self.config.lease;
+        let (lease, serial) = (self.config.lease, self.next_serial());
         let reactor = &mut self.reactors[index];
         let Some(since) = reactor.saving_since.take() else {
             return;
@@ -867,7 +868,7 @@ impl Engine {
         match reactor.step {
             Step::Releasing => {
                 let stuck = reactor.stuck.take();
-                reactor.let_go();
+                reactor.let_go(serial);
                 // Another release may know more of the event.
                 reactor.step = if stuck.is_some() { Step::Stopped } else { Step::Start };
                 reactor.stuck = stuck;

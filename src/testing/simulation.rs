@@ -1022,14 +1022,18 @@ impl<'a> World<'a> {
                         react.event = Reacting::Event(Box::new(page[index as usize].clone()));
                     }
                     managers::Checker::hear_react(self.now, &react)?;
-                    self.managers.attempts.begin(self.now, (index, host.life), &react)?;
-                    let (life, after) = (host.life, self.apart.below(20));
+                    let life = host.life;
+                    let is_deposed = self.is_deposed(index, react.reaction);
+                    self.managers.attempts.begin(self.now, (index, life), &react, is_deposed)?;
+                    let after = self.apart.below(20);
                     let after = if after == 0 { self.apart.below(500) } else { after };
                     let react = Box::new(react);
                     self.later(after, Happening::Manages { host: index, life, react });
                 }
                 Output::React(react) => {
-                    self.mailer.attempts.begin(self.now, (index, host.life), &react)?;
+                    let life = host.life;
+                    let is_deposed = self.is_deposed(index, react.reaction);
+                    self.mailer.attempts.begin(self.now, (index, life), &react, is_deposed)?;
                     let React { run, event, .. } = react;
                     let event = match event {
                         Reacting::Event(event) => event,
@@ -1037,7 +1041,6 @@ impl<'a> World<'a> {
                             return Err("what no reaction of streams is given".to_owned());
                         }
                     };
-                    let life = host.life;
                     // Now and then it takes longer than a lease.
                     let after = match self.random.below(20) {
                         0 => self.random.below(500),
@@ -1255,6 +1258,13 @@ impl<'a> World<'a> {
             let after = self.apart.below(40);
             self.later(after, Happening::Hint { host: index, life, owner });
         }
+    }
+
+    /// Whether hosts lie, and the store says that another engine runs the reaction.
+    fn is_deposed(&mut self, index: usize, reaction: ReactionIndex) -> bool {
+        let name = name_of(index, self.hosts[index].life);
+        self.scenario.hints.is_some_and(|lies| lies > 0)
+            && *self.attempts_of(reaction).owner() != *name
     }
 
     fn tell_of_end(&mut self, owner: &Arc<str>) {

@@ -27,7 +27,7 @@ fn main() {
     println!(
         "{seeds} seeds, {} steps, {} events, {} in older forms, {} outcomes, {} refusals, {} conflicts, \
          {} faults, {} snapshots, {} answers of views, {} events for readers, {} again, {} read back, \
-         {} reacted to, {} wishes for reactions, {} commands of process managers, {} timers, digest {:016x}",
+         {} reacted to, {} wishes for reactions, {} commands of process managers, {} timers, {} hints and {} wrong ones, digest {:016x}",
         total.steps,
         total.events,
         total.older,
@@ -44,6 +44,8 @@ fn main() {
         total.asked,
         total.managed,
         total.rung,
+        total.hints,
+        total.lies,
         total.digest
     );
 }

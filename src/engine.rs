@@ -67,9 +67,13 @@ pub struct Config {
     pub projections: Vec<ProjectionDefinition>,
     /// The reactions.
     pub reactions: Vec<ReactionDefinition>,
-    /// Milliseconds after which a reaction whose engine says nothing more is taken over by another.
-    /// Default: 10,000.
+    /// Milliseconds after which a reaction whose engine says nothing more is taken over by another, if the
+    /// host does not know before that it is gone. Default: 10,000.
     pub lease: u64,
+    /// What this engine calls itself in documents that say whose something is: a name that nobody else has
+    /// ever had. A host that can tell others when this engine is gone gives one, and is told whom the engine
+    /// waits for ([`Notice::OwnerSeen`]). Default: empty, and the engine makes one up.
+    pub identity: Arc<str>,
     /// Milliseconds after which an attempt at a storage request is given up. Default: 10,000.
     pub request_timeout: u64,
     /// Attempts at a storage request. Default: 5.
@@ -122,6 +126,10 @@ pub enum Mutation {
     OthersAsStored,
     /// A reaction's progress is saved, whoever has it by then.
     LeaseWithoutFencing,
+    /// What is taken over before its lease is over is saved, whoever has it by then.
+    HintAsProof,
+    /// Who was taken for gone, and was not, takes the reaction back on the next hint.
+    HintsWithoutEnd,
     /// A reaction's progress passes streams that are parked, and forgets them.
     ProgressPastParked,
     /// A process manager's states are saved before the progress says that their events are handled.
@@ -160,6 +168,7 @@ impl Config {
             projections: Vec::new(),
             reactions: Vec::new(),
             lease: 10_000,
+            identity: "".into(),
             request_timeout: 10_000,
             max_attempts: 5,
             max_conflicts: 20,
@@ -480,6 +489,7 @@ impl Engine {
             Input::Answer(answer) => self.handle_answer(answer),
             Input::Domain(answer) => self.handle_domain(answer),
             Input::Advanced(position) => self.advanced(position),
+            Input::OwnerGone(owner) => self.owner_gone(&owner),
             Input::Tick => {}
         }
         self.fire_timers();

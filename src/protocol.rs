@@ -66,6 +66,10 @@ pub enum Input {
     Domain(DomainAnswer),
     /// Somebody appended to the store: this position, if known.
     Advanced(Option<Position>),
+    /// The engine that calls itself so is gone ([`Notice::OwnerSeen`]). It may be said at any time, more than
+    /// once, and even be wrong: then two engines handle the same events, each in order, until one of them
+    /// finds that it can't save.
+    OwnerGone(Arc<str>),
     /// Time has passed: the `wake_at` of [`Output::Idle`] has come.
     Tick,
 }
@@ -1363,6 +1367,11 @@ pub enum Notice {
     /// A reaction is no longer run by this engine: what comes of its events that are under way is not
     /// waited for.
     ReactionLost(ReactionIndex),
+    /// This engine waits for a reaction that the engine of this name runs. It takes over when that has shown
+    /// no sign of life for a lease; at once if the host says that it is gone ([`Input::OwnerGone`]). Told
+    /// again whenever the engine has looked, to hosts that have given it a name
+    /// ([`Config::identity`](crate::Config::identity)).
+    OwnerSeen(Arc<str>),
     /// A subscription has ended.
     SubscriptionEnded {
         /// The subscription.

@@ -317,9 +317,9 @@ fn address<T>(pointer: *const T) -> u32 {
 
 /// Starts the engine as the message in the buffers says: 8 random words of seed; the limits
 /// [`Config::request_timeout`](crate::Config::request_timeout), `cached_states`, `page_limit`,
-/// `poll_interval` and `lease`, 0 for the default; its aggregates, projections and reactions. Writes for
-/// each aggregate and projection whether this module defines it and, if it does, what there is to know of
-/// the forms of its events: a projection has none.
+/// `poll_interval` and `lease`, 0 for the default; its [`identity`](crate::Config::identity); its
+/// aggregates, projections and reactions. Writes for each aggregate and projection whether this module
+/// defines it and, if it does, what there is to know of the forms of its events: a projection has none.
 ///
 /// Returns the number of words, as [`exchange`] and [`judge_facts`] do; 2^32 - 1 after a misuse,
 /// which [`misuse_of`] tells.

@@ -31,6 +31,8 @@ fn no_seed_breaks_a_promise() {
         ("commands of process managers", total.managed),
         ("timers", total.rung),
         ("answers to operators", total.asked),
+        ("hints", total.hints),
+        ("wrong hints", total.lies),
     ] {
         assert!(count > 500, "{count} {what} in all seeds together");
     }
@@ -82,6 +84,28 @@ fn a_timer_that_comes_due_while_it_is_looked_for_waits_for_the_events_before_it(
 #[test]
 fn a_timer_is_found_that_is_set_for_a_time_before_the_place_where_a_look_is() {
     simulate(&Scenario::from_seed(16_369)).unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+/// A reaction changed hands and came back, to before where it had been, while the log was being read from
+/// there. The late answer was taken for that of the reading that began then, and what is between was passed.
+#[test]
+fn a_page_that_was_asked_for_before_the_reaction_was_lost_is_not_taken_in_when_it_is_back() {
+    let (reactions, managers) = (Some(StartAt::Beginning), Some(StartAt::Beginning));
+    let (operators, hints, engines, overtakers) = (true, Some(100), 3, 0);
+    let (views, readers, looks_back) = (None, false, false);
+    let scenario = Scenario {
+        reactions,
+        managers,
+        operators,
+        hints,
+        engines,
+        overtakers,
+        views,
+        readers,
+        looks_back,
+        ..Scenario::from_seed(17_637)
+    };
+    simulate(&scenario).unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 /// The first seed that finds the defect: a broken promise, or an assertion of the engine's own.
@@ -160,6 +184,11 @@ fn a_lease_without_fencing_is_found() {
 }
 
 #[test]
+fn a_hint_that_is_taken_for_a_proof_is_found() {
+    assert!(found(Mutation::HintAsProof).is_some());
+}
+
+#[test]
 fn progress_that_passes_what_is_parked_is_found() {
     assert!(found(Mutation::ProgressPastParked).is_some());
 }
@@ -233,6 +262,15 @@ fn a_timer_that_is_handled_though_it_came_due_while_it_was_looked_for_is_found()
         let (views, reactions, managers) = (None, None, Some(StartAt::Beginning));
         let (engines, operations, overtakers, faults) = (1, 60, 0, Faults::default());
         Scenario { views, reactions, managers, engines, operations, overtakers, faults, ..drawn }
+    });
+    assert!(found.is_some());
+}
+
+#[test]
+fn hints_that_are_believed_for_ever_by_two_who_take_from_each_other_are_found() {
+    let found = found_in(Mutation::HintsWithoutEnd, |drawn| {
+        let (reactions, engines, hints) = (Some(StartAt::Beginning), 3, Some(100));
+        Scenario { reactions, engines, hints, ..drawn }
     });
     assert!(found.is_some());
 }

@@ -15,6 +15,8 @@ class Medium {
   /** What the next append waits for. */
   held;
   listeners = new Set();
+  /** Who is there: by their names, what resolves when they are gone. */
+  present = new Map();
 }
 
 const driverError = () => new Error("disk trouble");
@@ -29,8 +31,29 @@ const failures = {
   unanswered: () => failure("storage-failed", { retryable: true, mayBeApplied: true }),
 };
 
+/** Who is there, as all adapters on a medium know it; `held` gathers what one of them has to let go of. */
+const presenceOn = (medium, held) => ({
+  async hold() {
+    const name = `present ${crypto.randomUUID()}`;
+    let onGone;
+    medium.present.set(name, new Promise((resolve) => (onGone = resolve)));
+    const release = () => {
+      medium.present.delete(name);
+      onGone();
+    };
+    held.push(release);
+    return { name, release };
+  },
+  async whenGone(name, signal) {
+    if (!name.startsWith("present ")) throw new Error("nobody knows");
+    const givenUp = new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+    await Promise.race([medium.present.get(name), givenUp]);
+  },
+});
+
 /** A sound adapter. */
 function soundAdapter(medium, told = failures) {
+  const held = [];
   const check = (writes, request) => {
     if (medium.failing) throw told.failing();
     if (!writes) return;
@@ -64,7 +87,10 @@ function soundAdapter(medium, told = failures) {
       return medium.inner.readDocuments(request);
     },
     subscribe: (onAdvanced) => medium.inner.subscribe(onAdvanced),
+    presence: presenceOn(medium, held),
     close() {},
+    /** What the system does when the adapter's process ends. */
+    end: () => held.forEach((release) => release()),
   };
 }
 
@@ -100,7 +126,9 @@ export async function enrolment(mutant) {
       processes: true,
       restoring: true,
       migration: true,
+      presence: true,
     },
+    patience: mutant?.patience,
     open() {
       const medium = new Medium();
       return { medium, storage: adapterOf(mutant, medium) };
@@ -108,7 +136,9 @@ export async function enrolment(mutant) {
     reopen: ({ medium }) => adapterOf(mutant, medium),
     restore: ({ medium }) => void (medium.inner = memoryStorage()),
     elsewhere: async ({ medium }, job) => {
-      const report = await perform(adapterOf(mutant, medium), JSON.parse(JSON.stringify(job)));
+      const adapter = adapterOf(mutant, medium);
+      const report = await perform(adapter, JSON.parse(JSON.stringify(job)));
+      adapter.end();
       return JSON.parse(JSON.stringify(report));
     },
     older: [{ format: "0", log: older.log, open: () => older }],
@@ -177,6 +207,8 @@ const withSlices = (change) => (sound) => ({
 
 const withMessages = (change) =>
   withSlices((slice) => (Array.isArray(slice.events) ? slice : { ...slice, events: change(slice.events) }));
+
+const withPresence = (change) => (sound) => ({ presence: { ...sound.presence, ...change(sound.presence, sound) } });
 
 const withScans = (change) => (sound) => ({
   readDocuments: (request) => sound.readDocuments({ ...request, scans: request.scans.map(change) }),
@@ -1005,6 +1037,67 @@ export const mutants = {
         return { ...loaded, queries: loaded.queries.map((events) => events.filter(({ correlationId }) => correlationId !== "cause")) };
       },
     }),
+  },
+
+  // Who is there.
+  "says of everybody that he is gone": {
+    rule: "who holds a name is there until it lets go, and gone from then on",
+    adapter: withPresence(() => ({ whenGone: async () => undefined })),
+  },
+  "never says that anybody is gone": {
+    rule: "who holds a name is there until it lets go, and gone from then on",
+    patience: 500,
+    adapter: withPresence(() => ({ whenGone: () => new Promise(() => undefined) })),
+  },
+  "has one name for all": {
+    rule: "who holds a name is there until it lets go, and gone from then on",
+    adapter: withPresence(({ hold }) => {
+      let held;
+      return { hold: () => (held ??= hold()) };
+    }),
+  },
+  "lets go of all when one does": {
+    rule: "who holds a name is there until it lets go, and gone from then on",
+    adapter: withPresence(({ hold }, { end }) => ({
+      hold: async () => ({ ...(await hold()), release: end }),
+    })),
+  },
+  "says that one is gone of whom nothing is known": {
+    rule: "nobody is told that somebody is gone of whom nothing is known, or for whom nobody waits any more",
+    adapter: withPresence(({ whenGone }) => ({ whenGone: (name, signal) => whenGone(`present ${name}`, signal) })),
+  },
+  "tells those who have given up that somebody is gone": {
+    rule: "nobody is told that somebody is gone of whom nothing is known, or for whom nobody waits any more",
+    adapter: withPresence(({ whenGone }) => ({
+      whenGone: (name, signal) => whenGone(name, signal).catch(() => undefined),
+    })),
+  },
+  "knows nobody who is there on another adapter": {
+    rule: "another adapter on the same store knows who is there, and who is gone",
+    adapter: withPresence(({ hold, whenGone }) => {
+      const own = new Set();
+      return {
+        async hold() {
+          const held = await hold();
+          own.add(held.name);
+          return held;
+        },
+        whenGone: async (name, signal) => (own.has(name) ? whenGone(name, signal) : undefined),
+      };
+    }),
+  },
+  "has those for present whose process has ended": {
+    rule: "who held a name is gone when its process has ended",
+    patience: 500,
+    adapter: () => ({ end: () => undefined }),
+  },
+  "hears of none that had not been waited for when it was there": {
+    rule: "under engines on several adapters: a reaction goes on at once when the engine that runs it is gone, however long its lease",
+    patience: 2_000,
+    adapter: (sound, medium) =>
+      withPresence(({ whenGone }) => ({
+        whenGone: (name, signal) => (medium.present.has(name) ? whenGone(name, signal) : new Promise(() => undefined)),
+      }))(sound),
   },
 
   // Under an engine.

@@ -44,6 +44,7 @@ export function testsOf(durability) {
       processes: true,
       restoring: true,
       migration: true,
+      presence: true,
     },
     open: () => newStore(newName()),
     reopen: storageOf,

@@ -3,7 +3,8 @@
 //! How far a reaction has come is one document, and it is its lease too: whoever runs it says so
 //! there, and writes it again now and then. An engine that sees it unchanged for the time of a lease
 //! takes it over. Each write names the revision it rests on, so that one who has been taken for dead
-//! can't overwrite what his successor has done.
+//! can't overwrite what his successor has done. A host may know at once that an engine has gone. That is
+//! a hint: it ends the waiting, and the same write that names its revision does the rest.
 //!
 //! Events of one stream are handled one after the other: a stream is a *lane*. One whose event could
 //! not be handled is left behind with that event, and the reaction goes on; later it is read again
@@ -51,7 +52,7 @@ const MAX_ERROR: usize = 200;
 
 /// Runs a reaction, or waits for its turn.
 pub(super) struct Reactor {
-    /// Answers to a life before are not for it.
+    /// Another one each time it is let go: answers to what was asked before are not for it.
     serial: u64,
     step: Step,
     /// Whether what is known of its progress is of this engine's own making.
@@ -61,6 +62,13 @@ pub(super) struct Reactor {
     revision: u64,
     /// When it was first seen with that revision.
     since: Timestamp,
+    /// Who runs it, as the document said when it was last found to be another's.
+    owner: Arc<str>,
+    /// Whether the host has said since that the owner is gone.
+    is_orphaned: bool,
+    /// Whether it was taken from this engine before its lease was over. Whoever did that was told wrong, and
+    /// so may this one be: it believes no hint any more, so that two don't take from each other for ever.
+    was_robbed: bool,
     /// Revision of the mark that imports leave. The first claim rests on it.
     mark: u64,
     /// Until when this engine may believe that it runs the reaction.
@@ -303,6 +311,9 @@ impl Reactor {
             paused: false,
             revision: 0,
             since: never,
+            owner: "".into(),
+            is_orphaned: false,
+            was_robbed: false,
             mark: 0,
             valid_until: never,
             position: Position(0),
@@ -333,8 +344,9 @@ impl Reactor {
         }
     }
 
-    /// What runs is no longer this engine's matter.
-    fn let_go(&mut self) {
+    /// What runs is no longer this engine's matter, and neither is what comes of what it has asked.
+    fn let_go(&mut self, serial: u64) {
+        self.serial = serial;
         self.is_ours = false;
         self.page = None;
         self.correlating.clear();
@@ -530,7 +542,8 @@ impl Engine {
             let serial = self.next_serial();
             self.reactors.push(Reactor::new(serial));
         }
-        if !self.reactors.is_empty() {
+        self.identity = self.config.identity.to_string();
+        if self.identity.is_empty() && !self.reactors.is_empty() {
             self.identity = format!("{:016x}{:016x}", self.ids.next_u64(), self.ids.next_u64());
         }
     }
@@ -635,6 +648,20 @@ impl Engine {
         self.ready_reactors.push_back(index);
     }
 
+    /// The host says that another engine is gone. Whether what it ran is still its own, the document tells.
+    #[inline(never)]
+    pub(super) fn owner_gone(&mut self, owner: &str) {
+        let believes = mutant!(self, HintsWithoutEnd);
+        for (index, reactor) in self.reactors.iter_mut().enumerate() {
+            let waits = reactor.step == Step::Standby && *reactor.owner == *owner;
+            if waits && (believes || !reactor.was_robbed) {
+                reactor.is_orphaned = true;
+                reactor.step = Step::Start;
+                self.ready_reactors.push_back(index);
+            }
+        }
+    }
+
     /// Somebody has appended.
     pub(super) fn advance_reactors(&mut self, position: Option<Position>) {
         for (index, reactor) in self.reactors.iter_mut().enumerate() {
@@ -692,7 +719,7 @@ impl Engine {
 
     #[inline(never)]
     fn progress_read(&mut self, index: ReactorIndex, found: DocumentsRead) {
-        let (lease, now) = (self.config.lease, self.now);
+        let (lease, now, serial) = (self.config.lease, self.now, self.next_serial());
         let start_at = self.config.reactions[index].start_at;
         let mut documents = found.documents.into_iter();
         let document = documents.next().flatten();
@@ -737,16 +764,20 @@ impl Engine {
             reactor.since = now;
         }
         reactor.revision = revision;
-        let is_free = progress.owner.is_empty() || was_ours || reactor.since.plus(lease) <= now;
-        if !is_free {
+        let is_orphaned =
+            std::mem::take(&mut reactor.is_orphaned) && progress.owner == *reactor.owner;
+        let is_over = reactor.since.plus(lease) <= now;
+        if !(progress.owner.is_empty() || was_ours || is_orphaned || is_over) {
+            reactor.owner = progress.owner.into();
             reactor.step = Step::Standby;
-            if !reactor.running.is_empty() || reactor.page.is_some() {
-                reactor.let_go();
+            if reactor.is_ours {
+                reactor.was_robbed |= now < reactor.valid_until;
+                reactor.let_go(serial);
                 self.lost_reaction(index);
             }
-            return;
+            return self.tell_owner(index);
         }
-        reactor.let_go();
+        reactor.let_go(serial);
         reactor.position = progress.position;
         let lane = |parked: ParkedLane| {
             // What of it has been handled, or has failed, may be beyond the reaction.
@@ -760,11 +791,20 @@ impl Engine {
         self.save_progress(index);
     }
 
+    /// Tells the host whom this engine waits for, if it is one that knows engines by their names.
+    fn tell_owner(&mut self, index: ReactorIndex) {
+        if !self.config.identity.is_empty() {
+            let owner = Arc::clone(&self.reactors[index].owner);
+            self.notice(Notice::OwnerSeen(owner));
+        }
+    }
+
     /// Saves how far the reaction has come, and that it is this engine's.
     #[inline(never)]
     fn save_progress(&mut self, index: ReactorIndex) {
         let forgets_lanes = mutant!(self, ProgressPastParked);
         let is_unfenced = mutant!(self, LeaseWithoutFencing);
+        let is_sure = mutant!(self, HintAsProof);
         let saves_early = mutant!(self, StateBeforeProgress);
         let (now, lease) = (self.now, self.config.lease);
         let name = name_of(&self.config.reactions[index]);
@@ -795,7 +835,8 @@ impl Engine {
             let revision = reactor.mark;
             expected.push(DocumentExpectation { name: mark_of_imports(), revision });
         }
-        if is_unfenced && reactor.step != Step::Claiming {
+        let is_early = reactor.step == Step::Claiming && now < reactor.since.plus(lease);
+        if (is_unfenced && reactor.step != Step::Claiming) || (is_sure && is_early) {
             expected.clear();
         }
         reactor.saving_since = Some(now);
@@ -809,7 +850,7 @@ impl Engine {
 
     #[inline(never)]
     fn progress_saved(&mut self, index: ReactorIndex, saved: Saved) {
-        let lease = self.config.lease;
+        let (lease, serial) = (self.config.lease, self.next_serial());
         let reactor = &mut self.reactors[index];
         let Some(since) = reactor.saving_since.take() else {
             return;
@@ -827,7 +868,7 @@ impl Engine {
         match reactor.step {
             Step::Releasing => {
                 let stuck = reactor.stuck.take();
-                reactor.let_go();
+                reactor.let_go(serial);
                 // Another release may know more of the event.
                 reactor.step = if stuck.is_some() { Step::Stopped } else { Step::Start };
                 reactor.stuck = stuck;

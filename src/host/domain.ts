@@ -5,8 +5,9 @@ import type { AbortSignal } from "./platform.js";
 import type { FoldedView } from "./projections/fold.js";
 import type { ProjectionFunctions } from "./projections/projection.js";
 import type { Access, ViewReader } from "./projections/reader.js";
+import type { Attendance } from "./reactions/attendance.js";
 import type { ReactionControl } from "./reactions/control.js";
-import type { Query, StoredEvent } from "./storage.js";
+import type { Query, StorageAdapter, StoredEvent } from "./storage.js";
 import type { AnyStep, Forms, RetiredUpcasters, Upcasters } from "./upcast.js";
 import type { Reader, Writer } from "./wire.js";
 
@@ -400,6 +401,8 @@ export interface Reaction<Control = ReactionControl> {
     readonly driver: Driver;
     readonly signal: AbortSignal;
   }) => () => Promise<void>;
+  /** @internal Lets others know that the engine is there, if the store's adapter can. */
+  readonly attend: (storage: StorageAdapter) => Promise<Attendance | null>;
   /** @internal Gives these to other engines, once what is being handled has come to an end, or soon after. */
   readonly release: (driver: Driver, reactions: readonly AnyReaction[]) => Promise<void>;
   /** @internal */

@@ -7,6 +7,7 @@ import type { AnyAggregate, AnyProjection, AnyReaction, ErasedFunctions, Message
 import { AnnalsError, closed, type ErrorCode, type EventProblem, RefusedError } from "./errors.js";
 import type { Report } from "./engine.js";
 import type { AbortSignal } from "./platform.js";
+import type { Attendance } from "./reactions/attendance.js";
 import { formOf, messagesOf, partsOf, payloadsOf } from "./messages.js";
 import { Core, type EngineModule } from "./module.js";
 import { deepFreeze, differsFromJson, reasonOf, toPayload, toState } from "./payload.js";
@@ -224,6 +225,8 @@ export class Driver {
   readonly #watchers = new Map<AnyProjection | AnyReaction, Set<() => void>>();
   readonly #onReport: ((report: Report) => void) | undefined;
   #core!: Core;
+  /** Tells of engines that are gone; there is none where nobody would know. */
+  #attendance: Attendance | null | undefined;
   /**
    * By their numbers, which are given again. A map with as much coming and going would be made anew
    * all the time, and V8 has each old one keep the next, and all it holds, until a full collection.
@@ -266,8 +269,10 @@ export class Driver {
     const driver = new Driver(options);
     const { module, aggregates, projections, reactions, limits } = options;
     const onPoison = (error: AnnalsError) => driver.#end(error);
-    driver.#core = await Core.create(module, aggregates, projections, reactions, limits, onPoison);
+    driver.#attendance = await reactions[0]?.attend(options.storage);
     try {
+      const identity = driver.#attendance?.name ?? "";
+      driver.#core = await Core.create(module, aggregates, projections, reactions, limits, identity, onPoison);
       const { native } = driver.#core;
       projections.forEach(({ name, functions, aggregates }, index) => {
         aggregates.forEach((aggregate) => driver.indexOf(aggregate));
@@ -457,8 +462,10 @@ export class Driver {
     for (const what of this.#watchers.keys()) this.#tellWatchers(what);
     for (const { aborting } of this.#reacting.values()) aborting.abort(error);
     this.#reacting.clear();
+    this.#attendance?.end();
     this.#onIdle?.();
-    this.#core.free();
+    // There is none where the engine could not be made.
+    (this.#core as Core | undefined)?.free();
   }
 
   // --- Inputs ---------------------------------------------------------------------------------
@@ -630,6 +637,14 @@ export class Driver {
           aborting.abort(new Error("another engine runs the reaction now"));
         }
         return this.#tellWatchers(lost);
+      }
+      case Output.OwnerSeen: {
+        const owner = output.str();
+        return void this.#attendance!.await(owner, () => {
+          if (this.#core.freed) return;
+          this.#core.outbox.word(Input.OwnerGone).str(owner);
+          this.#schedule();
+        });
       }
       case Output.Snapshot: {
         const stream = { type: output.str(), id: output.str() };

@@ -86,8 +86,8 @@ export interface Limits {
   /** Milliseconds between looks at the log, where the store does not notify. Default: 1,000. */
   readonly pollInterval?: number;
   /**
-   * Milliseconds after which a reaction whose engine says nothing more is taken over by another.
-   * Default: 10,000.
+   * Milliseconds after which a reaction whose engine says nothing more is taken over by another. Where the
+   * store's adapter knows that the engine is gone, it is taken over at once. Default: 10,000.
    */
   readonly lease?: number;
 }

@@ -198,9 +198,11 @@ export class Core {
     projections: readonly AnyProjection[],
     reactions: readonly AnyReaction[],
     limits: readonly number[],
+    identity: string,
     onPoison: (error: AnnalsError) => void,
   ): Promise<Core> {
     checkNames([
+      identity,
       ...aggregates.flatMap(({ type, forms }) => [type, ...(forms?.plans.keys() ?? [])]),
       ...projections.flatMap(({ name, types, indexes }) => [name, ...types, ...indexes]),
       ...reactions.flatMap(({ name, types, tags }) => [name, ...types, ...tags]),
@@ -210,6 +212,7 @@ export class Core {
     const message = new Writer();
     for (const word of crypto.getRandomValues(new Uint32Array(8))) message.word(word);
     for (const limit of limits) message.word(limit);
+    message.str(identity);
     const write = (number: number) => void message.number(number);
     message.list(aggregates, ({ type, snapshots, forms }) => {
       message.str(type).option(snapshots, ({ version, every, afterReplayOf }) => {

@@ -1,3 +1,5 @@
+import type { AbortSignal } from "./platform.js";
+
 /**
  * What a storage adapter is: a log, and documents beside it. The engine does the thinking; an
  * adapter keeps, finds and locks.
@@ -50,6 +52,12 @@ export interface StorageAdapter {
   subscribe?(onAdvanced: (position?: number) => void): () => void;
 
   /**
+   * Who is still there, where something knows it at once, as a browser knows which tabs are closed. What
+   * it tells is a hint: nothing is right or wrong by it.
+   */
+  readonly presence?: Presence;
+
+  /**
    * Lets go of what the adapter opened itself. May be called twice; engines may share an adapter, so
    * a request after it opens the store again.
    */
@@ -57,6 +65,27 @@ export interface StorageAdapter {
 }
 
 export type Answer<T> = T | Promise<T>;
+
+/** How those who share a store know of each other whether they are there. */
+export interface Presence {
+  /**
+   * Is there, under a name that nobody else has ever had, until it is released or its process or page has
+   * ended. Resolves when everybody would find it there.
+   */
+  hold(): Promise<HeldName>;
+  /**
+   * Resolves when whoever held the name is gone; soon, if that was before. Rejects when `signal` is aborted,
+   * and where it can't be known, as of a name that was not given by `hold`.
+   */
+  whenGone(name: string, signal: AbortSignal): Promise<void>;
+}
+
+/** The name of somebody who is there. */
+export interface HeldName {
+  readonly name: string;
+  /** From now on it is gone. May be called twice. */
+  release(): void;
+}
 
 export interface StoreInfo {
   /** Identity of the store and of this life of it. A restored copy has another. */

@@ -206,6 +206,7 @@ export const enum Input {
   AskReaction = 14,
   Reacted = 15,
   Correlated = 16,
+  OwnerGone = 17,
   Handled = 30,
   AskCheckpoint = 31,
 }
@@ -234,6 +235,7 @@ export const enum Output {
   ReactionLost = 20,
   Skipped = 21,
   Correlate = 22,
+  OwnerSeen = 23,
   Checkpoint = 30,
 }
 

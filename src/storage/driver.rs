@@ -480,7 +480,8 @@ impl Driver {
                     | Notice::OpenFailed(_)
                     | Notice::Events { .. }
                     | Notice::ReactionMoved(_)
-                    | Notice::ReactionLost(_) => {}
+                    | Notice::ReactionLost(_)
+                    | Notice::OwnerSeen(_) => {}
                     Notice::ViewMoved(projection) => self.readers.view_moved(projection),
                     Notice::Snapshot(report) => self.report(Report::Snapshot(report)),
                     Notice::Skipped(skipped) => self.report(Report::Skipped(skipped)),

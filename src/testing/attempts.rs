@@ -82,12 +82,19 @@ impl Attempts {
         }
     }
 
-    /// An attempt begins.
+    /// Whom the store says that the reaction is run by.
+    pub(super) fn owner(&self) -> &str {
+        &self.kept.owner
+    }
+
+    /// An attempt begins. Who was taken for gone, and has not heard of it, does not know what its successor
+    /// has tried, parked and dropped.
     pub(super) fn begin(
         &mut self,
         now: Timestamp,
         life: Life,
         react: &React,
+        is_deposed: bool,
     ) -> Result<(), String> {
         let number = react.attempt;
         let place = match &react.event {
@@ -99,14 +106,14 @@ impl Attempts {
         if number > self.policy.max_attempts {
             return told("is one too many");
         }
-        if self.dropped.contains(&place) {
+        if self.dropped.contains(&place) && !is_deposed {
             return told("comes after it was dropped");
         }
         let is_it = |place: &Place, left: &ParkedLane| {
             *left.lane == *place.0 && left.position.0 == place.1 && left.retry_at.is_none()
         };
         let is_parked = self.kept.lanes.iter().any(|left| is_it(&place, left));
-        if is_parked && !self.retries.contains(&place.0) {
+        if is_parked && !self.retries.contains(&place.0) && !is_deposed {
             return told("comes after it was parked, and nobody has wished it");
         }
         if number > 1 {

@@ -87,6 +87,9 @@ pub struct Scenario {
     /// Whether operators pause and resume the reaction and the process manager, have what is parked tried
     /// again or dropped, and give views up that are being built. Handlers fail more often then.
     pub operators: bool,
+    /// Whether hosts are told when an engine ends whose reactions theirs waits for; and how often, out of 100
+    /// times, they say of one that goes on that it has.
+    pub hints: Option<u64>,
     /// Commands and reads.
     pub operations: usize,
     /// Commands that come one after the other, each as soon as an append is under way, while an older
@@ -144,6 +147,12 @@ impl Scenario {
             readers,
             looks_back: seed % 8 == 6,
             operators: seed % 8 == 3,
+            hints: match seed % 9 {
+                0 => Some(0),
+                3 => Some(30),
+                6 => Some(100),
+                _ => None,
+            },
             older_forms,
             reactions,
             operations: 10 + random.below(50) as usize,
@@ -200,6 +209,10 @@ pub struct Report {
     pub managed: u64,
     /// Timers that were handled.
     pub rung: u64,
+    /// Hints that an engine is gone which is.
+    pub hints: u64,
+    /// Such hints that were wrong.
+    pub lies: u64,
     /// Faults of all kinds.
     pub faults: u64,
     /// Digest of everything the engines have put out.
@@ -229,6 +242,8 @@ impl Report {
             asked: self.asked + other.asked,
             managed: self.managed + other.managed,
             rung: self.rung + other.rung,
+            hints: self.hints + other.hints,
+            lies: self.lies + other.lies,
             faults: self.faults + other.faults,
             digest: self.digest.rotate_left(5) ^ other.digest,
         }
@@ -297,6 +312,8 @@ enum Happening {
     Continues,
     /// An event has been handled, or could not be.
     Reacted { host: usize, life: u32, run: u64, event: Box<RecordedEvent> },
+    /// A host says to its engine that another is gone.
+    Hint { host: usize, life: u32, owner: Arc<str> },
     /// The process manager handles an event or a timer.
     Manages { host: usize, life: u32, react: Box<React> },
 }
@@ -319,6 +336,8 @@ struct Host {
     /// The readers of named subscriptions.
     sessions: Vec<Session>,
     look_back: Option<LookBack>,
+    /// Engines that its own waits for.
+    owners: BTreeSet<Arc<str>>,
     woken_at: Option<Timestamp>,
 }
 
@@ -455,6 +474,9 @@ impl<'a> World<'a> {
             let hosted = self.scenario.hosted;
             config.reactions.push(managers::definition(start_at, concurrency, hosted));
         }
+        if self.scenario.hints.is_some() {
+            config.identity = name_of(index, life);
+        }
         let engine = Engine::new(config).expect("the configuration is fine");
         let mut host = Host {
             life,
@@ -468,6 +490,7 @@ impl<'a> World<'a> {
             subscription: TaskId(1),
             sessions: Vec::new(),
             look_back: None,
+            owners: BTreeSet::new(),
             woken_at: None,
         };
         let subscribe = follow(host.subscription, self.checker.followed(index));
@@ -671,6 +694,16 @@ impl<'a> World<'a> {
                 self.operating -= 1;
                 (0..self.hosts.len())
                     .try_for_each(|host| self.control_view(host, ViewAction::Resume))
+            }
+            Happening::Hint { host, life, owner } => {
+                if self.hosts[host].life != life {
+                    return Ok(());
+                }
+                // Who waits again asks again.
+                self.hosts[host].owners.remove(&owner);
+                let is_gone = !self.is_there(&owner);
+                *(if is_gone { &mut self.report.hints } else { &mut self.report.lies }) += 1;
+                self.input(host, Input::OwnerGone(owner))
             }
             Happening::Manages { host, life, react } => {
                 if self.hosts[host].life != life {
@@ -1020,14 +1053,18 @@ impl<'a> World<'a> {
                         react.event = Reacting::Event(Box::new(page[index as usize].clone()));
                     }
                     managers::Checker::hear_react(self.now, &react)?;
-                    self.managers.attempts.begin(self.now, (index, host.life), &react)?;
-                    let (life, after) = (host.life, self.apart.below(20));
+                    let life = host.life;
+                    let is_deposed = self.is_deposed(index, react.reaction);
+                    self.managers.attempts.begin(self.now, (index, life), &react, is_deposed)?;
+                    let after = self.apart.below(20);
                     let after = if after == 0 { self.apart.below(500) } else { after };
                     let react = Box::new(react);
                     self.later(after, Happening::Manages { host: index, life, react });
                 }
                 Output::React(react) => {
-                    self.mailer.attempts.begin(self.now, (index, host.life), &react)?;
+                    let life = host.life;
+                    let is_deposed = self.is_deposed(index, react.reaction);
+                    self.mailer.attempts.begin(self.now, (index, life), &react, is_deposed)?;
                     let React { run, event, .. } = react;
                     let event = match event {
                         Reacting::Event(event) => event,
@@ -1035,7 +1072,6 @@ impl<'a> World<'a> {
                             return Err("what no reaction of streams is given".to_owned());
                         }
                     };
-                    let life = host.life;
                     // Now and then it takes longer than a lease.
                     let after = match self.random.below(20) {
                         0 => self.random.below(500),
@@ -1230,11 +1266,44 @@ impl<'a> World<'a> {
         let life = self.hosts[index].life + 1;
         let host = self.new_host(index, life);
         let old = std::mem::replace(&mut self.hosts[index], host);
+        self.tell_of_end(&name_of(index, old.life));
         for session in &old.sessions {
             self.readers.iter_mut().for_each(|readers| readers.interrupt(session));
         }
         for operation in old.open.into_values() {
             self.again(operation);
+        }
+    }
+
+    fn is_there(&self, owner: &str) -> bool {
+        let mut names = self.hosts.iter().zip(0..).map(|(host, index)| name_of(index, host.life));
+        names.any(|name| *name == *owner)
+    }
+
+    /// An engine waits for another. Its host says when that is gone, or lies.
+    fn wait_for(&mut self, index: usize, owner: Arc<str>) {
+        let host = &mut self.hosts[index];
+        let (life, is_new) = (host.life, host.owners.insert(Arc::clone(&owner)));
+        let lies = self.scenario.hints.is_some_and(|lies| self.apart.below(100) < lies);
+        if is_new && (lies || !self.is_there(&owner)) {
+            let after = self.apart.below(40);
+            self.later(after, Happening::Hint { host: index, life, owner });
+        }
+    }
+
+    /// Whether hosts lie, and the store says that another engine runs the reaction.
+    fn is_deposed(&mut self, index: usize, reaction: ReactionIndex) -> bool {
+        let name = name_of(index, self.hosts[index].life);
+        self.scenario.hints.is_some_and(|lies| lies > 0)
+            && *self.attempts_of(reaction).owner() != *name
+    }
+
+    fn tell_of_end(&mut self, owner: &Arc<str>) {
+        for host in 0..self.hosts.len() {
+            if self.hosts[host].owners.contains(owner) {
+                let (life, after) = (self.hosts[host].life, self.apart.below(40));
+                self.later(after, Happening::Hint { host, life, owner: Arc::clone(owner) });
+            }
         }
     }
 
@@ -1253,6 +1322,10 @@ impl<'a> World<'a> {
             Notice::ReactionLost(reaction) => {
                 let life = (index, self.hosts[index].life);
                 self.attempts_of(reaction).lost(life);
+                Ok(())
+            }
+            Notice::OwnerSeen(owner) => {
+                self.wait_for(index, owner);
                 Ok(())
             }
             Notice::ReactionRead { task, result } => {
@@ -1435,6 +1508,11 @@ impl<'a> World<'a> {
 /// The version of the view that an engine's release has.
 fn version_of(host: usize) -> u32 {
     1 + host as u32 % 2
+}
+
+/// What an engine calls itself.
+fn name_of(host: usize, life: u32) -> Arc<str> {
+    format!("engine {host}, life {life}").into()
 }
 
 /// A subscription that goes on where a host has come to.

@@ -54,6 +54,7 @@ pub(super) fn input(reader: &mut Reader<'_>, names: &[Arc<str>]) -> Result<Input
         14 => Input::AskReaction(ask_reaction(reader)?),
         15 => Input::Reacted(reacted(reader)?),
         16 => Input::Correlated(correlated(reader)?),
+        17 => Input::OwnerGone(reader.string()?),
         tag => return Err(Malformed::Tag(tag)),
     })
 }
@@ -193,6 +194,7 @@ pub(super) fn config(reader: &mut Reader<'_>) -> Result<Config> {
     for limit in &mut limits {
         *limit = reader.word()?;
     }
+    let identity = reader.string()?;
     let aggregates = reader.list(|reader| {
         let name = reader.str()?;
         let definition = match reader.option(snapshot_policy)? {
@@ -236,6 +238,7 @@ pub(super) fn config(reader: &mut Reader<'_>) -> Result<Config> {
     let mut config = Config::new(seed, aggregates);
     config.projections = projections;
     config.reactions = reactions;
+    config.identity = identity;
     let [request_timeout, cached_states, page_limit, poll_interval, lease] =
         limits.map(|limit| (limit > 0).then_some(limit));
     config.request_timeout = request_timeout.map_or(config.request_timeout, u64::from);

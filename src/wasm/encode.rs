@@ -469,6 +469,10 @@ fn notice(writer: &mut Writer, notice: &Notice) {
             writer.word(20);
             writer.word(reaction.0);
         }
+        Notice::OwnerSeen(owner) => {
+            writer.word(23);
+            writer.str(owner);
+        }
         Notice::ViewMoved(projection) => {
             writer.word(16);
             writer.word(projection.0);

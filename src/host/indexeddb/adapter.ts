@@ -10,6 +10,7 @@ import {
   type Loaded,
   type LoadRequest,
   type LogPage,
+  type Presence,
   type ReadDocumentsRequest,
   type ReadLogRequest,
   type SaveDocumentsRequest,
@@ -19,6 +20,7 @@ import {
 } from "../storage.js";
 import { Connection } from "./connection.js";
 import { JudgeThrew } from "./errors.js";
+import { presenceIn } from "./presence.js";
 import { allMatches, documentsOf, factsOf, firstOutcomes, pageOf, scanOf, slicesOf, stateOf } from "./reads.js";
 import { Recent } from "../recent.js";
 import { append, change } from "./schema.js";
@@ -68,6 +70,7 @@ class IndexedDbAdapter implements IndexedDbStorage {
   readonly #pollInterval: number;
   readonly #listeners = new Listeners();
   readonly #recent = new Recent();
+  declare readonly presence?: Presence;
   #channel: BroadcastChannel | undefined;
   #stopHearing: (() => void) | undefined;
   /** Whether the browser is still to be asked to keep the store. */
@@ -79,6 +82,8 @@ class IndexedDbAdapter implements IndexedDbStorage {
     this.#channelName = `annals/${name}`;
     this.#pollInterval = pollInterval ?? 1000;
     this.#asksToPersist = persist ?? true;
+    const presence = presenceIn(name);
+    if (presence !== undefined) this.presence = presence;
   }
 
   async open(): Promise<StoreInfo> {

@@ -10,6 +10,7 @@ import { millis, recordedEvent } from "../recorded.js";
 import type { StoredEvent } from "../storage.js";
 import type { OlderEvent } from "../upcast.js";
 import type { Writer } from "../wire.js";
+import { attend } from "./attendance.js";
 import { Control, type Unhandled, type ReactionControl, release } from "./control.js";
 import { type RetryPolicy, rulesOf } from "./reaction.js";
 
@@ -231,6 +232,7 @@ export function processManager<State, Event extends Message, Timer extends strin
         for (const result of await Promise.allSettled(giving)) if (result.status === "rejected") throw result.reason;
       };
     },
+    attend,
     release,
     control: (driver: Driver) =>
       new Control<Pick<ParkedKey, "key"> & Partial<ParkedKey>, ParkedKey>(

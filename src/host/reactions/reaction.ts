@@ -4,6 +4,7 @@ import type { RecordedEvent } from "../engine.js";
 import { invalidArgument } from "../errors.js";
 import type { AbortSignal } from "../platform.js";
 import { recordedEvent } from "../recorded.js";
+import { attend } from "./attendance.js";
 import { Control, type Parked, release } from "./control.js";
 
 /** How often, and after what pauses, an event is tried that could not be handled. */
@@ -96,6 +97,7 @@ export function reaction<Event extends Message>(name: string, definition: Reacti
         await handlers[type]!(event, { key, attempt, signal });
       }
     },
+    attend,
     release,
     control: (driver: Driver) => new Control<Parked["stream"], Parked>(driver, name, laneOf, whatOf),
   });

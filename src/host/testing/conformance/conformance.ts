@@ -100,6 +100,7 @@ const CAPABILITIES: { readonly [Name in keyof Required<Capabilities>]: readonly 
   processes: [true, false],
   restoring: [true, false],
   migration: [true, false],
+  presence: [true, false],
 };
 
 const FAULTS: { readonly [Name in keyof Required<Faults<unknown>>]: string } = {

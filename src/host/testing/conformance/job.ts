@@ -9,11 +9,15 @@ export type Job =
   /** Appends to a stream that others append to as well, until it has won so many times. */
   | { readonly kind: "race"; readonly aggregateId: string; readonly times: number }
   /** Adds one to a document that others add to as well, so many times. */
-  | { readonly kind: "count"; readonly times: number };
+  | { readonly kind: "count"; readonly times: number }
+  /** Holds a name to the end of its process. */
+  | { readonly kind: "hold" };
 
 export interface Report {
   /** What came of an append. */
   readonly verdicts?: readonly Verdict[];
+  /** The name that is held. */
+  readonly name?: string;
 }
 
 /** Does a job on a store that is used by others too, and closes it. */
@@ -30,6 +34,8 @@ export async function perform(storage: StorageAdapter, job: Job): Promise<Report
       case "count":
         await countTo(subject, job.times);
         return {};
+      case "hold":
+        return { name: (await subject.presence.hold()).name };
     }
   } finally {
     await storage.close();

@@ -39,6 +39,8 @@ interface Abilities {
   readonly restoring?: boolean;
   /** Stores of earlier releases are read and brought to today's form. Needs `older`. */
   readonly migration?: boolean;
+  /** Others hear when somebody is gone. Needs `presence` of the adapter. */
+  readonly presence?: boolean;
 }
 
 /**

@@ -16,6 +16,7 @@ import type {
   LoadRequest,
   LogPage,
   Posting,
+  Presence,
   ReadLogRequest,
   StorageAdapter,
   StoredEvent,
@@ -24,7 +25,7 @@ import type {
   StreamSlice,
   Verdict,
 } from "../../storage.js";
-import { fails, same } from "./expect.js";
+import { ensure, fails, same } from "./expect.js";
 import { judge } from "./judge.js";
 
 /** When tests begin, in milliseconds since 1970. */
@@ -79,6 +80,13 @@ export class Subject {
 
   get epoch(): string {
     return this.info.epoch;
+  }
+
+  /** Who is there, of which an adapter knows that declares it. */
+  get presence(): Presence {
+    const { presence } = this.storage;
+    ensure(presence !== undefined, "the adapter has no presence, which it declares");
+    return presence;
   }
 
   /** `inspect` sees the facts that the judge is given. */

@@ -516,4 +516,41 @@ export const engines: readonly Rule[] = [
       }
     },
   },
+  {
+    name: "under engines on several adapters: a reaction goes on at once when the engine that runs it is gone, however long its lease",
+    needs: ["presence", "connections"],
+    async run(subject, { reopen }) {
+      const handled: string[] = [];
+      const mails = (engine: string) =>
+        reaction<Added>("mails", {
+          startAt: "beginning",
+          on: { Added: ({ revision }) => void handled.push(`${engine} ${revision}`) },
+        });
+      const engines: Engine[] = [];
+      const open = async (name: string, storage: StorageAdapter) => {
+        const lease = 3_600_000;
+        engines.push(await Engine.open({ storage, aggregates: [counter], reactions: [mails(name)], limits: { ...limits, lease } }));
+        return engines.at(-1)!;
+      };
+      try {
+        const first = await open("first", subject.storage);
+        await first.execute(counter, "a", add());
+        await until(() => handled.length === 1);
+        const second = await open("second", await reopen());
+        await first.execute(counter, "a", add());
+        await until(() => handled.length === 2);
+        await first.close();
+        await second.execute(counter, "a", add());
+        await until(() => handled.length === 3);
+        same(handled, ["first 1", "first 2", "second 3"]);
+        // One that says nothing when it ends, and one that comes only then.
+        second[Symbol.dispose]();
+        const third = await open("third", await reopen());
+        await third.execute(counter, "a", add());
+        await until(() => handled.includes("third 4"));
+      } finally {
+        for (const engine of engines) await engine.close();
+      }
+    },
+  },
 ];

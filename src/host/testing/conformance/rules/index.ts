@@ -5,6 +5,7 @@ import { engines } from "./engines.js";
 import { faults } from "./faults.js";
 import { judging } from "./judging.js";
 import { lifetimes } from "./lifetimes.js";
+import { presence } from "./presence.js";
 import { reads } from "./reads.js";
 import { sharing } from "./sharing.js";
 import { texts } from "./texts.js";
@@ -17,6 +18,7 @@ export const rules: readonly Rule[] = [
   ...documents,
   ...lifetimes,
   ...sharing,
+  ...presence,
   ...engines,
   ...faults,
   ...judging,

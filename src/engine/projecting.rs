@@ -949,10 +949,10 @@ impl Engine {
                 runner.resumes = false;
             }
             ViewAction::Resume => {
-                (runner.paused, runner.cancels) = (false, false);
-                let is_given_up = matches!(runner.step, Step::Cancelling);
+                // That it was given up may be in the store, though no answer has said so.
                 let may_be = |stored: &Stored| stored.cancelled || !stored.is_known;
-                runner.resumes |= is_given_up || runner.stored().is_some_and(may_be);
+                runner.resumes |= runner.cancels || runner.stored().is_some_and(may_be);
+                (runner.paused, runner.cancels) = (false, false);
                 if runner.stopped.take().is_some() && matches!(runner.step, Step::Idle) {
                     let is_stored = runner.stored().is_some();
                     runner.step = if is_stored { Step::Start } else { Step::Read };

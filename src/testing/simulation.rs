@@ -269,6 +269,9 @@ pub fn simulate(scenario: &Scenario) -> Result<Report, Failure> {
 }
 
 const REQUEST_TIMEOUT: u64 = 100;
+
+/// More than a request or an answer may take, in milliseconds.
+const LONGEST_DELAY: u64 = REQUEST_TIMEOUT / 2 + REQUEST_TIMEOUT * 3;
 const LATENCY: u64 = 12;
 const MAX_STEPS: u64 = 200_000;
 
@@ -308,8 +311,9 @@ enum Happening {
     Resumes { host: usize, reaction: ReactionIndex },
     /// An operator gives up a view, if it is being built.
     Cancels { host: usize },
-    /// Operators let views go on, once nothing goes wrong any more.
-    Continues,
+    /// Operators let views go on, once nothing goes wrong any more, and once more when what was on its way by
+    /// then has come: a process that has ended may have given a view up.
+    Continues { again: bool },
     /// An event has been handled, or could not be.
     Reacted { host: usize, life: u32, run: u64, event: Box<RecordedEvent> },
     /// A host says to its engine that another is gone.
@@ -577,7 +581,7 @@ impl<'a> World<'a> {
                 self.later(after, Happening::Cancels { host });
             }
             self.operating += 1;
-            self.later(at + 300, Happening::Continues);
+            self.later(at + 300, Happening::Continues { again: false });
         }
         for host in 0..self.hosts.len() {
             self.drain(host)?;
@@ -684,14 +688,18 @@ impl<'a> World<'a> {
                 self.ask(host, reaction, Some(ReactionAction::Resume))
             }
             Happening::Cancels { host } => self.control_view(host, ViewAction::Cancel),
-            Happening::Continues if self.unfinished > 0 => {
+            Happening::Continues { .. } if self.unfinished > 0 => {
                 // Whose process ends before it is written down has not been heard.
-                self.later(100, Happening::Continues);
+                self.later(100, Happening::Continues { again: false });
                 let host = self.apart.below(self.hosts.len() as u64) as usize;
                 self.control_view(host, ViewAction::Resume)
             }
-            Happening::Continues => {
-                self.operating -= 1;
+            Happening::Continues { again } => {
+                if again {
+                    self.operating -= 1;
+                } else {
+                    self.later(LONGEST_DELAY, Happening::Continues { again: true });
+                }
                 (0..self.hosts.len())
                     .try_for_each(|host| self.control_view(host, ViewAction::Resume))
             }
@@ -1134,7 +1142,7 @@ impl<'a> World<'a> {
 
     fn latency(&mut self) -> u64 {
         if self.fault(self.scenario.faults.delayed) {
-            REQUEST_TIMEOUT / 2 + self.random.below(REQUEST_TIMEOUT * 3)
+            REQUEST_TIMEOUT / 2 + self.random.below(LONGEST_DELAY - REQUEST_TIMEOUT / 2)
         } else {
             self.random.below(LATENCY)
         }

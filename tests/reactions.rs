@@ -279,6 +279,32 @@ fn what_is_dropped_twice_is_dropped_alone() -> Result<(), Error> {
     Ok(())
 }
 
+/// A request that comes again may leave a wish again that was fulfilled: what the lane is at by then was not
+/// meant, and has not been dropped.
+#[test]
+fn a_wish_is_about_the_event_that_was_parked_and_no_other() -> Result<(), Error> {
+    let (store, mail) = (Shared::new(), Mail::default());
+    mail.fails.borrow_mut().extend([1, 2]);
+    let (mut runner, mut other) = (engine(&store, &mail, 1), engine(&store, &mail, 2));
+    give(&mut runner, &["a", "a"]);
+    runner.serve(LEASE)?;
+    act(&mut other, ReactionAction::Drop(lane("a")));
+    let kept = |store: &Shared| store.saves.borrow().last().cloned().expect("the wish was left");
+    let wish = kept(&store);
+    runner.serve(2 * LEASE)?;
+    assert_eq!(status(&mut runner).lanes[0].position, Position(2));
+
+    for (name, again) in wish.documents.iter().map(|wish| (wish.name.clone(), wish.value.clone())) {
+        put(&store, &name.collection, &name.key, 1, again);
+    }
+    runner.serve(2 * LEASE)?;
+    assert_eq!(status(&mut runner).lanes[0].position, Position(2));
+    act(&mut other, ReactionAction::Drop(lane("a")));
+    runner.serve(2 * LEASE)?;
+    assert_eq!(status(&mut runner).lanes, []);
+    Ok(())
+}
+
 /// The simulation's operators have found it: who took the reaction over forgot the lane when it came to the
 /// place before it, and its event was tried again, or, if it had been dropped, handled.
 #[test]

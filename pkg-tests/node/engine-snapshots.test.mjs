@@ -173,7 +173,7 @@ test("a snapshot says its state and a digest of its key, its revision and the st
     const definition = aggregate(type, {
       initial: () => null,
       decide: () => [{ type: "Counted", data: {} }],
-      evolve: () => ((folded += 1), JSON.parse(state)),
+      evolve: { Counted: () => ((folded += 1), JSON.parse(state)) },
       snapshots: { version },
     });
     const storage = memoryStorage();

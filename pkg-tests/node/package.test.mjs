@@ -21,7 +21,7 @@ const entries = {
   "annals/inline": api,
   "annals/memory": ["memoryStorage"],
   "annals/audit": ["diff", "trace"],
-  "annals/operations": ["checkArchive", "exportLog", "importLog", "verify"],
+  "annals/operations": ["checkArchive", "exportLog", "importLog", "readCheckpoint", "verify"],
   "annals/overlay": ["overlayStorage"],
   "annals/projections": ["fold", "nativeProjection", "projection"],
   "annals/reactions": ["processManager", "reaction"],

@@ -288,8 +288,8 @@ impl Lane {
 pub(super) struct ReactionTask {
     pub(super) serial: u64,
     reaction: ReactorIndex,
-    /// A wish that is left for the engine that runs the reaction, before it is asked.
-    wish: Option<Document>,
+    /// What is wished of a lane, which is left for the engine that runs the reaction before it is asked.
+    wish: Option<(Arc<str>, &'static str)>,
 }
 
 fn name_of(reaction: &ReactionDefinition) -> DocumentName {
@@ -1549,14 +1549,8 @@ impl Engine {
             let reactor = &self.reactors[index];
             reactor.step == Step::Active && !reactor.is_running(lane)
         }) {
-            self.fulfil(index, &lane, what);
+            self.fulfil(index, &lane, what, None);
         }
-        let wish = wish.map(|(lane, what)| Document {
-            name: self.request_of(index, &lane),
-            revision: 1,
-            value: DocumentValue::Text(format!("\"{what}\"").into()),
-            postings: Vec::new(),
-        });
         let serial = self.next_serial();
         let task = ReactionTask { serial, reaction: index, wish };
         self.tasks.insert(id, Task::Reaction(Box::new(task)));
@@ -1565,14 +1559,20 @@ impl Engine {
     }
 
     /// Each wish is a document of its own: one that takes another's place would be removed when the other is
-    /// fulfilled.
-    fn request_of(&mut self, index: ReactorIndex, lane: &str) -> DocumentName {
-        let id = self.ids.next_u64().to_string();
-        let key = json_of(&[&self.config.reactions[index].name, lane, &id]).into();
-        DocumentName { collection: REQUESTS.into(), key }
+    /// fulfilled. It says where the lane is: a request that comes again may leave it again when it has been
+    /// fulfilled, and what the lane is at by then was not meant.
+    fn request_of(&mut self, index: ReactorIndex, lane: &ParkedLane, what: &str) -> Document {
+        let (id, position) = (self.ids.next_u64().to_string(), lane.position.to_string());
+        let key = json_of(&[&self.config.reactions[index].name, &lane.lane, &id, &position]).into();
+        Document {
+            name: DocumentName { collection: REQUESTS.into(), key },
+            revision: 1,
+            value: DocumentValue::Text(format!("\"{what}\"").into()),
+            postings: Vec::new(),
+        }
     }
 
-    fn fulfil(&mut self, index: ReactorIndex, lane: &str, what: &str) {
+    fn fulfil(&mut self, index: ReactorIndex, lane: &str, what: &str, at: Option<&str>) {
         let now = self.now;
         let drops = what == "drop" && !mutant!(self, DropForgotten);
         let reactor = &mut self.reactors[index];
@@ -1581,6 +1581,9 @@ impl Engine {
         };
         if drops && known.parked.error.is_empty() {
             // What was to be dropped has been passed already. What comes next has not failed.
+            return;
+        }
+        if at.is_some_and(|at| known.parked.position.to_string() != at) {
             return;
         }
         known.parked.attempts = 0;
@@ -1628,12 +1631,12 @@ impl Engine {
             return;
         }
         for (place, request) in found.scans.into_iter().flat_map(|scan| scan.documents) {
-            if let Some([_, lane, ..]) = strings_of(&place.key).as_deref() {
+            if let Some([_, lane, _, at]) = strings_of(&place.key).as_deref() {
                 if self.reactors[index].is_running(lane) {
                     // It is found again when what came of the attempt is known.
                     continue;
                 }
-                self.fulfil(index, lane, request.value.trim_matches('"'));
+                self.fulfil(index, lane, request.value.trim_matches('"'), Some(at));
             }
             let reactor = &mut self.reactors[index];
             let name = DocumentName { collection: REQUESTS.into(), key: place.key };
@@ -1647,23 +1650,13 @@ impl Engine {
         if !matches!(self.store, Store::Open(_)) {
             return;
         }
-        let Some(Task::Reaction(task)) = self.tasks.get_mut(&id) else {
+        let Some(Task::Reaction(task)) = self.tasks.get(&id) else {
             return;
         };
         let purpose = Purpose::ReactionRead(id, task.serial);
-        let body = match task.wish.take() {
-            Some(document) => {
-                let documents = vec![document];
-                let save = SaveDocuments { documents, ..SaveDocuments::default() };
-                StorageBody::SaveDocuments(Arc::new(save))
-            }
-            None => {
-                let names = vec![name_of(&self.config.reactions[task.reaction])];
-                let read = ReadDocuments { names, scans: Vec::new() };
-                StorageBody::ReadDocuments(Arc::new(read))
-            }
-        };
-        self.send(body, purpose);
+        let names = vec![name_of(&self.config.reactions[task.reaction])];
+        let read = ReadDocuments { names, scans: Vec::new() };
+        self.send(StorageBody::ReadDocuments(Arc::new(read)), purpose);
     }
 
     /// The wish has been left: now the reaction is asked.
@@ -1673,15 +1666,24 @@ impl Engine {
 
     #[inline(never)]
     pub(super) fn reaction_read(&mut self, id: TaskId, serial: u64, found: DocumentsRead) {
-        let Some(Task::Reaction(task)) =
-            self.tasks.get(&id).filter(|found| found.serial() == serial)
-        else {
+        let task = self.tasks.get_mut(&id).filter(|found| found.serial() == serial);
+        let Some(Task::Reaction(task)) = task else {
             return;
         };
-        let reactor = &self.reactors[task.reaction];
+        let (index, wish) = (task.reaction, task.wish.take());
         let document = found.documents.into_iter().next().flatten();
         let progress = document.and_then(|document| Progress::from_json(&document.value));
         let progress = progress.unwrap_or_default();
+        if let Some((lane, what)) = wish
+            && let Some(known) = progress.lanes.iter().find(|known| known.lane == lane)
+        {
+            let documents = vec![self.request_of(index, known, what)];
+            let save = SaveDocuments { documents, ..SaveDocuments::default() };
+            let body = StorageBody::SaveDocuments(Arc::new(save));
+            self.send(body, Purpose::ReactionRead(id, serial));
+            return;
+        }
+        let reactor = &self.reactors[index];
         let read = ReactionRead {
             position: progress.position,
             head: found.head,

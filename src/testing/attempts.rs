@@ -47,7 +47,7 @@ pub(super) struct Attempts {
     dropped: BTreeSet<Place>,
     /// Wishes in the store that something is dropped, when the progress was last saved: their keys, and the
     /// lanes.
-    left: BTreeSet<(String, String)>,
+    left: BTreeSet<(String, String, String)>,
 }
 
 impl Attempts {
@@ -183,8 +183,9 @@ impl Attempts {
         Ok(())
     }
 
-    /// The wishes in the store that something is dropped: their keys, and which lanes they are about.
-    fn wishes_in(&self, store: &MemoryStore) -> BTreeSet<(String, String)> {
+    /// The wishes in the store that something is dropped: their keys, which lanes they are about, and where
+    /// these are.
+    fn wishes_in(&self, store: &MemoryStore) -> BTreeSet<(String, String, String)> {
         if self.drops.is_empty() {
             return BTreeSet::new();
         }
@@ -192,7 +193,7 @@ impl Attempts {
         let wishes = documents.of(REQUESTS).filter(|(_, wish)| *wish.value == *"\"drop\"");
         let read = wishes.filter_map(|(key, _)| Some((key.to_owned(), strings_of(key)?)));
         let own = read.filter(|(_, texts)| *texts[0] == *self.reaction);
-        own.map(|(key, mut texts)| (key, texts.swap_remove(1))).collect()
+        own.map(|(key, texts)| (key, texts[1].clone(), texts[3].clone())).collect()
     }
 
     /// Looks at what the store has, after a request to it.
@@ -216,8 +217,8 @@ impl Attempts {
         };
         if let Some(before) = before {
             let found = self.wishes_in(store);
-            for (_, lane) in self.left.difference(&found) {
-                let at = position(&before, lane);
+            for (_, lane, wished) in self.left.difference(&found) {
+                let at = position(&before, lane).filter(|at| at.to_string() == *wished);
                 if at.is_some() && position(&self.kept, lane) == at {
                     return Err(format!("{lane} is at {at:?} as before, and was to be dropped"));
                 }

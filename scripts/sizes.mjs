@@ -5,8 +5,8 @@ import { gzipSync } from "node:zlib";
 import { Failure, inRoot } from "./shell.mjs";
 
 const budgets = {
-  "engine module": 120.2 * 1024,
-  "browser entry with IndexedDB": 21.9 * 1024,
+  "engine module": 120.4 * 1024,
+  "browser entry with IndexedDB": 22 * 1024,
 };
 
 /** Returns the sizes as a remark. */

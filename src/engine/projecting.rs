@@ -115,8 +115,8 @@ pub(super) enum Step {
     Projecting(u64, Box<Work>),
     Loading(Box<Work>),
     Saving(Box<Work>),
-    /// It is being given up.
-    Cancelling,
+    /// It is being given up: its checkpoint will have this revision.
+    Cancelling(u64),
     /// It waits until then, to look for its checkpoint again, or to go on.
     Pausing(Timestamp, bool),
 }
@@ -476,7 +476,9 @@ impl Engine {
             (Step::Saving(work), StorageAnswer::Saved(saved)) => {
                 self.page_saved(index, work, saved)
             }
-            (Step::Cancelling, StorageAnswer::Saved(saved)) => self.build_cancelled(index, &saved),
+            (Step::Cancelling(revision), StorageAnswer::Saved(saved)) => {
+                self.build_cancelled(index, revision, &saved);
+            }
             _ => unreachable!("StorageBody::fits was asked"),
         }
     }
@@ -859,7 +861,7 @@ impl Engine {
             value: DocumentValue::Text(CANCELLED.into()),
             postings: Vec::new(),
         };
-        runner.step = Step::Cancelling;
+        runner.step = Step::Cancelling(after);
         let serial = runner.serial;
         let save = SaveDocuments { expected, clear: vec![collection], documents: vec![checkpoint] };
         self.send(StorageBody::SaveDocuments(Arc::new(save)), Purpose::Runner(index, serial));
@@ -875,18 +877,15 @@ impl Engine {
     }
 
     #[inline(never)]
-    fn build_cancelled(&mut self, index: RunnerIndex, saved: &Saved) {
+    fn build_cancelled(&mut self, index: RunnerIndex, revision: u64, saved: &Saved) {
         if let Saved::Conflict { .. } = saved {
             return self.was_slower(index);
         }
-        let before = self.runner(index).stored().map_or(0, |stored| stored.revision);
-        let after = self.cancelled_after(before);
         let runner = self.runner_mut(index);
         let Place::Store(stored) = &mut runner.place else {
             unreachable!("a view in memory is not built")
         };
-        stored.revision = after;
-        stored.saved = Position(0);
+        (stored.saved, stored.revision) = (Position(0), revision);
         (runner.seen, runner.skipped, runner.cancels) = (Position(0), 0, false);
         // Somebody may have thought better of it.
         stored.cancelled = !runner.resumes;
@@ -937,10 +936,10 @@ impl Engine {
 
     #[inline(never)]
     pub(super) fn control_view(&mut self, control: ControlView) {
-        let found = self.config.projections.iter().position(|d| d.name == control.projection);
-        let Some(index) = found else {
+        let Some(ProjectionIndex(index)) = self.projection_index(&control.projection) else {
             return;
         };
+        let index = index as RunnerIndex;
         let runner = self.runner_mut(index);
         match control.action {
             ViewAction::Pause => runner.paused = true,

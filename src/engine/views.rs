@@ -6,9 +6,9 @@ use crate::error::{ReadError, StorageError};
 use crate::event::TaskId;
 use crate::projection::{ProjectionDefinition, ViewKind};
 use crate::protocol::{
-    DocumentName, DocumentScan, DocumentsRead, LogEnd, Notice, Outcome, ProjectionIndex,
-    ReadDocuments, ReadView, ScanPlace, ScannedPage, StorageBody, StoredDocument, ViewAt,
-    ViewQuery, ViewRead, ViewScan, ViewStatus,
+    DocumentName, DocumentScan, DocumentsRead, LogEnd, Notice, Outcome, ReadDocuments, ReadView,
+    ScanPlace, ScannedPage, StorageBody, StoredDocument, ViewAt, ViewQuery, ViewRead, ViewScan,
+    ViewStatus,
 };
 use crate::stream::Position;
 
@@ -127,25 +127,25 @@ impl Engine {
     #[inline(never)]
     pub(super) fn start_view_read(&mut self, read: ReadView) {
         let ReadView { task: id, projection, at, query } = read;
-        let found = self.config.projections.iter().position(|d| d.name == projection);
-        let checked = found
-            .ok_or(ReadError::UnknownProjection(projection))
-            .and_then(|index| check_query(&self.config.projections[index], &query).map(|()| index));
-        let index = match checked {
-            Ok(index) => index,
+        let found = self.projection_index(&projection);
+        let checked = found.ok_or(ReadError::UnknownProjection(projection)).and_then(|found| {
+            let definition = &self.config.projections[found.0 as usize];
+            check_query(definition, &query).map(|()| found)
+        });
+        let projection = match checked {
+            Ok(found) => found,
             Err(error) => {
                 return self.notice(Notice::ViewRead { task: id, result: Err(error) });
             }
         };
         let serial = self.next_serial();
-        let mut runner = index;
+        let mut runner = projection.0 as RunnerIndex;
         if let ViewAt::Past(end) = at {
             runner = self.runners.iter().position(Option::is_none).unwrap_or(self.runners.len());
             if runner == self.runners.len() {
                 self.runners.push(None);
             }
-            let past = ProjectionIndex(u32::try_from(index).expect("fewer than 2^32"));
-            self.runners[runner] = Some(Runner::new(past, ViewKind::Live, serial, end));
+            self.runners[runner] = Some(Runner::new(projection, ViewKind::Live, serial, end));
         }
         let waits_for_now = match at {
             ViewAt::Now | ViewAt::Past(_) => true,

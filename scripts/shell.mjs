@@ -155,7 +155,7 @@ export async function run(command, args, { cwd = root, env = {}, limit = 30 * mi
     if (show === "at the end") say(all.trimEnd());
     if (code === 0) return stdout;
     const how = timedOut ? `took longer than ${seconds(limit)}` : `ended with ${signal ?? `code ${code}`}`;
-    throw new Failure(`${called}\n${how}${all === "" || show ? "" : `:\n\n${lastLines(all, 60)}`}`);
+    throw new Failure(`${called}\n${how}${all === "" ? "" : `:\n\n${lastLines(all, 60)}`}`);
   } catch (error) {
     if (error.code === "ENOENT") throw new Failure(`${called}\ncould not start: ${command} was not found`);
     throw error;

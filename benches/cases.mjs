@@ -287,9 +287,10 @@ export const cases = [
     size: {},
     pairs: 1,
     once: true,
-    contestants: ["annals-module", "limit-module", "annals-javascript", "limit-javascript"],
+    contestants: ["annals-module", "annals-views", "limit-module", "annals-javascript", "limit-javascript"],
     rows: [
       { of: "annals-module", to: "limit-module", target: atMost(1), suffix: "/module" },
+      { of: "annals-views", to: "limit-module", target: atMost(1), suffix: "/module-with-views" },
       { of: "annals-javascript", to: "limit-javascript", target: atMost(1), suffix: "/javascript" },
     ],
   },

@@ -57,6 +57,14 @@ const engine = {
   optimise: true,
 };
 
+/** For engines without projections and reactions. */
+const engineOfLogs = {
+  ...engine,
+  name: "engine module for the log alone",
+  cargo: engine.cargo.with(-1, "wasm-log"),
+  out: "src/host/glue-log",
+};
+
 const clinic = {
   name: "demo's Rust domain",
   crate: "clinic",
@@ -87,6 +95,7 @@ export async function setUpBuild() {
 export async function build(tools) {
   await exclusively("build", async () => {
     await buildModule(engine, tools);
+    await buildModule(engineOfLogs, tools);
     await step("npm package", buildPackage);
     await buildModule(clinic, tools);
     await step("demo", buildDemo);
@@ -108,7 +117,7 @@ async function buildModule({ name, crate, cargo, rustc, out, outName, optimise }
     const base64 = path.join(out, `${outName}-base64.js`);
     const flags = JSON.stringify([bindgenFlags, optimise && wasmOptFlags]);
     const key = hash(await readFile(compiled), flags, await hashFiles(["package-lock.json", "Cargo.lock"]));
-    return unlessUpToDate(outName, key, [path.join(out, `${outName}.js`), module, base64], async () => {
+    return unlessUpToDate(out.replaceAll("/", "-"), key, [path.join(out, `${outName}.js`), module, base64], async () => {
       await rm(inRoot(out), { recursive: true, force: true });
       await run(wasmBindgen, [compiled, ...bindgenFlags, "--out-dir", out, "--out-name", outName]);
       if (optimise) {
@@ -135,13 +144,15 @@ const documents = [
   "docs/adapters.md", "docs/archive.md", "docs/cli.md", "docs/guide.md", "docs/postgres.md",
 ];
 
+const glues = ["glue/annals.js", "glue-log/annals.js"];
+
 /** Data that every judge and every store is held to, in Rust and here. */
 const vectors = "pkg-tests/vectors";
 
 async function buildPackage() {
   const manifest = await packageManifest();
   const key = hash(JSON.stringify(manifest), await hashFiles(["src/host", vectors, "scripts/build.mjs", "package-lock.json", ...documents]));
-  const outputs = ["pkg/package.json", "pkg/annals.wasm", "pkg/index.js", "pkg/index.d.ts"];
+  const outputs = ["pkg/package.json", "pkg/annals.wasm", "pkg/annals-log.wasm", "pkg/index.js", "pkg/index.d.ts"];
   const remark = await unlessUpToDate("package", key, outputs, async () => {
     // Built aside and then put in place as a whole: a module that was deleted leaves no trace, and
     // a running test never sees half a package.
@@ -153,9 +164,11 @@ async function buildPackage() {
     for (const file of ["annals.js", "annals.d.ts", "annals-base64.js", "annals-base64.d.ts"]) {
       await cp(inRoot("src/host/glue", file), path.join(glue, file));
     }
+    for (const end of [".js", ".d.ts"]) await cp(inRoot(`src/host/glue-log/annals${end}`), path.join(pkg, `glue-log/annals${end}`));
     await writeVectors(path.join(pkg, "testing/conformance/vectors.js"));
     await bundleEntries(pkg, manifest);
     await cp(inRoot("src/host/glue/annals_bg.wasm"), path.join(pkg, "annals.wasm"));
+    await cp(inRoot("src/host/glue-log/annals_bg.wasm"), path.join(pkg, "annals-log.wasm"));
     for (const file of documents) if (existsSync(inRoot(file))) await cp(inRoot(file), path.join(pkg, file));
     await writeFile(path.join(pkg, "package.json"), `${JSON.stringify(manifest, null, 2)}\n`);
 
@@ -194,7 +207,7 @@ async function bundleEntries(pkg, manifest) {
   const written = await bundle(pkg, command, [fromEntries(pkg, entries)]);
   for (const entry of entries.filter(isTesting)) written.push(...(await bundle(pkg, [entry], [])));
   written.push(...(await bundle(pkg, others, [await together(pkg, others)])));
-  const keep = new Set([...written, "glue/annals.js"]);
+  const keep = new Set([...written, ...glues]);
   const folders = new Set(command.map((file) => path.posix.dirname(path.posix.normalize(file))));
   for (const file of await readdir(pkg, { recursive: true })) {
     const name = file.split(path.sep).join("/");
@@ -224,11 +237,11 @@ function fromEntries(pkg, entries) {
  */
 async function together(pkg, entries) {
   const isEntry = (file) => entries.includes(`./${path.relative(pkg, file).split(path.sep).join("/")}`);
-  const own = path.join(pkg, "entry.js");
+  const own = ["entry.js", "log-module.js"].map((name) => path.join(pkg, name));
   const shared = (await readdir(pkg))
     .filter((file) => file.endsWith(".js"))
     .map((file) => path.join(pkg, file))
-    .filter((file) => !isEntry(file) && file !== own);
+    .filter((file) => !isEntry(file) && !own.includes(file));
   const imports = shared.map((module) => `import ${JSON.stringify(module)};\n`).join("");
   return {
     name: "together",
@@ -236,8 +249,10 @@ async function together(pkg, entries) {
       onLoad({ filter: /\.js$/ }, async ({ path: file }) => {
         return isEntry(file) ? { contents: `${await readFile(file, "utf8")}\n${imports}`, loader: "js" } : undefined;
       });
-      // Those that bring the ready module each have a copy: who does not must not load its glue.
-      onResolve({ filter: /\/entry\.js$/ }, ({ importer }) => ({ path: own, suffix: `?${path.basename(importer)}` }));
+      // Those that bring a ready module each have a copy: who does not must not load its glue.
+      onResolve({ filter: /\/(entry|log-module)\.js$/ }, ({ path: name, importer }) => {
+        return { path: path.join(pkg, path.basename(name)), suffix: `?${path.basename(importer)}` };
+      });
     },
   };
 }
@@ -255,9 +270,9 @@ async function bundle(pkg, entryPoints, plugins) {
     allowOverwrite: true,
     bundle: true,
     splitting: true,
-    // wasm-bindgen keeps one instance of the module in its file. By its own name the package is what its
+    // wasm-bindgen keeps one instance of a module in its file. By its own name the package is what its
     // users have, in Node and elsewhere.
-    external: ["node:*", "./glue/annals.js", "annals", "annals/*"],
+    external: ["node:*", ...glues.map((file) => `./${file}`), "annals", "annals/*"],
     plugins,
     format: "esm",
     target: "es2022",

@@ -41,9 +41,10 @@ export async function packageManifest() {
       "./testing": entry("testing/index"),
       "./testing/conformance": entry("testing/conformance/index"),
       "./annals.wasm": "./annals.wasm",
+      "./annals-log.wasm": "./annals-log.wasm",
       "./package.json": "./package.json",
     },
     bin: { annals: "./cli/main.js" },
-    files: ["**/*.js", "**/*.d.ts", "annals.wasm", "docs/*.md", "CHANGELOG.md"],
+    files: ["**/*.js", "**/*.d.ts", "*.wasm", "docs/*.md", "CHANGELOG.md"],
   };
 }

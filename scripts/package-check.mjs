@@ -21,5 +21,6 @@ export async function checkPackage() {
     // Not code, so it has no types.
     "--exclude-entrypoints",
     "annals.wasm",
+    "annals-log.wasm",
   ]);
 }

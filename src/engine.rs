@@ -11,6 +11,7 @@ pub(crate) mod checkpoint;
 mod command;
 pub(crate) mod map;
 pub(crate) mod others;
+mod parts;
 mod projecting;
 mod reacting;
 mod read;
@@ -45,6 +46,7 @@ use batch::{InFlight, Staged};
 use checkpoint::CheckpointTask;
 use command::CommandTask;
 use map::{Map, map};
+use parts::{LOG_ONLY, Parts};
 use projecting::{Runner, RunnerIndex};
 use reacting::{ReactionTask, Reactor, ReactorIndex};
 use read::ReadTask;
@@ -195,6 +197,9 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), ApiMisuse> {
+        if LOG_ONLY && !(self.projections.is_empty() && self.reactions.is_empty()) {
+            return Err(ApiMisuse::LogOnly);
+        }
         for (index, definition) in self.aggregates.iter().enumerate() {
             let AggregateDefinition { name, domain, .. } = definition;
             if self.aggregates[..index].iter().any(|other| other.name == *name) {
@@ -272,10 +277,10 @@ pub struct Engine {
     in_flight: Option<InFlight>,
     wishes: Vec<LoadWish>,
     /// One for each projection, then those of views of the past.
-    runners: Vec<Option<Runner>>,
+    runners: Parts<Option<Runner>>,
     ready_runners: VecDeque<RunnerIndex>,
     view_wishes: Vec<ViewWish>,
-    reactors: Vec<Reactor>,
+    reactors: Parts<Reactor>,
     ready_reactors: VecDeque<ReactorIndex>,
     /// What this engine calls itself in documents that say whose something is.
     identity: String,
@@ -413,10 +418,10 @@ impl Engine {
             staged_bytes: 0,
             in_flight: None,
             wishes: Vec::new(),
-            runners: Vec::new(),
+            runners: Parts::new(),
             ready_runners: VecDeque::new(),
             view_wishes: Vec::new(),
-            reactors: Vec::new(),
+            reactors: Parts::new(),
             ready_reactors: VecDeque::new(),
             identity: String::new(),
             held_back: Vec::new(),

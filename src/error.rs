@@ -377,6 +377,9 @@ pub enum ApiMisuse {
     /// A subscription or a watcher was used with an engine that has not made it.
     #[error("the reader is of another engine")]
     ForeignReader,
+    /// Projections or reactions were given to the module that has none.
+    #[error("this module has neither projections nor reactions: the larger one, annals.wasm, has")]
+    LogOnly,
 }
 
 /// Any error of the engine, for those who don't care which operation gave it.

@@ -13,7 +13,8 @@ const sized = (what) => () => ({
 const atMost = (value) => () => ({ sample: async () => ({ value }) });
 
 export const contestants = {
-  "annals-module": sized("engine module"),
+  "annals-module": sized("for the log alone"),
+  "annals-views": sized("engine module"),
   "limit-module": atMost(100),
   "annals-javascript": sized("browser entry with IndexedDB"),
   "limit-javascript": atMost(15),

@@ -43,6 +43,7 @@ export async function startBrowser(folder, modules) {
   };
   await bundle(starts, { minify: true });
   await copyFile(modules?.annals ?? inRoot("pkg/annals.wasm"), path.join(pages, "annals.wasm"));
+  await copyFile(inRoot("pkg/annals-log.wasm"), path.join(pages, "annals-log.wasm"));
   await copyFile(modules?.clinic ?? inRoot("www/clinic/pkg/clinic_bg.wasm"), path.join(pages, "clinic.wasm"));
   await writeFile(path.join(pages, "index.html"), `${empty}<script type="module" src="page.js"></script>`);
   await writeFile(path.join(pages, "empty.html"), empty);

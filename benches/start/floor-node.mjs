@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { imports } from "./floor.mjs";
 
 const modules = {
-  ts: new URL("../../pkg/annals.wasm", import.meta.url),
+  ts: new URL("../../pkg/annals-log.wasm", import.meta.url),
   rust: new URL("../../www/clinic/pkg/clinic_bg.wasm", import.meta.url),
 };
 

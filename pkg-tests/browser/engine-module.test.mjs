@@ -36,11 +36,11 @@ test("the code is fetched by the first engine, once, and by no import", async ()
   assert.deepEqual(fetched, ["/", "/page.js"]);
   await page.evaluate(() => Promise.all([openEngine(), openEngine(), openEngine()]));
   await page.evaluate(() => openEngine());
-  assert.deepEqual(fetched, ["/", "/page.js", "/annals.wasm"]);
+  assert.deepEqual(fetched, ["/", "/page.js", "/annals-log.wasm"]);
 });
 
 test("a server that does not know WebAssembly's type will do", async () => {
-  await page.route("**/annals.wasm", async (route) => {
+  await page.route("**/annals-log.wasm", async (route) => {
     const response = await route.fetch();
     await route.fulfill({ response, headers: { "content-type": "application/octet-stream" } });
   });
@@ -50,9 +50,9 @@ test("a server that does not know WebAssembly's type will do", async () => {
 test("code that can't be fetched is an error with its cause, and the next engine fetches it again", async () => {
   const answers = [(route) => route.abort(), (route) => route.fulfill({ status: 404, body: "no such file" })];
   for (const answer of answers) {
-    await page.route("**/annals.wasm", answer);
+    await page.route("**/annals-log.wasm", answer);
     assert.match(await open(), /^module-failed: \w*Error$/);
-    await page.unroute("**/annals.wasm");
+    await page.unroute("**/annals-log.wasm");
   }
   assert.equal(await open(), "opened");
 });

@@ -125,6 +125,55 @@ test("a module that can't be loaded is told, and the next engine tries again", a
   assert.equal(stdout, "true true\n".repeat(3));
 });
 
+test("an engine loads no more code than it needs: without projections and reactions the smaller module", async () => {
+  const { stdout } = await inProject(
+    "modules.mjs",
+    `import fs from "node:fs";
+     import { syncBuiltinESMExports } from "node:module";
+     import path from "node:path";
+     import { Engine, aggregate } from "annals";
+     import { memoryStorage } from "annals/memory";
+     import { projection } from "annals/projections";
+     import { reaction } from "annals/reactions";
+     const read = [];
+     const { readFileSync } = fs;
+     fs.readFileSync = (file, ...rest) => (read.push(path.basename(String(file))), readFileSync(file, ...rest));
+     syncBuiltinESMExports();
+
+     const visit = aggregate("Visit", { initial: () => 0, decide: () => [{ type: "Visited", data: {} }], evolve: { Visited: (count) => count + 1 } });
+     const visits = projection("visits", { version: 1, kind: "inline", on: { Visited: (view) => view.set("all", (view.get("all") ?? 0) + 1) } });
+     const note = reaction("note", { startAt: "beginning", on: { Visited: () => undefined } });
+     const open = (options) => Engine.open({ storage: memoryStorage(), aggregates: [visit], ...options });
+     const engines = [await open(), await open({ projections: [visits] }), await open({ reactions: [note] }), await open({ projections: [], reactions: [] })];
+     const outcomes = await Promise.all(engines.map((engine) => engine.execute(visit, "v-1", { type: "Visit", data: {} })));
+     const shown = await engines[1].view(visits).get("all");
+     const none = await engines[0].view(visits).get("all").catch(({ code }) => code);
+     for (const engine of engines) await engine.close();
+     console.log(JSON.stringify([read, outcomes.map(({ state }) => state), shown, none]));`,
+  );
+  assert.equal(stdout.trim(), JSON.stringify([["annals-log.wasm", "annals.wasm"], [1, 1, 1, 1], 1, "unknown-projection"]));
+});
+
+test("the smaller module refuses projections and reactions", async () => {
+  const { stdout } = await inProject(
+    "refused.mjs",
+    `import { readFileSync } from "node:fs";
+     import { Engine } from "annals";
+     import { memoryStorage } from "annals/memory";
+     import { projection } from "annals/projections";
+     import { reaction } from "annals/reactions";
+     const wasm = readFileSync(new URL(import.meta.resolve("annals/annals-log.wasm")));
+     const given = { projections: [projection("p", { version: 1, kind: "live", on: { Visited: () => undefined } })] };
+     const reacting = { reactions: [reaction("r", { startAt: "now", on: { Visited: () => undefined } })] };
+     for (const options of [given, reacting, {}]) {
+       const opened = Engine.open({ storage: memoryStorage(), aggregates: [], wasm, ...options });
+       console.log(await opened.then(() => "opened", ({ code, message }) => code + ": " + message));
+     }`,
+  );
+  const refusal = "api-misuse: this module has neither projections nor reactions: the larger one, annals.wasm, has\n";
+  assert.equal(stdout, `${refusal}${refusal}opened\n`);
+});
+
 test("every entry exports what it should, the same by import and by require", async () => {
   const require = createRequire(import.meta.url);
   for (const [entry, names] of Object.entries(entries)) {
@@ -136,14 +185,15 @@ test("every entry exports what it should, the same by import and by require", as
   const manifest = JSON.parse(await readFile(path.join(pkg, "package.json"), "utf8"));
   assert.deepEqual(
     Object.keys(manifest.exports).sort(),
-    [".", "./annals.wasm", "./audit", "./indexeddb", "./inline", "./memory", "./operations", "./overlay", "./package.json", "./postgres", "./projections", "./reactions", "./slim", "./sqlite", "./subscriptions", "./testing", "./testing/conformance"],
+    [".", "./annals-log.wasm", "./annals.wasm", "./audit", "./indexeddb", "./inline", "./memory", "./operations", "./overlay", "./package.json", "./postgres", "./projections", "./reactions", "./slim", "./sqlite", "./subscriptions", "./testing", "./testing/conformance"],
   );
   assert.equal(manifest.dependencies, undefined);
 });
 
-test("the module is a subpath, and Node compiles it", async () => {
-  const bytes = await readFile(new URL(import.meta.resolve("annals/annals.wasm")));
-  assert.ok(WebAssembly.validate(bytes));
+test("the modules are subpaths, and Node compiles them", async () => {
+  for (const name of ["annals.wasm", "annals-log.wasm"]) {
+    assert.ok(WebAssembly.validate(await readFile(new URL(import.meta.resolve(`annals/${name}`)))), name);
+  }
 });
 
 test("errors of one copy of the package are recognised by another", async () => {

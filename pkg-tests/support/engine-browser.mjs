@@ -20,7 +20,9 @@ export async function serveEnginePage() {
     minify: true,
     logLevel: "silent",
   });
-  await cp(fileURLToPath(import.meta.resolve("annals/annals.wasm")), path.join(folder, "annals.wasm"));
+  for (const name of ["annals.wasm", "annals-log.wasm"]) {
+    await cp(fileURLToPath(import.meta.resolve(`annals/${name}`)), path.join(folder, name));
+  }
   await writeFile(
     path.join(folder, "index.html"),
     '<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,"><title>Engine</title><script type="module" src="page.js"></script>',

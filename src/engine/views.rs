@@ -99,7 +99,8 @@ impl Engine {
 
     fn inline_lags(&self, position: Position) -> impl Iterator<Item = (&Arc<str>, Lag)> {
         let limit = self.config.page_limit;
-        self.config.projections.iter().zip(&self.runners).filter_map(move |(definition, runner)| {
+        let runners = self.runners.iter();
+        self.config.projections.iter().zip(runners).filter_map(move |(definition, runner)| {
             let runner = runner.as_ref().filter(|_| definition.kind == ViewKind::Inline)?;
             Some((&definition.name, runner.lag(position, limit)))
         })

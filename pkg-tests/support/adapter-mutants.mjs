@@ -466,6 +466,7 @@ export const mutants = {
   },
   "tells those alone who share the adapter": {
     rule: "another adapter on the same store is told of appends without asking, until it stops listening",
+    patience: 500,
     adapter(sound) {
       const listeners = new Set();
       return {

@@ -118,17 +118,16 @@ const minutes = 60_000;
  * Runs a command to its end and returns what it printed to its standard output.
  *
  * Every command has a time limit, in milliseconds, after which its whole process group is killed.
- * With `show` its output goes to the terminal as it comes, or at the end; without, it is shown only on failure.
+ * With `show` its output goes to the terminal as it comes; without, it is shown only on failure.
  */
 export async function run(command, args, { cwd = root, env = {}, limit = 30 * minutes, show = false } = {}) {
-  const atOnce = show === true;
-  if (atOnce) closeLine();
+  if (show) closeLine();
   const child = spawn(command, args, {
     cwd,
     env: { ...process.env, ...env },
     // A group of its own can be killed as a whole, and is not hit by Ctrl-C before we are.
     detached: true,
-    stdio: ["ignore", atOnce ? "inherit" : "pipe", atOnce ? "inherit" : "pipe"],
+    stdio: ["ignore", show ? "inherit" : "pipe", show ? "inherit" : "pipe"],
   });
   let stdout = "";
   let all = "";
@@ -150,9 +149,8 @@ export async function run(command, args, { cwd = root, env = {}, limit = 30 * mi
   try {
     const [code, signal] = await new Promise((resolve, reject) => {
       child.once("error", reject);
-      child.once(atOnce ? "exit" : "close", (...end) => resolve(end));
+      child.once(show ? "exit" : "close", (...end) => resolve(end));
     });
-    if (show === "at the end") say(all.trimEnd());
     if (code === 0) return stdout;
     const how = timedOut ? `took longer than ${seconds(limit)}` : `ended with ${signal ?? `code ${code}`}`;
     throw new Failure(`${called}\n${how}${all === "" ? "" : `:\n\n${lastLines(all, 60)}`}`);

@@ -17,10 +17,7 @@ import { setUpBetterSqlite3, setUpBun, setUpBundlers, setUpNewerNode, setUpPacka
 import { Failure, elapsed, inRoot, listFiles, main, run, say, step } from "./shell.mjs";
 import { setUpCargo, setUpLinters } from "./toolchain.mjs";
 
-/**
- * Each check, what has to be set up or built before it, and which other one it runs beside: neither keeps all
- * cores busy. The build's own steps are its check.
- */
+/** Each check, and what has to be set up or built before it. The build's own steps are its check. */
 const checks = [
   { name: "format", needs: ["rust"], check: checkFormat },
   { name: "clippy", needs: ["rust"], check: checkClippy },
@@ -32,7 +29,7 @@ const checks = [
   { name: "types", needs: ["build"], check: checkTypes },
   { name: "package", needs: ["build"], check: checkPackage },
   { name: "node", needs: ["build", "drivers"], check: checkNode },
-  { name: "bun", needs: ["build", "drivers", "bun"], check: checkBun, beside: "node" },
+  { name: "bun", needs: ["build", "drivers", "bun"], check: checkBun },
   { name: "simulation", needs: ["build", "simulation"], check: () => nodeTests("pkg-tests/simulation") },
   { name: "browser", needs: ["build", "browser"], check: () => nodeTests("pkg-tests/browser", { together: availableParallelism() }) },
   { name: "adapters", needs: ["build"], check: checkConformanceTable },
@@ -71,23 +68,13 @@ await main(async () => {
 
   const tools = await setUp(new Set(selected.flatMap(({ needs }) => needs)));
   const built = new Set();
-  const isBeside = ({ beside }) => names.length === 0 && beside !== undefined;
-  for (const { name, needs, check } of selected.filter((one) => !isBeside(one))) {
+  for (const { name, needs, check } of selected) {
     for (const [need, make] of [["build", build], ["simulation", buildSimulation]]) {
       if (!needs.includes(need) || built.has(need)) continue;
       await make(tools);
       built.add(need);
     }
-    const others = selected.filter((one) => isBeside(one) && one.beside === name);
-    const running = others.map((other) => ({ other: other.name, ending: Promise.allSettled([other.check()]) }));
     if (check !== undefined) await step(name, check);
-    for (const { other, ending } of running) {
-      await step(other, async () => {
-        const [{ reason, value }] = await ending;
-        if (reason !== undefined) throw reason;
-        return value;
-      });
-    }
   }
   say(`\n${selected.length} of ${checks.length} steps were run and passed, in ${elapsed()}.`);
 });
@@ -173,7 +160,7 @@ async function checkBun() {
   await withPostgres((env) =>
     run(bun, ["test", `--timeout=${minutes}`, ...files], {
       env: { ...env, ANNALS_TEST_STORES: "memory,bun:sqlite" },
-      show: "at the end",
+      show: true,
       limit: 10 * minutes,
     }),
   );

@@ -252,11 +252,12 @@ test("IndexedDB: conditions hold however much was appended since", async () => {
 });
 
 for (const [what, version, stores] of [
-  ["of a newer format", 3, ["meta", "appends", "documents"]],
+  ["of a newer format", 4, ["meta", "appends", "streams", "commits", "documents"]],
   ["of somebody else", 1, ["todos"]],
   ["of somebody else with stores of the same names", 1, ["meta", "appends"]],
   ["of somebody else with documents too", 1, ["meta", "appends", "documents"]],
-  ["of somebody else with the version of ours", 2, ["meta", "appends"]],
+  ["of somebody else with the version of an older one", 2, ["meta", "appends", "documents"]],
+  ["of somebody else with the version of ours", 3, ["meta", "appends", "documents"]],
 ]) {
   test(`IndexedDB: a database ${what} is refused and left as it was`, async () => {
     const found = await page.evaluate(
@@ -287,7 +288,7 @@ test("IndexedDB: a store of format 1 is read while another tab has it open, and 
   const version = await page.evaluate(async () => {
     const name = newName();
     const { checkFormatOne } = await import("/support/format-one.mjs");
-    const other = await makeFormatOne(name);
+    const other = await makeOlder(1, name);
     // As the adapter of that release does.
     other.onversionchange = () => other.close();
     const tabs = [indexedDbStorage({ name }), indexedDbStorage({ name })];
@@ -295,14 +296,26 @@ test("IndexedDB: a store of format 1 is read while another tab has it open, and 
     const databases = await indexedDB.databases();
     return databases.find((database) => database.name === name).version;
   });
-  assert.equal(version, 2);
+  assert.equal(version, 3);
+});
+
+test("IndexedDB: a store of format 2 becomes what this release would have written", async () => {
+  const [found, written] = await page.evaluate(async () => {
+    const [older, newest] = [newName(), newName()];
+    for (const [format, name] of [[2, older], [3, newest]]) (await makeOlder(format, name)).close();
+    const { epoch } = await indexedDbStorage({ name: older }).open();
+    const { meta, ...stores } = await contentsOf(newest);
+    meta[2][0].epoch = epoch;
+    return [await contentsOf(older), { meta, ...stores }];
+  });
+  assert.deepEqual(found, written);
 });
 
 test("IndexedDB: an upgrade that another tab holds up is told, and goes on when that tab closes", async () => {
   const [holding, tab] = [await preparedPage(), await preparedPage()];
   const name = await tab.evaluate(() => newName());
   // It does not close when it is asked to, as one that is frozen.
-  await holding.evaluate(async (name) => void (await makeFormatOne(name)), name);
+  await holding.evaluate(async (name) => void (await makeOlder(1, name)), name);
   await tab.clock.install();
   await tab.evaluate(async (name) => {
     const { checkFormatOne } = await import("/support/format-one.mjs");

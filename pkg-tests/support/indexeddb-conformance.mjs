@@ -21,7 +21,13 @@ const documents = [["collection", "key"], "postings"];
 const layouts = {
   1: ofOne,
   2: { ...ofOne, appends: [...ofOne.appends, "correlations"], documents },
-  3: { ...ofOne, appends: ["head"], streams: ["head", "streams"], commits: ["head", "commandIds", "tags", "types", "correlations"], documents },
+  3: {
+    meta: [null],
+    appends: ["head", "streams"],
+    commits: ["head", "commandIds", "tags", "types", "correlations"],
+    directory: ["head"],
+    documents,
+  },
 };
 
 /** Makes a store as a release of this format has left it, and gives the connection that made it. */

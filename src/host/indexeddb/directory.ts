@@ -1,7 +1,7 @@
 import type { Stream } from "../recent.js";
 import type { StreamLoad } from "../storage.js";
 import { answerTo, type Stores } from "./connection.js";
-import type { StoreState, StreamsRecord } from "./schema.js";
+import type { DirectoryRecord, StoreState, StreamKey } from "./schema.js";
 
 /** Keys of records that follow each other: the first and the last. */
 export type Run = readonly [first: number, last: number];
@@ -36,12 +36,12 @@ export class Directory {
   #known = NOTHING;
 
   /** Records with what is wanted, and perhaps others; `null` where it is better to look the streams up. */
-  async find({ streams }: Stores, state: StoreState, loads: readonly StreamLoad[]): Promise<Run[] | null> {
+  async find({ directory }: Stores, state: StoreState, loads: readonly StreamLoad[]): Promise<Run[] | null> {
     const { epoch, head, records } = state;
     let known = this.#known.epoch === epoch && this.#known.head <= head ? this.#known : NOTHING;
     if (records > MOST_RECORDS || records - known.entries.length > loads.length * RECORDS_A_STREAM) return null;
     if (known.head < head) {
-      const since = await answerTo<StreamsRecord[]>(streams.getAll(IDBKeyRange.lowerBound(known.head, true)));
+      const since = await answerTo<DirectoryRecord[]>(directory.getAll(IDBKeyRange.lowerBound(known.head, true)));
       this.#known = known = { epoch, head, entries: [...known.entries, ...since.map(entryOf)] };
     }
     const wanted = new Map<number, number>();
@@ -61,11 +61,12 @@ export class Directory {
   }
 }
 
-function entryOf({ head, streams }: StreamsRecord): Entry {
+function entryOf({ head, streams }: DirectoryRecord): Entry {
+  const keys = JSON.parse(streams) as StreamKey[];
   return {
     head,
-    names: streams.map(([aggregateType, aggregateId]) => hashOf({ aggregateType, aggregateId })),
-    revisions: streams.map(([, , revision]) => revision),
+    names: keys.map(([aggregateType, aggregateId]) => hashOf({ aggregateType, aggregateId })),
+    revisions: keys.map(([, , revision]) => revision),
   };
 }
 

@@ -83,8 +83,8 @@ export async function factsOf(
   }));
 }
 
-async function revisionOf({ streams }: Stores, stream: Stream): Promise<number> {
-  const cursor = await answerTo(streams.index("streams").openKeyCursor(rangeOf(stream, 0), "prev"));
+async function revisionOf({ appends }: Stores, stream: Stream): Promise<number> {
+  const cursor = await answerTo(appends.index("streams").openKeyCursor(rangeOf(stream, 0), "prev"));
   return cursor === null ? 0 : (cursor.key as [string, string, number])[2];
 }
 
@@ -131,11 +131,12 @@ export async function slicesOf(
   }));
   const areMany = loads.length >= MANY_STREAMS;
   const found = areMany ? await directory.find(stores, await state, loads) : null;
-  const lists = found === null ? await headsOf(stores, loads) : null;
+  const known = new Map<number, AppendRecord>();
+  const lists = found === null ? await headsOf(stores, loads, known) : null;
   const runs = found ?? singly(lists!.flatMap(({ heads }) => heads));
   const isWhole = loads.some(({ whole, untilTime }) => whole || untilTime !== null);
   const places = new Map(loads.map((load): [string, Place[]] => [keyOf(load), []]));
-  for (const record of await recordsIn(stores, runs, isWhole)) {
+  for (const record of await recordsIn(stores, runs, isWhole, known)) {
     const wanted = record.streams.map(([aggregateType, aggregateId]) =>
       places.get(keyOf({ aggregateType, aggregateId })),
     );
@@ -217,13 +218,24 @@ interface Heads {
   readonly end: number;
 }
 
-/** For each load the keys of the records it needs, and perhaps of others. */
-async function headsOf({ streams }: Stores, loads: readonly StreamLoad[]): Promise<Heads[]> {
+/** For each load the keys of the records it needs, and perhaps of others. Few bring the records. */
+async function headsOf(
+  { appends }: Stores,
+  loads: readonly StreamLoad[],
+  known: Map<number, AppendRecord>,
+): Promise<Heads[]> {
+  const index = appends.index("streams");
+  const areMany = loads.length >= MANY_STREAMS;
   const headsIn = async (range: IDBKeyRange, count: number): Promise<Heads> => {
-    const heads = (await answerTo(streams.index("streams").getAllKeys(range, count))) as number[];
+    const heads = areMany
+      ? ((await answerTo(index.getAllKeys(range, count))) as number[])
+      : (await answerTo<AppendRecord[]>(index.getAll(range, count))).map((record) => {
+          known.set(record.head, record);
+          return record.head;
+        });
     return { heads, end: heads.length < count ? Infinity : heads.at(-1)! };
   };
-  if (loads.length >= MANY_STREAMS) {
+  if (areMany) {
     // What is between the first and the last of many streams may be little else: one look tells.
     const keys = loads.map(keyIn).sort(inOrder);
     const between = IDBKeyRange.bound(keys[0], [...keys.at(-1)!, []]);
@@ -394,8 +406,8 @@ function tagsOf(event: StoredEvent): string[] {
 }
 
 /** The key of the record with the event at this position: the store's head, if that is before it. */
-async function recordWith({ streams }: Stores, position: number, head: number): Promise<number> {
-  return ((await answerTo(streams.getKey(IDBKeyRange.lowerBound(position)))) as number | undefined) ?? head;
+async function recordWith({ directory }: Stores, position: number, head: number): Promise<number> {
+  return ((await answerTo(directory.getKey(IDBKeyRange.lowerBound(position)))) as number | undefined) ?? head;
 }
 
 /**
@@ -405,7 +417,7 @@ async function recordWith({ streams }: Stores, position: number, head: number): 
  * `upTo`.
  */
 async function headsFrom(
-  { streams, commits }: Stores,
+  { commits, directory }: Stores,
   position: number,
   parts: readonly Part[],
   limit?: number,
@@ -430,7 +442,7 @@ async function headsFrom(
     ]);
   const lists = await Promise.all(
     parts.length === 0
-      ? [Promise.all([keysIn(streams, descending ? IDBKeyRange.upperBound(position) : IDBKeyRange.lowerBound(position, true))])]
+      ? [Promise.all([keysIn(directory, descending ? IDBKeyRange.upperBound(position) : IDBKeyRange.lowerBound(position, true))])]
       : parts.map((part) => Promise.all(keysOf(part))),
   );
   const full = lists.flat().filter((keys) => keys.length === limit);
@@ -442,13 +454,22 @@ async function headsFrom(
   return { heads, upTo: Math.abs(upTo) };
 }
 
-/** The records of these runs. */
-async function recordsIn({ appends, commits }: Stores, runs: readonly Run[], whole: boolean): Promise<Opened[]> {
-  const found = runs.map(async ([first, last]) => {
-    const range = IDBKeyRange.bound(first, last);
+/** The records of these runs. Of those that are known only what surrounds their events is read. */
+async function recordsIn(
+  { appends, commits }: Stores,
+  runs: readonly Run[],
+  whole: boolean,
+  known?: ReadonlyMap<number, AppendRecord>,
+): Promise<Opened[]> {
+  const read = async <Record>(store: IDBObjectStore, [first, last]: Run): Promise<Record[]> =>
+    first === last
+      ? [await answerTo<Record>(store.get(first))]
+      : answerTo<Record[]>(store.getAll(IDBKeyRange.bound(first, last)));
+  const found = runs.map(async (run) => {
+    const at = known?.get(run[0]);
     const [folded, around] = await Promise.all([
-      answerTo<AppendRecord[]>(appends.getAll(range)),
-      whole ? answerTo<CommitsRecord[]>(commits.getAll(range)) : [],
+      at === undefined ? read<AppendRecord>(appends, run) : [at],
+      whole ? read<CommitsRecord>(commits, run) : [],
     ]);
     return folded.map((record, index) => opened(record, around[index]));
   });

@@ -13,9 +13,9 @@ export const FORMAT = 3;
 /** For each store its key, and the lists that are indexes of it. */
 const LAYOUT = {
   meta: [null],
-  appends: ["head"],
-  streams: ["head", "streams"],
+  appends: ["head", "streams"],
   commits: ["head", "commandIds", "tags", "types", "correlations"],
+  directory: ["head"],
   documents: [["collection", "key"], "postings"],
 } satisfies Record<string, readonly [key: string | string[] | null, ...indexes: string[]]>;
 
@@ -41,25 +41,19 @@ export interface StoreState {
 /**
  * Commits of one append, of which three stores have a record under the same key: this is what is
  * folded. A record is read whole or not at all, and texts are cheaper to read than objects.
+ *
+ * The lists that are indexed hold keys; each ends in the *last* revision or position that the record
+ * has of its stream, tag or type, and so does the record's own key. Whatever comes after a revision or
+ * position is then one range of keys, even if it starts inside a record.
  */
 export interface AppendRecord {
   /** Position of the last event: the key. */
   readonly head: number;
+  readonly streams: readonly StreamKey[];
   /** The JSON of {@link Contents}. */
   readonly contents: string;
   /** The payloads, one after the other. */
   readonly data: string;
-}
-
-/**
- * The streams they are of. The lists that are indexed hold keys; each ends in the *last* revision or
- * position that the record has of its stream, tag or type, and so does the record's own key.
- * Whatever comes after a revision or position is then one range of keys, even if it starts inside a
- * record.
- */
-export interface StreamsRecord {
-  readonly head: number;
-  readonly streams: readonly StreamKey[];
 }
 
 /** What surrounds the events, and what else they are found by. */
@@ -74,11 +68,17 @@ export interface CommitsRecord {
   readonly envelopes: string;
 }
 
+/** The streams once more, for those who look through all records. */
+export interface DirectoryRecord {
+  readonly head: number;
+  /** The JSON of the streams' keys. */
+  readonly streams: string;
+}
+
 export type StreamKey = readonly [aggregateType: string, aggregateId: string, revision: number];
 export type PostingKey = readonly [name: string, position: number];
 
 interface Contents {
-  readonly streams: readonly StreamKey[];
   readonly forms: readonly string[];
   /** Of each event the index of its stream, … */
   readonly streamOf: readonly number[];
@@ -141,7 +141,7 @@ export function upgrade(database: IDBDatabase, transaction: IDBTransaction, from
     createStores(database);
     const stores = storesOf(transaction);
     const { appends } = stores;
-    for (const index of [...appends.indexNames]) appends.deleteIndex(index);
+    for (const index of [...appends.indexNames]) if (index !== "streams") appends.deleteIndex(index);
     let records = 0;
     appends.openCursor().onsuccess = ({ target }) => {
       const cursor = (target as IDBRequest<IDBCursorWithValue | null>).result;
@@ -228,8 +228,8 @@ export type Accepted = readonly [
 ];
 
 /** Adds what is kept of the commits of one record. */
-function add({ appends, streams, commits }: Record<StoreName, IDBObjectStore>, accepted: readonly Accepted[]): void {
-  const keys: StreamKey[] = [];
+function add({ appends, commits, directory }: Record<StoreName, IDBObjectStore>, accepted: readonly Accepted[]): void {
+  const streams: StreamKey[] = [];
   const streamIndexes = new Map<string, number>();
   const tags = new Map<string, number>();
   const types = new Map<string, number>();
@@ -245,7 +245,7 @@ function add({ appends, streams, commits }: Record<StoreName, IDBObjectStore>, a
   for (const [commit, { position, revision, count, recordedAt }] of accepted) {
     const { commandId, hash, aggregateType, aggregateId, issuedAt, correlationId, causationId, actor, extra } = commit;
     const stream = indexIn(streamIndexes, keyOf(commit));
-    keys[stream] = [aggregateType, aggregateId, revision];
+    streams[stream] = [aggregateType, aggregateId, revision];
     head = position - 1;
     const isFirst = correlationId === commandId;
     if (!isFirst) correlations.set(correlationId, head + count);
@@ -260,11 +260,11 @@ function add({ appends, streams, commits }: Record<StoreName, IDBObjectStore>, a
       ends.push(data.length);
     }
   }
-  const contents: Contents = { streams: keys, forms: [...forms.keys()], streamOf, formOf: formOfEach, ends };
+  const contents: Contents = { forms: [...forms.keys()], streamOf, formOf: formOfEach, ends };
   const envelopes: Envelopes = { commits: around, events };
-  const ofFolded: AppendRecord = { head, contents: JSON.stringify(contents), data };
-  const ofStreams: StreamsRecord = { head, streams: keys };
-  const ofCommits: CommitsRecord = {
+  const folded: AppendRecord = { head, streams, contents: JSON.stringify(contents), data };
+  const inDirectory: DirectoryRecord = { head, streams: JSON.stringify(streams) };
+  const surrounding: CommitsRecord = {
     head,
     commandIds: accepted.map(([{ commandId }]) => commandId),
     tags: [...tags],
@@ -272,9 +272,9 @@ function add({ appends, streams, commits }: Record<StoreName, IDBObjectStore>, a
     correlations: [...correlations],
     envelopes: JSON.stringify(envelopes),
   };
-  appends.add(ofFolded);
-  streams.add(ofStreams);
-  commits.add(ofCommits);
+  appends.add(folded);
+  commits.add(surrounding);
+  directory.add(inDirectory);
 }
 
 /** The index of a text among those that there are, or else of a new one. */
@@ -285,16 +285,14 @@ function indexIn(indexes: Map<string, number>, text: string): number {
 }
 
 /** A record, read. */
-export interface Opened extends Contents {
-  readonly head: number;
-  readonly data: string;
+export interface Opened extends Contents, Omit<AppendRecord, "contents"> {
   /** Only where whole events are wanted. */
   readonly around: (Envelopes & Pick<CommitsRecord, "commandIds">) | undefined;
 }
 
-export function opened({ head, contents, data }: AppendRecord, commits?: CommitsRecord): Opened {
+export function opened({ contents, ...record }: AppendRecord, commits?: CommitsRecord): Opened {
   const around = commits && { ...(JSON.parse(commits.envelopes) as Envelopes), commandIds: commits.commandIds };
-  return { ...(JSON.parse(contents) as Contents), head, data, around };
+  return { ...record, ...(JSON.parse(contents) as Contents), around };
 }
 
 /** Where an event is. */

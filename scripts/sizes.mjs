@@ -6,7 +6,7 @@ import { Failure, inRoot } from "./shell.mjs";
 
 const budgets = {
   "engine module": 120.4 * 1024,
-  "browser entry with IndexedDB": 22.9 * 1024,
+  "browser entry with IndexedDB": 23 * 1024,
 };
 
 /** Returns the sizes as a remark. */

@@ -236,6 +236,104 @@ test("IndexedDB: a long log is read back in pages that don't keep appends waitin
   assert.equal(pages.second, 0);
 });
 
+test("IndexedDB: many streams that are loaded at once are what they are one by one, whoever has appended", async () => {
+  const found = await page.evaluate(async () => {
+    const { randomNumbers } = await import("/support/random.mjs");
+    const random = randomNumbers(7);
+    const pick = (list) => list[random(list.length)];
+    // The directory has the same number for the first two.
+    const ids = ["s-49124", "s-537320", ...Array.from({ length: 58 }, (_, n) => `a-${n}`)];
+    const revisions = new Map();
+    const start = Date.parse("2026-11-23T08:00:00.000Z");
+    let clock = start;
+    const write = async (subject) => {
+      subject.now = clock += 1000;
+      for (let appends = random(8); appends >= 0; appends -= 1) {
+        const commits = Array.from({ length: 1 + random(4) * random(15) }, () => {
+          const id = pick(ids);
+          const before = revisions.get(id) ?? 0;
+          const events = Array.from({ length: 1 + random(2) }, () => event("Noted", [], { data: `"${random(1e6)} ${pick(["", "é", "🩺"])}"` }));
+          revisions.set(id, before + events.length);
+          return commit(id, before, events);
+        });
+        await subject.accept(...commits);
+      }
+    };
+    const loadOf = (aggregateId) => {
+      const revision = revisions.get(aggregateId) ?? 0;
+      return {
+        aggregateType: "Appointment",
+        aggregateId,
+        after: pick([0, 0, random(revision + 1), revision]),
+        snapshot: null,
+        untilRevision: pick([null, null, random(revision + 2)]),
+        untilPosition: pick([null, null, random(100)]),
+        untilTime: pick([null, null, new Date(start + random(9000)).toISOString()]),
+        limit: pick([1, 3, 400]),
+        whole: random(2) === 0,
+      };
+    };
+    const name = newName();
+    const reader = indexedDbStorage({ name });
+    const found = { differ: [], lookedUp: 0, sameNumber: 0 };
+    const { getAllKeys } = IDBIndex.prototype;
+    for (let life = 0; life < 2; life += 1) {
+      const readers = [await Subject.open(reader), await Subject.open(indexedDbStorage({ name }))];
+      const other = await Subject.open(indexedDbStorage({ name }));
+      for (let round = 0; round < 4 + 8 * life; round += 1) {
+        // The second life is longer than the first when it is looked at.
+        for (let writes = round === 0 ? 12 * life : 0; writes >= 0; writes -= 1) await write(pick([readers[0], other]));
+        const streams = Array.from({ length: 16 + random(60) }, () => loadOf(pick(ids)));
+        IDBIndex.prototype.getAllKeys = function (...args) {
+          found.lookedUp += 1;
+          return getAllKeys.apply(this, args);
+        };
+        const together = await readers[0].load({ streams });
+        IDBIndex.prototype.getAllKeys = getAllKeys;
+        for (const [index, load] of streams.entries()) {
+          const [alone] = (await readers[1].load({ streams: [load] })).streams;
+          if (JSON.stringify(alone) !== JSON.stringify(together.streams[index])) found.differ.push([load, alone, together.streams[index]]);
+        }
+      }
+      const { directory } = await contentsOf(name);
+      const numbers = new Set(directory[2].flatMap(({ streams }) => streams));
+      found.sameNumber += revisions.size - numbers.size;
+      // The next life of the store has the same name, and another log.
+      for (const subject of [...readers, other]) await subject.storage.close();
+      await deleteDatabase(name);
+      revisions.clear();
+    }
+    return found;
+  });
+  assert.deepEqual(found, { differ: [], lookedUp: 0, sameNumber: 2 });
+});
+
+test("IndexedDB: few streams of a long log are looked up", async () => {
+  const found = await page.evaluate(async () => {
+    const subject = await Subject.open(indexedDbStorage({ name: newName() }));
+    const appends = Array.from({ length: 200 }, (_, n) => subject.append([commit(`a-${n}`, 0, [event(), event()])]));
+    await Promise.all(appends);
+    const { getAll } = IDBObjectStore.prototype;
+    const read = [];
+    IDBObjectStore.prototype.getAll = function (...args) {
+      read.push(this.name);
+      return getAll.apply(this, args);
+    };
+    const loads = async (count) => {
+      const load = (n) => ({ aggregateType: "Appointment", aggregateId: `a-${n * 7}`, after: 1, snapshot: null, untilRevision: null, untilPosition: null, untilTime: null, limit: 9, whole: true });
+      const { streams } = await subject.load({ streams: Array.from({ length: count }, (_, n) => load(n)) });
+      return [read.splice(0), new Set(streams.map(({ events, revision }) => `${events.length} of ${revision}`))].flatMap((all) => [...all]);
+    };
+    try {
+      return [await loads(16), await loads(25), await loads(16)];
+    } finally {
+      IDBObjectStore.prototype.getAll = getAll;
+    }
+  });
+  // 25 streams are worth looking through 200 records, which are known then.
+  assert.deepEqual(found, [["1 of 2"], ["directory", "1 of 2"], ["1 of 2"]]);
+});
+
 test("IndexedDB: conditions hold however much was appended since", async () => {
   const found = await page.evaluate(async () => {
     const subject = await Subject.open(indexedDbStorage({ name: newName() }));

@@ -1,7 +1,7 @@
 import { newEpoch } from "../epoch.js";
 import { formOf, partsOf } from "../messages.js";
 import { toOrdered } from "../order.js";
-import { keyOf } from "../recent.js";
+import { keyOf, type Stream } from "../recent.js";
 import type { Commit, FirstOutcome, SaveDocumentsRequest, StoredEvent, Verdict } from "../storage.js";
 import type { Stores } from "./connection.js";
 import { unknownFormat } from "./errors.js";
@@ -71,8 +71,10 @@ export interface CommitsRecord {
 /** The streams once more, for those who look through all records. */
 export interface DirectoryRecord {
   readonly head: number;
-  /** The JSON of the streams' keys. */
-  readonly streams: string;
+  /** Hashes of the streams: see {@link hashOf}. */
+  readonly streams: readonly number[];
+  /** The last revisions that the record has of them. */
+  readonly revisions: readonly number[];
 }
 
 export type StreamKey = readonly [aggregateType: string, aggregateId: string, revision: number];
@@ -263,7 +265,11 @@ function add({ appends, commits, directory }: Record<StoreName, IDBObjectStore>,
   const contents: Contents = { forms: [...forms.keys()], streamOf, formOf: formOfEach, ends };
   const envelopes: Envelopes = { commits: around, events };
   const folded: AppendRecord = { head, streams, contents: JSON.stringify(contents), data };
-  const inDirectory: DirectoryRecord = { head, streams: JSON.stringify(streams) };
+  const inDirectory: DirectoryRecord = {
+    head,
+    streams: streams.map(([aggregateType, aggregateId]) => hashOf({ aggregateType, aggregateId })),
+    revisions: streams.map(([, , revision]) => revision),
+  };
   const surrounding: CommitsRecord = {
     head,
     commandIds: accepted.map(([{ commandId }]) => commandId),
@@ -275,6 +281,17 @@ function add({ appends, commits, directory }: Record<StoreName, IDBObjectStore>,
   appends.add(folded);
   commits.add(surrounding);
   directory.add(inDirectory);
+}
+
+/**
+ * FNV-1a over UTF-16 units, shortened to what V8 keeps in place. Streams that have the same are told
+ * apart in the records.
+ */
+export function hashOf({ aggregateType, aggregateId }: Stream): number {
+  let hash = 0x811c9dc5;
+  const text = aggregateType + aggregateId;
+  for (let index = 0; index < text.length; index += 1) hash = Math.imul(hash ^ text.charCodeAt(index), 0x01000193);
+  return hash & 0x3fff_ffff;
 }
 
 /** The index of a text among those that there are, or else of a new one. */

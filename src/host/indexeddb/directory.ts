@@ -8,6 +8,9 @@ export type Run = readonly [first: number, last: number];
 /** So many records are looked through in about the time that one stream is looked up in. */
 const RECORDS_A_STREAM = 8;
 
+/** So many records of each stream may be more than its load has a limit for. */
+const MOST_A_STREAM = 16;
+
 /** Records to remember. */
 const MOST_RECORDS = 16_384;
 
@@ -43,15 +46,17 @@ export class Directory {
       wanted.set(stream, Math.min(load.after, wanted.get(stream) ?? Infinity));
     }
     const runs: [number, number][] = [];
+    let count = 0;
     let follows = false;
     for (const record of known.records) {
       const { head } = record;
       const isWanted = hasAny(record, wanted);
       if (isWanted && follows) runs.at(-1)![1] = head;
       else if (isWanted) runs.push([head, head]);
+      if (isWanted) count += 1;
       follows = isWanted;
     }
-    return runs;
+    return count > loads.length * MOST_A_STREAM ? null : runs;
   }
 }
 

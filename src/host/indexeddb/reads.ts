@@ -133,7 +133,7 @@ export async function slicesOf(
   const found = areMany ? await directory.find(stores, await state, loads) : null;
   const known = new Map<number, AppendRecord>();
   const lists = found === null ? await headsOf(stores, loads, known) : null;
-  const runs = found ?? singly(lists!.flatMap(({ heads }) => heads));
+  const runs = found ?? singly([...new Set(lists)].flatMap(({ heads }) => heads));
   const isWhole = loads.some(({ whole, untilTime }) => whole || untilTime !== null);
   const places = new Map(loads.map((load): [string, Place[]] => [keyOf(load), []]));
   for (const record of await recordsIn(stores, runs, isWhole, known)) {
@@ -461,10 +461,10 @@ async function recordsIn(
   whole: boolean,
   known?: ReadonlyMap<number, AppendRecord>,
 ): Promise<Opened[]> {
-  const read = async <Record>(store: IDBObjectStore, [first, last]: Run): Promise<Record[]> =>
+  const read = async <Kept>(store: IDBObjectStore, [first, last]: Run): Promise<Kept[]> =>
     first === last
-      ? [await answerTo<Record>(store.get(first))]
-      : answerTo<Record[]>(store.getAll(IDBKeyRange.bound(first, last)));
+      ? [await answerTo<Kept>(store.get(first))]
+      : answerTo<Kept[]>(store.getAll(IDBKeyRange.bound(first, last)));
   const found = runs.map(async (run) => {
     const at = known?.get(run[0]);
     const [folded, around] = await Promise.all([

@@ -148,8 +148,10 @@ export function upgrade(database: IDBDatabase, transaction: IDBTransaction, from
     appends.openCursor().onsuccess = ({ target }) => {
       const cursor = (target as IDBRequest<IDBCursorWithValue | null>).result;
       if (cursor === null) return writeState({ ...state, format: FORMAT, records });
-      cursor.delete();
-      add(stores, commitsOf(cursor.value as OlderRecord));
+      const [folded, surrounding, listed] = recordsOf(commitsOf(cursor.value as OlderRecord));
+      cursor.update(folded);
+      stores.commits.add(surrounding);
+      stores.directory.add(listed);
       records += 1;
       cursor.continue();
     };
@@ -196,7 +198,10 @@ export function append(
   if (accepted.length === 0) return state.head;
   let { records } = state;
   for (let start = 0; start < accepted.length; start += COMMITS_PER_RECORD) {
-    add(stores, accepted.slice(start, start + COMMITS_PER_RECORD));
+    const [folded, surrounding, listed] = recordsOf(accepted.slice(start, start + COMMITS_PER_RECORD));
+    stores.appends.add(folded);
+    stores.commits.add(surrounding);
+    stores.directory.add(listed);
     records += 1;
   }
   const [, { position, count, recordedAt }] = accepted.at(-1)!;
@@ -229,8 +234,8 @@ export type Accepted = readonly [
   Pick<Verdict & { readonly kind: "committed" }, "position" | "revision" | "count" | "recordedAt">,
 ];
 
-/** Adds what is kept of the commits of one record. */
-function add({ appends, commits, directory }: Record<StoreName, IDBObjectStore>, accepted: readonly Accepted[]): void {
+/** What the three stores keep of these commits. */
+function recordsOf(accepted: readonly Accepted[]): [AppendRecord, CommitsRecord, DirectoryRecord] {
   const streams: StreamKey[] = [];
   const streamIndexes = new Map<string, number>();
   const tags = new Map<string, number>();
@@ -264,23 +269,22 @@ function add({ appends, commits, directory }: Record<StoreName, IDBObjectStore>,
   }
   const contents: Contents = { forms: [...forms.keys()], streamOf, formOf: formOfEach, ends };
   const envelopes: Envelopes = { commits: around, events };
-  const folded: AppendRecord = { head, streams, contents: JSON.stringify(contents), data };
-  const inDirectory: DirectoryRecord = {
-    head,
-    streams: streams.map(([aggregateType, aggregateId]) => hashOf({ aggregateType, aggregateId })),
-    revisions: streams.map(([, , revision]) => revision),
-  };
-  const surrounding: CommitsRecord = {
-    head,
-    commandIds: accepted.map(([{ commandId }]) => commandId),
-    tags: [...tags],
-    types: [...types],
-    correlations: [...correlations],
-    envelopes: JSON.stringify(envelopes),
-  };
-  appends.add(folded);
-  commits.add(surrounding);
-  directory.add(inDirectory);
+  return [
+    { head, streams, contents: JSON.stringify(contents), data },
+    {
+      head,
+      commandIds: accepted.map(([{ commandId }]) => commandId),
+      tags: [...tags],
+      types: [...types],
+      correlations: [...correlations],
+      envelopes: JSON.stringify(envelopes),
+    },
+    {
+      head,
+      streams: streams.map(([aggregateType, aggregateId]) => hashOf({ aggregateType, aggregateId })),
+      revisions: streams.map(([, , revision]) => revision),
+    },
+  ];
 }
 
 /**

@@ -334,6 +334,21 @@ test("IndexedDB: few streams of a long log are looked up", async () => {
   assert.deepEqual(found, [["1 of 2"], ["directory", "1 of 2"], ["1 of 2"]]);
 });
 
+test("IndexedDB: a directory that lacks a record is not believed", async () => {
+  const found = await page.evaluate(async () => {
+    const name = newName();
+    const subject = await Subject.open(indexedDbStorage({ name }));
+    for (const revision of [0, 1]) await subject.accept(...Array.from({ length: 20 }, (_, n) => commit(`a-${n}`, revision, [event()])));
+    const database = await asked(indexedDB.open(name));
+    await asked(database.transaction("directory", "readwrite").objectStore("directory").delete(40));
+    database.close();
+    const load = (n) => ({ aggregateType: "Appointment", aggregateId: `a-${n}`, after: 0, snapshot: null, untilRevision: null, untilPosition: null, untilTime: null, limit: 9, whole: true });
+    const { streams } = await subject.load({ streams: Array.from({ length: 20 }, (_, n) => load(n)) });
+    return [...new Set(streams.map(({ events, revision }) => `${events.length} of ${revision}`))];
+  });
+  assert.deepEqual(found, ["2 of 2"]);
+});
+
 test("IndexedDB: conditions hold however much was appended since", async () => {
   const found = await page.evaluate(async () => {
     const subject = await Subject.open(indexedDbStorage({ name: newName() }));

@@ -36,9 +36,12 @@ export class Directory {
     let known = this.#known.epoch === epoch && this.#known.head <= head ? this.#known : NOTHING;
     const unknown = state.records - known.records.length;
     if (state.records > MOST_RECORDS || unknown > loads.length * RECORDS_A_STREAM) return null;
-    if (unknown > 0) {
+    if (unknown !== 0) {
       const since = await answerTo<DirectoryRecord[]>(directory.getAll(IDBKeyRange.lowerBound(known.head, true)));
-      this.#known = known = { epoch, head, records: [...known.records, ...since] };
+      known = { epoch, head, records: [...known.records, ...since] };
+      // One that lacks a record would hide events.
+      if (known.records.length !== state.records) return null;
+      this.#known = known;
     }
     const wanted = new Map<number, number>();
     for (const load of loads) {
@@ -51,16 +54,18 @@ export class Directory {
     for (const record of known.records) {
       const { head } = record;
       const isWanted = hasAny(record, wanted);
-      if (isWanted && follows) runs.at(-1)![1] = head;
-      else if (isWanted) runs.push([head, head]);
-      if (isWanted) count += 1;
+      if (isWanted) {
+        count += 1;
+        if (follows) runs.at(-1)![1] = head;
+        else runs.push([head, head]);
+      }
       follows = isWanted;
     }
     return count > loads.length * MOST_A_STREAM ? null : runs;
   }
 }
 
-/** Whether it has a stream's events after the revision that is wanted, or that of the revision itself. */
+/** Whether it has events of a stream from the revision on that is wanted of it. */
 function hasAny({ streams, revisions }: DirectoryRecord, wanted: ReadonlyMap<number, number>): boolean {
   for (let index = 0; index < streams.length; index += 1) {
     const after = wanted.get(streams[index]!);

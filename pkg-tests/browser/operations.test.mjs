@@ -125,13 +125,13 @@ test("found in IndexedDB: records of other events than their indexes say", async
       request.onsuccess = () => resolve(request.result);
       request.onerror = () => reject(request.error);
     });
-    const transaction = database.transaction("appends", "readwrite");
-    const appends = transaction.objectStore("appends");
-    const records = await new Promise((resolve) => (appends.getAll().onsuccess = ({ target }) => resolve(target.result)));
-    const record = records.at(-1);
-    record.tags = record.tags.filter(([tag]) => tag !== "all");
-    record.messages[0] = record.messages[0].replace('"text"', '"text');
-    appends.put(record);
+    const transaction = database.transaction(["appends", "commits"], "readwrite");
+    const change = (name, change) => {
+      const store = transaction.objectStore(name);
+      store.getAll().onsuccess = ({ target }) => store.put(change(target.result.at(-1)));
+    };
+    change("commits", (record) => ({ ...record, tags: record.tags.filter(([tag]) => tag !== "all") }));
+    change("appends", (record) => ({ ...record, data: record.data.replace('"text"', '"text,') }));
     await new Promise((resolve) => (transaction.oncomplete = resolve));
     database.close();
     return (await verify(indexedDbStorage({ name: "broken" }))).findings;

@@ -236,6 +236,119 @@ test("IndexedDB: a long log is read back in pages that don't keep appends waitin
   assert.equal(pages.second, 0);
 });
 
+test("IndexedDB: many streams that are loaded at once are what they are one by one, whoever has appended", async () => {
+  const found = await page.evaluate(async () => {
+    const { randomNumbers } = await import("/support/random.mjs");
+    const random = randomNumbers(7);
+    const pick = (list) => list[random(list.length)];
+    // The directory has the same number for the first two.
+    const ids = ["s-49124", "s-537320", ...Array.from({ length: 58 }, (_, n) => `a-${n}`)];
+    const revisions = new Map();
+    const start = Date.parse("2026-11-23T08:00:00.000Z");
+    let clock = start;
+    const write = async (subject) => {
+      subject.now = clock += 1000;
+      for (let appends = random(8); appends >= 0; appends -= 1) {
+        const commits = Array.from({ length: 1 + random(4) * random(15) }, () => {
+          const id = pick(ids);
+          const before = revisions.get(id) ?? 0;
+          const events = Array.from({ length: 1 + random(2) }, () => event("Noted", [], { data: `"${random(1e6)} ${pick(["", "é", "🩺"])}"` }));
+          revisions.set(id, before + events.length);
+          return commit(id, before, events);
+        });
+        await subject.accept(...commits);
+      }
+    };
+    const loadOf = (aggregateId) => {
+      const revision = revisions.get(aggregateId) ?? 0;
+      return {
+        aggregateType: "Appointment",
+        aggregateId,
+        after: pick([0, 0, random(revision + 1), revision]),
+        snapshot: null,
+        untilRevision: pick([null, null, random(revision + 2)]),
+        untilPosition: pick([null, null, random(100)]),
+        untilTime: pick([null, null, new Date(start + random(9000)).toISOString()]),
+        limit: pick([1, 3, 400]),
+        whole: random(2) === 0,
+      };
+    };
+    const name = newName();
+    const reader = indexedDbStorage({ name });
+    const found = { differ: [], lookedUp: 0, sameNumber: 0 };
+    const { getAllKeys } = IDBIndex.prototype;
+    for (let life = 0; life < 2; life += 1) {
+      const readers = [await Subject.open(reader), await Subject.open(indexedDbStorage({ name }))];
+      const other = await Subject.open(indexedDbStorage({ name }));
+      for (let round = 0; round < 4 + 8 * life; round += 1) {
+        // The second life is longer than the first when it is looked at.
+        for (let writes = round === 0 ? 12 * life : 0; writes >= 0; writes -= 1) await write(pick([readers[0], other]));
+        const streams = Array.from({ length: 16 + random(60) }, () => loadOf(pick(ids)));
+        IDBIndex.prototype.getAllKeys = function (...args) {
+          found.lookedUp += 1;
+          return getAllKeys.apply(this, args);
+        };
+        const together = await readers[0].load({ streams });
+        IDBIndex.prototype.getAllKeys = getAllKeys;
+        for (const [index, load] of streams.entries()) {
+          const [alone] = (await readers[1].load({ streams: [load] })).streams;
+          if (JSON.stringify(alone) !== JSON.stringify(together.streams[index])) found.differ.push([load, alone, together.streams[index]]);
+        }
+      }
+      const { directory } = await contentsOf(name);
+      const numbers = new Set(directory[2].flatMap(({ streams }) => streams));
+      found.sameNumber += revisions.size - numbers.size;
+      // The next life of the store has the same name, and another log.
+      for (const subject of [...readers, other]) await subject.storage.close();
+      await deleteDatabase(name);
+      revisions.clear();
+    }
+    return found;
+  });
+  assert.deepEqual(found, { differ: [], lookedUp: 0, sameNumber: 2 });
+});
+
+test("IndexedDB: few streams of a long log are looked up", async () => {
+  const found = await page.evaluate(async () => {
+    const subject = await Subject.open(indexedDbStorage({ name: newName() }));
+    const appends = Array.from({ length: 200 }, (_, n) => subject.append([commit(`a-${n}`, 0, [event(), event()])]));
+    await Promise.all(appends);
+    const { getAll } = IDBObjectStore.prototype;
+    const read = [];
+    IDBObjectStore.prototype.getAll = function (...args) {
+      read.push(this.name);
+      return getAll.apply(this, args);
+    };
+    const loads = async (count) => {
+      const load = (n) => ({ aggregateType: "Appointment", aggregateId: `a-${n * 7}`, after: 1, snapshot: null, untilRevision: null, untilPosition: null, untilTime: null, limit: 9, whole: true });
+      const { streams } = await subject.load({ streams: Array.from({ length: count }, (_, n) => load(n)) });
+      return [read.splice(0), new Set(streams.map(({ events, revision }) => `${events.length} of ${revision}`))].flatMap((all) => [...all]);
+    };
+    try {
+      return [await loads(16), await loads(25), await loads(16)];
+    } finally {
+      IDBObjectStore.prototype.getAll = getAll;
+    }
+  });
+  // 25 streams are worth looking through 200 records, which are known then.
+  assert.deepEqual(found, [["1 of 2"], ["directory", "1 of 2"], ["1 of 2"]]);
+});
+
+test("IndexedDB: a directory that lacks a record is not believed", async () => {
+  const found = await page.evaluate(async () => {
+    const name = newName();
+    const subject = await Subject.open(indexedDbStorage({ name }));
+    for (const revision of [0, 1]) await subject.accept(...Array.from({ length: 20 }, (_, n) => commit(`a-${n}`, revision, [event()])));
+    const database = await asked(indexedDB.open(name));
+    await asked(database.transaction("directory", "readwrite").objectStore("directory").delete(40));
+    database.close();
+    const load = (n) => ({ aggregateType: "Appointment", aggregateId: `a-${n}`, after: 0, snapshot: null, untilRevision: null, untilPosition: null, untilTime: null, limit: 9, whole: true });
+    const { streams } = await subject.load({ streams: Array.from({ length: 20 }, (_, n) => load(n)) });
+    return [...new Set(streams.map(({ events, revision }) => `${events.length} of ${revision}`))];
+  });
+  assert.deepEqual(found, ["2 of 2"]);
+});
+
 test("IndexedDB: conditions hold however much was appended since", async () => {
   const found = await page.evaluate(async () => {
     const subject = await Subject.open(indexedDbStorage({ name: newName() }));
@@ -252,11 +365,12 @@ test("IndexedDB: conditions hold however much was appended since", async () => {
 });
 
 for (const [what, version, stores] of [
-  ["of a newer format", 3, ["meta", "appends", "documents"]],
+  ["of a newer format", 4, ["meta", "appends", "commits", "directory", "documents"]],
   ["of somebody else", 1, ["todos"]],
   ["of somebody else with stores of the same names", 1, ["meta", "appends"]],
   ["of somebody else with documents too", 1, ["meta", "appends", "documents"]],
-  ["of somebody else with the version of ours", 2, ["meta", "appends"]],
+  ["of somebody else with the version of an older one", 2, ["meta", "appends", "documents"]],
+  ["of somebody else with the version of ours", 3, ["meta", "appends", "documents"]],
 ]) {
   test(`IndexedDB: a database ${what} is refused and left as it was`, async () => {
     const found = await page.evaluate(
@@ -287,7 +401,7 @@ test("IndexedDB: a store of format 1 is read while another tab has it open, and 
   const version = await page.evaluate(async () => {
     const name = newName();
     const { checkFormatOne } = await import("/support/format-one.mjs");
-    const other = await makeFormatOne(name);
+    const other = await makeOlder(1, name);
     // As the adapter of that release does.
     other.onversionchange = () => other.close();
     const tabs = [indexedDbStorage({ name }), indexedDbStorage({ name })];
@@ -295,14 +409,26 @@ test("IndexedDB: a store of format 1 is read while another tab has it open, and 
     const databases = await indexedDB.databases();
     return databases.find((database) => database.name === name).version;
   });
-  assert.equal(version, 2);
+  assert.equal(version, 3);
+});
+
+test("IndexedDB: a store of format 2 becomes what this release would have written", async () => {
+  const [found, written] = await page.evaluate(async () => {
+    const [older, newest] = [newName(), newName()];
+    for (const [format, name] of [[2, older], [3, newest]]) (await makeOlder(format, name)).close();
+    const { epoch } = await indexedDbStorage({ name: older }).open();
+    const { meta, ...stores } = await contentsOf(newest);
+    meta[2][0].epoch = epoch;
+    return [await contentsOf(older), { meta, ...stores }];
+  });
+  assert.deepEqual(found, written);
 });
 
 test("IndexedDB: an upgrade that another tab holds up is told, and goes on when that tab closes", async () => {
   const [holding, tab] = [await preparedPage(), await preparedPage()];
   const name = await tab.evaluate(() => newName());
   // It does not close when it is asked to, as one that is frozen.
-  await holding.evaluate(async (name) => void (await makeFormatOne(name)), name);
+  await holding.evaluate(async (name) => void (await makeOlder(1, name)), name);
   await tab.clock.install();
   await tab.evaluate(async (name) => {
     const { checkFormatOne } = await import("/support/format-one.mjs");

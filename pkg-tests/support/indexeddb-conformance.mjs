@@ -2,7 +2,7 @@
 
 import { indexedDbStorage } from "annals/indexeddb";
 import { conformance } from "annals/testing/conformance";
-import { indexedDbOne, logOne } from "./formats.mjs";
+import { indexedDbStores, logOne, logTwo } from "./formats.mjs";
 
 export const newName = () => `store ${crypto.randomUUID()}`;
 
@@ -15,20 +15,50 @@ export const asked = (request) =>
 
 export const deleteDatabase = (name) => asked(indexedDB.deleteDatabase(name));
 
-/** Makes a store as a release of format 1 has left it, and gives the connection that made it. */
-export async function makeFormatOne(name) {
-  const { version, meta, appends } = indexedDbOne;
+/** Of each format the stores, their keys and their indexes. */
+const ofOne = { meta: [null], appends: ["head", "commandIds", "streams", "tags", "types"] };
+const documents = [["collection", "key"], "postings"];
+const layouts = {
+  1: ofOne,
+  2: { ...ofOne, appends: [...ofOne.appends, "correlations"], documents },
+  3: {
+    meta: [null],
+    appends: ["head", "streams"],
+    commits: ["head", "commandIds", "tags", "types", "correlations"],
+    directory: ["head"],
+    documents,
+  },
+};
+
+/** Makes a store as a release of this format has left it, and gives the connection that made it. */
+export async function makeOlder(format, name) {
+  const { version, meta, ...records } = indexedDbStores[format];
   const request = indexedDB.open(name, version);
   request.onupgradeneeded = () => {
-    request.result.createObjectStore("meta").put(meta, "store");
-    const store = request.result.createObjectStore("appends", { keyPath: "head" });
-    for (const index of ["commandIds", "streams", "tags", "types"]) {
-      const unique = index === "commandIds" || index === "streams";
-      store.createIndex(index, index, { multiEntry: true, unique });
+    for (const [name, [keyPath, ...indexes]] of Object.entries(layouts[format])) {
+      const store = request.result.createObjectStore(name, { keyPath });
+      for (const index of indexes) {
+        const unique = index === "commandIds" || index === "streams";
+        store.createIndex(index, index, { multiEntry: true, unique });
+      }
+      if (name === "meta") store.put(meta, "store");
+      else for (const record of records[name]) store.put(record);
     }
-    for (const record of appends) store.put(record);
   };
   return asked(request);
+}
+
+/** All that is in a store of the newest format. */
+export async function contentsOf(name) {
+  const database = await asked(indexedDB.open(name));
+  const transaction = database.transaction([...database.objectStoreNames]);
+  const all = {};
+  for (const store of transaction.objectStoreNames) {
+    const { keyPath, indexNames } = transaction.objectStore(store);
+    all[store] = [keyPath, [...indexNames], await asked(transaction.objectStore(store).getAll())];
+  }
+  database.close();
+  return all;
 }
 
 export function testsOf(durability) {
@@ -52,17 +82,15 @@ export function testsOf(durability) {
     restore: ({ name }) => deleteDatabase(name),
     // The test gives the page the means to ask another.
     elsewhere: ({ name }, job) => globalThis.askAnotherPage(name, durability, job),
-    older: [
-      {
-        format: "1",
-        log: logOne("indexeddb"),
-        async open() {
-          const store = newStore(newName());
-          (await makeFormatOne(store.name)).close();
-          return store;
-        },
+    older: [1, 2, 3].map((format) => ({
+      format: `${format}`,
+      log: format === 1 ? logOne("indexeddb") : logTwo,
+      async open() {
+        const store = newStore(newName());
+        (await makeOlder(format, store.name)).close();
+        return store;
       },
-    ],
+    })),
     faults: {
       // The browser looks seldom for what is left, so the page has little from its beginning.
       full: () => ({ begin: () => {}, end: () => globalThis.setQuota(undefined) }),

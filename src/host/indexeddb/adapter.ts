@@ -19,6 +19,7 @@ import {
   type Verdict,
 } from "../storage.js";
 import { Connection } from "./connection.js";
+import { Directory } from "./directory.js";
 import { JudgeThrew } from "./errors.js";
 import { presenceIn } from "./presence.js";
 import { allMatches, documentsOf, factsOf, firstOutcomes, pageOf, scanOf, slicesOf, stateOf } from "./reads.js";
@@ -70,6 +71,7 @@ class IndexedDbAdapter implements IndexedDbStorage {
   readonly #pollInterval: number;
   readonly #listeners = new Listeners();
   readonly #recent = new Recent();
+  readonly #directory = new Directory();
   declare readonly presence?: Presence;
   #channel: BroadcastChannel | undefined;
   #stopHearing: (() => void) | undefined;
@@ -118,10 +120,11 @@ class IndexedDbAdapter implements IndexedDbStorage {
 
   load(request: LoadRequest): Promise<Loaded> {
     return this.#connection.run("readonly", async (stores) => {
+      const asOf = stateOf(stores, request.epoch);
       const [state, commands, streams, queries] = await Promise.all([
-        stateOf(stores, request.epoch),
+        asOf,
         firstOutcomes(stores, request.commands),
-        slicesOf(stores, request.streams),
+        slicesOf(stores, request.streams, asOf, this.#directory),
         allMatches(stores, request.queries),
       ]);
       this.#recent.sawStreams(state, request.streams, streams);

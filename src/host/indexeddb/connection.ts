@@ -1,11 +1,8 @@
 import { StorageFailure } from "../storage.js";
 import { asCommitFailure, asFailure, isLost, unknownFormat } from "./errors.js";
-import { APPENDS, DOCUMENTS, FORMAT, isStore, META, upgrade } from "./schema.js";
+import { FORMAT, type StoreName, STORES, storesOf, upgrade } from "./schema.js";
 
-export interface Stores {
-  readonly meta: IDBObjectStore;
-  readonly appends: IDBObjectStore;
-  readonly documents: IDBObjectStore;
+export interface Stores extends Record<StoreName, IDBObjectStore> {
   /** Everything has been asked for: the browser need not wait for the answers to commit. */
   commit(): void;
 }
@@ -51,7 +48,7 @@ export class Connection {
     const connection = (this.#database ??= this.#open());
     try {
       const database = await soon(connection);
-      const transaction = database.transaction([META, APPENDS, DOCUMENTS], mode, {
+      const transaction = database.transaction(STORES, mode, {
         durability: this.#durability,
       });
       return await runIn(transaction, work);
@@ -99,9 +96,7 @@ async function runIn<Result>(transaction: IDBTransaction, work: Work<Result>): P
   let result: Result;
   try {
     result = await work({
-      meta: transaction.objectStore(META),
-      appends: transaction.objectStore(APPENDS),
-      documents: transaction.objectStore(DOCUMENTS),
+      ...storesOf(transaction),
       commit: () => transaction.commit(),
     });
   } catch (error) {
@@ -134,8 +129,7 @@ function openDatabase(factory: IDBFactory, name: string): Promise<IDBDatabase> {
   };
   return answerTo(request).then(
     (database) => {
-      const { objectStoreNames } = database;
-      if (isStore(objectStoreNames) && objectStoreNames.contains(DOCUMENTS)) return database;
+      if (STORES.every((name) => database.objectStoreNames.contains(name))) return database;
       database.close();
       throw unknownFormat("another database");
     },

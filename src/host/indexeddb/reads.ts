@@ -21,18 +21,22 @@ import type {
   StreamSlice,
 } from "../storage.js";
 import { answerTo, type Stores } from "./connection.js";
+import type { Directory, Run } from "./directory.js";
 import {
   checkState,
-  eventsAt,
+  eventAt,
   eventsOf,
   firstOutcomeOf,
   inOrder,
-  messageOf,
+  messageAt,
+  opened,
   placesIn,
   positionOf,
   readState,
   type AppendRecord,
+  type CommitsRecord,
   type DocumentRecord,
+  type Opened,
   type Place,
   type StoreState,
 } from "./schema.js";
@@ -94,19 +98,21 @@ function rangeOf(stream: Stream, revision: number): IDBKeyRange {
 }
 
 export async function firstOutcomes(
-  { appends }: Stores,
+  stores: Stores,
   commandIds: readonly string[],
 ): Promise<(FirstOutcome | null)[]> {
   if (commandIds.length === 0) return [];
-  const index = appends.index("commandIds");
+  const index = stores.commits.index("commandIds");
   // New ids sort by time, so one look tells that none of them is known, as is nearly always so.
   const sorted = [...commandIds].sort();
   const range = IDBKeyRange.bound(sorted[0], sorted.at(-1));
   if ((await answerTo(index.getKey(range))) === undefined) return commandIds.map(() => null);
   return Promise.all(
     commandIds.map(async (id) => {
-      const record = await answerTo<AppendRecord | undefined>(index.get(id));
-      return record === undefined ? null : firstOutcomeOf(record, id);
+      const head = (await answerTo(index.getKey(id))) as number | undefined;
+      if (head === undefined) return null;
+      const [record] = await recordsIn(stores, singly([head]), true);
+      return firstOutcomeOf(record!, id);
     }),
   );
 }
@@ -115,18 +121,22 @@ export async function firstOutcomes(
 export async function slicesOf(
   stores: Stores,
   asked: readonly StreamLoad[],
+  state: Promise<StoreState>,
+  directory: Directory,
 ): Promise<StreamSlice[]> {
   const snapshots = await snapshotsOf(stores, asked);
   const loads = asked.map((load, index) => ({
     ...load,
     after: snapshots[index]?.revision ?? load.after,
   }));
+  const areMany = loads.length >= MANY_STREAMS;
+  const found = areMany ? await directory.find(stores, await state, loads) : null;
   const known = new Map<number, AppendRecord>();
-  const lists = await headsOf(stores, loads, known);
+  const lists = found === null ? await headsOf(stores, loads, known) : null;
+  const runs = found ?? singly([...new Set(lists)].flatMap(({ heads }) => heads));
+  const isWhole = loads.some(({ whole, untilTime }) => whole || untilTime !== null);
   const places = new Map(loads.map((load): [string, Place[]] => [keyOf(load), []]));
-  const heads = new Set<number>();
-  for (const list of new Set(lists)) list.heads.forEach((head) => heads.add(head));
-  for (const record of await recordsAt(stores, heads, known)) {
+  for (const record of await recordsIn(stores, runs, isWhole, known)) {
     const wanted = record.streams.map(([aggregateType, aggregateId]) =>
       places.get(keyOf({ aggregateType, aggregateId })),
     );
@@ -134,7 +144,7 @@ export async function slicesOf(
   }
   return Promise.all(
     loads.map(async (load, index) => ({
-      ...(await sliceOf(stores, load, places.get(keyOf(load))!, lists[index]!.end)),
+      ...(await sliceOf(stores, load, places.get(keyOf(load))!, lists?.[index]!.end ?? Infinity)),
       snapshot: snapshots[index]!,
     })),
   );
@@ -260,12 +270,12 @@ async function sliceOf(
       positionOf(place) <= (untilPosition ?? Infinity),
   );
   if (untilTime !== null) {
-    const inTime = eventsAt(found).filter(({ recordedAt }) => recordedAt <= untilTime);
+    const inTime = found.map(eventAt).filter(({ recordedAt }) => recordedAt <= untilTime);
     found = found.slice(0, inTime.length);
   }
   const page = found.slice(0, limit);
   return {
-    events: whole ? eventsAt(page) : messagesAt(page),
+    events: whole ? page.map(eventAt) : messagesAt(page),
     revision:
       end === Infinity && (known.length > 0 || after === 0)
         ? (known.at(-1)?.revision ?? 0)
@@ -277,8 +287,8 @@ async function sliceOf(
 function messagesAt(places: readonly Place[]): Messages {
   const forms: string[] = [];
   const data: string[] = [];
-  for (const { record, index } of places) {
-    const message = messageOf(record, index);
+  for (const place of places) {
+    const message = messageAt(place);
     forms.push(message.form);
     data.push(message.data);
   }
@@ -292,7 +302,7 @@ export function allMatches(
 ): Promise<StoredEvent[][]> {
   const known = new Map<number, Promise<(readonly [StoredEvent, string[]])[]>>();
   const eventsAt = async (head: number) => {
-    const [record] = await recordsAt(stores, [head]);
+    const [record] = await recordsIn(stores, singly([head]), true);
     return eventsOf(record!).map((event) => [event, tagsOf(event)] as const);
   };
   return Promise.all(
@@ -332,7 +342,9 @@ export async function pageOf(
   let wanted = FIRST_RECORDS;
   for (let asked = 0; asked < MOST_RECORDS;) {
     const { heads, upTo } = await headsFrom(stores, from, parts, wanted, descending);
-    const found = (await recordsAt(stores, heads)).flatMap(eventsOf);
+    const areAll = parts.length === 0 && heads.length > 0;
+    const runs = areAll ? [[heads[0]!, heads.at(-1)!] as const] : singly(heads);
+    const found = (await recordsIn(stores, runs, true)).flatMap(eventsOf);
     if (descending) found.reverse();
     for (const event of found) {
       const isPassed = descending ? event.position >= next : event.position <= next;
@@ -394,8 +406,8 @@ function tagsOf(event: StoredEvent): string[] {
 }
 
 /** The key of the record with the event at this position: the store's head, if that is before it. */
-async function recordWith({ appends }: Stores, position: number, head: number): Promise<number> {
-  return ((await answerTo(appends.getKey(IDBKeyRange.lowerBound(position)))) as number | undefined) ?? head;
+async function recordWith({ directory }: Stores, position: number, head: number): Promise<number> {
+  return ((await answerTo(directory.getKey(IDBKeyRange.lowerBound(position)))) as number | undefined) ?? head;
 }
 
 /**
@@ -405,7 +417,7 @@ async function recordWith({ appends }: Stores, position: number, head: number): 
  * `upTo`.
  */
 async function headsFrom(
-  { appends }: Stores,
+  { commits, directory }: Stores,
   position: number,
   parts: readonly Part[],
   limit?: number,
@@ -418,19 +430,19 @@ async function headsFrom(
   const keysOf = ({ index, anyOf }: Part) =>
     anyOf.flatMap((name) => [
       keysIn(
-        appends.index(index),
+        commits.index(index),
         descending
           ? IDBKeyRange.bound([name], [name, position])
           : IDBKeyRange.bound([name, position], [name, []], true),
       ),
       // The first cause itself is a command.
       ...(index === "correlations"
-        ? [keysIn(appends.index("commandIds"), IDBKeyRange.only(name))]
+        ? [keysIn(commits.index("commandIds"), IDBKeyRange.only(name))]
         : []),
     ]);
   const lists = await Promise.all(
     parts.length === 0
-      ? [Promise.all([keysIn(appends, descending ? IDBKeyRange.upperBound(position) : IDBKeyRange.lowerBound(position, true))])]
+      ? [Promise.all([keysIn(directory, descending ? IDBKeyRange.upperBound(position) : IDBKeyRange.lowerBound(position, true))])]
       : parts.map((part) => Promise.all(keysOf(part))),
   );
   const full = lists.flat().filter((keys) => keys.length === limit);
@@ -442,16 +454,31 @@ async function headsFrom(
   return { heads, upTo: Math.abs(upTo) };
 }
 
-/** The records with these keys, in order. */
-function recordsAt(
-  { appends }: Stores,
-  heads: Iterable<number>,
+/** The records of these runs. Of those that are known only what surrounds their events is read. */
+async function recordsIn(
+  { appends, commits }: Stores,
+  runs: readonly Run[],
+  whole: boolean,
   known?: ReadonlyMap<number, AppendRecord>,
-): Promise<AppendRecord[]> {
-  const sorted = [...heads].sort(ascending);
-  return Promise.all(
-    sorted.map((head) => known?.get(head) ?? answerTo<AppendRecord>(appends.get(head))),
-  );
+): Promise<Opened[]> {
+  const read = async <Kept>(store: IDBObjectStore, [first, last]: Run): Promise<Kept[]> =>
+    first === last
+      ? [await answerTo<Kept>(store.get(first))]
+      : answerTo<Kept[]>(store.getAll(IDBKeyRange.bound(first, last)));
+  const found = runs.map(async (run) => {
+    const at = known?.get(run[0]);
+    const [folded, around] = await Promise.all([
+      at === undefined ? read<AppendRecord>(appends, run) : [at],
+      whole ? read<CommitsRecord>(commits, run) : [],
+    ]);
+    return folded.map((record, index) => opened(record, around[index]));
+  });
+  return (await Promise.all(found)).flat();
+}
+
+/** Records whose neighbours are not known, each by itself, in order. */
+function singly(heads: Iterable<number>): Run[] {
+  return [...new Set(heads)].sort(ascending).map((head) => [head, head]);
 }
 
 function ascending(a: number, b: number): number {

@@ -1,17 +1,30 @@
 import { newEpoch } from "../epoch.js";
-import { formOf } from "../messages.js";
+import { formOf, partsOf } from "../messages.js";
 import { toOrdered } from "../order.js";
-import { keyOf } from "../recent.js";
+import { keyOf, type Stream } from "../recent.js";
 import type { Commit, FirstOutcome, SaveDocumentsRequest, StoredEvent, Verdict } from "../storage.js";
 import type { Stores } from "./connection.js";
 import { unknownFormat } from "./errors.js";
+import { commitsOf, type OlderRecord } from "./older.js";
 
 /** Version of the stored form, and of the database. */
-export const FORMAT = 2;
+export const FORMAT = 3;
 
-export const META = "meta";
-export const APPENDS = "appends";
-export const DOCUMENTS = "documents";
+/** For each store its key, and the lists that are indexes of it. */
+const LAYOUT = {
+  meta: [null],
+  appends: ["head", "streams"],
+  commits: ["head", "commandIds", "tags", "types", "correlations"],
+  directory: ["head"],
+  documents: [["collection", "key"], "postings"],
+} satisfies Record<string, readonly [key: string | string[] | null, ...indexes: string[]]>;
+
+export type StoreName = keyof typeof LAYOUT;
+
+export const STORES = Object.keys(LAYOUT) as StoreName[];
+
+/** Appends are judged on what is read before them; these are a safety net. */
+const UNIQUE = ["streams", "commandIds"];
 
 const STATE_KEY = "store";
 
@@ -21,49 +34,76 @@ export interface StoreState {
   readonly epoch: string;
   readonly head: number;
   readonly lastRecordedAt: number;
+  /** How many records the events are in. */
+  readonly records: number;
 }
 
 /**
- * Commits of one append. The lists that are indexed hold keys; each ends in the *last* revision or
- * position that the record has of its stream, tag or type, and so does the record's own key.
- * Whatever comes after a revision or position is then one range of keys, even if it starts inside a
- * record.
+ * Commits of one append, of which three stores have a record under the same key: this is what is
+ * folded. A record is read whole or not at all, and texts are cheaper to read than objects.
  *
- * The others hold texts, which are cheap to pass by for those who want something else of the
- * record: objects are not. Who only folds passes by the envelopes.
+ * The lists that are indexed hold keys; each ends in the *last* revision or position that the record
+ * has of its stream, tag or type, and so does the record's own key. Whatever comes after a revision or
+ * position is then one range of keys, even if it starts inside a record.
  */
 export interface AppendRecord {
-  /** Position of the record's last event: its key. */
+  /** Position of the last event: the key. */
   readonly head: number;
   readonly streams: readonly StreamKey[];
+  /** The JSON of {@link Contents}. */
+  readonly contents: string;
+  /** The payloads, one after the other. */
+  readonly data: string;
+}
+
+/** What surrounds the events, and what else they are found by. */
+export interface CommitsRecord {
+  readonly head: number;
+  readonly commandIds: readonly string[];
   readonly tags: readonly PostingKey[];
   readonly types: readonly PostingKey[];
   /** First causes, but for commands that are their own. */
   readonly correlations: readonly PostingKey[];
-  readonly commandIds: readonly string[];
-  /** For each of these the hash of what was asked. */
-  readonly hashes: readonly string[];
-  /** For each event the index of its stream, … */
-  readonly streamOf: readonly number[];
-  /** … the JSON of an object with its form as `type` and its `data`, … */
-  readonly messages: readonly string[];
-  /** … and the JSON of the {@link Envelope} around them. */
-  readonly envelopes: readonly string[];
+  /** The JSON of {@link Envelopes}. */
+  readonly envelopes: string;
+}
+
+/** The streams once more, for those who look through all records. */
+export interface DirectoryRecord {
+  readonly head: number;
+  /** Hashes of the streams: see {@link hashOf}. */
+  readonly streams: readonly number[];
+  /** The last revisions that the record has of them. */
+  readonly revisions: readonly number[];
 }
 
 export type StreamKey = readonly [aggregateType: string, aggregateId: string, revision: number];
 export type PostingKey = readonly [name: string, position: number];
 
-/** What else there is to know of an event and its commit; names would be a third of it. */
-type Envelope = readonly [
-  type: string,
-  eventId: string,
-  schemaVersion: number,
-  tags: string,
-  commandId: string,
+interface Contents {
+  readonly forms: readonly string[];
+  /** Of each event the index of its stream, … */
+  readonly streamOf: readonly number[];
+  /** … that of its form, … */
+  readonly formOf: readonly number[];
+  /** … and where its payload ends. */
+  readonly ends: readonly number[];
+}
+
+interface Envelopes {
+  readonly commits: readonly CommitEnvelope[];
+  readonly events: readonly EventEnvelope[];
+}
+
+/** Names would be a third of it. */
+type EventEnvelope = readonly [eventId: string, ...tags: string[]];
+type CommitEnvelope = readonly [
+  hash: string,
+  count: number,
   recordedAt: number,
   issuedAt: string,
-  correlationId: string,
+  /** `null` if the command is its own first cause. */
+  correlationId: string | null,
   causationId: string | null,
   actor: string | null,
   extra: string | null,
@@ -90,54 +130,47 @@ const COMMITS_PER_RECORD = 32;
  * something else is left as it was: its opening fails.
  */
 export function upgrade(database: IDBDatabase, transaction: IDBTransaction, from: number): void {
-  if (from === 0) return createStores(database);
-  const { objectStoreNames } = database;
-  if (!isStore(objectStoreNames)) return transaction.abort();
-  const meta = transaction.objectStore(META);
-  readState(meta).onsuccess = ({ target }) => {
+  const { objectStoreNames: names } = database;
+  const writeState = (state: StoreState) => void storesOf(transaction).meta.put(state, STATE_KEY);
+  if (from === 0) {
+    createStores(database);
+    return writeState({ format: FORMAT, epoch: newEpoch(), head: 0, lastRecordedAt: 0, records: 0 });
+  }
+  if (!names.contains("meta") || !names.contains("appends")) return transaction.abort();
+  readState(transaction.objectStore("meta")).onsuccess = ({ target }) => {
     const state = (target as IDBRequest<StoreState | undefined>).result;
-    if (state?.format !== 1 || objectStoreNames.contains(DOCUMENTS)) return transaction.abort();
-    const appends = transaction.objectStore(APPENDS);
-    createSince1(database, appends);
-    meta.put({ ...state, format: FORMAT }, STATE_KEY);
+    if (state?.format !== from || names.contains("documents") !== (from === 2)) return transaction.abort();
+    createStores(database);
+    const stores = storesOf(transaction);
+    const { appends } = stores;
+    for (const index of [...appends.indexNames]) if (index !== "streams") appends.deleteIndex(index);
+    let records = 0;
     appends.openCursor().onsuccess = ({ target }) => {
       const cursor = (target as IDBRequest<IDBCursorWithValue | null>).result;
-      if (cursor === null) return;
-      cursor.update(withCorrelations(cursor.value as AppendRecord));
+      if (cursor === null) return writeState({ ...state, format: FORMAT, records });
+      const [folded, surrounding, listed] = recordsOf(commitsOf(cursor.value as OlderRecord));
+      cursor.update(folded);
+      stores.commits.add(surrounding);
+      stores.directory.add(listed);
+      records += 1;
       cursor.continue();
     };
   };
 }
 
-function withCorrelations(record: AppendRecord): AppendRecord {
-  const correlations = new Map<string, number>();
-  for (const { position, correlationId, commandId } of eventsOf(record))
-    if (correlationId !== commandId) correlations.set(correlationId, position);
-  return { ...record, correlations: [...correlations] };
-}
-
-/** Whether there is all that every format has. */
-export function isStore(names: DOMStringList): boolean {
-  return names.contains(META) && names.contains(APPENDS);
-}
-
-/** What format 2 has more than format 1. */
-function createSince1(database: IDBDatabase, appends: IDBObjectStore): void {
-  appends.createIndex("correlations", "correlations", { multiEntry: true });
-  const documents = database.createObjectStore(DOCUMENTS, { keyPath: ["collection", "key"] });
-  documents.createIndex("postings", "postings", { multiEntry: true });
-}
-
+/** Those that are not there yet. */
 function createStores(database: IDBDatabase): void {
-  const state: StoreState = { format: FORMAT, epoch: newEpoch(), head: 0, lastRecordedAt: 0 };
-  database.createObjectStore(META).put(state, STATE_KEY);
-  const appends = database.createObjectStore(APPENDS, { keyPath: "head" });
-  // Appends are judged on what is read before them; the unique indexes are a safety net.
-  appends.createIndex("commandIds", "commandIds", { multiEntry: true, unique: true });
-  appends.createIndex("streams", "streams", { multiEntry: true, unique: true });
-  appends.createIndex("tags", "tags", { multiEntry: true });
-  appends.createIndex("types", "types", { multiEntry: true });
-  createSince1(database, appends);
+  for (const name of STORES) {
+    if (database.objectStoreNames.contains(name)) continue;
+    const [keyPath, ...indexes] = LAYOUT[name];
+    const store = database.createObjectStore(name, { keyPath });
+    for (const index of indexes) store.createIndex(index, index, { multiEntry: true, unique: UNIQUE.includes(index) });
+  }
+}
+
+export function storesOf(transaction: IDBTransaction): Record<StoreName, IDBObjectStore> {
+  const stores = STORES.map((name) => [name, transaction.objectStore(name)]);
+  return Object.fromEntries(stores) as Record<StoreName, IDBObjectStore>;
 }
 
 export function readState(meta: IDBObjectStore): IDBRequest<StoreState | undefined> {
@@ -153,7 +186,7 @@ export function checkState(state: StoreState | undefined): StoreState {
 
 /** Writes the commits that were accepted, and returns the head after them. */
 export function append(
-  { meta, appends }: Stores,
+  stores: Stores,
   state: StoreState,
   commits: readonly Commit[],
   verdicts: readonly Verdict[],
@@ -163,13 +196,18 @@ export function append(
     return verdict.kind === "committed" ? [[commit, verdict]] : [];
   });
   if (accepted.length === 0) return state.head;
+  let { records } = state;
   for (let start = 0; start < accepted.length; start += COMMITS_PER_RECORD) {
-    appends.add(recordOf(accepted.slice(start, start + COMMITS_PER_RECORD)));
+    const [folded, surrounding, listed] = recordsOf(accepted.slice(start, start + COMMITS_PER_RECORD));
+    stores.appends.add(folded);
+    stores.commits.add(surrounding);
+    stores.directory.add(listed);
+    records += 1;
   }
   const [, { position, count, recordedAt }] = accepted.at(-1)!;
   const head = position + count - 1;
-  const after: StoreState = { ...state, head, lastRecordedAt: recordedAt };
-  meta.put(after, STATE_KEY);
+  const after: StoreState = { ...state, head, lastRecordedAt: recordedAt, records };
+  stores.meta.put(after, STATE_KEY);
   return head;
 }
 
@@ -190,83 +228,104 @@ export function change({ documents: store }: Stores, { clear, documents }: SaveD
 /** The order of keys. */
 export const inOrder = (a: unknown, b: unknown): number => indexedDB.cmp(a, b);
 
-type Accepted = readonly [Commit, Verdict & { readonly kind: "committed" }];
+/** A commit as it is kept, and where. */
+export type Accepted = readonly [
+  Omit<Commit, "expected" | "condition">,
+  Pick<Verdict & { readonly kind: "committed" }, "position" | "revision" | "count" | "recordedAt">,
+];
 
-function recordOf(accepted: readonly Accepted[]): AppendRecord {
+/** What the three stores keep of these commits. */
+function recordsOf(accepted: readonly Accepted[]): [AppendRecord, CommitsRecord, DirectoryRecord] {
   const streams: StreamKey[] = [];
   const streamIndexes = new Map<string, number>();
   const tags = new Map<string, number>();
   const types = new Map<string, number>();
   const correlations = new Map<string, number>();
+  const forms = new Map<string, number>();
   const streamOf: number[] = [];
-  const messages: string[] = [];
-  const envelopes: string[] = [];
+  const formOfEach: number[] = [];
+  const ends: number[] = [];
+  const around: CommitEnvelope[] = [];
+  const events: EventEnvelope[] = [];
+  let data = "";
   let head = 0;
-  for (const [commit, { position, revision, recordedAt }] of accepted) {
-    const key = keyOf(commit);
-    const stream = streamIndexes.get(key) ?? streams.length;
-    streamIndexes.set(key, stream);
-    streams[stream] = [commit.aggregateType, commit.aggregateId, revision];
+  for (const [commit, { position, revision, count, recordedAt }] of accepted) {
+    const { commandId, hash, aggregateType, aggregateId, issuedAt, correlationId, causationId, actor, extra } = commit;
+    const stream = indexIn(streamIndexes, keyOf(commit));
+    streams[stream] = [aggregateType, aggregateId, revision];
     head = position - 1;
-    if (commit.correlationId !== commit.commandId)
-      correlations.set(commit.correlationId, head + commit.events.length);
+    const isFirst = correlationId === commandId;
+    if (!isFirst) correlations.set(correlationId, head + count);
+    around.push([hash, count, recordedAt, issuedAt, isFirst ? null : correlationId, causationId, actor, extra]);
     for (const event of commit.events) {
       types.set(event.type, ++head);
       for (const tag of event.tags) tags.set(tag, head);
-      const envelope: Envelope = [
-        event.type,
-        event.eventId,
-        event.schemaVersion,
-        JSON.stringify(event.tags),
-        commit.commandId,
-        recordedAt,
-        commit.issuedAt,
-        commit.correlationId,
-        commit.causationId,
-        commit.actor,
-        commit.extra,
-      ];
+      events.push([event.eventId, ...event.tags]);
       streamOf.push(stream);
-      const form = formOf(event.type, event.schemaVersion);
-      messages.push(`{"type":${JSON.stringify(form)},"data":${event.data}}`);
-      envelopes.push(JSON.stringify(envelope));
+      formOfEach.push(indexIn(forms, formOf(event.type, event.schemaVersion)));
+      data += event.data;
+      ends.push(data.length);
     }
   }
-  return {
-    head,
-    streams,
-    tags: [...tags],
-    types: [...types],
-    correlations: [...correlations],
-    commandIds: accepted.map(([{ commandId }]) => commandId),
-    hashes: accepted.map(([{ hash }]) => hash),
-    streamOf,
-    messages,
-    envelopes,
-  };
+  const contents: Contents = { forms: [...forms.keys()], streamOf, formOf: formOfEach, ends };
+  const envelopes: Envelopes = { commits: around, events };
+  return [
+    { head, streams, contents: JSON.stringify(contents), data },
+    {
+      head,
+      commandIds: accepted.map(([{ commandId }]) => commandId),
+      tags: [...tags],
+      types: [...types],
+      correlations: [...correlations],
+      envelopes: JSON.stringify(envelopes),
+    },
+    {
+      head,
+      streams: streams.map(([aggregateType, aggregateId]) => hashOf({ aggregateType, aggregateId })),
+      revisions: streams.map(([, , revision]) => revision),
+    },
+  ];
 }
 
-/** An event's form and the text of its data. */
-export function messageOf({ messages }: AppendRecord, index: number) {
-  const message = messages[index]!;
-  // In JSON a quote within the type has a backslash before it, so this is where the type ends.
-  const end = message.indexOf('","data":');
-  return {
-    form: JSON.parse(message.slice('{"type":'.length, end + 1)) as string,
-    data: message.slice(end + '","data":'.length, -1),
-  };
+/**
+ * FNV-1a over UTF-16 units, shortened to what V8 keeps in place. Streams that have the same are told
+ * apart in the records.
+ */
+export function hashOf({ aggregateType, aggregateId }: Stream): number {
+  let hash = 0x811c9dc5;
+  const text = aggregateType + aggregateId;
+  for (let index = 0; index < text.length; index += 1) hash = Math.imul(hash ^ text.charCodeAt(index), 0x01000193);
+  return hash & 0x3fff_ffff;
+}
+
+/** The index of a text among those that there are, or else of a new one. */
+function indexIn(indexes: Map<string, number>, text: string): number {
+  const index = indexes.get(text) ?? indexes.size;
+  indexes.set(text, index);
+  return index;
+}
+
+/** A record, read. */
+export interface Opened extends Contents, Omit<AppendRecord, "contents"> {
+  /** Only where whole events are wanted. */
+  readonly around: (Envelopes & Pick<CommitsRecord, "commandIds">) | undefined;
+}
+
+export function opened({ contents, ...record }: AppendRecord, commits?: CommitsRecord): Opened {
+  const around = commits && { ...(JSON.parse(commits.envelopes) as Envelopes), commandIds: commits.commandIds };
+  return { ...record, ...(JSON.parse(contents) as Contents), around };
 }
 
 /** Where an event is. */
 export interface Place {
-  readonly record: AppendRecord;
+  readonly record: Opened;
   /** Index among the record's events. */
   readonly index: number;
   readonly revision: number;
 }
 
 /** Those of all the record's events, in order. */
-export function placesIn(record: AppendRecord): Place[] {
+export function placesIn(record: Opened): Place[] {
   const { streams, streamOf } = record;
   // Only the last revisions are known.
   const revisions = streams.map(([, , revision]) => revision);
@@ -280,21 +339,26 @@ export function positionOf({ record: { head, streamOf }, index }: Place): number
   return head + 1 + index - streamOf.length;
 }
 
-export function eventsOf(record: AppendRecord): StoredEvent[] {
-  return eventsAt(placesIn(record));
+/** An event's form and the text of its data. */
+export function messageAt({ record: { forms, formOf, ends, data }, index }: Place) {
+  return { form: forms[formOf[index]!]!, data: data.slice(ends[index - 1] ?? 0, ends[index]) };
 }
 
-export function eventsAt(places: readonly Place[]): StoredEvent[] {
-  return places.map(eventAt);
+export function eventsOf(record: Opened): StoredEvent[] {
+  return placesIn(record).map(eventAt);
 }
 
-function eventAt(place: Place): StoredEvent {
+export function eventAt(place: Place): StoredEvent {
   const { record, index, revision } = place;
-  const { streams, streamOf, envelopes } = record;
-  const [aggregateType, aggregateId] = streams[streamOf[index]!]!;
-  const envelope = JSON.parse(envelopes[index]!) as Envelope;
-  const [type, eventId, schemaVersion, tags, commandId, recordedAt, issuedAt] = envelope;
-  const [, , , , , , , correlationId, causationId, actor, extra] = envelope;
+  const { commandIds, commits, events } = record.around!;
+  const [aggregateType, aggregateId] = record.streams[record.streamOf[index]!]!;
+  const { form, data } = messageAt(place);
+  const { type, version: schemaVersion } = partsOf(form);
+  const [eventId, ...tags] = events[index]!;
+  let commit = 0;
+  for (let before = index; before >= commits[commit]![1]; commit += 1) before -= commits[commit]![1];
+  const commandId = commandIds[commit]!;
+  const [, , recordedAt, issuedAt, correlationId, causationId, actor, extra] = commits[commit]!;
   return {
     position: positionOf(place),
     aggregateType,
@@ -303,28 +367,22 @@ function eventAt(place: Place): StoredEvent {
     eventId,
     type,
     schemaVersion,
-    tags,
+    tags: JSON.stringify(tags),
     recordedAt: new Date(recordedAt).toISOString(),
     issuedAt,
     commandId,
-    correlationId,
+    correlationId: correlationId ?? commandId,
     causationId,
     actor,
     extra,
-    data: messageOf(record, index).data,
+    data,
   };
 }
 
-export function firstOutcomeOf(record: AppendRecord, commandId: string): FirstOutcome {
+export function firstOutcomeOf(record: Opened, commandId: string): FirstOutcome {
+  const { commandIds, commits } = record.around!;
+  const [hash, count, recordedAt] = commits[commandIds.indexOf(commandId)]!;
   const events = eventsOf(record).filter((event) => event.commandId === commandId);
-  const { aggregateType, aggregateId, position, recordedAt } = events[0]!;
-  return {
-    hash: record.hashes[record.commandIds.indexOf(commandId)]!,
-    aggregateType,
-    aggregateId,
-    position,
-    revision: events.at(-1)!.revision,
-    count: events.length,
-    recordedAt: Date.parse(recordedAt),
-  };
+  const { aggregateType, aggregateId, position } = events[0]!;
+  return { hash, aggregateType, aggregateId, position, revision: events.at(-1)!.revision, count, recordedAt };
 }

@@ -113,7 +113,7 @@ impl HandleLease {
 
 impl Drop for HandleLease {
     fn drop(&mut self) {
-        if self.handle != Handle::INITIAL && self.handle != Handle::SNAPSHOT {
+        if self.handle != Handle::INITIAL {
             self.released.borrow_mut().handles.push(self.handle);
         }
     }
@@ -133,7 +133,9 @@ impl PageLease {
 
 impl Drop for PageLease {
     fn drop(&mut self) {
-        self.released.borrow_mut().pages.push(self.page);
+        if self.page != PageId::FOLDED {
+            self.released.borrow_mut().pages.push(self.page);
+        }
     }
 }
 

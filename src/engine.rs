@@ -34,9 +34,9 @@ use crate::event::{RecordedEvent, TaskId};
 use crate::ids::IdSource;
 use crate::projection::ProjectionDefinition;
 use crate::protocol::{
-    AggregateIndex, Append, DomainAnswer, EventRow, Handle, Info, Input, Notice, Output, Page,
-    ProjectionIndex, ReadView, RequestId, StorageAnswer, StorageBody, Subscribe, ViewQuery,
-    ViewScan,
+    AggregateIndex, Append, DomainAnswer, DomainResult, EventRow, Handle, Info, Input, Notice,
+    Output, Page, ProjectionIndex, ReadView, RequestId, StorageAnswer, StorageBody, Subscribe,
+    ViewQuery, ViewScan,
 };
 use crate::reaction::ReactionDefinition;
 use crate::time::Timestamp;
@@ -288,7 +288,6 @@ pub struct Engine {
     /// In the order they were first sent.
     pending: Vec<Pending>,
     last_request: u64,
-    last_handle: u64,
     last_serial: u64,
     timers: Sorted<(Timestamp, Timer)>,
     released: Released,
@@ -424,7 +423,6 @@ impl Engine {
             keeping: false,
             pending: Vec::new(),
             last_request: 0,
-            last_handle: 0,
             last_serial: 0,
             timers: Sorted::default(),
             released: Released::default(),
@@ -523,9 +521,6 @@ impl Engine {
             {
                 return Err(ApiMisuse::UnknownRequest(answer.request));
             }
-            Input::Domain(answer) if self.domain_fit(answer) == Some(false) => {
-                return Err(ApiMisuse::UnexpectedDomainAnswer(answer.task));
-            }
             _ => None,
         };
         match started {
@@ -620,25 +615,18 @@ impl Engine {
         }
     }
 
-    /// Whether the answer fits what its task waits for; `None` if it waits for nothing, or for another
-    /// answer. The task may have been given up, or taken back, while the host was at work.
-    fn domain_fit(&self, answer: &DomainAnswer) -> Option<bool> {
-        match self.tasks.get(&answer.task)? {
-            Task::Command(task) => task.accepts(answer),
-            Task::Read(task) => task.accepts(answer),
-            Task::Subscription(_) | Task::View(_) | Task::Checkpoint(_) | Task::Reaction(_) => None,
-        }
-    }
-
     #[inline(never)]
     fn handle_domain(&mut self, answer: DomainAnswer) {
-        if self.domain_fit(&answer).is_none() {
-            return;
-        }
-        match self.tasks.get(&answer.task) {
-            Some(Task::Command(_)) => self.command_answered(answer.task, answer.result),
-            Some(Task::Read(_)) => self.read_answered(answer.task, answer.result),
-            _ => {}
+        let DomainAnswer { task, question, result } = answer;
+        let after = match &result {
+            DomainResult::Decided(_, after) => Some(self.hosted_state(*after)),
+            _ => None,
+        };
+        // The task may have been given up, or taken back, while the host was at work.
+        if let Some(Task::Command(found)) = self.tasks.get(&task)
+            && found.waits_for(question)
+        {
+            self.command_answered(task, result, after);
         }
     }
 
@@ -758,15 +746,13 @@ impl Engine {
     fn initial_state(&self, aggregate: AggregateIndex) -> State {
         State(match self.domain(aggregate) {
             Domain::Native(native) => StateKind::Native(native.initial()),
-            Domain::Hosted => StateKind::Hosted(HandleLease::new(Handle::INITIAL, &self.released)),
+            Domain::Hosted => return self.hosted_state(Handle::INITIAL),
         })
     }
 
-    /// A state that the host will keep under a number of its own.
-    fn hosted_state(&mut self) -> (State, Handle) {
-        self.last_handle += 1;
-        let handle = Handle(self.last_handle);
-        (State(StateKind::Hosted(HandleLease::new(handle, &self.released))), handle)
+    /// A state that the host keeps.
+    fn hosted_state(&self, handle: Handle) -> State {
+        State(StateKind::Hosted(HandleLease::new(handle, &self.released)))
     }
 
     /// Tells a task from an earlier one with its number, and the older of two.

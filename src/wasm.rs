@@ -258,7 +258,7 @@ impl Core {
             match output {
                 Output::Idle { .. }
                 | Output::AwaitDomain
-                | Output::Domain(DomainRequest::Decide { others: Some(_), .. }) => return Ok(()),
+                | Output::Domain(DomainRequest { others: Some(_), .. }) => return Ok(()),
                 _ => {}
             }
         }

@@ -214,8 +214,7 @@ export const enum Input {
 /** What comes from it. */
 export const enum Output {
   Storage = 1,
-  Fold = 2,
-  Decide = 3,
+  Decide = 2,
   Opened = 4,
   CommandDone = 5,
   StateRead = 6,
@@ -239,15 +238,19 @@ export const enum Output {
   Checkpoint = 30,
 }
 
-/** What a domain function gave. */
+/** What came of a decision. */
 export const enum Decision {
-  Folded = 0,
+  Reads = 0,
+  Decided = 1,
+  Refused = 2,
+  Failed = 3,
+}
+
+/** What came of a fold. */
+export const enum Folded {
+  Done = 0,
   Unreadable = 1,
-  Reads = 2,
-  Decided = 3,
-  Refused = 4,
-  Failed = 5,
-  UnreadableSnapshot = 6,
+  UnreadableSnapshot = 2,
 }
 
 /** What came of a page for a projection. */

@@ -8,7 +8,7 @@ use crate::event::{CommitSummary, FirstOutcome, Payload};
 use crate::payload::json_string;
 use crate::protocol::{
     Append, Commit, CommitExpectation, Conflict, DocumentName, DocumentValue, DomainRequest,
-    Durability, Load, LogEnd, Notice, Outcome, Output, Page, Project, React, Reacting,
+    Durability, HostFold, Load, LogEnd, Notice, Outcome, Output, Page, Project, React, Reacting,
     ReactionRead, ReadDocuments, ReadLog, SaveDocuments, SkippedEvents, SnapshotProblem,
     SnapshotReport, StorageBody, StorageRequest, Until, Verdict, ViewRead,
 };
@@ -26,7 +26,7 @@ pub(super) fn output(writer: &mut Writer, output: &Output) {
         Output::Notice(notice) => self::notice(writer, notice),
         Output::Release(release) => {
             writer.word(7);
-            writer.list(&release.handles, |writer, handle| writer.number(handle.0));
+            writer.list(&release.handles, |writer, handle| writer.word(handle.0));
             writer.list(&release.pages, |writer, page| writer.word(page.0));
         }
         Output::Idle { wake_at } => {
@@ -184,7 +184,11 @@ fn load(writer: &mut Writer, load: &Load) {
             }
         }
         writer.word(load.limit);
-        writer.flag(load.held);
+        writer.option(load.fold, |writer, HostFold { task, aggregate, from }| {
+            writer.word(task.0);
+            writer.word(aggregate.0);
+            writer.word(from.0);
+        });
         writer.flag(load.whole);
     });
     writer.list(&load.queries, |writer, load| {
@@ -221,7 +225,7 @@ fn save_documents(writer: &mut Writer, save: &SaveDocuments) {
         match &document.value {
             DocumentValue::State(handle) => {
                 writer.word(0);
-                writer.number(handle.0);
+                writer.word(handle.0);
             }
             DocumentValue::Text(text) => {
                 writer.word(1);
@@ -352,33 +356,22 @@ fn view_read(writer: &mut Writer, read: &ViewRead) {
 
 #[inline(never)]
 fn domain_request(writer: &mut Writer, request: &DomainRequest) {
-    match request {
-        DomainRequest::Fold { task, aggregate, from, into, page } => {
-            writer.word(2);
-            writer.word(task.0);
-            writer.word(aggregate.0);
-            writer.number(from.0);
-            writer.number(into.0);
-            writer.word(page.0);
-        }
-        DomainRequest::Decide { task, aggregate, state, into, issued_at, others } => {
-            writer.word(3);
-            writer.word(task.0);
-            writer.word(aggregate.0);
-            writer.number(state.0);
-            writer.number(into.0);
-            time(writer, *issued_at);
-            writer.option(others.as_ref(), |writer, others| {
-                query(writer, &others.query);
-                writer.list(&others.pages, |writer, page| writer.word(page.0));
-                writer.list(&others.neighbours, |writer, neighbour| {
-                    writer.word(neighbour.task.0);
-                    writer.word(neighbour.index);
-                    writer.number(neighbour.revision.0);
-                });
-            });
-        }
-    }
+    let DomainRequest { task, aggregate, state, question, issued_at, others } = request;
+    writer.word(2);
+    writer.word(task.0);
+    writer.word(aggregate.0);
+    writer.word(state.0);
+    writer.number(*question);
+    time(writer, *issued_at);
+    writer.option(others.as_ref(), |writer, others| {
+        query(writer, &others.query);
+        writer.list(&others.pages, |writer, page| writer.word(page.0));
+        writer.list(&others.neighbours, |writer, neighbour| {
+            writer.word(neighbour.task.0);
+            writer.word(neighbour.index);
+            writer.number(neighbour.revision.0);
+        });
+    });
 }
 
 #[inline(never)]
@@ -539,7 +532,7 @@ fn state(writer: &mut Writer, state: &State) {
     match (state.handle(), state.to_json()) {
         (Some(handle), _) => {
             writer.word(0);
-            writer.number(handle.0);
+            writer.word(handle.0);
         }
         (None, Some(Ok(json))) => {
             writer.word(1);

@@ -26,7 +26,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::domain::{
-    AggregateDefinition, Domain, HandleLease, PageLease, Released, State, StateKind,
+    AggregateDefinition, CopyLease, Domain, HandleLease, PageLease, Released, State, StateKind,
 };
 use crate::erased::{Erased, erased};
 use crate::error::{ApiMisuse, ReadError, StorageError, StorageErrorCode};
@@ -34,9 +34,9 @@ use crate::event::{RecordedEvent, TaskId};
 use crate::ids::IdSource;
 use crate::projection::ProjectionDefinition;
 use crate::protocol::{
-    AggregateIndex, Append, DomainAnswer, DomainResult, EventRow, Handle, Info, Input, Notice,
-    Output, Page, ProjectionIndex, ReadView, RequestId, StorageAnswer, StorageBody, Subscribe,
-    ViewQuery, ViewScan,
+    AggregateIndex, Append, CopyId, DomainAnswer, DomainResult, EventRow, HandedOut, Handle, Info,
+    Input, Notice, Output, Page, ProjectionIndex, ReadView, RequestId, StorageAnswer, StorageBody,
+    Subscribe, ViewQuery, ViewScan,
 };
 use crate::reaction::ReactionDefinition;
 use crate::time::Timestamp;
@@ -290,6 +290,9 @@ pub struct Engine {
     last_request: u64,
     last_serial: u64,
     timers: Sorted<(Timestamp, Timer)>,
+    /// Number of copies that the host has been told to keep, and those of them that it has dropped.
+    last_copy: u32,
+    free_copies: Vec<CopyId>,
     released: Released,
     outputs: VecDeque<Output>,
     idle: bool,
@@ -425,6 +428,8 @@ impl Engine {
             last_request: 0,
             last_serial: 0,
             timers: Sorted::default(),
+            last_copy: 0,
+            free_copies: Vec::new(),
             released: Released::default(),
             outputs: VecDeque::new(),
             idle: true,
@@ -459,6 +464,35 @@ impl Engine {
             StorageBody::Append(append) => Some(append),
             _ => None,
         }
+    }
+
+    /// A state as a host in another language gets it. Of a native state that it gets a second time it keeps what
+    /// it has read, so that it need not read it again: until the engine has another state, or lets go of this
+    /// one, and says so by [`Output::Release`].
+    ///
+    /// # Errors
+    /// If serde_json can't write the state.
+    pub fn hand_out(&mut self, state: &State) -> Result<HandedOut, serde_json::Error> {
+        let native = match &state.0 {
+            StateKind::Hosted(_) => {
+                return Ok(HandedOut::Held(state.handle().expect("hosted")));
+            }
+            StateKind::Native(native) => native,
+        };
+        let handing = native.handing();
+        if let Some(lease) = handing.copy.get() {
+            return Ok(HandedOut::Copied(lease.copy));
+        }
+        let json = native.to_json()?;
+        if !handing.before.replace(true) {
+            return Ok(HandedOut::Once(json));
+        }
+        let copy = self.free_copies.pop().unwrap_or_else(|| {
+            self.last_copy += 1;
+            CopyId(self.last_copy)
+        });
+        handing.copy.get_or_init(|| CopyLease::new(copy, &self.released));
+        Ok(HandedOut::ToCopy(copy, json))
     }
 
     /// Takes an input. `now` is the host's time; a time before an earlier input's counts as that.
@@ -541,6 +575,7 @@ impl Engine {
             }
             let release = self.released.take();
             if release != crate::protocol::Release::default() {
+                self.free_copies.extend(&release.copies);
                 return Output::Release(release);
             }
             debug_assert_eq!(

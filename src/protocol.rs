@@ -1001,6 +1001,24 @@ impl Handle {
     pub const INITIAL: Self = Self(0);
 }
 
+/// The engine's number for a copy that the host keeps of a native state. Those that were released are given
+/// again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CopyId(pub u32);
+
+/// A state as a host in another language gets it: see [`Engine::hand_out`](crate::Engine::hand_out).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HandedOut {
+    /// The host keeps the state.
+    Held(Handle),
+    /// The host has a copy.
+    Copied(CopyId),
+    /// The host keeps what it reads from this JSON under the number, until that is released.
+    ToCopy(CopyId, String),
+    /// As JSON: most states are handed out once.
+    Once(String),
+}
+
 /// Index of an aggregate among those the engine was made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AggregateIndex(pub u32);
@@ -1282,6 +1300,8 @@ pub struct Release {
     pub handles: Vec<Handle>,
     /// Pages.
     pub pages: Vec<PageId>,
+    /// Copies of states.
+    pub copies: Vec<CopyId>,
 }
 
 /// A message for the application.

@@ -254,7 +254,7 @@ impl Core {
         self.output.clear();
         loop {
             let output = engine.poll_output();
-            encode::output(&mut self.output, &output);
+            encode::output(&mut self.output, &output, engine);
             match output {
                 Output::Idle { .. }
                 | Output::AwaitDomain

@@ -46,6 +46,7 @@ import {
   readScan,
   readSummary,
   Said,
+  State,
   STORAGE_CODES,
   type StorageRequest,
   type ViewAction,
@@ -192,7 +193,8 @@ type Task = CommandTask | StateTask | SnapshotTask | ViewTask | SubscriptionTask
 
 /** What a slice of a stream is folded onto. */
 interface Fold {
-  readonly task: CommandTask | StateTask | SnapshotTask;
+  /** None if it has ended, and the load is asked for once more. */
+  readonly task: Task | undefined;
   readonly aggregate: AnyAggregate;
   readonly from: number;
   /** The state with this number, unless that is what `initial` gives. */
@@ -271,6 +273,8 @@ export class Driver {
   readonly #tasks = new Kept<Task>();
   readonly #states = new Kept<unknown>();
   readonly #pages = new Kept<StoredEvent[]>();
+  /** States of the module's domain that have been read, by the engine's numbers. */
+  readonly #copies: unknown[] = [];
   /** Of pages of the log the epoch of their store, which may be replaced before they are used. */
   readonly #epochs: string[] = [];
   /** The last failure of the adapter, to be the cause of the engine's error. */
@@ -606,6 +610,7 @@ export class Driver {
       case Output.Release:
         output.list(() => this.#states.delete(output.word()));
         output.list(() => this.#pages.delete(output.word()));
+        output.list(() => (this.#copies[output.word()] = undefined));
         return;
       case Output.Idle:
         this.#wakeAt = output.option(() => output.time()) ?? Infinity;
@@ -758,9 +763,9 @@ export class Driver {
       return task.reject(new RefusedError(refusal ?? (JSON.parse(error.details) as Refusal)));
     }
     const revision = output.number();
-    // A state under a handle, or as JSON, or why it could not be written.
     const kind = output.word();
-    const found = kind === 0 ? output.word() : output.str();
+    const under = kind < State.Once ? output.word() : 0;
+    const text = kind >= State.ToCopy ? output.str() : "";
     const pages = output.list(() => this.#events(output.word()));
     const duplicate = isCommand && output.flag();
     const durability = DURABILITIES[isCommand ? output.word() : 0]!;
@@ -768,10 +773,11 @@ export class Driver {
     const commandId = isCommand && output.flag() ? output.str() : null;
     const behind = isCommand ? output.list(() => ({ projection: output.str(), reason: output.str() })) : [];
     try {
-      if (kind === 2) throw new AnnalsError("invalid-payload", found as string, {});
-      const state = kind === 0
-        ? this.#stateOf(task.input.aggregate.functions!, found as number)
-        : deepFreeze(JSON.parse(found as string) as unknown);
+      if (kind === State.Unwritten) throw new AnnalsError("invalid-payload", text, {});
+      const state = kind === State.Held
+        ? this.#stateOf(task.input.aggregate.functions!, under)
+        : kind === State.Copied ? this.#copies[under] : deepFreeze(JSON.parse(text) as unknown);
+      if (kind === State.ToCopy) this.#copies[under] = state;
       const events = pages.length > 1 ? pages.flat() : (pages[0] ?? []);
       if (task.kind === "state") return task.resolve({ state, revision, events });
       const { commit, values } = task;
@@ -863,7 +869,8 @@ export class Driver {
         if (skipped > 0) message.word(skipped).word(last).str(partsOf(forms[last]!).type);
       };
     } catch (error) {
-      fold.task.failure = error;
+      const { task } = fold;
+      if (task !== undefined && task.kind !== "subscription") task.failure = error;
       const [problem, reason] = problemOf(error, partsOf(form).type);
       return (message) => message.word(Folded.Unreadable).word(index).word(EVENT_PROBLEMS.indexOf(problem)).str(reason);
     }
@@ -1082,7 +1089,7 @@ export class Driver {
     const limit = output.word();
     folds.push(
       output.option(() => {
-        const task = this.#tasks.get(output.word()) as Fold["task"];
+        const task = this.#tasks.get(output.word());
         const aggregate = this.#aggregates[output.word()]!;
         const from = output.word();
         // Kept from here on: an answer may come when the engine has let go of it.

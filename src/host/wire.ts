@@ -214,7 +214,7 @@ export const enum Input {
 /** What comes from it. */
 export const enum Output {
   Storage = 1,
-  Decide = 2,
+  Decide = 3,
   Opened = 4,
   CommandDone = 5,
   StateRead = 6,
@@ -251,6 +251,15 @@ export const enum Folded {
   Done = 0,
   Unreadable = 1,
   UnreadableSnapshot = 2,
+}
+
+/** How a state comes: under a number, its own or that of a copy, or as JSON, or as why it can't be written. */
+export const enum State {
+  Held = 0,
+  Copied = 1,
+  ToCopy = 2,
+  Once = 3,
+  Unwritten = 4,
 }
 
 /** What came of a page for a projection. */

@@ -13,9 +13,10 @@ use crate::domain::{
 use crate::event::{NewEvent, Payload, RecordedEvent, TaskId};
 use crate::projection::{Known, LogEvent, ProjectionDefinition};
 use crate::protocol::{
-    Answer, Append, Document, DocumentValue, DomainAnswer, DomainRequest, DomainResult, Handle,
-    HostFoldError, HostFolded, Load, Neighbour, Page, PageId, Project, ProjectAnswer, Release,
-    RequestId, SaveDocuments, StorageAnswer, StorageBody, StorageRequest, StreamLoad, StreamSlice,
+    Answer, Append, CopyId, Document, DocumentValue, DomainAnswer, DomainRequest, DomainResult,
+    HandedOut, Handle, HostFoldError, HostFolded, Load, Neighbour, Page, PageId, Project,
+    ProjectAnswer, Release, RequestId, SaveDocuments, StorageAnswer, StorageBody, StorageRequest,
+    StreamLoad, StreamSlice,
 };
 use crate::snapshot::{JsonCodec, StateCodec, state_in, with_digest};
 use crate::stream::{Revision, StreamId};
@@ -38,6 +39,8 @@ pub(super) struct Hosted {
     codec: JsonCodec<Appointment>,
     states: BTreeMap<Handle, Rc<dyn NativeState>>,
     pages: BTreeMap<PageId, Vec<RecordedEvent>>,
+    /// Of states of the engine's.
+    copies: BTreeMap<CopyId, String>,
     /// What the streams of an attempt are folded onto, as it was when it was asked for.
     bases: BTreeMap<Attempt, Vec<Option<Rc<dyn NativeState>>>>,
     commands: BTreeMap<TaskId, (StreamId, Command)>,
@@ -64,6 +67,7 @@ impl Hosted {
             codec: JsonCodec::new(),
             states: BTreeMap::new(),
             pages: BTreeMap::new(),
+            copies: BTreeMap::new(),
             bases: BTreeMap::new(),
             commands: BTreeMap::new(),
             decided: BTreeMap::new(),
@@ -85,7 +89,21 @@ impl Hosted {
         self.refusals.remove(&task)
     }
 
-    pub(super) fn state_json(&self, handle: Handle) -> String {
+    /// The JSON of a state that is handed out.
+    pub(super) fn take(&mut self, state: HandedOut) -> String {
+        match state {
+            HandedOut::Held(handle) => self.state_json(handle),
+            HandedOut::Copied(copy) => self.copies[&copy].clone(),
+            HandedOut::ToCopy(copy, json) => {
+                let before = self.copies.insert(copy, json.clone());
+                assert_eq!(before, None, "a number is given again when it has been released");
+                json
+            }
+            HandedOut::Once(json) => json,
+        }
+    }
+
+    fn state_json(&self, handle: Handle) -> String {
         self.state(handle).to_json().expect("the state is JSON")
     }
 
@@ -116,11 +134,14 @@ impl Hosted {
         for page in &release.pages {
             assert!(self.pages.remove(page).is_some(), "a page is released once");
         }
+        for copy in &release.copies {
+            assert!(self.copies.remove(copy).is_some(), "a copy is released once");
+        }
     }
 
     /// Whether everything the host kept has been released.
     pub(super) fn is_empty_but_for(&self, cached_states: usize) -> bool {
-        self.pages.is_empty() && self.states.len() <= cached_states
+        self.pages.is_empty() && self.states.len() + self.copies.len() <= cached_states
     }
 
     /// Looks at the states that a request names.

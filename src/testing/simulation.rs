@@ -1404,7 +1404,7 @@ impl<'a> World<'a> {
                     Err(error) => Err(error),
                     Ok(outcome) => {
                         self.report.outcomes += 1;
-                        let state = state_json(&host.hosted, &outcome.state);
+                        let state = state_json(host, &outcome.state);
                         let pages = &outcome.events;
                         let events = pages.iter().flat_map(|page| host.hosted.events(page));
                         let events = events.map(|event| as_today(&event)).collect();
@@ -1435,7 +1435,7 @@ impl<'a> World<'a> {
                 let operation = host.open.remove(&task).ok_or("an answer nobody waits for")?;
                 self.unfinished -= 1;
                 let Ok(read) = result else { return Ok(()) };
-                let state = state_json(&host.hosted, &read.state);
+                let state = state_json(host, &read.state);
                 let events = read.events.iter().flat_map(|page| host.hosted.events(page));
                 let events: Vec<_> = events.map(|event| as_today(&event)).collect();
                 let asked = &self.operations[operation];
@@ -1544,11 +1544,9 @@ fn follow(task: TaskId, after: Position) -> Subscribe {
     }
 }
 
-fn state_json(hosted: &Hosted, state: &crate::domain::State) -> String {
-    match state.handle() {
-        Some(handle) => hosted.state_json(handle),
-        None => state.to_json().expect("native").expect("the state is JSON"),
-    }
+fn state_json(host: &mut Host, state: &crate::domain::State) -> String {
+    let state = host.engine.hand_out(state).expect("the state is JSON");
+    host.hosted.take(state)
 }
 
 /// Few streams, doctors and slots, so that commands meet.

@@ -2,7 +2,7 @@
 //! are either values here or numbers that stand for values in the host.
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::marker::PhantomData;
 use std::rc::Rc;
@@ -17,7 +17,7 @@ use crate::erased::{Erased, erased};
 use crate::error::UnreadableEvent;
 use crate::event::{NewEvent, Payload, RecordedEvent};
 use crate::payload::Elements;
-use crate::protocol::{Handle, PageId, Release, Skipped};
+use crate::protocol::{CopyId, Handle, PageId, Release, Skipped};
 use crate::query::Query;
 use crate::snapshot::{JsonCodec, SnapshotPolicy, StateCodec, fingerprint};
 use crate::stream::StreamId;
@@ -81,11 +81,31 @@ pub(crate) trait NativeState {
     fn as_any(&self) -> &dyn Any;
     fn into_any(self: Rc<Self>) -> Rc<dyn Any>;
     fn to_json(&self) -> Result<String, serde_json::Error>;
+
+    /// How it has been handed out.
+    fn handing(&self) -> &Handing;
 }
 
-impl<S: serde::Serialize + 'static> NativeState for S {
+struct Native<S> {
+    value: S,
+    handing: Handing,
+}
+
+/// How a state has been handed out to a host in another language.
+#[derive(Default)]
+pub(crate) struct Handing {
+    pub(crate) before: Cell<bool>,
+    pub(crate) copy: OnceCell<CopyLease>,
+}
+
+/// A state of a native aggregate.
+pub(crate) fn native_state<S: serde::Serialize + 'static>(value: S) -> Rc<dyn NativeState> {
+    Rc::new(Native { value, handing: Handing::default() })
+}
+
+impl<S: serde::Serialize + 'static> NativeState for Native<S> {
     fn as_any(&self) -> &dyn Any {
-        self
+        &self.value
     }
 
     fn into_any(self: Rc<Self>) -> Rc<dyn Any> {
@@ -93,7 +113,11 @@ impl<S: serde::Serialize + 'static> NativeState for S {
     }
 
     fn to_json(&self) -> Result<String, serde_json::Error> {
-        serde_json::to_string(self)
+        serde_json::to_string(&self.value)
+    }
+
+    fn handing(&self) -> &Handing {
+        &self.handing
     }
 }
 
@@ -113,7 +137,7 @@ impl HandleLease {
 
 impl Drop for HandleLease {
     fn drop(&mut self) {
-        if self.handle != Handle::INITIAL && self.handle != Handle::SNAPSHOT {
+        if self.handle != Handle::INITIAL {
             self.released.borrow_mut().handles.push(self.handle);
         }
     }
@@ -133,7 +157,26 @@ impl PageLease {
 
 impl Drop for PageLease {
     fn drop(&mut self) {
-        self.released.borrow_mut().pages.push(self.page);
+        if self.page != PageId::FOLDED {
+            self.released.borrow_mut().pages.push(self.page);
+        }
+    }
+}
+
+pub(crate) struct CopyLease {
+    pub(crate) copy: CopyId,
+    released: Released,
+}
+
+impl CopyLease {
+    pub(crate) fn new(copy: CopyId, released: &Released) -> Self {
+        Self { copy, released: Rc::clone(released) }
+    }
+}
+
+impl Drop for CopyLease {
+    fn drop(&mut self) {
+        self.released.borrow_mut().copies.push(self.copy);
     }
 }
 
@@ -376,7 +419,7 @@ impl<A: Aggregate> Typed<A> {
         forms: &[Arc<str>],
         data: &str,
     ) -> Result<Folded, (usize, Unreadable)> {
-        let mut state = Rc::unwrap_or_clone(typed_state::<A>(state));
+        let mut state = typed_state::<A>(state);
         let mut skipped = None;
         let mut elements = Elements::of(data);
         for (index, form) in forms.iter().enumerate() {
@@ -392,7 +435,7 @@ impl<A: Aggregate> Typed<A> {
         if elements.next().is_some() {
             return Err((forms.len(), Unreadable::new("there are more than their types")));
         }
-        Ok(Folded { state: Rc::new(state), skipped })
+        Ok(Folded { state: native_state(state), skipped })
     }
 
     /// The state after a stored event.
@@ -459,7 +502,7 @@ impl RecordedEvent {
 
 impl<A: Aggregate> NativeAggregate for Typed<A> {
     fn initial(&self) -> Rc<dyn NativeState> {
-        Rc::new(A::initial())
+        native_state(A::initial())
     }
 
     fn mistake(&self) -> Option<(&'static str, &'static str)> {
@@ -495,12 +538,12 @@ impl<A: Aggregate> NativeAggregate for Typed<A> {
         state: Rc<dyn NativeState>,
         events: &mut dyn Iterator<Item = EventText<'_>>,
     ) -> Result<Folded, (usize, Unreadable)> {
-        let mut state = Rc::unwrap_or_clone(typed_state::<A>(state));
+        let mut state = typed_state::<A>(state);
         let mut skipped = None;
         for event in events.enumerate() {
             state = self.evolve(state, event, &mut skipped)?;
         }
-        Ok(Folded { state: Rc::new(state), skipped })
+        Ok(Folded { state: native_state(state), skipped })
     }
 
     fn fold_json(
@@ -512,7 +555,7 @@ impl<A: Aggregate> NativeAggregate for Typed<A> {
         if !self.forms.are_current(forms) {
             return self.fold_elements(state, forms, data);
         }
-        let mut state = Some(Rc::unwrap_or_clone(typed_state::<A>(state)));
+        let mut state = Some(typed_state::<A>(state));
         let mut index = 0;
         let result = for_each_variant::<A::Event>(forms, data, |event| {
             state = state.take().map(|state| A::evolve(state, &event));
@@ -524,7 +567,7 @@ impl<A: Aggregate> NativeAggregate for Typed<A> {
             (index, self.forms.unreadable(event_type, version, reason))
         })?;
         let state = state.expect("put back after each event");
-        Ok(Folded { state: Rc::new(state), skipped: None })
+        Ok(Folded { state: native_state(state), skipped: None })
     }
 
     fn read_command(&self, command_type: &str, data: &str) -> Result<Command, Arc<str>> {
@@ -580,12 +623,14 @@ impl<A: Aggregate> NativeAggregate for Typed<A> {
                 data: Payload::Text(data),
             });
         }
-        NativeDecision::Decided { events, after: Rc::new(after) }
+        NativeDecision::Decided { events, after: native_state(after) }
     }
 }
 
-fn typed_state<A: Aggregate>(state: Rc<dyn NativeState>) -> Rc<A::State> {
-    state.into_any().downcast().expect("a stream's states are of its aggregate's type")
+fn typed_state<A: Aggregate>(state: Rc<dyn NativeState>) -> A::State {
+    let state: Rc<Native<A::State>> =
+        state.into_any().downcast().expect("a stream's states are of its aggregate's type");
+    Rc::try_unwrap(state).map_or_else(|state| state.value.clone(), |state| state.value)
 }
 
 fn borrow_state<A: Aggregate>(state: &Rc<dyn NativeState>) -> &A::State {

@@ -27,7 +27,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::domain::{
-    AggregateDefinition, Domain, HandleLease, PageLease, Released, State, StateKind,
+    AggregateDefinition, CopyLease, Domain, HandleLease, PageLease, Released, State, StateKind,
 };
 use crate::erased::{Erased, erased};
 use crate::error::{ApiMisuse, ReadError, StorageError, StorageErrorCode};
@@ -35,9 +35,9 @@ use crate::event::{RecordedEvent, TaskId};
 use crate::ids::IdSource;
 use crate::projection::ProjectionDefinition;
 use crate::protocol::{
-    AggregateIndex, Append, DomainAnswer, EventRow, Handle, Info, Input, Notice, Output, Page,
-    ProjectionIndex, ReadView, RequestId, StorageAnswer, StorageBody, Subscribe, ViewQuery,
-    ViewScan,
+    AggregateIndex, Append, CopyId, DomainAnswer, DomainResult, EventRow, HandedOut, Handle, Info,
+    Input, Notice, Output, Page, ProjectionIndex, ReadView, RequestId, StorageAnswer, StorageBody,
+    Subscribe, ViewQuery, ViewScan,
 };
 use crate::reaction::ReactionDefinition;
 use crate::time::Timestamp;
@@ -293,9 +293,11 @@ pub struct Engine {
     /// In the order they were first sent.
     pending: Vec<Pending>,
     last_request: u64,
-    last_handle: u64,
     last_serial: u64,
     timers: Sorted<(Timestamp, Timer)>,
+    /// Number of copies that the host has been told to keep, and those of them that it has dropped.
+    last_copy: u32,
+    free_copies: Vec<CopyId>,
     released: Released,
     outputs: VecDeque<Output>,
     idle: bool,
@@ -429,9 +431,10 @@ impl Engine {
             keeping: false,
             pending: Vec::new(),
             last_request: 0,
-            last_handle: 0,
             last_serial: 0,
             timers: Sorted::default(),
+            last_copy: 0,
+            free_copies: Vec::new(),
             released: Released::default(),
             outputs: VecDeque::new(),
             idle: true,
@@ -466,6 +469,35 @@ impl Engine {
             StorageBody::Append(append) => Some(append),
             _ => None,
         }
+    }
+
+    /// A state as a host in another language gets it. Of a native state that it gets a second time it keeps what
+    /// it has read, so that it need not read it again: until the engine has another state, or lets go of this
+    /// one, and says so by [`Output::Release`].
+    ///
+    /// # Errors
+    /// If serde_json can't write the state.
+    pub fn hand_out(&mut self, state: &State) -> Result<HandedOut, serde_json::Error> {
+        let native = match &state.0 {
+            StateKind::Hosted(_) => {
+                return Ok(HandedOut::Held(state.handle().expect("hosted")));
+            }
+            StateKind::Native(native) => native,
+        };
+        let handing = native.handing();
+        if let Some(lease) = handing.copy.get() {
+            return Ok(HandedOut::Copied(lease.copy));
+        }
+        let json = native.to_json()?;
+        if !handing.before.replace(true) {
+            return Ok(HandedOut::Once(json));
+        }
+        let copy = self.free_copies.pop().unwrap_or_else(|| {
+            self.last_copy += 1;
+            CopyId(self.last_copy)
+        });
+        handing.copy.get_or_init(|| CopyLease::new(copy, &self.released));
+        Ok(HandedOut::ToCopy(copy, json))
     }
 
     /// Takes an input. `now` is the host's time; a time before an earlier input's counts as that.
@@ -528,9 +560,6 @@ impl Engine {
             {
                 return Err(ApiMisuse::UnknownRequest(answer.request));
             }
-            Input::Domain(answer) if self.domain_fit(answer) == Some(false) => {
-                return Err(ApiMisuse::UnexpectedDomainAnswer(answer.task));
-            }
             _ => None,
         };
         match started {
@@ -551,6 +580,7 @@ impl Engine {
             }
             let release = self.released.take();
             if release != crate::protocol::Release::default() {
+                self.free_copies.extend(&release.copies);
                 return Output::Release(release);
             }
             debug_assert_eq!(
@@ -625,25 +655,18 @@ impl Engine {
         }
     }
 
-    /// Whether the answer fits what its task waits for; `None` if it waits for nothing, or for another
-    /// answer. The task may have been given up, or taken back, while the host was at work.
-    fn domain_fit(&self, answer: &DomainAnswer) -> Option<bool> {
-        match self.tasks.get(&answer.task)? {
-            Task::Command(task) => task.accepts(answer),
-            Task::Read(task) => task.accepts(answer),
-            Task::Subscription(_) | Task::View(_) | Task::Checkpoint(_) | Task::Reaction(_) => None,
-        }
-    }
-
     #[inline(never)]
     fn handle_domain(&mut self, answer: DomainAnswer) {
-        if self.domain_fit(&answer).is_none() {
-            return;
-        }
-        match self.tasks.get(&answer.task) {
-            Some(Task::Command(_)) => self.command_answered(answer.task, answer.result),
-            Some(Task::Read(_)) => self.read_answered(answer.task, answer.result),
-            _ => {}
+        let DomainAnswer { task, question, result } = answer;
+        let after = match &result {
+            DomainResult::Decided(_, after) => Some(self.hosted_state(*after)),
+            _ => None,
+        };
+        // The task may have been given up, or taken back, while the host was at work.
+        if let Some(Task::Command(found)) = self.tasks.get(&task)
+            && found.waits_for(question)
+        {
+            self.command_answered(task, result, after);
         }
     }
 
@@ -763,15 +786,13 @@ impl Engine {
     fn initial_state(&self, aggregate: AggregateIndex) -> State {
         State(match self.domain(aggregate) {
             Domain::Native(native) => StateKind::Native(native.initial()),
-            Domain::Hosted => StateKind::Hosted(HandleLease::new(Handle::INITIAL, &self.released)),
+            Domain::Hosted => return self.hosted_state(Handle::INITIAL),
         })
     }
 
-    /// A state that the host will keep under a number of its own.
-    fn hosted_state(&mut self) -> (State, Handle) {
-        self.last_handle += 1;
-        let handle = Handle(self.last_handle);
-        (State(StateKind::Hosted(HandleLease::new(handle, &self.released))), handle)
+    /// A state that the host keeps.
+    fn hosted_state(&self, handle: Handle) -> State {
+        State(StateKind::Hosted(HandleLease::new(handle, &self.released)))
     }
 
     /// Tells a task from an earlier one with its number, and the older of two.

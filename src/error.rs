@@ -331,9 +331,6 @@ pub enum ApiMisuse {
     /// An answer to a request that was never made.
     #[error("request {} was never made", .0.0)]
     UnknownRequest(RequestId),
-    /// A domain answer of another kind than the one its task waits for.
-    #[error("task {} waits for another domain answer", .0.0)]
-    UnexpectedDomainAnswer(TaskId),
     /// The host waited although there was something to do: outputs are polled until `Idle`.
     #[error("outputs must be polled until idle before time may pass")]
     NotDrained,

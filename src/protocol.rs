@@ -61,8 +61,7 @@ pub enum Input {
     Cancel(TaskId),
     /// The answer of the storage adapter to a request.
     Answer(Answer),
-    /// The answer of a domain function that lives in the host. Ignored if the task has been given up
-    /// meanwhile.
+    /// What came of a decision in the host. Ignored if the task has been given up meanwhile.
     Domain(DomainAnswer),
     /// Somebody appended to the store: this position, if known.
     Advanced(Option<Position>),
@@ -372,11 +371,11 @@ pub struct Answer {
 pub enum Output {
     /// A request for the storage adapter.
     Storage(StorageRequest),
-    /// A request for a domain whose functions live in the host. The host does it before it looks at
+    /// A decision of a domain whose functions live in the host. The host makes it before it looks at
     /// the next output, and answers with [`Input::Domain`], at [`Output::AwaitDomain`] at the latest.
-    /// A decision with others' events it answers at once: what it adds may concern the next.
+    /// One with others' events it answers at once: what it adds may concern the next.
     Domain(DomainRequest),
-    /// Nothing more until the domain requests that came before are answered.
+    /// Nothing more until the decisions that came before are answered.
     AwaitDomain,
     /// A page of the log for a projection whose functions live in the host. It is answered with
     /// [`Input::Projected`], before or after the next output.
@@ -627,10 +626,21 @@ pub struct StreamLoad {
     pub until: Until,
     /// Most events to return, at least 1.
     pub limit: u32,
-    /// Whether the payloads stay in the host.
-    pub held: bool,
-    /// Whether the events are wanted whole. If not, [`Page::Messages`] will do.
+    /// What the host folds them onto, if the domain's functions live there. The payloads stay there, too.
+    pub fold: Option<HostFold>,
+    /// Whether the events are wanted whole. If not, [`Page::Messages`] will do, or [`PageId::FOLDED`].
     pub whole: bool,
+}
+
+/// What the host is to fold a slice of a stream onto.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostFold {
+    /// The task it is for.
+    pub task: TaskId,
+    /// Whose `evolve`.
+    pub aggregate: AggregateIndex,
+    /// The state to start from, if the slice has no snapshot.
+    pub from: Handle,
 }
 
 /// Where a read of a stream ends.
@@ -833,10 +843,38 @@ pub struct StreamSlice {
     pub snapshot: Option<StoredSnapshot>,
     /// The events.
     pub page: Page,
+    /// What the host has made of snapshot and events, if it was to fold them and there are any.
+    pub folded: Option<Result<HostFolded, HostFoldError>>,
     /// The stream's revision at that moment.
     pub revision: Revision,
     /// Whether the limit left events out that the read asked for.
     pub more: bool,
+}
+
+/// A state that the host has folded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostFolded {
+    /// The host's number for it.
+    pub state: Handle,
+    /// Which events it was made without, if any.
+    pub skipped: Option<Skipped>,
+}
+
+/// Why the host has no state for a slice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostFoldError {
+    /// An event could not be read or folded.
+    Event {
+        /// Its index in the page, from 0.
+        index: u32,
+        /// What kind of thing is wrong with it.
+        problem: EventProblem,
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// The snapshot is no state, or not the one that was kept, which
+    /// [`state_in`](crate::snapshot::state_in) tells.
+    Snapshot(Arc<str>),
 }
 
 /// A snapshot as a store gives it back. It may be anything: it is looked at before it is used.
@@ -844,7 +882,7 @@ pub struct StreamSlice {
 pub struct StoredSnapshot {
     /// The revision it says it is the state at.
     pub revision: Revision,
-    /// JSON text; `None` if the host keeps it, together with the slice's page.
+    /// JSON text; `None` if the host has it.
     pub value: Option<Arc<str>>,
 }
 
@@ -944,58 +982,63 @@ pub struct EventRow {
     pub actor: Option<Arc<str>>,
 }
 
-/// The host's number for a page of events it keeps, from 1.
+/// The host's number for a page of events it keeps, from 1. [`PageId::FOLDED`] is never kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PageId(pub u32);
 
-/// The engine's number for a state the host keeps. Two are never stored: [`Handle::INITIAL`] stands
-/// for what the aggregate's `initial` gives, [`Handle::SNAPSHOT`] for what came with a page.
+impl PageId {
+    /// Events that the host has folded, and that nobody wants whole.
+    pub const FOLDED: Self = Self(0);
+}
+
+/// The host's number for a state it keeps, from 1. [`Handle::INITIAL`] is never kept: it stands for what
+/// the aggregate's `initial` gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Handle(pub u64);
+pub struct Handle(pub u32);
 
 impl Handle {
     /// The initial state.
     pub const INITIAL: Self = Self(0);
-    /// The snapshot that came with the page that is folded onto it.
-    pub const SNAPSHOT: Self = Self((1 << 53) - 1);
+}
+
+/// The engine's number for a copy that the host keeps of a native state. Those that were released are given
+/// again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CopyId(pub u32);
+
+/// A state as a host in another language gets it: see [`Engine::hand_out`](crate::Engine::hand_out).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HandedOut {
+    /// The host keeps the state.
+    Held(Handle),
+    /// The host has a copy.
+    Copied(CopyId),
+    /// The host keeps what it reads from this JSON under the number, until that is released.
+    ToCopy(CopyId, String),
+    /// As JSON: most states are handed out once.
+    Once(String),
 }
 
 /// Index of an aggregate among those the engine was made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AggregateIndex(pub u32);
 
-/// A request for a domain whose functions live in the host.
+/// A command to decide by a domain whose functions live in the host: first `reads`, then, if what it
+/// returns is what has been loaded, `decide`, then `evolve` and `tags` for each event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DomainRequest {
-    /// Fold the events of a page onto a state.
-    Fold {
-        /// The task it is for.
-        task: TaskId,
-        /// Whose `evolve`.
-        aggregate: AggregateIndex,
-        /// The state to start from.
-        from: Handle,
-        /// The number under which the result is kept.
-        into: Handle,
-        /// The events, in order.
-        page: PageId,
-    },
-    /// Decide a command: first `reads`, then, if what it returns is what has been loaded, `decide`,
-    /// then `evolve` and `tags` for each event.
-    Decide {
-        /// The command's task.
-        task: TaskId,
-        /// Whose `decide`.
-        aggregate: AggregateIndex,
-        /// The state to decide on.
-        state: Handle,
-        /// The number under which the state after the decision is kept.
-        into: Handle,
-        /// When the command was given.
-        issued_at: Timestamp,
-        /// What has been loaded beyond the stream, if anything.
-        others: Option<Others>,
-    },
+pub struct DomainRequest {
+    /// The command's task.
+    pub task: TaskId,
+    /// Whose `decide`.
+    pub aggregate: AggregateIndex,
+    /// The state to decide on.
+    pub state: Handle,
+    /// The engine's number for the question, which is in the answer too.
+    pub question: u64,
+    /// When the command was given.
+    pub issued_at: Timestamp,
+    /// What has been loaded beyond the stream, if anything.
+    pub others: Option<Others>,
 }
 
 /// What a decision reads beyond its own stream.
@@ -1021,31 +1064,13 @@ pub struct Neighbour {
     pub revision: Revision,
 }
 
-impl DomainRequest {
-    /// The task that asks.
-    #[must_use]
-    pub fn task(&self) -> TaskId {
-        match self {
-            Self::Fold { task, .. } | Self::Decide { task, .. } => *task,
-        }
-    }
-
-    /// The handle for the new state, which is in the answer too.
-    #[must_use]
-    pub fn handle(&self) -> Handle {
-        match self {
-            Self::Fold { into, .. } | Self::Decide { into, .. } => *into,
-        }
-    }
-}
-
 /// The answer of a domain function that lives in the host.
 #[derive(Clone, Debug)]
 pub struct DomainAnswer {
     /// The task it was for.
     pub task: TaskId,
-    /// The handle the request gave for the new state. It tells one request from another.
-    pub into: Handle,
+    /// The question's number.
+    pub question: u64,
     /// What came of it.
     pub result: DomainResult,
 }
@@ -1053,30 +1078,13 @@ pub struct DomainAnswer {
 /// What came of a domain request.
 #[derive(Clone, Debug)]
 pub enum DomainResult {
-    /// `Fold`: the state is kept under `into`. Says which events it was made without, if any.
-    Folded(Option<Skipped>),
-    /// `Fold`: an event could not be read or folded.
-    Unreadable {
-        /// Its index in the page, from 0.
-        index: u32,
-        /// What kind of thing is wrong with it.
-        problem: EventProblem,
-        /// Why.
-        reason: Arc<str>,
-    },
-    /// `Fold` of [`Handle::SNAPSHOT`]: the snapshot is no state, or not the one that was kept, which
-    /// [`state_in`](crate::snapshot::state_in) tells.
-    UnreadableSnapshot {
-        /// Why.
-        reason: Arc<str>,
-    },
-    /// `Decide`: the decision reads this query, which is not what has been loaded.
+    /// The decision reads this query, which is not what has been loaded.
     Reads(Query),
-    /// `Decide`: these events; the state after them is kept under `into`.
-    Decided(Vec<NewEvent>),
-    /// `Decide`: a refusal. The host keeps the reason.
+    /// These events, and the state after them.
+    Decided(Vec<NewEvent>, Handle),
+    /// A refusal. The host keeps the reason.
     Refused,
-    /// `Decide`: a domain function broke its rules. The host keeps what it threw.
+    /// A domain function broke its rules. The host keeps what it threw.
     Failed,
 }
 
@@ -1292,6 +1300,8 @@ pub struct Release {
     pub handles: Vec<Handle>,
     /// Pages.
     pub pages: Vec<PageId>,
+    /// Copies of states.
+    pub copies: Vec<CopyId>,
 }
 
 /// A message for the application.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 
 use crate::aggregate::Aggregate;
-use crate::domain::NativeState;
+use crate::domain::{NativeState, native_state};
 use crate::ids::CommandHash;
 use crate::payload::json_of;
 use crate::stream::{Revision, StreamId};
@@ -158,7 +158,7 @@ where
 
     fn read(&self, text: &str) -> Result<Rc<dyn NativeState>, Arc<str>> {
         match serde_json::from_str::<A::State>(text) {
-            Ok(state) => Ok(Rc::new(state)),
+            Ok(state) => Ok(native_state(state)),
             Err(error) => Err(error.to_string().into()),
         }
     }

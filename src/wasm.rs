@@ -254,11 +254,11 @@ impl Core {
         self.output.clear();
         loop {
             let output = engine.poll_output();
-            encode::output(&mut self.output, &output);
+            encode::output(&mut self.output, &output, engine);
             match output {
                 Output::Idle { .. }
                 | Output::AwaitDomain
-                | Output::Domain(DomainRequest::Decide { others: Some(_), .. }) => return Ok(()),
+                | Output::Domain(DomainRequest { others: Some(_), .. }) => return Ok(()),
                 _ => {}
             }
         }

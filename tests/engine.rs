@@ -3,7 +3,9 @@
 
 mod support;
 
-use annals::protocol::{DomainResult, Input, Notice, Page, ReadAt, StorageAnswer, StorageBody};
+use annals::protocol::{
+    DomainRequest, DomainResult, Handle, Input, Notice, Page, ReadAt, StorageAnswer, StorageBody,
+};
 use annals::storage::{MemoryStore, StorageAdapter};
 use annals::{
     ApiMisuse, Applied, CommandError, ExpectedRevision, Position, ReadError, Revision,
@@ -672,10 +674,11 @@ fn a_command_is_not_overtaken_for_ever() {
 fn a_domain_answer_for_a_command_that_was_given_up_is_ignored() {
     let (mut host, mut store) = (Host::hosted(), store());
     let task = host.give("b-1", &Command::Note);
-    host.serve_hosted(&mut store, |host, request| {
-        host.input(Input::Cancel(request.task()));
-        DomainResult::Decided(Vec::new())
-    });
+    let decide = |host: &mut Host, request: &DomainRequest| {
+        host.input(Input::Cancel(request.task));
+        DomainResult::Decided(Vec::new(), Handle(1))
+    };
+    host.serve_hosted(&mut store, decide, support::folded);
     assert_eq!(host.error(task), CommandError::Cancelled);
 }
 
@@ -684,11 +687,12 @@ fn decisions_that_read_nothing_are_asked_together() {
     let (mut host, mut store) = (Host::hosted(), store());
     let tasks = ["b-1", "b-2", "b-3"].map(|id| host.give(id, &Command::Note));
     let mut together = 0;
-    host.serve_hosted(&mut store, |host, _| {
+    let decide = |host: &mut Host, _: &DomainRequest| {
         together += 1;
         assert_eq!(host.appends, 0, "no append goes out while a decision is awaited");
-        DomainResult::Decided(vec![held_event(together)])
-    });
+        DomainResult::Decided(vec![held_event(together)], Handle(together))
+    };
+    host.serve_hosted(&mut store, decide, support::folded);
     assert_eq!((together, host.appends), (3, 1));
     for task in tasks {
         assert_eq!(host.outcome(task).revision, Revision(1));
@@ -801,11 +805,12 @@ fn a_domain_that_reads_something_else_each_time_is_an_error() {
     let (mut host, mut store) = (Host::hosted(), store());
     let task = host.give("b-1", &Command::Note);
     let mut reads = 0;
-    host.serve_hosted(&mut store, |_, _| {
+    let decide = |_: &mut Host, _: &DomainRequest| {
         reads += 1;
         assert!(reads < 1_000, "it goes on for ever");
         DomainResult::Reads(annals::Query::any_tag([format!("tag-{reads}")]))
-    });
+    };
+    host.serve_hosted(&mut store, decide, support::folded);
     assert_eq!(host.error(task).code(), "domain-failed");
 }
 

@@ -302,7 +302,7 @@ fn tell(mut story: Story, store: &mut impl StorageAdapter) {
                     snapshot: snapshot.map(Arc::from),
                     until: until.map_or(Until::End, Until::from),
                     limit,
-                    held: false,
+                    fold: None,
                     whole: true,
                 };
                 let mut loaded = load(store, Load { streams: vec![asked], ..Load::default() });

@@ -5,9 +5,9 @@ mod support;
 use std::sync::Arc;
 
 use annals::protocol::{
-    Document, DocumentName, DocumentValue, DomainRequest, DomainResult, Handle, Input, Notice,
-    ReadAt, RequestId, SaveDocuments, SnapshotProblem, SnapshotReport, StorageAnswer, StorageBody,
-    StorageRequest, StoredSnapshot, TakeSnapshot,
+    Document, DocumentName, DocumentValue, HostFoldError, Input, Notice, ReadAt, RequestId,
+    SaveDocuments, SnapshotProblem, SnapshotReport, StorageAnswer, StorageBody, StorageRequest,
+    StoredSnapshot, StreamSlice, TakeSnapshot,
 };
 use annals::snapshot::{SNAPSHOTS, state_in, with_digest};
 use annals::storage::{MemoryStore, StorageAdapter};
@@ -486,18 +486,18 @@ fn the_host_looks_at_the_snapshots_of_its_domain() {
         });
         let mut folds = Vec::new();
         host.ask("b-1", ReadAt::Now, false);
-        host.serve_hosted(&mut store, |_, request| {
-            let DomainRequest::Fold { from, .. } = request else { unreachable!("a read") };
-            folds.push(*from);
-            if *from == Handle::SNAPSHOT && !readable {
-                return DomainResult::UnreadableSnapshot { reason: "no state".into() };
+        let fold = |slice: &StreamSlice| {
+            folds.push(slice.snapshot.as_ref().map(|found| found.revision));
+            if slice.snapshot.is_some() && !readable {
+                return Err(HostFoldError::Snapshot("no state".into()));
             }
-            DomainResult::Folded(None)
-        });
+            support::folded(slice)
+        };
+        host.serve_hosted(&mut store, |_, _| unreachable!("a read"), fold);
         if readable {
-            assert_eq!(folds, [Handle::SNAPSHOT]);
+            assert_eq!(folds, [Some(Revision(3))]);
         } else {
-            assert_eq!(folds, [Handle::SNAPSHOT, Handle::INITIAL]);
+            assert_eq!(folds, [Some(Revision(3)), None]);
             let reports = reports(&host);
             assert!(matches!(reports[..], [(3, SnapshotProblem::Ignored(_))]), "{reports:?}");
         }

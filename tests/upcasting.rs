@@ -1,14 +1,16 @@
 //! What earlier releases have stored is read as the domain knows it today, and stays as it is.
 
+mod support;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use annals::protocol::{
     Answer, Append, Commit, CommitEvent, CommitExpectation, DomainAnswer, DomainRequest,
-    DomainResult, Execute, LogFilter, Notice, Page, PageId, ReadAt, ReadState, RequestId, Skipped,
-    SkippedEvents, StorageAnswer, StorageBody, StorageRequest, StreamSlice, Subscribe, Verdict,
-    ViewAt, ViewScan,
+    DomainResult, Execute, Handle, HostFoldError, HostFolded, LogFilter, Notice, Page, ReadAt,
+    ReadState, RequestId, Skipped, SkippedEvents, StorageAnswer, StorageBody, StorageRequest,
+    StreamSlice, Subscribe, Verdict, ViewAt, ViewScan,
 };
 use annals::storage::{
     Annals, Clock, CommandOptions, MemoryStore, Reaction, Report, StorageAdapter,
@@ -22,6 +24,7 @@ use annals::{
     ViewKind,
 };
 use serde::{Deserialize, Serialize};
+use support::{HostFold, keep_in_host};
 
 // ---------------------------------------------------------------------------------------------
 // The domain of today
@@ -545,7 +548,9 @@ fn snapshot_keys(store: &mut MemoryStore) -> Vec<Arc<str>> {
         let stream = StreamId::new("Appointment", "a-1");
         let read = ReadState { task: TaskId(1), stream, at: ReadAt::Now, events: false };
         engine.handle_input(Timestamp::from_millis(0), Input::ReadState(read)).expect("a read");
-        let (requests, _) = drive(&mut engine, store, |_| unreachable!("there are no events"));
+        let decide = |_: &DomainRequest| unreachable!("a wish");
+        let fold = |_: &StreamSlice| unreachable!("there are no events");
+        let (requests, _) = drive(&mut engine, store, decide, fold);
         keys.extend(requests.iter().find_map(|body| match body {
             StorageBody::Load(load) => load.streams[0].snapshot.clone(),
             _ => None,
@@ -815,12 +820,13 @@ fn what_a_reaction_can_not_read_is_parked() {
 // ---------------------------------------------------------------------------------------------
 // Domains whose functions live in the host
 
-/// Drives an engine with a domain of the host's until it is idle. Its domain requests are answered by
-/// `answer`; the events stay in the host.
+/// Drives an engine with a domain of the host's until it is idle. `answer` decides its commands, and `fold`
+/// its events, which stay in the host.
 fn drive(
     engine: &mut Engine,
     store: &mut MemoryStore,
     mut answer: impl FnMut(&DomainRequest) -> DomainResult,
+    mut fold: impl FnMut(&StreamSlice) -> HostFold,
 ) -> (Vec<StorageBody>, Vec<Notice>) {
     let now = Timestamp::from_millis(0);
     let (mut requests, mut notices) = (Vec::new(), Vec::new());
@@ -837,19 +843,14 @@ fn drive(
                     }
                 }
                 let mut result = store.call(&request);
-                if let Ok(StorageAnswer::Loaded(loaded)) = &mut result {
-                    let slices = loaded.streams.iter_mut().map(|slice| &mut slice.page);
-                    for page in slices.chain(&mut loaded.queries) {
-                        *page = Page::Held { page: PageId(1), count: page.len() as u32 };
-                    }
-                }
+                keep_in_host(&mut result, &mut fold);
                 let answer = Answer { request: request.id, attempt: request.attempt, result };
                 engine.handle_input(now, Input::Answer(answer)).expect("an answer");
             }
             Output::Domain(request) => {
-                let (task, into) = (request.task(), request.handle());
                 let result = answer(&request);
-                let answer = DomainAnswer { task, into, result };
+                let DomainRequest { task, question, .. } = request;
+                let answer = DomainAnswer { task, question, result };
                 engine.handle_input(now, Input::Domain(answer)).expect("an answer");
             }
             Output::Notice(notice) => notices.push(notice),
@@ -887,16 +888,18 @@ fn what_the_host_names_is_read_with_what_may_have_become_it() {
         metadata: Metadata::default(),
     };
     engine.handle_input(Timestamp::from_millis(0), Input::Execute(execute)).expect("a command");
-    let (requests, notices) = drive(&mut engine, &mut store, |request| match request {
-        DomainRequest::Decide { others: None, .. } => DomainResult::Reads(named.clone()),
-        DomainRequest::Decide { others: Some(others), task, .. } => {
+    let decide = |request: &DomainRequest| match &request.others {
+        None => DomainResult::Reads(named.clone()),
+        Some(others) => {
             assert_eq!(others.query, named, "the host is told what it has named");
-            let data = Payload::Held { task: *task, index: 0, bytes: 2 };
+            let data = Payload::Held { task: request.task, index: 0, bytes: 2 };
             let (event_type, tags) = ("Confirmed".into(), Vec::new());
-            DomainResult::Decided(vec![NewEvent { event_type, schema_version: 4, tags, data }])
+            let event = NewEvent { event_type, schema_version: 4, tags, data };
+            DomainResult::Decided(vec![event], Handle(1))
         }
-        DomainRequest::Fold { .. } => unreachable!("the stream is empty"),
-    });
+    };
+    let fold = |_: &StreamSlice| unreachable!("the stream is empty");
+    let (requests, notices) = drive(&mut engine, &mut store, decide, fold);
     assert!(matches!(&notices[..], [.., Notice::CommandDone { result: Ok(_), .. }]), "{notices:?}");
     let widened = query(&["Rescheduled", "Moved", "Taken"]);
     let read = requests.iter().find_map(|body| match body {
@@ -938,7 +941,9 @@ fn subscriptions_to_types_of_today_bring_what_may_have_become_them() {
         let now = Timestamp::from_millis(0);
         engine.handle_input(now, Input::Subscribe(subscribe)).expect("a wish");
         let mut store = filled(&stored());
-        let (requests, _) = drive(&mut engine, &mut store, |_| unreachable!("nothing is folded"));
+        let decide = |_: &DomainRequest| unreachable!("nothing is decided");
+        let fold = |_: &StreamSlice| unreachable!("nothing is folded");
+        let (requests, _) = drive(&mut engine, &mut store, decide, fold);
         let asked = requests.iter().find_map(|body| match body {
             StorageBody::ReadLog(read) => Some(read.filter.types.clone()),
             _ => None,
@@ -957,10 +962,11 @@ fn what_the_host_has_passed_by_is_told_with_its_place() {
     let read =
         ReadState { task: TaskId(1), stream: stream.clone(), at: ReadAt::Now, events: false };
     engine.handle_input(Timestamp::from_millis(0), Input::ReadState(read)).expect("a read");
-    let (_, notices) = drive(&mut engine, &mut store, |_| {
-        let event_type = "Tagged".into();
-        DomainResult::Folded(Some(Skipped { count: 2, last: 1, event_type }))
-    });
+    let fold = |_: &StreamSlice| {
+        let skipped = Some(Skipped { count: 2, last: 1, event_type: "Tagged".into() });
+        Ok(HostFolded { state: Handle(1), skipped })
+    };
+    let (_, notices) = drive(&mut engine, &mut store, |_| unreachable!("a read"), fold);
     let skipped = |revision| SkippedEvents {
         stream: stream.clone(),
         revision: Revision(revision),
@@ -986,11 +992,9 @@ fn what_the_host_can_not_read_is_told_as_it_says() {
         let stream = StreamId::new("Appointment", "a-1");
         let read = ReadState { task: TaskId(1), stream, at: ReadAt::Now, events: false };
         engine.handle_input(Timestamp::from_millis(0), Input::ReadState(read)).expect("a read");
-        let (_, notices) = drive(&mut engine, &mut store, |_| DomainResult::Unreadable {
-            index: 1,
-            problem,
-            reason: "why".into(),
-        });
+        let fold =
+            |_: &StreamSlice| Err(HostFoldError::Event { index: 1, problem, reason: "why".into() });
+        let (_, notices) = drive(&mut engine, &mut store, |_| unreachable!("a read"), fold);
         let Some(Notice::StateRead { result: Err(ReadError::Unreadable(error)), .. }) =
             notices.last()
         else {

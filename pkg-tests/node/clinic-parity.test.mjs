@@ -115,6 +115,35 @@ test("TypeScript and native Rust agree on events, states, refusals and documents
 
 test("Rust in WebAssembly and native Rust agree on events, states, refusals and documents", () => same(wasm, native));
 
+test("a state of the module's is read once more, and then handed out as it is until it is another", async () => {
+  const engine = await openWasm({ limits: { cachedStates: 1 } });
+  const booked = async (id, doctor) => {
+    const [start, end] = ["2100-11-23T09:00:00.000Z", "2100-11-23T09:30:00.000Z"];
+    await engine.execute(rust, id, { type: "BookAppointment", data: { ...details, doctor, room: doctor, start, end } });
+    const found = [];
+    for (const cached of [false, true, false, true]) found.push((await engine.state(rust, id, { cached })).state);
+    assert.ok(Object.isFrozen(found[0]));
+    assert.ok(found.every((state) => state === found[0]), "once the command had told it");
+    assert.equal(found[0].doctor, doctor);
+    return found[0];
+  };
+  try {
+    const first = await booked("a-1", "1");
+    await engine.execute(rust, "a-1", { type: "ConfirmAppointment", data: {} });
+    const confirmed = await engine.state(rust, "a-1");
+    assert.deepEqual(confirmed, { state: { ...first, status: "confirmed" }, revision: 2 });
+    const past = await engine.state(rust, "a-1", { at: { revision: 1 } });
+    assert.deepEqual(past, { state: first, revision: 1 });
+    // What another pushes out is read again.
+    await booked("a-2", "2");
+    const again = await engine.state(rust, "a-1", { cached: true });
+    assert.deepEqual(again, confirmed);
+    assert.notEqual(again.state, confirmed.state);
+  } finally {
+    await engine.close();
+  }
+});
+
 // --- What earlier releases have stored ----------------------------------------------------------
 
 const slot = { doctor: "7", room: "3", start: "2026-11-23T09:00:00.000Z", end: "2026-11-23T09:30:00.000Z" };

@@ -3,7 +3,8 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { AnnalsError, aggregate, refuse } from "annals";
+import { AnnalsError, Engine, aggregate, refuse } from "annals";
+import { memoryStorage } from "annals/memory";
 import { logOf } from "../support/clinic.mjs";
 import { onEachStore, sqliteStores } from "../support/engine-stores.mjs";
 import { drivers } from "../support/sqlite-drivers.mjs";
@@ -226,6 +227,50 @@ onEachStore("a stored event of a type that evolve has no function for can't be r
   });
   const passing = await boxed(place, { unknownEvents: "skip" });
   assert.deepEqual(await passing.engine.state(passing.aggregate, "b-1"), { state: { kept: ["Kept"] }, revision: 2 });
+});
+
+onEachStore("a function that calls the engine while events are folded is answered like others", async (place) => {
+  const { keep } = await boxed(place);
+  for (const id of ["b-1", "b-2"]) for (const data of ["ask", "nothing"]) await keep(data, {}, id);
+  const asked = [];
+  const evolve = ({ kept }, { data }) => {
+    if (data === "ask" && asked.length === 0) asked.push(engine.state(aggregate, "b-2"), keep("more", {}, "b-3"));
+    return { kept: [...kept, data] };
+  };
+  const { engine, aggregate } = await boxed(place, { evolve: { Kept: evolve } });
+  const found = [await engine.state(aggregate, "b-1"), ...(await Promise.all(asked))];
+  assert.deepEqual(found.map(({ revision, state: { kept } }) => [revision, kept]), [
+    [2, ["ask", "nothing"]],
+    [2, ["ask", "nothing"]],
+    [1, ["more"]],
+  ]);
+});
+
+test("a load that has to be asked for again is folded for those who still wait", async () => {
+  const storage = memoryStorage();
+  const { keep } = await boxed({ open: (options) => Engine.open({ storage, ...options }) });
+  for (const id of ["b-1", "b-2"]) await keep(id, {}, id);
+  const evolve = ({ kept }, { data }) => {
+    if (data === "b-1") throw new Error("boom");
+    return { kept: [...kept, data] };
+  };
+  const aggregates = [box({ evolve: { Kept: evolve } })];
+  const engine = await Engine.open({ storage, aggregates, limits: { requestTimeout: 5 } });
+  const { load } = storage;
+  const loads = [];
+  storage.load = function (request) {
+    loads.push(request.streams.map(({ aggregateId }) => aggregateId));
+    return loads.length === 1 ? new Promise(() => undefined) : load.call(this, request);
+  };
+  const aborting = new AbortController();
+  const { signal } = aborting;
+  const asked = ["b-1", "b-2"].map((id) => engine.state(aggregates[0], id, { signal: id === "b-1" ? signal : undefined }));
+  await new Promise((resolve) => setTimeout(resolve));
+  aborting.abort();
+  await assert.rejects(asked[0], { code: "cancelled" });
+  assert.deepEqual(await asked[1], { state: { kept: ["b-2"] }, revision: 1 });
+  assert.deepEqual(loads, [["b-1", "b-2"], ["b-1", "b-2"]]);
+  await engine.close();
 });
 
 onEachStore("names that objects inherit are event types like others", async (place) => {

@@ -14,9 +14,9 @@ use crate::event::{FirstOutcome, Metadata, NewEvent, Payload, TaskId};
 use crate::ids::{CommandHash, CommandId};
 use crate::payload::{check_payload, hash_command};
 use crate::protocol::{
-    AggregateIndex, CommitEvent, Conflict, DomainAnswer, DomainRequest, DomainResult, Execute,
-    Handle, Neighbour, Notice, Others, Outcome, Output, PageId, QueryLoad, Skipped, SkippedEvents,
-    StreamLoad, Until,
+    AggregateIndex, CommitEvent, Conflict, DomainRequest, DomainResult, Execute, HostFoldError,
+    Neighbour, Notice, Others, Outcome, Output, PageId, QueryLoad, Skipped, SkippedEvents,
+    StoredSnapshot, StreamLoad, Until,
 };
 use crate::query::Query;
 use crate::stream::{ExpectedRevision, Position, Revision, StreamId, check_name};
@@ -25,7 +25,7 @@ use crate::upcast::Unreadable;
 
 use super::others::Stored;
 use super::read::check_slice;
-use super::requests::{LoadWish, Part};
+use super::requests::{LoadWish, Part, Slice};
 use super::snapshotting::SnapshotUse;
 use super::streams::{At, StreamKey};
 use super::{Engine, KeptPage, Store, Task, Timer, mutant};
@@ -73,9 +73,9 @@ const MAX_REREADS: u32 = 100;
 enum Phase {
     Queued,
     BackingOff,
-    Loading { from: At },
-    Folding { from: Revision, to: At, slice: Slice },
-    Deciding(Basis, State),
+    Loading,
+    /// With the number of the question to the host.
+    Deciding(Basis, u64),
     Staged,
 }
 
@@ -89,13 +89,6 @@ struct Matches {
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Fresh {
     revision: Revision,
-    head: Position,
-}
-
-/// What is left to know of a slice while its events are folded.
-struct Slice {
-    revision: Revision,
-    more: bool,
     head: Position,
 }
 
@@ -113,18 +106,14 @@ pub(super) struct Basis {
 }
 
 impl CommandTask {
-    /// Whether the result fits what the task waits for; `None` if it waits for nothing.
-    pub(super) fn accepts(&self, answer: &DomainAnswer) -> Option<bool> {
-        match &self.phase {
-            Phase::Folding { to, .. } => answer.is_of(&to.state).then(|| answer.is_of_fold()),
-            Phase::Deciding(_, after) => answer.is_of(after).then(|| !answer.is_of_fold()),
-            _ => None,
-        }
+    /// Whether it waits for the answer to this question.
+    pub(super) fn waits_for(&self, question: u64) -> bool {
+        matches!(self.phase, Phase::Deciding(_, asked) if asked == question)
     }
 
     /// Whether it waits for the host.
     pub(super) fn has_asked(&self) -> bool {
-        matches!(self.phase, Phase::Folding { .. } | Phase::Deciding(..))
+        matches!(self.phase, Phase::Deciding(..))
     }
 
     fn is_queued(&self) -> bool {
@@ -313,59 +302,50 @@ impl Engine {
     /// of one moment. With a predecessor staged, only for the matches.
     fn wish_to_load(&mut self, id: TaskId) {
         let task = self.command(id);
+        let CommandTask { stream, aggregate, snapshot, .. } = task;
         let entry = &self.streams[task.key];
-        let held = matches!(self.domain(task.aggregate), Domain::Hosted);
-        let from = entry.committed.clone().unwrap_or_else(|| At {
-            revision: Revision(0),
-            state: self.initial_state(task.aggregate),
-        });
-        let stream = entry.tip.is_none().then(|| StreamLoad {
-            stream: task.stream.clone(),
-            after: from.revision,
-            snapshot: self.snapshot_key(
-                task.aggregate,
-                &task.stream,
-                from.revision,
-                &task.snapshot,
-            ),
-            until: Until::End,
-            limit: self.config.page_limit,
-            held,
-            whole: false,
+        let stream = entry.tip.is_none().then(|| {
+            let from = entry.committed.clone().unwrap_or_else(|| At {
+                revision: Revision(0),
+                state: self.initial_state(*aggregate),
+            });
+            let load = StreamLoad {
+                stream: stream.clone(),
+                after: from.revision,
+                snapshot: self.snapshot_key(*aggregate, stream, from.revision, snapshot),
+                until: Until::End,
+                limit: self.config.page_limit,
+                fold: from.host_fold(id, *aggregate),
+                whole: false,
+            };
+            (load, from)
         });
         let query = (!task.query.is_none()).then(|| QueryLoad {
             query: task.query.clone(),
             after: task.matches.as_ref().map_or(Position(0), |matches| matches.read_to),
-            held,
+            held: matches!(self.domain(*aggregate), Domain::Hosted),
         });
         let command = Some(task.command_id);
         let serial = task.serial;
         self.wishes.push(LoadWish { task: id, serial, command, stream, query });
         let task = self.command_mut(id);
         task.fresh = None;
-        task.phase = Phase::Loading { from };
+        task.phase = Phase::Loading;
     }
 
     #[inline(never)]
     pub(super) fn command_loaded(&mut self, id: TaskId, part: Part) {
-        let matches = part.matches.map(|page| self.keep(page));
-        let slice = part
-            .slice
-            .map(|slice| (slice.snapshot, self.keep(slice.page), slice.revision, slice.more));
         let task = self.command_mut(id);
-        let from = match std::mem::replace(&mut task.phase, Phase::Queued) {
-            Phase::Loading { from } => from,
-            // It has been taken back meanwhile, and waits for something else.
-            other => {
-                task.phase = other;
-                return;
-            }
-        };
+        // It may have been taken back meanwhile, and wait for something else.
+        if !matches!(task.phase, Phase::Loading) {
+            return;
+        }
+        task.phase = Phase::Queued;
         if let Some(first) = part.first {
             return self.found_first_outcome(id, first);
         }
         task.maybe_applied = false;
-        if let Some(page) = matches {
+        if let Some(page) = part.matches {
             let page = match self.as_read_today(id, page) {
                 Ok(page) => page,
                 Err(error) => return self.finish_command(id, Err(error.into())),
@@ -379,33 +359,18 @@ impl Engine {
             }
             known.read_to = part.head;
         }
-        let Some((snapshot, page, revision, more)) = slice else {
+        let Some(mut slice) = part.slice else {
             self.ready.push_back(id);
             return;
         };
-        let slice = Slice { revision, more, head: part.head };
         let task = self.command_mut(id);
-        let aggregate = task.aggregate;
-        let stream = task.stream.clone();
-        let found = task.snapshot.loaded(from.revision, snapshot, page.len());
-        let start = self.start_of_fold(aggregate, &stream, from, found, revision);
-        let Ok(from) = start else {
-            return self.load_without_snapshot(id);
-        };
-        let from_revision = from.revision;
-        if let Err(reason) = check_slice(from_revision, Until::End, page.len(), revision, more) {
-            let key = self.command(id).key;
-            self.streams[key].committed = None;
-            return self.command_unreadable(id, from_revision, 0, Unreadable::new(reason));
-        }
-        match self.fold(id, aggregate, from, &page) {
-            Folding::Done(to) => self.command_folded(id, to, &slice),
-            Folding::Asked(to) => {
-                self.command_mut(id).phase = Phase::Folding { from: from_revision, to, slice };
-            }
-            Folding::Failed(index, why) => {
-                self.command_unreadable(id, from_revision, index, why);
-            }
+        let found = task.snapshot.loaded(&mut slice);
+        let (aggregate, stream) = (task.aggregate, task.stream.clone());
+        let (revision, more) = (slice.revision, slice.more);
+        match self.fold(aggregate, &stream, Until::End, found, slice) {
+            Ok(to) => self.command_folded(id, to, more, Fresh { revision, head: part.head }),
+            Err(Unfolded::Snapshot) => self.load_without_snapshot(id),
+            Err(Unfolded::Event(error)) => self.finish_command(id, Err(error.into())),
         }
     }
 
@@ -416,27 +381,22 @@ impl Engine {
     }
 
     #[inline(never)]
-    fn command_folded(&mut self, id: TaskId, to: At, slice: &Slice) {
+    fn command_folded(&mut self, id: TaskId, to: At, more: bool, fresh: Fresh) {
         let task = self.command_mut(id);
         let key = task.key;
         let known = std::mem::take(&mut task.snapshot);
-        if slice.more {
+        if more {
             task.must_load = true;
             task.snapshot = known;
             self.streams[key].learn(to);
         } else {
             task.must_load = false;
-            task.fresh = Some(Fresh { revision: slice.revision, head: slice.head });
+            task.fresh = Some(fresh);
             let (stream, aggregate) = (task.stream.clone(), task.aggregate);
             self.streams[key].learn(to);
             self.consider_snapshot(key, &stream, aggregate, &known);
         }
         self.ready.push_back(id);
-    }
-
-    fn command_unreadable(&mut self, id: TaskId, from: Revision, index: usize, why: Unreadable) {
-        let error = why.at(&self.command(id).stream, Revision(from.0 + index as u64 + 1));
-        self.finish_command(id, Err(error.into()));
     }
 
     fn found_first_outcome(&mut self, id: TaskId, first: FirstOutcome) {
@@ -624,64 +584,51 @@ impl Engine {
         let others = (!query.is_none()).then_some(Others { query, pages, neighbours });
         let (aggregate, issued_at) = (task.aggregate, task.issued_at);
         let from = state.handle().expect("a hosted domain's states are hosted");
-        let (after, into) = self.hosted_state();
-        self.command_mut(id).phase = Phase::Deciding(basis, after);
+        let question = self.next_serial();
+        self.command_mut(id).phase = Phase::Deciding(basis, question);
         self.asked += 1;
-        self.outputs.push_back(Output::Domain(DomainRequest::Decide {
+        self.outputs.push_back(Output::Domain(DomainRequest {
             task: id,
             aggregate,
             state: from,
-            into,
+            question,
             issued_at,
             others,
         }));
     }
 
-    /// The host has answered a domain request of the command.
+    /// The host has decided the command. It keeps the state after the decision.
     #[inline(never)]
-    pub(super) fn command_answered(&mut self, id: TaskId, result: DomainResult) {
+    pub(super) fn command_answered(
+        &mut self,
+        id: TaskId,
+        result: DomainResult,
+        after: Option<State>,
+    ) {
         self.asked -= 1;
-        let task = self.command_mut(id);
-        match (std::mem::replace(&mut task.phase, Phase::Queued), result) {
-            (Phase::Folding { from, to, slice }, DomainResult::Folded(skipped)) => {
-                self.report_skipped(id, from, skipped);
-                self.command_folded(id, to, &slice);
+        let phase = std::mem::replace(&mut self.command_mut(id).phase, Phase::Queued);
+        let Phase::Deciding(basis, _) = phase else {
+            unreachable!("CommandTask::waits_for was asked")
+        };
+        // The host may have let others go ahead between question and answer.
+        let in_flight = self.streams[self.command(id).key].in_flight;
+        let blocked = in_flight || self.in_flight_matches(id);
+        if blocked || self.basis(id).as_ref() != Some(&basis) {
+            self.ready.push_back(id);
+            return;
+        }
+        match (result, after) {
+            (DomainResult::Reads(query), _) => self.query_found(id, query),
+            (DomainResult::Decided(events, _), Some(after)) => {
+                self.decided(id, basis, events, after);
             }
-            (Phase::Folding { from, .. }, DomainResult::Unreadable { index, problem, reason }) => {
-                let why = Unreadable { problem, reason };
-                self.command_unreadable(id, from, index as usize, why);
+            (DomainResult::Refused, _) => {
+                let error = CommandError::Refused { code: "".into(), details: "null".into() };
+                self.refused(id, &basis, error);
             }
-            (Phase::Folding { from, .. }, DomainResult::UnreadableSnapshot { reason }) => {
-                let (stream, known) = (task.stream.clone(), task.snapshot.ignores);
-                if known {
-                    return self.command_unreadable(id, from, 0, Unreadable::new(reason));
-                }
-                self.ignore_snapshot(&stream, from, reason);
-                self.load_without_snapshot(id);
+            (DomainResult::Failed | DomainResult::Decided(..), _) => {
+                self.domain_failed(id, "the host has the reason".into());
             }
-            (Phase::Deciding(basis, after), result) => {
-                // The host may have let others go ahead between question and answer.
-                let in_flight = self.streams[self.command(id).key].in_flight;
-                let blocked = in_flight || self.in_flight_matches(id);
-                if blocked || self.basis(id).as_ref() != Some(&basis) {
-                    self.ready.push_back(id);
-                    return;
-                }
-                match result {
-                    DomainResult::Reads(query) => self.query_found(id, query),
-                    DomainResult::Decided(events) => self.decided(id, basis, events, after),
-                    DomainResult::Refused => {
-                        let error =
-                            CommandError::Refused { code: "".into(), details: "null".into() };
-                        self.refused(id, &basis, error);
-                    }
-                    _ => {
-                        let reason = "the host has the reason".into();
-                        self.domain_failed(id, reason);
-                    }
-                }
-            }
-            _ => unreachable!("CommandTask::accepts was asked"),
         }
     }
 
@@ -923,44 +870,33 @@ impl Engine {
     // -----------------------------------------------------------------------------------------
     // Folding, for commands and reads
 
-    /// Says what a fold that has started at `from` has passed by.
-    pub(super) fn report_skipped(
-        &mut self,
-        task: TaskId,
-        from: Revision,
-        skipped: Option<Skipped>,
-    ) {
-        let Some(Skipped { count, last, event_type }) = skipped else {
-            return;
-        };
-        let stream = match self.tasks.get(&task) {
-            Some(Task::Command(task)) => &task.stream,
-            Some(Task::Read(task)) => task.stream(),
-            _ => unreachable!("task {} folds", task.0),
-        };
-        let (stream, revision) = (stream.clone(), Revision(from.0 + u64::from(last) + 1));
-        self.notice(Notice::Skipped(SkippedEvents { stream, revision, event_type, count }));
-    }
-
-    /// Folds a page onto a state, here or in the host.
+    /// The state after what a load has given of a stream, and after the snapshot that it has found.
     pub(super) fn fold(
         &mut self,
-        task: TaskId,
         aggregate: AggregateIndex,
-        from: At,
-        page: &KeptPage,
-    ) -> Folding {
-        let revision = Revision(from.revision.0 + page.len());
-        // What the host has as a snapshot is no state before it has looked at it.
-        if page.is_empty() && from.state.handle() != Some(Handle::SNAPSHOT) {
-            return Folding::Done(from);
+        stream: &StreamId,
+        until: Until,
+        found: Option<StoredSnapshot>,
+        slice: Slice,
+    ) -> Result<At, Unfolded> {
+        let Slice { from, page, folded, revision, more, .. } = slice;
+        let has_snapshot = found.is_some();
+        let from = self.start_of_fold(aggregate, stream, from, found, revision)?;
+        let after = from.revision;
+        let unreadable = |index: usize, why: Unreadable| {
+            Unfolded::Event(why.at(stream, Revision(after.0 + index as u64 + 1)))
+        };
+        if let Err(reason) = check_slice(after, until, page.len(), revision, more) {
+            self.streams.forget_state(stream);
+            return Err(unreadable(0, Unreadable::new(reason)));
         }
-        match from.state.0 {
-            StateKind::Native(state) => {
+        let (state, skipped) = match (from.state.0, folded) {
+            (StateKind::Native(state), _) if page.is_empty() => (StateKind::Native(state), None),
+            (StateKind::Native(state), _) => {
                 let Domain::Native(native) = self.domain(aggregate) else {
                     unreachable!("a native state has a native domain")
                 };
-                let folded = match page {
+                let folded = match &page {
                     KeptPage::Events(events) => {
                         native.fold(state, &mut events.iter().map(|event| event.text()))
                     }
@@ -972,63 +908,45 @@ impl Engine {
                         Err((0, Unreadable::new("the host kept the events of a native domain")))
                     }
                 };
-                match folded {
-                    Ok(Folded { state, skipped }) => {
-                        self.report_skipped(task, from.revision, skipped);
-                        Folding::Done(At { revision, state: State(StateKind::Native(state)) })
-                    }
-                    Err((index, why)) => Folding::Failed(index, why),
-                }
+                let Folded { state, skipped } =
+                    folded.map_err(|(index, why)| unreadable(index, why))?;
+                (StateKind::Native(state), skipped)
             }
-            StateKind::Hosted(lease) => {
-                let Some(page) = held(page) else {
-                    let why = Unreadable::new("the host gave the events of a hosted domain");
-                    return Folding::Failed(0, why);
-                };
-                let (state, into) = self.hosted_state();
-                let from = State(StateKind::Hosted(lease));
-                self.asked += 1;
-                self.outputs.push_back(Output::Domain(DomainRequest::Fold {
-                    task,
-                    aggregate,
-                    from: from.handle().expect("hosted"),
-                    into,
-                    page,
-                }));
-                Folding::Asked(At { revision, state })
+            (StateKind::Hosted(_), Some(Ok((state, skipped)))) => (state.0, skipped),
+            (StateKind::Hosted(_), Some(Err(HostFoldError::Event { index, problem, reason }))) => {
+                return Err(unreadable(index as usize, Unreadable { problem, reason }));
             }
+            (StateKind::Hosted(_), Some(Err(HostFoldError::Snapshot(reason)))) if has_snapshot => {
+                self.ignore_snapshot(stream, after, reason);
+                return Err(Unfolded::Snapshot);
+            }
+            (unchanged, None) if page.is_empty() && !has_snapshot => (unchanged, None),
+            (StateKind::Hosted(_), _) => {
+                let why = Unreadable::new("the host has not folded the events of its domain");
+                return Err(unreadable(0, why));
+            }
+        };
+        if let Some(Skipped { count, last, event_type }) = skipped {
+            let revision = Revision(after.0 + u64::from(last) + 1);
+            let skipped = SkippedEvents { stream: stream.clone(), revision, event_type, count };
+            self.notice(Notice::Skipped(skipped));
         }
+        Ok(At { revision: Revision(after.0 + page.len()), state: State(state) })
     }
 }
 
-/// How a fold goes on.
-pub(super) enum Folding {
-    Done(At),
-    /// The host was asked; this is the state if it succeeds.
-    Asked(At),
-    /// The event at this index can't be read.
-    Failed(usize, Unreadable),
+/// Why a load gives no state.
+pub(super) enum Unfolded {
+    /// What was found is no state of the stream, which has been reported: it is to be read again without it.
+    Snapshot,
+    /// An event can't be read.
+    Event(UnreadableEvent),
 }
 
 fn held(page: &KeptPage) -> Option<PageId> {
     match page {
         KeptPage::Held(lease) => Some(lease.page),
         _ => None,
-    }
-}
-
-impl DomainAnswer {
-    pub(super) fn is_of(&self, into: &State) -> bool {
-        into.handle() == Some(self.into)
-    }
-
-    pub(super) fn is_of_fold(&self) -> bool {
-        matches!(
-            self.result,
-            DomainResult::Folded(_)
-                | DomainResult::Unreadable { .. }
-                | DomainResult::UnreadableSnapshot { .. }
-        )
     }
 }
 

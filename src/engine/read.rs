@@ -2,18 +2,16 @@
 
 use std::sync::Arc;
 
-use crate::domain::Domain;
 use crate::error::{CommandError, ReadError, StorageError};
 use crate::event::{FirstOutcome, TaskId};
 use crate::ids::CommandId;
 use crate::protocol::{
-    AggregateIndex, DomainAnswer, DomainResult, Notice, Outcome, ReadAt, ReadState, StateRead,
-    StreamLoad, TakeSnapshot, Until,
+    AggregateIndex, Notice, Outcome, ReadAt, ReadState, StateRead, StreamLoad, TakeSnapshot, Until,
 };
 use crate::stream::{Revision, StreamId};
 use crate::upcast::Unreadable;
 
-use super::command::Folding;
+use super::command::Unfolded;
 use super::requests::{LoadWish, Part};
 use super::snapshotting::SnapshotUse;
 use super::streams::At;
@@ -47,34 +45,11 @@ enum Goal {
 enum Phase {
     Queued,
     Loading,
-    Folding {
-        from: Revision,
-        to: At,
-        more: bool,
-        revision: Revision,
-    },
     /// The snapshot is on its way to the store.
     Keeping,
 }
 
 impl ReadTask {
-    pub(super) fn stream(&self) -> &StreamId {
-        &self.stream
-    }
-
-    /// Whether the result fits what the task waits for; `None` if it waits for nothing.
-    pub(super) fn accepts(&self, answer: &DomainAnswer) -> Option<bool> {
-        match &self.phase {
-            Phase::Folding { to, .. } => answer.is_of(&to.state).then(|| answer.is_of_fold()),
-            _ => None,
-        }
-    }
-
-    /// Whether it waits for the host.
-    pub(super) fn has_asked(&self) -> bool {
-        matches!(self.phase, Phase::Folding { .. })
-    }
-
     /// Where the next read ends. A first outcome is read in two parts, so that only the events of
     /// its commit are kept.
     fn until(&self) -> Until {
@@ -240,32 +215,25 @@ impl Engine {
             }
         }
         let task = self.read(id);
-        let after = task.at.as_ref().expect("set above").revision;
-        let key = self.snapshot_key(task.aggregate, &task.stream, after, &task.snapshot);
-        let stream = StreamLoad {
-            stream: task.stream.clone(),
-            after,
-            snapshot: key,
+        let ReadTask { serial, stream, aggregate, snapshot, .. } = task;
+        let (serial, from) = (*serial, task.at.clone().expect("set above"));
+        let load = StreamLoad {
+            stream: stream.clone(),
+            after: from.revision,
+            snapshot: self.snapshot_key(*aggregate, stream, from.revision, snapshot),
             until: task.until(),
             limit: self.config.page_limit,
-            held: matches!(self.domain(task.aggregate), Domain::Hosted),
+            fold: from.host_fold(id, *aggregate),
             whole: task.events.is_some(),
         };
-        let serial = task.serial;
-        self.wishes.push(LoadWish {
-            task: id,
-            serial,
-            command: None,
-            stream: Some(stream),
-            query: None,
-        });
+        let stream = Some((load, from));
+        self.wishes.push(LoadWish { task: id, serial, command: None, stream, query: None });
         self.read_mut(id).phase = Phase::Loading;
     }
 
     #[inline(never)]
     pub(super) fn read_loaded(&mut self, id: TaskId, part: Part) {
-        let slice = part.slice.expect("a read asks for a stream");
-        let page = self.keep(slice.page);
+        let mut slice = part.slice.expect("a read asks for a stream");
         let task = self.read_mut(id);
         if !matches!(task.phase, Phase::Loading) {
             return;
@@ -279,62 +247,17 @@ impl Engine {
         let keeps_events = task.keeps_events();
         if let Some(events) = &mut task.events
             && keeps_events
-            && !page.is_empty()
+            && !slice.page.is_empty()
         {
-            events.push(page.clone());
+            events.push(slice.page.clone());
         }
-        let from = task.at.clone().expect("a read starts somewhere");
-        let aggregate = task.aggregate;
-        let (more, revision) = (slice.more, slice.revision);
-        let until = task.until();
-        let stream = task.stream.clone();
-        let found = task.snapshot.loaded(from.revision, slice.snapshot, page.len());
-        let start = self.start_of_fold(aggregate, &stream, from, found, revision);
-        let Ok(from) = start else {
-            return self.read_without_snapshot(id);
-        };
-        let from_revision = from.revision;
-        if let Err(reason) = check_slice(from_revision, until, page.len(), revision, more) {
-            self.streams.forget_state(&stream);
-            return self.unreadable(id, from_revision, 0, Unreadable::new(reason));
-        }
-        match self.fold(id, aggregate, from, &page) {
-            Folding::Done(to) => self.read_folded(id, to, more, revision),
-            Folding::Asked(to) => {
-                self.read_mut(id).phase =
-                    Phase::Folding { from: from_revision, to, more, revision };
-            }
-            Folding::Failed(index, why) => self.unreadable(id, from_revision, index, why),
-        }
-    }
-
-    #[inline(never)]
-    pub(super) fn read_answered(&mut self, id: TaskId, result: DomainResult) {
-        self.asked -= 1;
-        let task = self.read_mut(id);
-        let Phase::Folding { from, to, more, revision } =
-            std::mem::replace(&mut task.phase, Phase::Queued)
-        else {
-            unreachable!("ReadTask::accepts was asked")
-        };
-        match result {
-            DomainResult::Unreadable { index, problem, reason } => {
-                let why = Unreadable { problem, reason };
-                self.unreadable(id, from, index as usize, why);
-            }
-            DomainResult::UnreadableSnapshot { reason } => {
-                if task.snapshot.ignores {
-                    return self.unreadable(id, from, 0, Unreadable::new(reason));
-                }
-                let stream = task.stream.clone();
-                self.ignore_snapshot(&stream, from, reason);
-                self.read_without_snapshot(id);
-            }
-            DomainResult::Folded(skipped) => {
-                self.report_skipped(id, from, skipped);
-                self.read_folded(id, to, more, revision);
-            }
-            _ => unreachable!("ReadTask::accepts was asked"),
+        let found = task.snapshot.loaded(&mut slice);
+        let (aggregate, stream, until) = (task.aggregate, task.stream.clone(), task.until());
+        let (revision, more) = (slice.revision, slice.more);
+        match self.fold(aggregate, &stream, until, found, slice) {
+            Ok(to) => self.read_folded(id, to, more, revision),
+            Err(Unfolded::Snapshot) => self.read_without_snapshot(id),
+            Err(Unfolded::Event(error)) => self.finish_read(id, Err(error.into())),
         }
     }
 
@@ -354,7 +277,8 @@ impl Engine {
         let goes_on = match &task.goal {
             Goal::FirstOutcome { first, .. } if revision < first.commit.revision => {
                 let why = Unreadable::new("its command was committed, and it is missing");
-                return self.unreadable(id, reached, 0, why);
+                let error = why.at(&task.stream, Revision(reached.0 + 1));
+                return self.finish_read(id, Err(error.into()));
             }
             Goal::FirstOutcome { first, .. } => reached < first.commit.revision,
             Goal::State(_) | Goal::Snapshot => more,
@@ -371,11 +295,6 @@ impl Engine {
             return self.finish_read(id, Err(error));
         }
         self.read_done(id);
-    }
-
-    fn unreadable(&mut self, id: TaskId, from: Revision, index: usize, why: Unreadable) {
-        let error = why.at(&self.read(id).stream, Revision(from.0 + index as u64 + 1));
-        self.finish_read(id, Err(error.into()));
     }
 
     fn read_done(&mut self, id: TaskId) {
@@ -433,7 +352,6 @@ impl Engine {
         let Some(Task::Read(task)) = self.tasks.remove(&id) else {
             unreachable!("task {} is a read", id.0)
         };
-        self.asked -= usize::from(task.has_asked());
         let notice = match task.goal {
             Goal::State(_) => Notice::StateRead { task: id, result },
             Goal::Snapshot => {

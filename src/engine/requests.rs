@@ -2,20 +2,23 @@
 
 use std::sync::Arc;
 
+use crate::domain::State;
 use crate::error::{Applied, StorageError, StorageErrorCode};
-use crate::event::TaskId;
+use crate::event::{FirstOutcome, TaskId};
 use crate::ids::CommandId;
 use crate::protocol::{
-    Answer, Load, Output, QueryLoad, RequestId, StorageAnswer, StorageBody, StorageRequest,
-    StreamLoad,
+    Answer, HostFoldError, HostFolded, Load, Output, QueryLoad, RequestId, Skipped, StorageAnswer,
+    StorageBody, StorageRequest, StoredSnapshot, StreamLoad, StreamSlice,
 };
+use crate::stream::{Position, Revision};
 use crate::time::Timestamp;
 
 use super::projecting::RunnerIndex;
 use super::reacting::{Asked, ReactorIndex};
 use super::snapshotting::Keep;
+use super::streams::At;
 use super::views::ViewPart;
-use super::{Engine, Store, Task, Timer, mutant};
+use super::{Engine, KeptPage, Store, Task, Timer, mutant};
 
 /// A storage request that has no answer yet.
 #[derive(Debug)]
@@ -55,7 +58,8 @@ pub(super) struct LoadWish {
     pub(super) task: TaskId,
     pub(super) serial: u64,
     pub(super) command: Option<CommandId>,
-    pub(super) stream: Option<StreamLoad>,
+    /// With what its events are folded onto.
+    pub(super) stream: Option<(StreamLoad, At)>,
     pub(super) query: Option<QueryLoad>,
 }
 
@@ -65,16 +69,28 @@ pub(super) struct LoadPart {
     task: TaskId,
     serial: u64,
     command: Option<usize>,
-    stream: Option<usize>,
+    /// The state stays for as long as the request names it.
+    stream: Option<(usize, At)>,
     query: Option<usize>,
 }
 
 /// A task's part of a `Load`'s answer.
 pub(super) struct Part {
-    pub(super) first: Option<crate::event::FirstOutcome>,
-    pub(super) slice: Option<crate::protocol::StreamSlice>,
-    pub(super) matches: Option<crate::protocol::Page>,
-    pub(super) head: crate::stream::Position,
+    pub(super) first: Option<FirstOutcome>,
+    pub(super) slice: Option<Slice>,
+    pub(super) matches: Option<KeptPage>,
+    pub(super) head: Position,
+}
+
+/// Events of a stream, and what they are folded onto.
+pub(super) struct Slice {
+    pub(super) from: At,
+    pub(super) snapshot: Option<StoredSnapshot>,
+    pub(super) page: KeptPage,
+    /// What the host has made of them.
+    pub(super) folded: Option<Result<(State, Option<Skipped>), HostFoldError>>,
+    pub(super) revision: Revision,
+    pub(super) more: bool,
 }
 
 impl Engine {
@@ -113,7 +129,7 @@ impl Engine {
                 task: wish.task,
                 serial: wish.serial,
                 command: wish.command.map(|command| put(&mut load.commands, command)),
-                stream: wish.stream.map(|stream| put(&mut load.streams, stream)),
+                stream: wish.stream.map(|(stream, from)| (put(&mut load.streams, stream), from)),
                 query: wish.query.map(|query| put(&mut load.queries, query)),
             });
         }
@@ -127,6 +143,12 @@ impl Engine {
             let doubts = pending.unknown || (pending.id != refused && !is_sure);
             matches!(pending.purpose, Purpose::Append) && doubts
         })
+    }
+
+    /// Whether a load has no answer yet.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn is_loading(&self) -> bool {
+        self.pending.iter().any(|pending| matches!(pending.purpose, Purpose::Load(_)))
     }
 
     pub(super) fn pending(&self, id: RequestId) -> Option<&Pending> {
@@ -217,10 +239,14 @@ impl Engine {
                 let mut streams: Vec<_> = loaded.streams.into_iter().map(Some).collect();
                 let mut queries: Vec<_> = loaded.queries.into_iter().map(Some).collect();
                 for part in parts {
+                    let slice = part.stream.and_then(|(index, from)| {
+                        Some(self.keep_slice(streams[index].take()?, from))
+                    });
+                    let matches = part.query.and_then(|index| queries[index].take());
                     let found = Part {
                         first: part.command.and_then(|index| loaded.commands[index].clone()),
-                        slice: part.stream.and_then(|index| streams[index].take()),
-                        matches: part.query.and_then(|index| queries[index].take()),
+                        slice,
+                        matches: matches.map(|page| self.keep(page)),
                         head: loaded.head,
                     };
                     self.part_loaded(part.task, part.serial, found);
@@ -236,21 +262,30 @@ impl Engine {
             Some(Task::Command(found)) if found.serial == serial => self.command_loaded(task, part),
             Some(Task::Read(found)) if found.serial == serial => self.read_loaded(task, part),
             // The task has ended, and its number may be another's.
-            _ => {
-                for page in part.matches.into_iter().chain(part.slice.map(|slice| slice.page)) {
-                    self.keep(page);
-                }
-            }
+            _ => {}
         }
     }
 
-    /// Gives the host back the pages of an answer that nobody waits for: a lease that is dropped
+    fn keep_slice(&self, slice: StreamSlice, from: At) -> Slice {
+        let StreamSlice { snapshot, page, folded, revision, more } = slice;
+        let folded = folded.map(|folded| {
+            folded.map(|HostFolded { state, skipped }| (self.hosted_state(state), skipped))
+        });
+        Slice { from, snapshot, page: self.keep(page), folded, revision, more }
+    }
+
+    /// Gives the host back what it keeps for an answer that nobody waits for: a lease that is dropped
     /// at once.
     pub(super) fn discard(&mut self, answer: StorageAnswer) {
         match answer {
             StorageAnswer::Loaded(loaded) => {
-                let pages = loaded.streams.into_iter().map(|slice| slice.page);
-                for page in pages.chain(loaded.queries) {
+                for StreamSlice { page, folded, .. } in loaded.streams {
+                    self.keep(page);
+                    if let Some(Ok(folded)) = folded {
+                        self.hosted_state(folded.state);
+                    }
+                }
+                for page in loaded.queries {
                     self.keep(page);
                 }
             }
@@ -350,10 +385,7 @@ impl Task {
     pub(super) fn has_asked(&self) -> bool {
         match self {
             Self::Command(task) => task.has_asked(),
-            Self::Read(task) => task.has_asked(),
-            Self::Subscription(_) | Self::View(_) | Self::Reaction(_) | Self::Checkpoint(_) => {
-                false
-            }
+            _ => false,
         }
     }
 

@@ -6,17 +6,18 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::domain::{HandleLease, Snapshots, State, StateKind};
+use crate::domain::{Snapshots, State, StateKind};
 use crate::error::{ReadError, StorageError};
 use crate::event::TaskId;
 use crate::protocol::{
-    AggregateIndex, Document, DocumentName, DocumentValue, Handle, Notice, SaveDocuments, Saved,
+    AggregateIndex, Document, DocumentName, DocumentValue, Notice, SaveDocuments, Saved,
     SnapshotProblem, SnapshotReport, StorageBody, StoredSnapshot,
 };
 use crate::snapshot::{SNAPSHOTS, key_of, state_in, unchecked_state_in, with_digest};
 use crate::stream::{Revision, StreamId};
 
-use super::requests::Purpose;
+use super::command::Unfolded;
+use super::requests::{Purpose, Slice};
 use super::streams::{At, StreamKey};
 use super::{Engine, mutant};
 
@@ -52,16 +53,11 @@ impl SnapshotUse {
         self.looks && from == Revision(0)
     }
 
-    /// Takes note of a load from this revision that has given so many events. Gives back what it has
-    /// found, if that was asked for.
-    pub(super) fn loaded(
-        &mut self,
-        from: Revision,
-        found: Option<StoredSnapshot>,
-        events: u64,
-    ) -> Option<StoredSnapshot> {
-        self.replayed += events;
-        if !self.asks(from) {
+    /// Takes note of what a load has given. Takes the snapshot that it has found, if that was asked for.
+    pub(super) fn loaded(&mut self, slice: &mut Slice) -> Option<StoredSnapshot> {
+        self.replayed += slice.page.len();
+        let found = slice.snapshot.take();
+        if !self.asks(slice.from.revision) {
             return None;
         }
         self.newest = Some(found.as_ref().map_or(Revision(0), |found| found.revision));
@@ -111,18 +107,18 @@ impl Engine {
         from: At,
         found: Option<StoredSnapshot>,
         revision: Revision,
-    ) -> Result<At, ()> {
+    ) -> Result<At, Unfolded> {
         let Some(found) = found else {
             return Ok(from);
         };
-        match self.state_of(aggregate, stream, &found, revision) {
+        match self.state_of(aggregate, stream, &from, &found, revision) {
             Ok(state) => Ok(At { revision: found.revision, state }),
             Err(_) if mutant!(self, SnapshotDefaulting) => {
                 Ok(At { revision: found.revision, state: from.state })
             }
             Err(reason) => {
                 self.ignore_snapshot(stream, found.revision, reason);
-                Err(())
+                Err(Unfolded::Snapshot)
             }
         }
     }
@@ -131,6 +127,7 @@ impl Engine {
         &self,
         aggregate: AggregateIndex,
         stream: &StreamId,
+        from: &At,
         found: &StoredSnapshot,
         revision: Revision,
     ) -> Result<State, Arc<str>> {
@@ -147,14 +144,12 @@ impl Engine {
                     checked => checked,
                 };
                 let text = text.ok_or("its digest does not match")?;
-                codec.read(text).map(StateKind::Native)
+                codec.read(text).map(|state| State(StateKind::Native(state)))
             }
-            (None, None) => {
-                Ok(StateKind::Hosted(HandleLease::new(Handle::SNAPSHOT, &self.released)))
-            }
+            // The host has started from it, or says why not.
+            (None, None) => Ok(from.state.clone()),
             _ => Err("the host gave it as that of another kind of domain".into()),
         }
-        .map(State)
     }
 
     pub(super) fn ignore_snapshot(

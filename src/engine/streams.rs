@@ -5,6 +5,7 @@ use std::ops::{Index, IndexMut};
 
 use crate::domain::State;
 use crate::event::TaskId;
+use crate::protocol::{AggregateIndex, HostFold};
 use crate::stream::{Revision, StreamId};
 
 use super::map::{Map, map};
@@ -14,6 +15,14 @@ use super::map::{Map, map};
 pub(super) struct At {
     pub(super) revision: Revision,
     pub(super) state: State,
+}
+
+impl At {
+    /// For the host, if it keeps the state: what it is to fold onto it is of this task.
+    pub(super) fn host_fold(&self, task: TaskId, aggregate: AggregateIndex) -> Option<HostFold> {
+        let from = self.state.handle()?;
+        Some(HostFold { task, aggregate, from })
+    }
 }
 
 /// A stream with something under way, or with a state at hand.

@@ -24,6 +24,8 @@ import {
   type StorageAdapter,
   StorageFailure,
   type StoredEvent,
+  type StreamLoad,
+  type StreamSlice,
   type Verdict,
 } from "./storage.js";
 import { EventError, type OlderEvent, upcast } from "./upcast.js";
@@ -34,6 +36,7 @@ import {
   Decision,
   DURABILITIES,
   EVENT_PROBLEMS,
+  Folded,
   Input,
   Output,
   type Reader,
@@ -43,6 +46,7 @@ import {
   readScan,
   readSummary,
   Said,
+  State,
   STORAGE_CODES,
   type StorageRequest,
   type ViewAction,
@@ -187,8 +191,15 @@ interface SubscriptionTask {
 
 type Task = CommandTask | StateTask | SnapshotTask | ViewTask | SubscriptionTask;
 
-/** Whole events; of those that are only folded, forms and payloads are enough. */
-type Page = StoredEvent[] | Messages;
+/** What a slice of a stream is folded onto. */
+interface Fold {
+  /** None if it has ended, and the load is asked for once more. */
+  readonly task: Task | undefined;
+  readonly aggregate: AnyAggregate;
+  readonly from: number;
+  /** The state with this number, unless that is what `initial` gives. */
+  readonly state: unknown;
+}
 
 interface Others {
   readonly pages: readonly number[];
@@ -198,9 +209,41 @@ interface Others {
 /** The engine gives the id when the event is appended. */
 type DecidedEvent = { -readonly [Key in keyof CommitEvent]: CommitEvent[Key] };
 
-/** The engine's numbers for the state that `initial` gives, and for what came with a page. */
+/** The number of the state that `initial` gives, and that of a page that has been folded and is wanted no more. */
 const INITIAL = 0;
-const SNAPSHOT = Number.MAX_SAFE_INTEGER;
+const FOLDED = 0;
+
+/**
+ * What is kept under numbers, from 1, which are given again. A map with as much coming and going would be made
+ * anew all the time, and V8 has each old one keep the next, and all it holds, until a full collection.
+ */
+class Kept<T> {
+  readonly #items: (T | undefined)[] = [undefined];
+  readonly #free: number[] = [];
+
+  add(item: T): number {
+    const number = this.#free.pop() ?? this.#items.length;
+    this.#items[number] = item;
+    return number;
+  }
+
+  get(number: number): T | undefined {
+    return this.#items[number];
+  }
+
+  delete(number: number): void {
+    this.#items[number] = undefined;
+    this.#free.push(number);
+  }
+
+  get size(): number {
+    return this.#items.length - 1 - this.#free.length;
+  }
+
+  entries(): IterableIterator<[number, T | undefined]> {
+    return this.#items.entries();
+  }
+}
 
 const REPORTS = ["snapshot-ignored", "snapshot-not-json", "snapshot-not-stored"] as const;
 
@@ -227,21 +270,13 @@ export class Driver {
   #core!: Core;
   /** Tells of engines that are gone; there is none where nobody would know. */
   #attendance: Attendance | null | undefined;
-  /**
-   * By their numbers, which are given again. A map with as much coming and going would be made anew
-   * all the time, and V8 has each old one keep the next, and all it holds, until a full collection.
-   */
-  readonly #tasks: (Task | undefined)[] = [];
-  readonly #freeTasks: number[] = [];
-  readonly #states = new Map<number, unknown>();
-  /** By their numbers, from 1, which are given again. */
-  readonly #pages: (Page | undefined)[] = [undefined];
-  readonly #freePages: number[] = [];
-  /**
-   * What goes with a page: with one of the log the epoch of its store, which may be replaced before the
-   * page is used; with one of a stream the state in the snapshot before it, empty if it is none.
-   */
-  readonly #besides: string[] = [];
+  readonly #tasks = new Kept<Task>();
+  readonly #states = new Kept<unknown>();
+  readonly #pages = new Kept<StoredEvent[]>();
+  /** States of the module's domain that have been read, by the engine's numbers. */
+  readonly #copies: unknown[] = [];
+  /** Of pages of the log the epoch of their store, which may be replaced before they are used. */
+  readonly #epochs: string[] = [];
   /** The last failure of the adapter, to be the cause of the engine's error. */
   #lastFailure: unknown;
   #opening: { resolve(): void; reject(error: AnnalsError): void } | null = null;
@@ -430,7 +465,7 @@ export class Driver {
       for (const [number, task] of this.#tasks.entries()) {
         if (task !== undefined && task.kind !== "command") this.#tell(Input.Cancel, number, task);
       }
-      if (this.#hasTasks) {
+      if (this.#tasks.size > 0) {
         await new Promise<void>((resolve) => {
           this.#onIdle = resolve;
         });
@@ -453,7 +488,7 @@ export class Driver {
     clearTimeout(this.#timer);
     for (const [number, task] of this.#tasks.entries()) {
       if (task === undefined) continue;
-      this.#endTask(number);
+      this.#tasks.delete(number);
       if (task.kind === "subscription") task.input.onEnd(error);
       else task.reject(error);
     }
@@ -477,8 +512,7 @@ export class Driver {
   ): number {
     if (this.#closed !== null) throw this.#closed;
     if (signal?.aborted === true) throw cancelled(signal);
-    const number = this.#freeTasks.pop() ?? this.#tasks.length;
-    this.#tasks[number] = task;
+    const number = this.#tasks.add(task);
     write(this.#core.outbox, number);
     this.#schedule();
     if (signal !== undefined && task.kind !== "subscription") {
@@ -503,18 +537,9 @@ export class Driver {
     throw new AnnalsError("unknown-aggregate", `the engine was opened without this aggregate ${type}`, { type });
   }
 
-  get #hasTasks(): boolean {
-    return this.#tasks.length > this.#freeTasks.length;
-  }
-
-  #endTask(number: number): void {
-    this.#tasks[number] = undefined;
-    this.#freeTasks.push(number);
-  }
-
   /** Nothing if the task has ended, whose number may be another's. */
   #tell(input: number, number: number, task: Task): void {
-    if (this.#tasks[number] !== task) return;
+    if (this.#tasks.get(number) !== task) return;
     const { outbox } = this.#core;
     if (input === Input.Cancel && task.kind === "subscription") {
       outbox.word(Input.Handled).word(number).number(task.input.onLeave());
@@ -561,15 +586,13 @@ export class Driver {
     } finally {
       this.#draining = false;
     }
-    if (!this.#hasTasks) this.#onIdle?.();
+    if (this.#tasks.size === 0) this.#onIdle?.();
   }
 
   #handle(output: Reader): void {
     switch (output.word()) {
       case Output.Storage:
         return this.#request(output);
-      case Output.Fold:
-        return this.#fold(output);
       case Output.Decide:
         return this.#decide(output);
       case Output.Opened: {
@@ -585,20 +608,17 @@ export class Driver {
       case Output.StateRead:
         return this.#done(output, false);
       case Output.Release:
-        output.list(() => this.#states.delete(output.number()));
-        output.list(() => {
-          const page = output.word();
-          this.#pages[page] = undefined;
-          this.#freePages.push(page);
-        });
+        output.list(() => this.#states.delete(output.word()));
+        output.list(() => this.#pages.delete(output.word()));
+        output.list(() => (this.#copies[output.word()] = undefined));
         return;
       case Output.Idle:
         this.#wakeAt = output.option(() => output.time()) ?? Infinity;
         return;
       case Output.SnapshotTaken: {
         const number = output.word();
-        const task = this.#tasks[number] as SnapshotTask;
-        this.#endTask(number);
+        const task = this.#tasks.get(number) as SnapshotTask;
+        this.#tasks.delete(number);
         if (output.word() !== 0) return task.reject(this.#toError(readError(output), task.failure));
         return task.resolve({ revision: output.number() });
       }
@@ -606,15 +626,15 @@ export class Driver {
         const run = output.number();
         const projection = this.#projections[output.word()]!;
         const page = output.word();
-        const answer = projection.project(output, this.#events(page), this.#besides[page]!, this);
+        const answer = projection.project(output, this.#events(page), this.#epochs[page]!, this);
         return answer(this.#core.outbox.word(Input.Projected).number(run));
       }
       case Output.ReactionRead:
       case Output.Checkpoint:
       case Output.ViewRead: {
         const number = output.word();
-        const task = this.#tasks[number] as ViewTask;
-        this.#endTask(number);
+        const task = this.#tasks.get(number) as ViewTask;
+        this.#tasks.delete(number);
         if (output.word() !== 0) return task.reject(this.#toError(readError(output), task.failure));
         return task.resolve(task.read(output));
       }
@@ -622,7 +642,7 @@ export class Driver {
         return this.#tellWatchers(this.#projections[output.word()]!);
       case Output.Correlate: {
         const [reaction, question, page] = [output.word(), output.word(), output.word()];
-        const answer = this.#reactions[reaction]!.keys!(this.#events(page), this.#besides[page]!, this);
+        const answer = this.#reactions[reaction]!.keys!(this.#events(page), this.#epochs[page]!, this);
         return answer(this.#core.outbox.word(Input.Correlated).word(reaction).word(question));
       }
       case Output.React:
@@ -657,16 +677,16 @@ export class Driver {
         return this.report({ kind: "events-skipped", stream, revision, type: output.str(), count: output.word() });
       }
       case Output.Events: {
-        const task = this.#tasks[output.word()] as SubscriptionTask | undefined;
+        const task = this.#tasks.get(output.word()) as SubscriptionTask | undefined;
         const page = output.word();
         output.number();
-        task?.input.onEvents(this.#events(page), this.#besides[page]!);
+        task?.input.onEvents(this.#events(page), this.#epochs[page]!);
         return;
       }
       case Output.SubscriptionEnded: {
         const number = output.word();
-        const task = this.#tasks[number] as SubscriptionTask | undefined;
-        this.#endTask(number);
+        const task = this.#tasks.get(number) as SubscriptionTask | undefined;
+        this.#tasks.delete(number);
         const error = output.word() === 0 ? null : this.#toError(readError(output));
         task?.input.onEnd(error);
       }
@@ -685,7 +705,7 @@ export class Driver {
     const aborting = new AbortController();
     this.#reacting.set(run, { reaction, aborting });
     const { signal } = aborting;
-    const handle = reaction.react({ run, attempt, lane, state, event, epoch: this.#besides[page]!, output, driver: this, signal });
+    const handle = reaction.react({ run, attempt, lane, state, event, epoch: this.#epochs[page]!, output, driver: this, signal });
     const done = (error: string | null) => {
       if (!this.#reacting.delete(run) || this.#core.freed) return;
       const { outbox } = this.#core;
@@ -734,8 +754,8 @@ export class Driver {
   /** A command has been done, or a state been read. */
   #done(output: Reader, isCommand: boolean): void {
     const number = output.word();
-    const task = this.#tasks[number] as CommandTask | StateTask;
-    this.#endTask(number);
+    const task = this.#tasks.get(number) as CommandTask | StateTask;
+    this.#tasks.delete(number);
     if (output.word() !== 0) {
       const error = readError(output);
       if (error.code !== "refused") return task.reject(ofCommand(this.#toError(error, task.failure), task));
@@ -743,9 +763,9 @@ export class Driver {
       return task.reject(new RefusedError(refusal ?? (JSON.parse(error.details) as Refusal)));
     }
     const revision = output.number();
-    // A state under a handle, or as JSON, or why it could not be written.
     const kind = output.word();
-    const found = kind === 0 ? output.number() : output.str();
+    const under = kind < State.Once ? output.word() : 0;
+    const text = kind >= State.ToCopy ? output.str() : "";
     const pages = output.list(() => this.#events(output.word()));
     const duplicate = isCommand && output.flag();
     const durability = DURABILITIES[isCommand ? output.word() : 0]!;
@@ -753,10 +773,11 @@ export class Driver {
     const commandId = isCommand && output.flag() ? output.str() : null;
     const behind = isCommand ? output.list(() => ({ projection: output.str(), reason: output.str() })) : [];
     try {
-      if (kind === 2) throw new AnnalsError("invalid-payload", found as string, {});
-      const state = kind === 0
-        ? this.#stateOf(task.input.aggregate.functions!, found as number)
-        : deepFreeze(JSON.parse(found as string) as unknown);
+      if (kind === State.Unwritten) throw new AnnalsError("invalid-payload", text, {});
+      const state = kind === State.Held
+        ? this.#stateOf(task.input.aggregate.functions!, under)
+        : kind === State.Copied ? this.#copies[under] : deepFreeze(JSON.parse(text) as unknown);
+      if (kind === State.ToCopy) this.#copies[under] = state;
       const events = pages.length > 1 ? pages.flat() : (pages[0] ?? []);
       if (task.kind === "state") return task.resolve({ state, revision, events });
       const { commit, values } = task;
@@ -771,7 +792,8 @@ export class Driver {
 
   /** `failure` is what the domain or the caller's signal has thrown for this task. */
   #toError({ code, message, details }: WireError, failure?: unknown): AnnalsError {
-    let cause = failure;
+    // Others rest on nothing that was thrown: what was folded for them may have been dropped.
+    let cause = /^(cancelled|domain-failed|unreadable-event)$/.test(code) ? failure : undefined;
     if (code === "domain-failed" && failure !== undefined) {
       // What the engine itself has found wrong with a decision is told as such.
       if (AnnalsError.is(failure) && /^(invalid|unreadable)-/.test(failure.code)) return failure;
@@ -790,38 +812,37 @@ export class Driver {
     return handle === INITIAL ? toState(functions.initial()) : this.#states.get(handle);
   }
 
-  /** The events of a page that was read whole. */
   #events(page: number): StoredEvent[] {
-    return this.#pages[page] as StoredEvent[];
+    return this.#pages.get(page)!;
   }
 
-  #fold(output: Reader): void {
-    const number = output.word();
-    const { functions, forms: known } = this.#aggregates[output.word()]!;
-    const from = output.number();
-    const into = output.number();
-    const pageNumber = output.word();
-    const page = this.#pages[pageNumber]!;
-    const messages = isMessages(page) ? page : messagesOf(page);
+  /**
+   * Folds what a load has given of a stream. Returns what is told of it, once all domain functions have been
+   * called: they may call us.
+   */
+  #fold(fold: Fold, { snapshot, events }: StreamSlice, key: string | null): ((message: Writer) => void) | null {
+    const messages = isMessages(events) ? events : messagesOf(events);
     const { forms } = messages;
+    if (forms.length === 0 && snapshot === null) return null;
+    const { functions, forms: known } = fold.aggregate;
+    let { state } = fold;
+    try {
+      if (snapshot !== null) {
+        const text = stateIn(key!, snapshot);
+        if (text === "") throw new Error("its digest does not match");
+        state = deepFreeze(JSON.parse(text));
+      }
+    } catch (error) {
+      return (message) => message.word(Folded.UnreadableSnapshot).str(reasonOf(error));
+    }
     const payloads = payloadsOf(messages);
     let index = 0;
     let form = "";
     let plan: unknown;
     let skipped = 0;
     let last = 0;
-    let state: unknown;
     try {
-      if (from === SNAPSHOT) {
-        const text = this.#besides[pageNumber]!;
-        if (text === "") throw new Error("its digest does not match");
-        state = deepFreeze(JSON.parse(text));
-      }
-    } catch (error) {
-      return void this.#answer(number, into, Decision.UnreadableSnapshot).str(reasonOf(error));
-    }
-    try {
-      if (from !== SNAPSHOT) state = this.#stateOf(functions!, from);
+      if (snapshot === null && fold.from === INITIAL) state = toState(functions!.initial());
       for (; index < forms.length; index += 1) {
         if (forms[index] !== form) {
           form = forms[index]!;
@@ -842,14 +863,16 @@ export class Driver {
       }
       // Those in between are nobody's but `evolve`'s.
       index -= 1;
-      this.#states.set(into, toState(state));
-      const answer = this.#answer(number, into, Decision.Folded).flag(skipped > 0);
-      if (skipped > 0) answer.word(skipped).word(last).str(partsOf(forms[last]!).type);
+      const number = this.#states.add(toState(state));
+      return (message) => {
+        message.word(Folded.Done).word(number).flag(skipped > 0);
+        if (skipped > 0) message.word(skipped).word(last).str(partsOf(forms[last]!).type);
+      };
     } catch (error) {
-      const task = this.#tasks[number];
+      const { task } = fold;
       if (task !== undefined && task.kind !== "subscription") task.failure = error;
       const [problem, reason] = problemOf(error, partsOf(form).type);
-      this.#answer(number, into, Decision.Unreadable).word(index).word(EVENT_PROBLEMS.indexOf(problem)).str(reason);
+      return (message) => message.word(Folded.Unreadable).word(index).word(EVENT_PROBLEMS.indexOf(problem)).str(reason);
     }
   }
 
@@ -884,28 +907,28 @@ export class Driver {
     const number = output.word();
     const { type: aggregateType, functions: erased, forms } = this.#aggregates[output.word()]!;
     const functions = erased!;
-    const from = output.number();
-    const into = output.number();
+    const from = output.word();
+    const question = output.number();
     const issuedAt = output.time();
     const others = output.option(() => ({
       query: readQuery(output),
       pages: output.list(() => output.word()),
       neighbours: output.list(() => ({ task: output.word(), index: output.word(), revision: output.number() })),
     }));
-    const task = this.#tasks[number] as CommandTask;
+    const task = this.#tasks.get(number) as CommandTask;
     const { id, command } = task.input;
     try {
       let state = this.#stateOf(functions, from);
       const query = functions.reads === undefined ? [] : readsOf(functions.reads(command, state));
       if (!sameQuery(query, others?.query ?? [])) {
-        return writeQuery(this.#answer(number, into, Decision.Reads), query);
+        return writeQuery(this.#answer(number, question, Decision.Reads), query);
       }
       task.issuedAt = issuedAt;
       const known = others === null ? [] : this.#others(task, others, query);
       const decision = decide(functions, state, command, { id, issuedAt: new Date(issuedAt), others: known });
       if (!Array.isArray(decision)) {
         task.refusal = toRefusal(decision);
-        this.#answer(number, into, Decision.Refused);
+        this.#answer(number, question, Decision.Refused);
         return;
       }
       const decided: DecidedEvent[] = [];
@@ -923,22 +946,22 @@ export class Driver {
         decided.push({ eventId: "", type, schemaVersion, tags, data: payload.text });
         values.push(value);
       }
-      this.#states.set(into, toState(state));
+      const after = this.#states.add(toState(state));
       task.decided = decided;
       task.values = values;
-      const answer = this.#answer(number, into, Decision.Decided);
+      const answer = this.#answer(number, question, Decision.Decided).word(after);
       answer.list(decided, (event) => {
         answer.str(event.type).word(event.schemaVersion).strings(event.tags).word(event.data.length);
       });
     } catch (error) {
       task.failure = error;
-      this.#answer(number, into, Decision.Failed);
+      this.#answer(number, question, Decision.Failed);
     }
   }
 
-  /** The answer to a domain request, begun when all of it is known: domain functions may call us. */
-  #answer(number: number, into: number, decision: number): Writer {
-    return this.#core.outbox.word(Input.Domain).word(number).number(into).word(decision);
+  /** What came of a decision, begun when all of it is known: domain functions may call us. */
+  #answer(number: number, question: number, decision: number): Writer {
+    return this.#core.outbox.word(Input.Domain).word(number).number(question).word(decision);
   }
 
   #others(task: CommandTask, others: Others, query: Query): OtherEvent[] {
@@ -958,7 +981,7 @@ export class Driver {
       }
     }
     for (const { task: neighbour, index, revision } of others.neighbours) {
-      const { input, values, issuedAt } = this.#tasks[neighbour] as CommandTask;
+      const { input, values, issuedAt } = this.#tasks.get(neighbour) as CommandTask;
       const { aggregate, id, actor } = input;
       found.push({ ...values[index]!, stream: { type: aggregate.type, id }, revision, issuedAt: isoTime(issuedAt), actor });
     }
@@ -973,7 +996,7 @@ export class Driver {
     const storage = this.#storage;
     switch (output.word()) {
       case Asks.Info:
-        return this.#ask(request, false, () => storage.open(), (message, info) => {
+        return this.#ask(request, false, () => storage.open(), (info) => (message) => {
           this.epoch = info.epoch;
           message
             .word(Said.Info)
@@ -985,42 +1008,47 @@ export class Driver {
       case Asks.Append: {
         const append = { epoch, now: output.time(), commits: output.list(() => this.#commit(output)) };
         const judge = (facts: Facts) => this.#judge(request.id, facts);
-        return this.#ask(request, true, () => storage.append(append, judge), (message, verdicts) => {
+        return this.#ask(request, true, () => storage.append(append, judge), (verdicts) => (message) => {
           writeVerdicts(message.word(Said.Appended), verdicts);
         });
       }
       case Asks.Load: {
         const commands = output.strings();
+        const folds: (Fold | null)[] = [];
+        const streams = output.list(() => this.#readStreamLoad(output, folds));
         const helds: boolean[] = [];
-        const streams = output.list(() => readStreamLoad(output, helds));
         const queries = output.list(() => {
           const load = { query: readQuery(output), after: output.number() };
           helds.push(output.flag());
           return load;
         });
-        return this.#ask(request, false, () => storage.load({ epoch, commands, streams, queries }), (message, loaded) => {
-          message.word(Said.Loaded);
-          message.list(loaded.commands, (first) => message.option(first, (found) => writeFirst(message, found)));
-          message.word(loaded.streams.length);
-          loaded.streams.forEach(({ snapshot, events, revision, more }, index) => {
-            const { aggregateType, aggregateId, snapshot: key } = streams[index]!;
-            const held = helds[index]!;
-            // Rows carry their stream once, for all.
-            message.option(held ? null : aggregateType, () => message.str(aggregateType).str(aggregateId));
-            message.option(snapshot, ({ revision, value }) => {
-              message.number(revision).option(held ? null : value, (value) => message.str(value));
+        return this.#ask(request, false, () => storage.load({ epoch, commands, streams, queries }), (loaded) => {
+          const folded = loaded.streams.map((slice, index) => {
+            const fold = folds[index]!;
+            return fold && this.#fold(fold, slice, streams[index]!.snapshot);
+          });
+          return (message) => {
+            message.word(Said.Loaded);
+            message.list(loaded.commands, (first) => message.option(first, (found) => writeFirst(message, found)));
+            message.word(loaded.streams.length);
+            loaded.streams.forEach(({ snapshot, events, revision, more }, index) => {
+              const { aggregateType, aggregateId, whole } = streams[index]!;
+              const held = folds[index] !== null;
+              // Rows carry their stream once, for all.
+              message.option(held ? null : aggregateType, () => message.str(aggregateType).str(aggregateId));
+              message.option(snapshot, ({ revision, value }) => {
+                message.number(revision).option(held ? null : value, (value) => message.str(value));
+              });
+              if (held && !whole) message.word(0).word(FOLDED).word(countOf(events));
+              else if (!held && isMessages(events)) writeMessages(message.word(2), events);
+              else this.#writePage(message, events as StoredEvent[], held, true);
+              message.option(folded[index], (write) => write(message));
+              message.number(revision).flag(more);
             });
-            if (held || !isMessages(events)) {
-              const page = this.#writePage(message, events, held, true);
-              if (held && snapshot !== null) this.#besides[page] = stateIn(key!, snapshot);
-            } else writeMessages(message.word(2), events);
-            message.number(revision).flag(more);
-          });
-          message.word(loaded.queries.length);
-          loaded.queries.forEach((events, index) => {
-            this.#writePage(message, events, helds[streams.length + index]!, false);
-          });
-          message.number(loaded.head);
+            message.word(loaded.queries.length);
+            loaded.queries.forEach((events, index) => this.#writePage(message, events, helds[index]!, false));
+            message.number(loaded.head);
+          };
         });
       }
       case Asks.SaveDocuments:
@@ -1028,7 +1056,7 @@ export class Driver {
       case Asks.ReadDocuments: {
         const names = output.list(() => readName(output));
         const scans = output.list(() => readScan(output));
-        return this.#ask(request, false, () => storage.readDocuments({ epoch, names, scans }), (message, found) => {
+        return this.#ask(request, false, () => storage.readDocuments({ epoch, names, scans }), (found) => (message) => {
           writeDocuments(message.word(Said.Documents), found);
         });
       }
@@ -1038,8 +1066,8 @@ export class Driver {
         const correlationId = output.option(() => output.str());
         const read = { epoch, after, descending, types, aggregateTypes, tags, correlationId, limit: output.word() };
         const held = output.flag();
-        return this.#ask(request, false, () => storage.readLog(read), (message, { events, next, head }) => {
-          this.#besides[this.#writePage(message.word(Said.Log), events, held, false)] = epoch;
+        return this.#ask(request, false, () => storage.readLog(read), ({ events, next, head }) => (message) => {
+          this.#epochs[this.#writePage(message.word(Said.Log), events, held, false)] = epoch;
           message.list(held ? [] : events, ({ position, recordedAt }) => {
             message.number(position).number(Date.parse(recordedAt));
           });
@@ -1047,6 +1075,28 @@ export class Driver {
         });
       }
     }
+  }
+
+  #readStreamLoad(output: Reader, folds: (Fold | null)[]): StreamLoad {
+    const aggregateType = output.str();
+    const aggregateId = output.str();
+    const after = output.number();
+    const snapshot = output.option(() => output.str());
+    const until = output.word();
+    const untilRevision = until === 1 ? output.number() : null;
+    const untilTime = until === 2 ? isoTime(output.time()) : null;
+    const untilPosition = until === 3 ? output.number() : null;
+    const limit = output.word();
+    folds.push(
+      output.option(() => {
+        const task = this.#tasks.get(output.word());
+        const aggregate = this.#aggregates[output.word()]!;
+        const from = output.word();
+        // Kept from here on: an answer may come when the engine has let go of it.
+        return { task, aggregate, from, state: this.#states.get(from) };
+      }),
+    );
+    return { aggregateType, aggregateId, after, snapshot, untilRevision, untilPosition, untilTime, limit, whole: output.flag() };
   }
 
   /** Those documents that can be written as JSON. The engine is told of the others. */
@@ -1060,7 +1110,7 @@ export class Driver {
       const { collection, key } = readName(output);
       const revision = output.number();
       const kind = output.word();
-      const state = kind === 0 ? this.#states.get(output.number()) : null;
+      const state = kind === 0 ? this.#states.get(output.word()) : null;
       const text = kind === 0 ? JSON.stringify(state) : kind === 1 ? output.str() : null;
       const postings = output.list((): Posting => [output.str(), output.str()]);
       const place = kind === 0 ? differsFromJson(state, JSON.parse(text!), "state") : null;
@@ -1070,7 +1120,7 @@ export class Driver {
     });
     const isNothing = expected.length + clear.length + documents.length === 0;
     const save = () => (isNothing ? null : this.#storage.saveDocuments({ epoch, expected, clear, documents }));
-    this.#ask(request, false, save, (message, conflict) => {
+    this.#ask(request, false, save, (conflict) => (message) => {
       message.word(Said.Saved);
       if (conflict !== null) message.word(1).word(conflict.index).number(conflict.actual);
       else message.word(0).list(refused, ([index, reason]) => message.word(index).str(reason));
@@ -1082,11 +1132,11 @@ export class Driver {
     request: StorageRequest,
     appends: boolean,
     ask: () => Answer<T>,
-    tell: (message: Writer, answer: T) => void,
+    tell: (answer: T) => (message: Writer) => void,
   ): void {
     const answer = (write: (message: Writer) => void) => {
-      if (this.#core.freed) return;
-      const { outbox } = this.#core;
+      const { freed, outbox } = this.#core;
+      if (freed) return;
       outbox.add(() => write(outbox.word(Input.Answer).number(request.id).word(request.attempt)));
       this.#schedule();
     };
@@ -1109,8 +1159,9 @@ export class Driver {
       );
     };
     const done = (found: T) => {
+      if (this.#core.freed) return;
       try {
-        answer((message) => tell(message, found));
+        answer(tell(found));
       } catch (error) {
         failed(error);
       }
@@ -1124,18 +1175,17 @@ export class Driver {
     }
   }
 
-  #writePage(message: Writer, events: Page, held: boolean, ofOneStream: boolean): number {
-    const page = this.#freePages.pop() ?? this.#pages.length;
-    this.#pages[page] = events;
+  #writePage(message: Writer, events: StoredEvent[], held: boolean, ofOneStream: boolean): number {
+    const page = this.#pages.add(events);
     message.word(held ? 0 : 1).word(page);
-    if (held) message.word(isMessages(events) ? events.forms.length : events.length);
-    else writeRows(message, events as StoredEvent[], ofOneStream);
+    if (held) message.word(events.length);
+    else writeRows(message, events, ofOneStream);
     return page;
   }
 
   /** The commit with what is known of its task here. */
   #commit(output: Reader): Commit {
-    const task = this.#tasks[output.word()] as CommandTask;
+    const task = this.#tasks.get(output.word()) as CommandTask;
     const { aggregate, id, correlationId, causationId, actor, extra } = task.input;
     const commandId = output.str();
     return (task.commit = {
@@ -1195,20 +1245,6 @@ export function unreadable(event: StoredEvent, error: unknown): AnnalsError {
   return new AnnalsError("unreadable-event", reason, { stream, revision, problem }, error);
 }
 
-function readStreamLoad(output: Reader, helds: boolean[]) {
-  const aggregateType = output.str();
-  const aggregateId = output.str();
-  const after = output.number();
-  const snapshot = output.option(() => output.str());
-  const until = output.word();
-  const untilRevision = until === 1 ? output.number() : null;
-  const untilTime = until === 2 ? isoTime(output.time()) : null;
-  const untilPosition = until === 3 ? output.number() : null;
-  const limit = output.word();
-  helds.push(output.flag());
-  return { aggregateType, aggregateId, after, snapshot, untilRevision, untilPosition, untilTime, limit, whole: output.flag() };
-}
-
 /** Promises of another realm, or of a library, are promises too. */
 function isThenable<T>(value: T | PromiseLike<T>): value is PromiseLike<T> {
   return typeof (value as PromiseLike<T> | undefined)?.then === "function";
@@ -1226,8 +1262,12 @@ export function isoTime(millis: number): string {
   return lastIso;
 }
 
-function isMessages(page: Page): page is Messages {
-  return !Array.isArray(page);
+function isMessages(events: StreamSlice["events"]): events is Messages {
+  return !Array.isArray(events);
+}
+
+function countOf(events: StreamSlice["events"]): number {
+  return (isMessages(events) ? events.forms : events).length;
 }
 
 function sameQuery(a: Query, b: Query): boolean {

@@ -214,7 +214,6 @@ export const enum Input {
 /** What comes from it. */
 export const enum Output {
   Storage = 1,
-  Fold = 2,
   Decide = 3,
   Opened = 4,
   CommandDone = 5,
@@ -239,15 +238,28 @@ export const enum Output {
   Checkpoint = 30,
 }
 
-/** What a domain function gave. */
+/** What came of a decision. */
 export const enum Decision {
-  Folded = 0,
+  Reads = 0,
+  Decided = 1,
+  Refused = 2,
+  Failed = 3,
+}
+
+/** What came of a fold. */
+export const enum Folded {
+  Done = 0,
   Unreadable = 1,
-  Reads = 2,
-  Decided = 3,
-  Refused = 4,
-  Failed = 5,
-  UnreadableSnapshot = 6,
+  UnreadableSnapshot = 2,
+}
+
+/** How a state comes: under a number, its own or that of a copy, or as JSON, or as why it can't be written. */
+export const enum State {
+  Held = 0,
+  Copied = 1,
+  ToCopy = 2,
+  Once = 3,
+  Unwritten = 4,
 }
 
 /** What came of a page for a projection. */

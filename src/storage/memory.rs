@@ -265,6 +265,7 @@ impl MemoryStore {
         StreamSlice {
             snapshot,
             page: Page::Events(events),
+            folded: None,
             revision: self.revision(&load.stream),
             more: wanted.next().is_some(),
         }

@@ -203,7 +203,7 @@ impl<S: StorageAdapter> Overlay<S> {
     /// What is asked of the store below, without what has come there after the cut.
     fn load_below(&mut self, request: &StorageRequest, cut: &Cut, mut load: Load) -> Result<Seen> {
         for stream in &mut load.streams {
-            (stream.snapshot, stream.held, stream.whole) = (None, false, true);
+            (stream.snapshot, stream.fold, stream.whole) = (None, None, true);
         }
         load.queries.iter_mut().for_each(|query| query.held = false);
         let body = StorageBody::Load(Arc::new(load));
@@ -254,7 +254,7 @@ impl<S: StorageAdapter> Overlay<S> {
                 snapshot: None,
                 until: Until::End,
                 limit: 1,
-                held: false,
+                fold: None,
                 whole: true,
             };
             let load = Load { streams: vec![load], ..Load::default() };
@@ -395,9 +395,16 @@ impl<S: StorageAdapter> Overlay<S> {
         (mut events, _, more_below): (Vec<RecordedEvent>, Revision, bool),
     ) -> StreamSlice {
         let revision = stream.revision();
+        let slice = |events, more| StreamSlice {
+            snapshot,
+            page: Page::Events(events),
+            folded: None,
+            revision,
+            more,
+        };
         let reached = events.last().map_or(asked.after, |event| event.revision.max(asked.after));
         if more_below && reached < stream.below {
-            return StreamSlice { snapshot, page: Page::Events(events), revision, more: true };
+            return slice(events, true);
         }
         let here = stream.events.iter().map(|index| &self.log[*index]);
         let mut wanted = here.filter(|event| {
@@ -412,7 +419,7 @@ impl<S: StorageAdapter> Overlay<S> {
         let room = (asked.limit as usize).saturating_sub(events.len());
         events.extend(wanted.by_ref().take(room).cloned());
         let more = wanted.next().is_some();
-        StreamSlice { snapshot, page: Page::Events(events), revision, more }
+        slice(events, more)
     }
 
     fn read_log(&mut self, request: &StorageRequest, read: &ReadLog) -> Result<LogPage> {

@@ -13,9 +13,10 @@ use crate::domain::{
 use crate::event::{NewEvent, Payload, RecordedEvent, TaskId};
 use crate::projection::{Known, LogEvent, ProjectionDefinition};
 use crate::protocol::{
-    Append, Document, DocumentValue, DomainAnswer, DomainRequest, DomainResult, Handle, Load,
-    Neighbour, Page, PageId, Project, ProjectAnswer, Release, SaveDocuments, StorageAnswer,
-    StorageBody,
+    Answer, Append, CopyId, Document, DocumentValue, DomainAnswer, DomainRequest, DomainResult,
+    HandedOut, Handle, HostFoldError, HostFolded, Load, Neighbour, Page, PageId, Project,
+    ProjectAnswer, Release, RequestId, SaveDocuments, StorageAnswer, StorageBody, StorageRequest,
+    StreamLoad, StreamSlice,
 };
 use crate::snapshot::{JsonCodec, StateCodec, state_in, with_digest};
 use crate::stream::{Revision, StreamId};
@@ -30,17 +31,22 @@ pub(super) fn with_upcasters(definition: AggregateDefinition) -> AggregateDefini
     definition.with_upcasters("Noted\n2\nTaken\n2\n", native.becoming.to_vec())
 }
 
+type Attempt = (RequestId, u32);
+
 /// What a host keeps for an engine.
 pub(super) struct Hosted {
     domain: Rc<dyn NativeAggregate>,
     codec: JsonCodec<Appointment>,
     states: BTreeMap<Handle, Rc<dyn NativeState>>,
     pages: BTreeMap<PageId, Vec<RecordedEvent>>,
-    /// The states in snapshots that came with pages; `None` if one is none.
-    snapshots: BTreeMap<PageId, Option<Arc<str>>>,
+    /// Of states of the engine's.
+    copies: BTreeMap<CopyId, String>,
+    /// What the streams of an attempt are folded onto, as it was when it was asked for.
+    bases: BTreeMap<Attempt, Vec<Option<Rc<dyn NativeState>>>>,
     commands: BTreeMap<TaskId, (StreamId, Command)>,
     decided: BTreeMap<TaskId, Decided>,
     refusals: BTreeMap<TaskId, (Arc<str>, Arc<str>)>,
+    last_state: u32,
     last_page: u32,
 }
 
@@ -61,10 +67,12 @@ impl Hosted {
             codec: JsonCodec::new(),
             states: BTreeMap::new(),
             pages: BTreeMap::new(),
-            snapshots: BTreeMap::new(),
+            copies: BTreeMap::new(),
+            bases: BTreeMap::new(),
             commands: BTreeMap::new(),
             decided: BTreeMap::new(),
             refusals: BTreeMap::new(),
+            last_state: 0,
             last_page: 0,
         }
     }
@@ -81,7 +89,21 @@ impl Hosted {
         self.refusals.remove(&task)
     }
 
-    pub(super) fn state_json(&self, handle: Handle) -> String {
+    /// The JSON of a state that is handed out.
+    pub(super) fn take(&mut self, state: HandedOut) -> String {
+        match state {
+            HandedOut::Held(handle) => self.state_json(handle),
+            HandedOut::Copied(copy) => self.copies[&copy].clone(),
+            HandedOut::ToCopy(copy, json) => {
+                let before = self.copies.insert(copy, json.clone());
+                assert_eq!(before, None, "a number is given again when it has been released");
+                json
+            }
+            HandedOut::Once(json) => json,
+        }
+    }
+
+    fn state_json(&self, handle: Handle) -> String {
         self.state(handle).to_json().expect("the state is JSON")
     }
 
@@ -93,11 +115,6 @@ impl Hosted {
                 self.states.get(&handle).expect("the engine names states it has not released"),
             )
         }
-    }
-
-    fn read_snapshot(&self, page: PageId) -> Result<Rc<dyn NativeState>, Arc<str>> {
-        let text = self.snapshots[&page].as_deref();
-        self.codec.read(text.ok_or("its digest does not match")?)
     }
 
     pub(super) fn events(&self, page: &Page) -> Vec<RecordedEvent> {
@@ -112,34 +129,50 @@ impl Hosted {
 
     pub(super) fn release(&mut self, release: &Release) {
         for handle in &release.handles {
-            // A state that was never made (a refusal, a failed fold) is released all the same.
-            self.states.remove(handle);
+            assert!(self.states.remove(handle).is_some(), "a state is released once");
         }
         for page in &release.pages {
             assert!(self.pages.remove(page).is_some(), "a page is released once");
-            self.snapshots.remove(page);
+        }
+        for copy in &release.copies {
+            assert!(self.copies.remove(copy).is_some(), "a copy is released once");
         }
     }
 
     /// Whether everything the host kept has been released.
     pub(super) fn is_empty_but_for(&self, cached_states: usize) -> bool {
-        self.pages.is_empty() && self.snapshots.is_empty() && self.states.len() <= cached_states
+        self.pages.is_empty() && self.states.len() + self.copies.len() <= cached_states
     }
 
-    /// Keeps the pages that stay in the host, and gives the engine numbers for them.
-    pub(super) fn keep(&mut self, body: &StorageBody, answer: StorageAnswer) -> StorageAnswer {
-        match (body, answer) {
+    /// Looks at the states that a request names.
+    pub(super) fn ask(&mut self, request: &StorageRequest) {
+        if let StorageBody::Load(load) = &request.body {
+            let folds = load.streams.iter().map(|asked| asked.fold);
+            let bases = folds.map(|fold| fold.map(|fold| self.state(fold.from))).collect();
+            self.bases.insert((request.id, request.attempt), bases);
+        }
+    }
+
+    /// Folds and keeps what stays in the host, and gives the engine numbers for it.
+    pub(super) fn keep(&mut self, body: &StorageBody, answer: Answer) -> Answer {
+        let attempt = (answer.request, answer.attempt);
+        let result = answer.result.map(|found| self.keep_found(body, attempt, found));
+        Answer { result, ..answer }
+    }
+
+    fn keep_found(
+        &mut self,
+        body: &StorageBody,
+        attempt: Attempt,
+        found: StorageAnswer,
+    ) -> StorageAnswer {
+        match (body, found) {
             (StorageBody::Load(load), StorageAnswer::Loaded(mut loaded)) => {
                 let Load { streams, queries, .. } = &**load;
-                for (asked, slice) in streams.iter().zip(&mut loaded.streams) {
-                    if asked.held {
-                        let page = self.hold(&mut slice.page);
-                        if let (Some(key), Some(snapshot)) = (&asked.snapshot, &mut slice.snapshot)
-                        {
-                            let value = snapshot.value.take().expect("as the store gave it");
-                            let state = state_in(key, snapshot.revision, &value).map(Arc::from);
-                            self.snapshots.insert(page, state);
-                        }
+                let bases = self.bases[&attempt].clone();
+                for ((asked, base), slice) in streams.iter().zip(bases).zip(&mut loaded.streams) {
+                    if let Some(base) = base {
+                        self.fold(asked, base, slice);
                     }
                 }
                 for (asked, page) in queries.iter().zip(&mut loaded.queries) {
@@ -153,8 +186,52 @@ impl Hosted {
                 self.hold(&mut log.page);
                 StorageAnswer::Log(log)
             }
-            (_, answer) => answer,
+            (_, found) => found,
         }
+    }
+
+    fn fold(&mut self, asked: &StreamLoad, base: Rc<dyn NativeState>, slice: &mut StreamSlice) {
+        let events = self.events(&slice.page);
+        if asked.whole {
+            self.hold(&mut slice.page);
+        } else {
+            let count = u32::try_from(events.len()).expect("pages are short");
+            slice.page = Page::Held { page: PageId::FOLDED, count };
+        }
+        let mut start = Ok(base);
+        if let (Some(key), Some(snapshot)) = (&asked.snapshot, &mut slice.snapshot) {
+            let value = snapshot.value.take().expect("as the store gave it");
+            let text = state_in(key, snapshot.revision, &value);
+            start = text
+                .ok_or_else(|| "its digest does not match".into())
+                .and_then(|text| self.codec.read(text));
+        } else if events.is_empty() {
+            return;
+        }
+        let mut texts = events.iter().map(|event| EventText {
+            event_type: &event.event_type,
+            schema_version: event.schema_version,
+            data: &event.data,
+        });
+        let folded = start.map_err(HostFoldError::Snapshot).and_then(|start| {
+            let folded = self.domain.fold(start, &mut texts);
+            folded.map_err(|(index, Unreadable { problem, reason })| HostFoldError::Event {
+                index: u32::try_from(index).expect("pages are short"),
+                problem,
+                reason,
+            })
+        });
+        slice.folded = Some(folded.map(|Folded { state, skipped }| HostFolded {
+            state: self.keep_state(state),
+            skipped,
+        }));
+    }
+
+    fn keep_state(&mut self, state: Rc<dyn NativeState>) -> Handle {
+        self.last_state += 1;
+        let handle = Handle(self.last_state);
+        self.states.insert(handle, state);
+        handle
     }
 
     /// Takes a page in for a projection.
@@ -213,86 +290,53 @@ impl Hosted {
     }
 
     pub(super) fn answer(&mut self, request: DomainRequest) -> DomainAnswer {
-        match request {
-            DomainRequest::Fold { task, from, into, page, .. } => {
-                let events = &self.pages[&page];
-                let mut texts = events.iter().map(|event| EventText {
-                    event_type: &event.event_type,
-                    schema_version: event.schema_version,
-                    data: &event.data,
-                });
-                let start = match from {
-                    Handle::SNAPSHOT => match self.read_snapshot(page) {
-                        Ok(state) => state,
-                        Err(reason) => {
-                            let result = DomainResult::UnreadableSnapshot { reason };
-                            return DomainAnswer { task, into, result };
-                        }
-                    },
-                    from => self.state(from),
-                };
-                let result = match self.domain.fold(start, &mut texts) {
-                    Ok(Folded { state, skipped }) => {
-                        self.states.insert(into, state);
-                        DomainResult::Folded(skipped)
-                    }
-                    Err((index, Unreadable { problem, reason })) => DomainResult::Unreadable {
-                        index: u32::try_from(index).expect("pages are short"),
-                        problem,
-                        reason,
-                    },
-                };
-                DomainAnswer { task, into, result }
-            }
-            DomainRequest::Decide { task, state, into, issued_at, others, .. } => {
-                let state = self.state(state);
-                let (stream, command) = &self.commands[&task];
-                let wanted = self.domain.reads(command, &state);
-                let loaded = others.as_ref().map(|others| others.query.clone()).unwrap_or_default();
-                if wanted != loaded {
-                    return DomainAnswer { task, into, result: DomainResult::Reads(wanted) };
-                }
-                let pages = others.iter().flat_map(|others| &others.pages);
-                let read: Vec<_> = pages.flat_map(|page| &self.pages[page]).map(as_today).collect();
-                let mut seen: Vec<_> = read
-                    .iter()
-                    .map(|event| OtherEvent {
-                        stream: &event.stream,
-                        revision: event.revision,
-                        issued_at: event.issued_at,
-                        actor: event.metadata.actor.as_deref(),
-                        event_type: &event.event_type,
-                        data: &event.data,
-                    })
-                    .collect();
-                seen.retain(|other| other.stream != stream);
-                for neighbour in others.iter().flat_map(|others| &others.neighbours) {
-                    let Neighbour { task, index, revision } = *neighbour;
-                    let decided = &self.decided[&task];
-                    seen.push(OtherEvent {
-                        stream: &self.commands[&task].0,
-                        revision,
-                        issued_at: decided.issued_at,
-                        actor: None,
-                        event_type: &decided.types[index as usize],
-                        data: &decided.texts[index as usize],
-                    });
-                }
-                let context = Context::new(issued_at, &seen);
-                let result = match self.domain.decide(&state, command, &context) {
-                    NativeDecision::Decided { events, after } => {
-                        self.states.insert(into, after);
-                        self.decided(task, issued_at, events)
-                    }
-                    NativeDecision::Refused { code, details } => {
-                        self.refusals.insert(task, (code, details));
-                        DomainResult::Refused
-                    }
-                    NativeDecision::Failed { .. } => DomainResult::Failed,
-                };
-                DomainAnswer { task, into, result }
-            }
+        let DomainRequest { task, state, question, issued_at, others, .. } = request;
+        let state = self.state(state);
+        let (stream, command) = &self.commands[&task];
+        let wanted = self.domain.reads(command, &state);
+        let loaded = others.as_ref().map(|others| others.query.clone()).unwrap_or_default();
+        if wanted != loaded {
+            return DomainAnswer { task, question, result: DomainResult::Reads(wanted) };
         }
+        let pages = others.iter().flat_map(|others| &others.pages);
+        let read: Vec<_> = pages.flat_map(|page| &self.pages[page]).map(as_today).collect();
+        let mut seen: Vec<_> = read
+            .iter()
+            .map(|event| OtherEvent {
+                stream: &event.stream,
+                revision: event.revision,
+                issued_at: event.issued_at,
+                actor: event.metadata.actor.as_deref(),
+                event_type: &event.event_type,
+                data: &event.data,
+            })
+            .collect();
+        seen.retain(|other| other.stream != stream);
+        for neighbour in others.iter().flat_map(|others| &others.neighbours) {
+            let Neighbour { task, index, revision } = *neighbour;
+            let decided = &self.decided[&task];
+            seen.push(OtherEvent {
+                stream: &self.commands[&task].0,
+                revision,
+                issued_at: decided.issued_at,
+                actor: None,
+                event_type: &decided.types[index as usize],
+                data: &decided.texts[index as usize],
+            });
+        }
+        let context = Context::new(issued_at, &seen);
+        let result = match self.domain.decide(&state, command, &context) {
+            NativeDecision::Decided { events, after } => {
+                let after = self.keep_state(after);
+                DomainResult::Decided(self.decided(task, issued_at, events), after)
+            }
+            NativeDecision::Refused { code, details } => {
+                self.refusals.insert(task, (code, details));
+                DomainResult::Refused
+            }
+            NativeDecision::Failed { .. } => DomainResult::Failed,
+        };
+        DomainAnswer { task, question, result }
     }
 
     fn decided(
@@ -300,7 +344,7 @@ impl Hosted {
         task: TaskId,
         issued_at: Timestamp,
         events: Vec<NewEvent>,
-    ) -> DomainResult {
+    ) -> Vec<NewEvent> {
         let mut texts = Vec::new();
         let mut types = Vec::new();
         let events = (0..)
@@ -314,6 +358,6 @@ impl Hosted {
             })
             .collect();
         self.decided.insert(task, Decided { issued_at, types, texts });
-        DomainResult::Decided(events)
+        events
     }
 }

@@ -13,10 +13,9 @@ use crate::manager::{Handled, Wish};
 use crate::projection::ViewKind;
 use crate::protocol::{
     Answer, AskCheckpoint, AskReaction, CheckpointWish, Conflict, ControlView, DomainAnswer,
-    DomainRequest, Execute, Input, LogFilter, LogStart, Notice, Output, Page, React, Reacted,
-    Reacting, ReactionAction, ReactionIndex, ReadState, ReadView, Saved, SnapshotProblem,
-    SnapshotReport, StorageAnswer, StorageBody, StorageRequest, Subscribe, TakeSnapshot, Verdict,
-    ViewAction,
+    Execute, Input, LogFilter, LogStart, Notice, Output, Page, React, Reacted, Reacting,
+    ReactionAction, ReactionIndex, ReadState, ReadView, Saved, SnapshotProblem, SnapshotReport,
+    StorageAnswer, StorageBody, StorageRequest, Subscribe, TakeSnapshot, Verdict, ViewAction,
 };
 use crate::reaction::StartAt;
 use crate::snapshot::SnapshotPolicy;
@@ -621,9 +620,11 @@ impl<'a> World<'a> {
         self.end()
     }
 
-    /// Whether no snapshot is on its way: until then the engine holds its state.
+    /// Whether no snapshot is on its way, and no load, be it for nobody: until then the engine holds their
+    /// states.
     fn all_kept(&self) -> bool {
-        !self.hosts.iter().any(|host| host.engine.has_snapshots_to_keep())
+        let mut engines = self.hosts.iter().map(|host| &host.engine);
+        !engines.any(|engine| engine.has_snapshots_to_keep() || engine.is_loading())
     }
 
     fn all_followed(&self) -> bool {
@@ -997,8 +998,8 @@ impl<'a> World<'a> {
     }
 
     fn answer(&mut self, host: usize, body: &StorageBody, answer: Answer) -> Result<(), String> {
-        let result = answer.result.map(|found| self.hosts[host].hosted.keep(body, found));
-        self.give_input(host, Input::Answer(Answer { result, ..answer }))
+        let answer = self.hosts[host].hosted.keep(body, answer);
+        self.give_input(host, Input::Answer(answer))
     }
 
     /// The store's answer comes while the host is busy with its domain.
@@ -1029,6 +1030,10 @@ impl<'a> World<'a> {
             write!(Digest(&mut self.report.digest), "{output:?}").expect("a digest takes all");
             let host = &mut self.hosts[index];
             match output {
+                // Nobody waits for them any more, but the engine says what is to be dropped.
+                Output::Idle { .. } if !host.answers.is_empty() => {
+                    self.give_domain_answers(index)?;
+                }
                 Output::Idle { wake_at } => {
                     host.woken_at = wake_at;
                     if let Some(at) = wake_at {
@@ -1041,8 +1046,8 @@ impl<'a> World<'a> {
                 Output::Release(release) => host.hosted.release(&release),
                 Output::Domain(request) => {
                     // Half of the runs gather some of the answers.
-                    let reads = matches!(&request, DomainRequest::Decide { others: Some(_), .. });
-                    let (gathers, task) = (!self.scenario.seed.is_multiple_of(2), request.task().0);
+                    let (reads, task) = (request.others.is_some(), request.task.0);
+                    let gathers = !self.scenario.seed.is_multiple_of(2);
                     let at_once = reads || !gathers || task.is_multiple_of(3);
                     let answer = host.hosted.answer(request);
                     match self.random.below(16) {
@@ -1149,7 +1154,8 @@ impl<'a> World<'a> {
     }
 
     fn send(&mut self, host: usize, mut request: StorageRequest) {
-        let hosted = &self.hosts[host].hosted;
+        let hosted = &mut self.hosts[host].hosted;
+        hosted.ask(&request);
         if let StorageBody::Append(append) = &request.body {
             let mut append = hosted.with_payloads(append);
             if self.scenario.older_forms {
@@ -1398,7 +1404,7 @@ impl<'a> World<'a> {
                     Err(error) => Err(error),
                     Ok(outcome) => {
                         self.report.outcomes += 1;
-                        let state = state_json(&host.hosted, &outcome.state);
+                        let state = state_json(host, &outcome.state);
                         let pages = &outcome.events;
                         let events = pages.iter().flat_map(|page| host.hosted.events(page));
                         let events = events.map(|event| as_today(&event)).collect();
@@ -1429,7 +1435,7 @@ impl<'a> World<'a> {
                 let operation = host.open.remove(&task).ok_or("an answer nobody waits for")?;
                 self.unfinished -= 1;
                 let Ok(read) = result else { return Ok(()) };
-                let state = state_json(&host.hosted, &read.state);
+                let state = state_json(host, &read.state);
                 let events = read.events.iter().flat_map(|page| host.hosted.events(page));
                 let events: Vec<_> = events.map(|event| as_today(&event)).collect();
                 let asked = &self.operations[operation];
@@ -1538,11 +1544,9 @@ fn follow(task: TaskId, after: Position) -> Subscribe {
     }
 }
 
-fn state_json(hosted: &Hosted, state: &crate::domain::State) -> String {
-    match state.handle() {
-        Some(handle) => hosted.state_json(handle),
-        None => state.to_json().expect("native").expect("the state is JSON"),
-    }
+fn state_json(host: &mut Host, state: &crate::domain::State) -> String {
+    let state = host.engine.hand_out(state).expect("the state is JSON");
+    host.hosted.take(state)
 }
 
 /// Few streams, doctors and slots, so that commands meet.

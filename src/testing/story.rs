@@ -9,7 +9,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::aggregate::{Aggregate, Context, OtherEvent};
-use crate::domain::{AggregateDefinition, Domain, NativeAggregate, NativeDecision, NativeState};
+use crate::domain::{
+    AggregateDefinition, Domain, NativeAggregate, NativeDecision, NativeState, native_state,
+};
 use crate::event::{NewEvent, Payload};
 use crate::payload::check_payload;
 use crate::query::{Query, Tag};
@@ -278,7 +280,7 @@ impl Story {
         let read: Rc<dyn std::any::Any> =
             self.check("the command", native.read_command(&command_type, &data));
         let state = self.state_of::<A>(&stream);
-        let at_hand: Rc<dyn NativeState> = Rc::new(state.clone());
+        let at_hand = native_state(state.clone());
         let query = native.reads(&read, &at_hand);
         let again = native.reads(&read, &at_hand);
         if again != query {

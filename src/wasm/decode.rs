@@ -11,11 +11,12 @@ use crate::projection::{ProjectionDefinition, ViewKind};
 use crate::protocol::{
     Answer, AskCheckpoint, AskReaction, CheckpointWish, Conflict, ControlView, Correlated,
     CorrelationKey, DocumentsRead, DomainAnswer, DomainResult, Durability, Epoch, EventPlace,
-    EventRow, Execute, Handle, Info, Input, Loaded, LogEnd, LogFilter, LogPage, LogStart, Page,
-    PageId, ProjectAnswer, Projected, ProjectedDocument, Reacted, ReactionAction, ReactionIndex,
-    ReadAt, ReadState, ReadView, RequestId, Saved, ScanPlace, ScannedPage, Skipped, SkippedEvents,
-    StorageAnswer, StoredDocument, StoredSnapshot, StreamSlice, Subscribe, TakeSnapshot, Verdict,
-    ViewAction, ViewAt, ViewQuery, ViewRange, ViewScan, Wishes,
+    EventRow, Execute, Handle, HostFoldError, HostFolded, Info, Input, Loaded, LogEnd, LogFilter,
+    LogPage, LogStart, Page, PageId, ProjectAnswer, Projected, ProjectedDocument, Reacted,
+    ReactionAction, ReactionIndex, ReadAt, ReadState, ReadView, RequestId, Saved, ScanPlace,
+    ScannedPage, Skipped, SkippedEvents, StorageAnswer, StoredDocument, StoredSnapshot,
+    StreamSlice, Subscribe, TakeSnapshot, Verdict, ViewAction, ViewAt, ViewQuery, ViewRange,
+    ViewScan, Wishes,
 };
 use crate::query::{Query, QueryItem};
 use crate::reaction::{Lanes, ReactionDefinition, RetryPolicy, StartAt};
@@ -464,6 +465,7 @@ fn loaded(reader: &mut Reader<'_>) -> Result<Loaded> {
             Ok(StreamSlice {
                 snapshot: reader.option(snapshot)?,
                 page: page(reader, owner.as_ref())?,
+                folded: reader.option(folded)?,
                 revision: revision(reader)?,
                 more: reader.flag()?,
             })
@@ -475,6 +477,32 @@ fn loaded(reader: &mut Reader<'_>) -> Result<Loaded> {
 
 fn snapshot(reader: &mut Reader<'_>) -> Result<StoredSnapshot> {
     Ok(StoredSnapshot { revision: revision(reader)?, value: reader.option(Reader::string)? })
+}
+
+fn folded(reader: &mut Reader<'_>) -> Result<std::result::Result<HostFolded, HostFoldError>> {
+    Ok(match reader.word()? {
+        0 => Ok(HostFolded {
+            state: Handle(reader.word()?),
+            skipped: reader.option(|reader| {
+                Ok(Skipped {
+                    count: reader.word()?,
+                    last: reader.word()?,
+                    event_type: reader.string()?,
+                })
+            })?,
+        }),
+        1 => Err(HostFoldError::Event {
+            index: reader.word()?,
+            problem: {
+                let number = reader.word()?;
+                let problem = EventProblem::ALL.get(number as usize).copied();
+                problem.ok_or(Malformed::Tag(number))?
+            },
+            reason: reader.string()?,
+        }),
+        2 => Err(HostFoldError::Snapshot(reader.string()?)),
+        tag => return Err(Malformed::Tag(tag)),
+    })
 }
 
 fn saved(reader: &mut Reader<'_>) -> Result<Saved> {
@@ -548,28 +576,13 @@ fn page(reader: &mut Reader<'_>, owner: Option<&StreamId>) -> Result<Page> {
 #[inline(never)]
 fn domain_answer(reader: &mut Reader<'_>) -> Result<DomainAnswer> {
     let task = task(reader)?;
-    let into = Handle(reader.number()?);
+    let question = reader.number()?;
     let result = match reader.word()? {
-        0 => DomainResult::Folded(reader.option(|reader| {
-            Ok(Skipped {
-                count: reader.word()?,
-                last: reader.word()?,
-                event_type: reader.string()?,
-            })
-        })?),
-        1 => DomainResult::Unreadable {
-            index: reader.word()?,
-            problem: {
-                let number = reader.word()?;
-                let problem = EventProblem::ALL.get(number as usize).copied();
-                problem.ok_or(Malformed::Tag(number))?
-            },
-            reason: reader.string()?,
-        },
-        2 => DomainResult::Reads(query(reader)?),
-        3 => {
+        0 => DomainResult::Reads(query(reader)?),
+        1 => {
+            let after = Handle(reader.word()?);
             let mut index = 0;
-            DomainResult::Decided(reader.list(|reader| {
+            let events = reader.list(|reader| {
                 let event = NewEvent {
                     event_type: reader.string()?,
                     schema_version: reader.word()?,
@@ -578,14 +591,14 @@ fn domain_answer(reader: &mut Reader<'_>) -> Result<DomainAnswer> {
                 };
                 index += 1;
                 Ok(event)
-            })?)
+            })?;
+            DomainResult::Decided(events, after)
         }
-        4 => DomainResult::Refused,
-        5 => DomainResult::Failed,
-        6 => DomainResult::UnreadableSnapshot { reason: reader.string()? },
+        2 => DomainResult::Refused,
+        3 => DomainResult::Failed,
         tag => return Err(Malformed::Tag(tag)),
     };
-    Ok(DomainAnswer { task, into, result })
+    Ok(DomainAnswer { task, question, result })
 }
 
 fn query(reader: &mut Reader<'_>) -> Result<Query> {

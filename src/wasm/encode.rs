@@ -2,14 +2,14 @@
 
 use std::fmt::Write as _;
 
-use crate::domain::State;
+use crate::engine::Engine;
 use crate::error::{CommandError, ReadError, StorageError, UnreadableEvent};
 use crate::event::{CommitSummary, FirstOutcome, Payload};
 use crate::payload::json_string;
 use crate::protocol::{
     Append, Commit, CommitExpectation, Conflict, DocumentName, DocumentValue, DomainRequest,
-    Durability, Load, LogEnd, Notice, Outcome, Output, Page, Project, React, Reacting,
-    ReactionRead, ReadDocuments, ReadLog, SaveDocuments, SkippedEvents, SnapshotProblem,
+    Durability, HandedOut, HostFold, Load, LogEnd, Notice, Outcome, Output, Page, Project, React,
+    Reacting, ReactionRead, ReadDocuments, ReadLog, SaveDocuments, SkippedEvents, SnapshotProblem,
     SnapshotReport, StorageBody, StorageRequest, Until, Verdict, ViewRead,
 };
 use crate::query::Query;
@@ -19,15 +19,16 @@ use crate::upcast::{Message, Unreadable};
 
 use super::words::Writer;
 
-pub(super) fn output(writer: &mut Writer, output: &Output) {
+pub(super) fn output(writer: &mut Writer, output: &Output, engine: &mut Engine) {
     match output {
         Output::Storage(request) => storage_request(writer, request),
         Output::Domain(request) => domain_request(writer, request),
-        Output::Notice(notice) => self::notice(writer, notice),
+        Output::Notice(notice) => self::notice(writer, notice, engine),
         Output::Release(release) => {
             writer.word(7);
-            writer.list(&release.handles, |writer, handle| writer.number(handle.0));
+            writer.list(&release.handles, |writer, handle| writer.word(handle.0));
             writer.list(&release.pages, |writer, page| writer.word(page.0));
+            writer.list(&release.copies, |writer, copy| writer.word(copy.0));
         }
         Output::Idle { wake_at } => {
             writer.word(8);
@@ -184,7 +185,11 @@ fn load(writer: &mut Writer, load: &Load) {
             }
         }
         writer.word(load.limit);
-        writer.flag(load.held);
+        writer.option(load.fold, |writer, HostFold { task, aggregate, from }| {
+            writer.word(task.0);
+            writer.word(aggregate.0);
+            writer.word(from.0);
+        });
         writer.flag(load.whole);
     });
     writer.list(&load.queries, |writer, load| {
@@ -221,7 +226,7 @@ fn save_documents(writer: &mut Writer, save: &SaveDocuments) {
         match &document.value {
             DocumentValue::State(handle) => {
                 writer.word(0);
-                writer.number(handle.0);
+                writer.word(handle.0);
             }
             DocumentValue::Text(text) => {
                 writer.word(1);
@@ -352,37 +357,26 @@ fn view_read(writer: &mut Writer, read: &ViewRead) {
 
 #[inline(never)]
 fn domain_request(writer: &mut Writer, request: &DomainRequest) {
-    match request {
-        DomainRequest::Fold { task, aggregate, from, into, page } => {
-            writer.word(2);
-            writer.word(task.0);
-            writer.word(aggregate.0);
-            writer.number(from.0);
-            writer.number(into.0);
-            writer.word(page.0);
-        }
-        DomainRequest::Decide { task, aggregate, state, into, issued_at, others } => {
-            writer.word(3);
-            writer.word(task.0);
-            writer.word(aggregate.0);
-            writer.number(state.0);
-            writer.number(into.0);
-            time(writer, *issued_at);
-            writer.option(others.as_ref(), |writer, others| {
-                query(writer, &others.query);
-                writer.list(&others.pages, |writer, page| writer.word(page.0));
-                writer.list(&others.neighbours, |writer, neighbour| {
-                    writer.word(neighbour.task.0);
-                    writer.word(neighbour.index);
-                    writer.number(neighbour.revision.0);
-                });
-            });
-        }
-    }
+    let DomainRequest { task, aggregate, state, question, issued_at, others } = request;
+    writer.word(3);
+    writer.word(task.0);
+    writer.word(aggregate.0);
+    writer.word(state.0);
+    writer.number(*question);
+    time(writer, *issued_at);
+    writer.option(others.as_ref(), |writer, others| {
+        query(writer, &others.query);
+        writer.list(&others.pages, |writer, page| writer.word(page.0));
+        writer.list(&others.neighbours, |writer, neighbour| {
+            writer.word(neighbour.task.0);
+            writer.word(neighbour.index);
+            writer.number(neighbour.revision.0);
+        });
+    });
 }
 
 #[inline(never)]
-fn notice(writer: &mut Writer, notice: &Notice) {
+fn notice(writer: &mut Writer, notice: &Notice, engine: &mut Engine) {
     match notice {
         // The host gave the information itself.
         Notice::Opened(_) => {
@@ -397,7 +391,7 @@ fn notice(writer: &mut Writer, notice: &Notice) {
             writer.word(5);
             writer.word(task.0);
             match result {
-                Ok(outcome) => self::outcome(writer, outcome),
+                Ok(outcome) => self::outcome(writer, outcome, engine),
                 Err(error) => command_error(writer, error),
             }
         }
@@ -405,7 +399,9 @@ fn notice(writer: &mut Writer, notice: &Notice) {
             writer.word(6);
             writer.word(task.0);
             match result {
-                Ok(read) => found(writer, read.revision, &read.state, &read.events),
+                Ok(read) => {
+                    found(writer, read.revision, engine.hand_out(&read.state), &read.events)
+                }
                 Err(error) => read_error(writer, error),
             }
         }
@@ -506,11 +502,11 @@ fn notice(writer: &mut Writer, notice: &Notice) {
     }
 }
 
-fn outcome(writer: &mut Writer, outcome: &Outcome) {
+fn outcome(writer: &mut Writer, outcome: &Outcome, engine: &mut Engine) {
     // What this command has just appended, JavaScript has from the request.
     let appended = outcome.commit.is_some() && !outcome.duplicate;
     let pages: &[Page] = if appended { &[] } else { &outcome.events };
-    found(writer, outcome.revision, &outcome.state, pages);
+    found(writer, outcome.revision, engine.hand_out(&outcome.state), pages);
     writer.flag(outcome.duplicate);
     writer.word(match outcome.durability {
         Durability::Memory => 0,
@@ -527,30 +523,38 @@ fn outcome(writer: &mut Writer, outcome: &Outcome) {
 }
 
 /// What commands and reads end with, if all goes well.
-fn found(writer: &mut Writer, revision: Revision, state: &State, pages: &[Page]) {
+fn found(
+    writer: &mut Writer,
+    revision: Revision,
+    state: Result<HandedOut, serde_json::Error>,
+    pages: &[Page],
+) {
     writer.word(0);
     writer.number(revision.0);
-    self::state(writer, state);
-    writer.list(pages, page);
-}
-
-/// A handle, or the state as JSON.
-fn state(writer: &mut Writer, state: &State) {
-    match (state.handle(), state.to_json()) {
-        (Some(handle), _) => {
+    match state {
+        Ok(HandedOut::Held(handle)) => {
             writer.word(0);
-            writer.number(handle.0);
+            writer.word(handle.0);
         }
-        (None, Some(Ok(json))) => {
+        Ok(HandedOut::Copied(copy)) => {
             writer.word(1);
+            writer.word(copy.0);
+        }
+        Ok(HandedOut::ToCopy(copy, json)) => {
+            writer.word(2);
+            writer.word(copy.0);
             writer.str(&json);
         }
-        (None, Some(Err(error))) => {
-            writer.word(2);
+        Ok(HandedOut::Once(json)) => {
+            writer.word(3);
+            writer.str(&json);
+        }
+        Err(error) => {
+            writer.word(4);
             writer.str(&error.to_string());
         }
-        (None, None) => unreachable!("a state is here or in the host"),
     }
+    writer.list(pages, page);
 }
 
 /// The host's number of a page. JavaScript never answers whole events, which have none.

@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use annals::protocol::{
-    Answer, DocumentValue, DomainAnswer, DomainRequest, DomainResult, Execute, Input, Notice,
-    Outcome, Output, Page, PageId, ReadAt, ReadState, StateRead, StorageAnswer, StorageBody,
-    StorageRequest, Subscribe,
+    Answer, DocumentValue, DomainAnswer, DomainRequest, DomainResult, Execute, Handle,
+    HostFoldError, HostFolded, Input, Notice, Outcome, Output, Page, PageId, ReadAt, ReadState,
+    StateRead, StorageAnswer, StorageBody, StorageRequest, StreamSlice, Subscribe,
 };
 use annals::storage::{MemoryStore, StorageAdapter};
 use annals::{
@@ -288,12 +288,13 @@ impl Host {
     }
 
     /// Serves an engine with a hosted domain until it is idle. The answers are given when it waits
-    /// for them. The events the host keeps are of no account: the store gets empty payloads for
-    /// them, and the engine empty pages.
+    /// for them. The events and states the host keeps are of no account: the store gets empty payloads
+    /// for them, and the engine numbers.
     pub fn serve_hosted(
         &mut self,
         store: &mut MemoryStore,
         mut answer: impl FnMut(&mut Self, &DomainRequest) -> DomainResult,
+        mut fold: impl FnMut(&StreamSlice) -> HostFold,
     ) {
         let mut answers = Vec::new();
         loop {
@@ -311,22 +312,13 @@ impl Host {
                         }
                     }
                     let mut result = store.call(&request);
-                    if let Ok(StorageAnswer::Loaded(loaded)) = &mut result {
-                        let held = |count| Page::Held { page: PageId(1), count };
-                        for slice in &mut loaded.streams {
-                            slice.page = held(slice.page.len() as u32);
-                            // The host has its text.
-                            slice.snapshot.iter_mut().for_each(|found| found.value = None);
-                        }
-                        let held = held(0);
-                        loaded.queries.iter_mut().for_each(|page| *page = held.clone());
-                    }
+                    keep_in_host(&mut result, &mut fold);
                     self.answer(&request, result);
                 }
                 Output::Domain(request) => {
                     let result = answer(self, &request);
-                    let (task, into) = (request.task(), request.handle());
-                    answers.push(DomainAnswer { task, into, result });
+                    let DomainRequest { task, question, .. } = request;
+                    answers.push(DomainAnswer { task, question, result });
                 }
                 Output::AwaitDomain => {
                     for answer in answers.drain(..) {
@@ -385,5 +377,33 @@ impl Host {
             Ok(outcome) => panic!("task {}: {outcome:?}", task.0),
             Err(error) => error,
         }
+    }
+}
+
+/// What came of a fold in the host.
+pub type HostFold = Result<HostFolded, HostFoldError>;
+
+/// A fold of which all went well.
+pub fn folded(_: &StreamSlice) -> HostFold {
+    Ok(HostFolded { state: Handle(1), skipped: None })
+}
+
+/// The answer as a host with the domain's functions gives it, which keeps the events.
+pub fn keep_in_host(
+    answer: &mut Result<StorageAnswer, StorageError>,
+    mut fold: impl FnMut(&StreamSlice) -> HostFold,
+) {
+    let Ok(StorageAnswer::Loaded(loaded)) = answer else {
+        return;
+    };
+    for slice in &mut loaded.streams {
+        if !slice.page.is_empty() || slice.snapshot.is_some() {
+            slice.folded = Some(fold(slice));
+        }
+        slice.page = Page::Held { page: PageId::FOLDED, count: slice.page.len() as u32 };
+        slice.snapshot.iter_mut().for_each(|found| found.value = None);
+    }
+    for page in &mut loaded.queries {
+        *page = Page::Held { page: PageId(1), count: page.len() as u32 };
     }
 }

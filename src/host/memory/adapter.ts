@@ -1,7 +1,6 @@
 import { Documents } from "../documents.js";
 import { checkEpoch, newEpoch } from "../epoch.js";
 import { Listeners, type OnAdvanced } from "../listeners.js";
-import { messagesOf } from "../messages.js";
 import {
   countWhile,
   intersection,
@@ -19,7 +18,6 @@ import type {
   CommitFacts,
   DocumentConflict,
   DocumentsRead,
-  FirstOutcome,
   Judge,
   Loaded,
   LoadRequest,
@@ -36,8 +34,7 @@ import type {
   StreamSlice,
   Verdict,
 } from "../storage.js";
-
-type Committed = Verdict & { readonly kind: "committed" };
+import { type Committed, firstFrom, Log, type Stream } from "./log.js";
 
 /** What a store in memory is made with. */
 export interface MemoryStorageOptions {
@@ -56,18 +53,16 @@ export function memoryStorage({ epoch = "" }: MemoryStorageOptions = {}): Storag
 class MemoryAdapter implements StorageAdapter {
   /** Made when it is opened, if it is not given: an engine loads its code before that. */
   #epoch: string;
-  readonly #log: StoredEvent[] = [];
-  readonly #streams = new Map<string, Map<string, StoredEvent[]>>();
-  readonly #byTag = new Map<string, StoredEvent[]>();
-  readonly #byType = new Map<string, StoredEvent[]>();
+  readonly #log = new Log();
+  readonly #streams = new Map<string, Map<string, Stream>>();
+  /** Positions of the events that have a tag. */
+  readonly #byTag = new Map<string, number[]>();
   /** But for those whose commands are their own first cause. */
-  readonly #byCorrelation = new Map<string, StoredEvent[]>();
-  readonly #outcomes = new Map<string, FirstOutcome>();
+  readonly #byCorrelation = new Map<string, number[]>();
   readonly #documents = new Documents();
   readonly #listeners = new Listeners();
   #head = 0;
   #lastRecordedAt = 0;
-  #lastRecordedAtText = "1970-01-01T00:00:00.000Z";
   readonly #postings = this.#postingsIn(1);
 
   constructor(epoch: string) {
@@ -82,14 +77,14 @@ class MemoryAdapter implements StorageAdapter {
   append(request: AppendRequest, judge: Judge): Verdict[] {
     checkEpoch(request.epoch, this.#epoch);
     const { commits } = request;
-    const streams: (StoredEvent[] | undefined)[] = [];
+    const streams: (Stream | undefined)[] = [];
     const facts: CommitFacts[] = [];
     for (const { commandId, aggregateType, aggregateId, condition } of commits) {
       const stream = this.#stream(aggregateType, aggregateId);
       streams.push(stream);
       facts.push({
-        revision: stream?.length ?? 0,
-        first: this.#outcomes.get(commandId) ?? null,
+        revision: stream?.rows.length ?? 0,
+        first: this.#log.outcome(commandId),
         matched: condition === null ? null : this.#firstMatch(condition),
       });
     }
@@ -106,7 +101,7 @@ class MemoryAdapter implements StorageAdapter {
   load(request: LoadRequest): Loaded {
     checkEpoch(request.epoch, this.#epoch);
     return {
-      commands: request.commands.map((id) => this.#outcomes.get(id) ?? null),
+      commands: request.commands.map((id) => this.#log.outcome(id)),
       streams: request.streams.map((load) => this.#slice(load)),
       queries: request.queries.map(({ query, after }) =>
         this.#events(take(seekQuery(query, this.#postings), after)),
@@ -125,13 +120,14 @@ class MemoryAdapter implements StorageAdapter {
     if (types.length > 0) filters.push(union(types.map((type) => postings.type(type))));
     if (correlationId !== null) filters.push(this.#seekCorrelation(correlationId, direction));
     if (aggregateTypes.length > 0) filters.push(this.#seekAggregate(new Set(aggregateTypes), direction));
-    const from = firstFrom(this.#log, descending ? after : after + 1);
+    const { positions } = this.#log;
+    const from = firstFrom(positions, descending ? after : after + 1);
     const events =
       filters.length > 0
         ? this.#events(take(intersection(filters), after * direction, limit).map((found) => found * direction))
         : descending
-          ? this.#log.slice(Math.max(from - limit, 0), from).reverse()
-          : this.#log.slice(from, from + limit);
+          ? this.#events(positions.slice(Math.max(from - limit, 0), from).reverse())
+          : this.#events(positions.slice(from, from + limit));
     const end = descending ? 0 : Math.max(this.#head, after);
     return { events, next: events.length === limit ? events.at(-1)!.position : end, head: this.#head };
   }
@@ -164,53 +160,25 @@ class MemoryAdapter implements StorageAdapter {
 
   /** Whether all that the item names came up after this position, though maybe not together. */
   #mayMatch({ types, tags }: QueryItem, after: number): boolean {
-    const cameUp = (list: StoredEvent[] | undefined) =>
-      list !== undefined && list[list.length - 1]!.position > after;
+    const cameUp = (positions: readonly number[] | undefined) =>
+      positions !== undefined && positions[positions.length - 1]! > after;
     return (
       tags.every((tag) => cameUp(this.#byTag.get(tag))) &&
-      (types.length === 0 || types.some((type) => cameUp(this.#byType.get(type))))
+      (types.length === 0 || types.some((type) => cameUp(this.#log.positionsOf(type))))
     );
   }
 
-  #write(commit: Commit, verdict: Committed, known: StoredEvent[] | undefined): void {
-    const { commandId, hash, aggregateType, aggregateId, issuedAt, correlationId } = commit;
-    const { causationId, actor, extra } = commit;
-    const { position, revision, count, recordedAt } = verdict;
-    const stream = known ?? this.#startedStream(aggregateType, aggregateId);
-    if (recordedAt !== this.#lastRecordedAt) {
-      this.#lastRecordedAt = recordedAt;
-      this.#lastRecordedAtText = new Date(recordedAt).toISOString();
-    }
-    const { events } = commit;
+  #write(commit: Commit, verdict: Committed, known: Stream | undefined): void {
+    const { commandId, aggregateType, aggregateId, correlationId, events } = commit;
+    const { position, count, recordedAt } = verdict;
+    this.#log.write(commit, verdict, known ?? this.#startedStream(aggregateType, aggregateId));
     for (let index = 0; index < events.length; index += 1) {
-      const { eventId, type, schemaVersion, tags, data } = events[index]!;
-      const event: StoredEvent = {
-        position: position + index,
-        aggregateType,
-        aggregateId,
-        revision: revision - count + 1 + index,
-        eventId,
-        type,
-        schemaVersion,
-        tags: tags.length === 0 ? "[]" : JSON.stringify(tags),
-        recordedAt: this.#lastRecordedAtText,
-        issuedAt,
-        commandId,
-        correlationId,
-        causationId,
-        actor,
-        extra,
-        data,
-      };
-      this.#log.push(event);
-      stream.push(event);
-      post(this.#byType, type, event);
-      if (correlationId !== commandId) post(this.#byCorrelation, correlationId, event);
-      for (const tag of tags.length > 1 ? new Set(tags) : tags) post(this.#byTag, tag, event);
+      if (correlationId !== commandId) post(this.#byCorrelation, correlationId, position + index);
+      const { tags } = events[index]!;
+      for (const tag of tags.length > 1 ? new Set(tags) : tags) post(this.#byTag, tag, position + index);
     }
     this.#head = position + count - 1;
-    const first = { hash, aggregateType, aggregateId, position, revision, count, recordedAt };
-    this.#outcomes.set(commandId, first);
+    this.#lastRecordedAt = recordedAt;
   }
 
   #slice(load: StreamLoad): StreamSlice {
@@ -218,81 +186,78 @@ class MemoryAdapter implements StorageAdapter {
     const { untilRevision, untilPosition, untilTime } = load;
     const snapshot = key === null ? null : this.#documents.find({ collection: SNAPSHOTS, key });
     const after = snapshot?.revision ?? load.after;
-    const stream = this.#stream(aggregateType, aggregateId) ?? [];
+    const rows = this.#stream(aggregateType, aggregateId)?.rows ?? [];
+    const { length } = rows;
     const last = Math.min(
       untilRevision ?? Infinity,
-      untilPosition === null ? stream.length : firstFrom(stream, untilPosition + 1),
-      untilTime === null
-        ? stream.length
-        : countWhile(stream.length, (index) => stream[index]!.recordedAt <= untilTime),
-      stream.length,
+      untilPosition === null
+        ? length
+        : countWhile(length, (index) => this.#log.positions[rows[index]!]! <= untilPosition),
+      untilTime === null ? length : countWhile(length, (index) => this.#log.recordedAt(rows[index]!) <= untilTime),
+      length,
     );
-    const events = stream.slice(after, Math.min(last, after + limit));
+    const found = rows.slice(after, Math.min(last, after + limit));
     return {
       snapshot,
-      events: whole ? events : messagesOf(events),
-      revision: stream.length,
+      events: whole ? found.map((row) => this.#log.event(row)) : this.#log.messages(found),
+      revision: length,
       more: last > after + limit,
     };
   }
 
-  #stream(aggregateType: string, aggregateId: string): StoredEvent[] | undefined {
+  #stream(aggregateType: string, aggregateId: string): Stream | undefined {
     return this.#streams.get(aggregateType)?.get(aggregateId);
   }
 
-  /** The stream's list, which a commit of the same append may have started. */
-  #startedStream(aggregateType: string, aggregateId: string): StoredEvent[] {
+  /** The stream, which a commit of the same append may have started. */
+  #startedStream(aggregateType: string, aggregateId: string): Stream {
     let streams = this.#streams.get(aggregateType);
     if (streams === undefined) this.#streams.set(aggregateType, (streams = new Map()));
     let stream = streams.get(aggregateId);
-    if (stream === undefined) streams.set(aggregateId, (stream = []));
+    if (stream === undefined) streams.set(aggregateId, (stream = { aggregateType, aggregateId, rows: [] }));
     return stream;
   }
 
   #events(positions: readonly number[]): StoredEvent[] {
-    return positions.map((position) => this.#log[firstFrom(this.#log, position)]!);
+    return positions.map((position) => this.#log.event(this.#log.rowAt(position)));
   }
 
   #postingsIn(direction: Direction): Postings {
     return {
-      all: seekIn(this.#log, direction),
+      all: seekIn(this.#log.positions, direction),
       tag: (tag) => seekIn(this.#byTag.get(tag) ?? [], direction),
-      type: (type) => seekIn(this.#byType.get(type) ?? [], direction),
+      type: (type) => seekIn(this.#log.positionsOf(type) ?? [], direction),
     };
   }
 
   /** Events of others that name this cause, and those of the command that is it. */
   #seekCorrelation(id: string, direction: Direction): Seek {
-    const { position = 0, count = 0 } = this.#outcomes.get(id) ?? {};
-    const first = firstFrom(this.#log, position);
-    const own = this.#log.slice(first, first + count).filter(({ correlationId }) => correlationId === id);
+    const { position = 0, count = 0 } = this.#log.outcome(id) ?? {};
+    const isOwn = count > 0 && this.#log.event(this.#log.rowAt(position)).correlationId === id;
+    const own = isOwn ? Array.from({ length: count }, (_, index) => position + index) : [];
     return union([seekIn(this.#byCorrelation.get(id) ?? [], direction), seekIn(own, direction)]);
   }
 
   #seekAggregate(types: ReadonlySet<string>, direction: Direction): Seek {
-    const seek = seekIn(this.#log, direction);
+    const seek = seekIn(this.#log.positions, direction);
+    const isOf = (position: number) => types.has(this.#log.streamOf(this.#log.rowAt(position)).aggregateType);
     return (from) => {
       let found = seek(from);
-      while (found !== Infinity && !types.has(this.#log[found * direction - 1]!.aggregateType)) found = seek(found + 1);
+      while (found !== Infinity && !isOf(found * direction)) found = seek(found + 1);
       return found;
     };
   }
 }
 
-function seekIn(events: readonly StoredEvent[], direction: Direction): Seek {
+function seekIn(positions: readonly number[], direction: Direction): Seek {
   return direction > 0
-    ? (from) => events[firstFrom(events, from)]?.position ?? Infinity
-    : (from) => -(events[firstFrom(events, 1 - from) - 1]?.position ?? -Infinity);
+    ? (from) => positions[firstFrom(positions, from)] ?? Infinity
+    : (from) => -(positions[firstFrom(positions, 1 - from) - 1] ?? -Infinity);
 }
 
-/** Index of the first event at `position` or later. */
-function firstFrom(events: readonly StoredEvent[], position: number): number {
-  return countWhile(events.length, (index) => events[index]!.position < position);
-}
-
-/** Most streams and tags stay short: an array that starts with its event has no room to spare. */
-function post(lists: Map<string, StoredEvent[]>, key: string, event: StoredEvent): void {
+/** Most tags stay rare: an array that starts with its position has no room to spare. */
+function post(lists: Map<string, number[]>, key: string, position: number): void {
   const list = lists.get(key);
-  if (list === undefined) lists.set(key, [event]);
-  else list.push(event);
+  if (list === undefined) lists.set(key, [position]);
+  else list.push(position);
 }

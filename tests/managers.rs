@@ -641,6 +641,25 @@ fn a_timer_that_fails_is_tried_again_and_parked_and_its_key_goes_on() -> Result<
     Ok(())
 }
 
+/// Its removal was saved together with the timer that had been set since, and behind it.
+#[test]
+fn a_timer_that_is_set_again_while_it_is_being_dropped_stays() -> Result<(), Error> {
+    let (store, clock) = (Shared::new(), Ticking::default());
+    let mut engine = engine(&store, &clock, 1);
+    give(&mut engine, "a", book("poison", 2 * HOUR));
+    engine.serve(2 * HOUR)?;
+    let [parked] = &status(&mut engine, "reminder").lanes[..] else { panic!("one is parked") };
+    store.full.set(8);
+    act(&mut engine, "reminder", ReactionAction::Drop(Arc::clone(&parked.lane)));
+    give(&mut engine, "a", book("Ann", 5 * HOUR));
+    engine.serve(HOUR)?;
+    assert_eq!(store.full.get(), 0, "saves have failed");
+    assert_eq!(status(&mut engine, "reminder").lanes, []);
+    engine.serve(3 * HOUR)?;
+    assert_eq!(reminded(&store), ["Ann"]);
+    Ok(())
+}
+
 #[test]
 fn a_refusal_is_an_answer() -> Result<(), Error> {
     let (store, clock) = (Shared::new(), Ticking::default());

@@ -819,8 +819,13 @@ impl Engine {
         }
         let progress = Progress { owner, position: reactor.position, lanes };
         let mut documents = reactor.take_covered(saves_early);
+        let written = documents.len();
         for (name, is_on_its_way) in &mut reactor.fulfilled {
             *is_on_its_way = true;
+            // A timer that was dropped may have been set again.
+            if documents[..written].iter().any(|document| document.name == *name) {
+                continue;
+            }
             let (value, postings) = (DocumentValue::Removed, Vec::new());
             documents.push(Document { name: name.clone(), revision: 0, value, postings });
         }

@@ -385,20 +385,22 @@ impl Checker {
                 return Err(format!("{parked:?} is parked without a reason"));
             }
         }
-        let mut commands: BTreeMap<&str, u32> = BTreeMap::new();
+        // Two events may set timers of one name for one time, one after the other.
+        let mut commands: BTreeMap<(&str, Option<&str>), u32> = BTreeMap::new();
         for event in log.iter().filter(|event| event.stream.aggregate_id.starts_with(OWN)) {
             let id = &*event.stream.aggregate_id;
-            *commands.entry(id).or_default() += 1;
+            *commands.entry((id, event.metadata.causation_id.as_deref())).or_default() += 1;
             if !self.given.contains(id) || event.metadata.actor.as_deref() != Some(WARDEN) {
                 return Err(format!("nobody has given {event:?}"));
             }
         }
-        if let Some((id, count)) = commands.iter().find(|(_, count)| **count != 1) {
+        if let Some(((id, _), count)) = commands.iter().find(|(_, count)| **count != 1) {
             return Err(format!("{id} has had {count} commands"));
         }
+        let given: BTreeSet<&str> = commands.keys().map(|(id, _)| *id).collect();
         for (key, Given(items)) in states_in(store) {
             for item in items.iter().filter(|item| item.gives()) {
-                if !commands.contains_key(&*item.id(&key)) {
+                if !given.contains(&*item.id(&key)) {
                     return Err(format!("{key}: {item:?} was handled, and gave nothing"));
                 }
             }

@@ -274,6 +274,9 @@ const LONGEST_DELAY: u64 = REQUEST_TIMEOUT / 2 + REQUEST_TIMEOUT * 3;
 const LATENCY: u64 = 12;
 const MAX_STEPS: u64 = 200_000;
 
+/// The appointment of the command that others overtake.
+const ELDER: &str = "elder";
+
 pub(super) fn random(seed: u64) -> IdSource {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
@@ -1123,6 +1126,9 @@ impl<'a> World<'a> {
     /// The elder comes when the first append is under way, and with each append one who overtakes it.
     fn overtake(&mut self) -> Result<(), String> {
         let elder = self.scenario.operations;
+        // Its outcome may wait for an inline view.
+        let is_appended = |event: &RecordedEvent| *event.stream.aggregate_id == *ELDER;
+        self.elder_is_done |= self.store.log().iter().any(is_appended);
         if self.to_come == self.operations.len() || self.elder_is_done {
             return Ok(());
         }
@@ -1605,7 +1611,7 @@ fn draw_operations(scenario: &Scenario, random: &mut IdSource) -> Vec<Asked> {
 /// out before the booking has read what the last one added.
 fn elder_and_overtakers(scenario: &Scenario) -> Vec<Asked> {
     let command = |number: usize| match number {
-        0 => ("elder", Command::Book { doctor: 0, slot: 0 }),
+        0 => (ELDER, Command::Book { doctor: 0, slot: 0 }),
         _ => ("overtakers", Command::Remark { doctor: 0, slot: 0 }),
     };
     let count = if scenario.overtakers > 0 { 1 + scenario.overtakers } else { 0 };

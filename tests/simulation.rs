@@ -108,6 +108,13 @@ fn a_page_that_was_asked_for_before_the_reaction_was_lost_is_not_taken_in_when_i
     simulate(&scenario).unwrap_or_else(|failure| panic!("{failure}"));
 }
 
+/// A timer had failed, and was dropped before that was saved: the save that was to remove it wrote it once
+/// more, as one that waits for its next attempt, which nobody would make.
+#[test]
+fn a_timer_that_is_dropped_before_its_failure_is_saved_is_gone() {
+    simulate(&Scenario::from_seed(6_098_043)).unwrap_or_else(|failure| panic!("{failure}"));
+}
+
 /// The first seed that finds the defect: a broken promise, or an assertion of the engine's own.
 fn found(mutation: Mutation) -> Option<u64> {
     (0..2_000).find(|seed| {

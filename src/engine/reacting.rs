@@ -822,7 +822,7 @@ impl Engine {
         let written = documents.len();
         for (name, is_on_its_way) in &mut reactor.fulfilled {
             *is_on_its_way = true;
-            // A timer that was dropped may have been set again.
+            // A timer that was dropped has been set again since.
             if documents[..written].iter().any(|document| document.name == *name) {
                 continue;
             }
@@ -1597,7 +1597,11 @@ impl Engine {
             reactor.lanes.retain(|known| !known.is_timer() || *known.parked.lane != *lane);
             reactor.timers.due.retain(|(timer, _)| *timer.key() != *lane);
             let collection = timers_of(&self.config.reactions[index].name);
-            reactor.fulfilled.push((DocumentName { collection, key: lane.into() }, false));
+            let name = DocumentName { collection, key: lane.into() };
+            // That it failed need not be saved any more.
+            let unsaved = reactor.unsaved.iter_mut();
+            unsaved.for_each(|unsaved| unsaved.documents.retain(|document| document.name != name));
+            reactor.fulfilled.push((name, false));
         } else if drops {
             known.parked.position.0 += 1;
             known.parked.error = "".into();

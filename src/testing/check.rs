@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::aggregate::{Aggregate, Context, OtherEvent};
+use crate::aggregate::{Aggregate, Context};
 use crate::error::CommandError;
 use crate::event::{CommitSummary, RecordedEvent};
 use crate::ids::{CommandId, EventId};
@@ -15,7 +15,7 @@ use crate::stream::{ExpectedRevision, Position, Revision, StreamId};
 use crate::time::Timestamp;
 use crate::variant::{from_variant, to_variant};
 
-use super::desk::{Appointment, Command, Event, State};
+use super::desk::{Appointment, Command, Event, State, as_other};
 use super::managers;
 
 /// An operation as it was given.
@@ -97,14 +97,7 @@ fn decide(log: &[RecordedEvent], asked: &Asked) -> Verdict {
         .iter()
         .filter(|event| event.stream != asked.stream)
         .filter(|event| query.matches(&event.event_type, &event.tags))
-        .map(|event| OtherEvent {
-            stream: &event.stream,
-            revision: event.revision,
-            issued_at: event.issued_at,
-            actor: event.metadata.actor.as_deref(),
-            event_type: &event.event_type,
-            data: &event.data,
-        })
+        .map(as_other)
         .collect();
     let context = Context::new(asked.issued_at, &others);
     match Appointment::decide(&state, command, &context) {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::aggregate::{Aggregate, Context};
+use crate::aggregate::{Aggregate, Context, OtherEvent};
 use crate::event::{NewEvent, Payload, RecordedEvent};
 use crate::projection::{EventContext, ProjectError, Projection, View, ViewKind};
 use crate::query::{Query, Tag};
@@ -190,6 +190,18 @@ pub(super) fn as_today(event: &RecordedEvent) -> RecordedEvent {
     let read = event.read::<Appointment>().expect("an event of the desk").remove(0);
     let (event_type, data) = to_variant(&read).expect("an enum");
     RecordedEvent { event_type, schema_version: 0, data, ..event.clone() }
+}
+
+/// The event as a decision of another stream gets it.
+pub(super) fn as_other(event: &RecordedEvent) -> OtherEvent<'_> {
+    OtherEvent {
+        stream: &event.stream,
+        revision: event.revision,
+        issued_at: event.issued_at,
+        actor: event.metadata.actor.as_deref(),
+        event_type: &event.event_type,
+        data: &event.data,
+    }
 }
 
 fn tag(doctor: u8, slot: u8) -> String {

@@ -23,7 +23,7 @@ use crate::stream::{Revision, StreamId};
 use crate::time::Timestamp;
 use crate::upcast::Unreadable;
 
-use super::desk::{Appointment, as_today};
+use super::desk::{Appointment, as_other, as_today};
 
 /// The aggregate with what the engine is told of the desk's upcasters.
 pub(super) fn with_upcasters(definition: AggregateDefinition) -> AggregateDefinition {
@@ -300,17 +300,7 @@ impl Hosted {
         }
         let pages = others.iter().flat_map(|others| &others.pages);
         let read: Vec<_> = pages.flat_map(|page| &self.pages[page]).map(as_today).collect();
-        let mut seen: Vec<_> = read
-            .iter()
-            .map(|event| OtherEvent {
-                stream: &event.stream,
-                revision: event.revision,
-                issued_at: event.issued_at,
-                actor: event.metadata.actor.as_deref(),
-                event_type: &event.event_type,
-                data: &event.data,
-            })
-            .collect();
+        let mut seen: Vec<_> = read.iter().map(as_other).collect();
         seen.retain(|other| other.stream != stream);
         for neighbour in others.iter().flat_map(|others| &others.neighbours) {
             let Neighbour { task, index, revision } = *neighbour;

@@ -9,6 +9,7 @@ import type { Report } from "./engine.js";
 import type { AbortSignal } from "./platform.js";
 import type { Attendance } from "./reactions/attendance.js";
 import { formOf, messagesOf, partsOf, payloadsOf } from "./messages.js";
+import { MessageOf } from "./plain.js";
 import { Core, type EngineModule } from "./module.js";
 import { deepFreeze, differsFromJson, reasonOf, toPayload, toState } from "./payload.js";
 import { stateIn, withDigest } from "./snapshot.js";
@@ -144,29 +145,40 @@ export interface SubscriptionInput {
   onLeave(): number;
 }
 
-interface CommandTask {
-  readonly kind: "command";
-  readonly input: CommandInput;
-  resolve(result: CommandResult): void;
-  reject(error: AnnalsError): void;
+const NOTHING: readonly never[] = [];
+
+class CommandTask {
+  readonly kind = "command";
+  /** What `reads` gave last, and for which state: it is not asked twice. */
+  query: Query = NOTHING;
+  readsFor: unknown = NOTHING;
   /** What `decide` gave last. */
-  decided: DecidedEvent[];
+  decided: readonly DecidedEvent[] = NOTHING;
   /** The same as values, for neighbours and for the caller. */
-  values: Message[];
-  refusal: Refusal | null;
+  values: readonly Message[] = NOTHING;
+  refusal: Refusal | null = null;
   failure: unknown;
   /** Milliseconds since 1970. */
-  issuedAt: number;
+  issuedAt = 0;
   /** What went to the store. */
-  commit: Commit | null;
+  commit: Commit | null = null;
+
+  constructor(
+    readonly input: CommandInput,
+    public resolve: (result: CommandResult) => void,
+    public reject: (error: AnnalsError) => void,
+  ) {}
 }
 
-interface StateTask {
-  readonly kind: "state";
-  readonly input: StateInput;
-  resolve(result: StateResult): void;
-  reject(error: AnnalsError): void;
+class StateTask {
+  readonly kind = "state";
   failure: unknown;
+
+  constructor(
+    readonly input: StateInput,
+    public resolve: (result: StateResult) => void,
+    public reject: (error: AnnalsError) => void,
+  ) {}
 }
 
 interface SnapshotTask {
@@ -191,14 +203,41 @@ interface SubscriptionTask {
 
 type Task = CommandTask | StateTask | SnapshotTask | ViewTask | SubscriptionTask;
 
+class TaskLoad implements StreamLoad {
+  readonly aggregateType: string;
+  readonly aggregateId: string;
+  readonly after: number;
+  readonly snapshot: string | null;
+  readonly untilRevision: number | null;
+  readonly untilTime: string | null;
+  readonly untilPosition: number | null;
+  readonly limit: number;
+  readonly whole: boolean;
+
+  constructor(output: Reader) {
+    this.aggregateType = output.str();
+    this.aggregateId = output.str();
+    this.after = output.number();
+    this.snapshot = output.option(() => output.str());
+    const until = output.word();
+    this.untilRevision = until === 1 ? output.number() : null;
+    this.untilTime = until === 2 ? isoTime(output.time()) : null;
+    this.untilPosition = until === 3 ? output.number() : null;
+    this.limit = output.word();
+    this.whole = output.flag();
+  }
+}
+
 /** What a slice of a stream is folded onto. */
-interface Fold {
-  /** None if it has ended, and the load is asked for once more. */
-  readonly task: Task | undefined;
-  readonly aggregate: AnyAggregate;
-  readonly from: number;
-  /** The state with this number, unless that is what `initial` gives. */
-  readonly state: unknown;
+class Fold {
+  constructor(
+    /** None if it has ended, and the load is asked for once more. */
+    readonly task: Task | undefined,
+    readonly aggregate: AnyAggregate,
+    readonly from: number,
+    /** The state with this number, unless that is what `initial` gives. */
+    readonly state: unknown,
+  ) {}
 }
 
 interface Others {
@@ -206,8 +245,59 @@ interface Others {
   readonly neighbours: readonly { readonly task: number; readonly index: number; readonly revision: number }[];
 }
 
-/** The engine gives the id when the event is appended. */
-type DecidedEvent = { -readonly [Key in keyof CommitEvent]: CommitEvent[Key] };
+class DecidedEvent implements CommitEvent {
+  /** The engine gives it when the event is appended. */
+  eventId = "";
+
+  constructor(
+    readonly type: string,
+    readonly schemaVersion: number,
+    readonly tags: readonly string[],
+    readonly data: string,
+  ) {}
+}
+
+/** A commit, with what is known of its task here. */
+class TaskCommit implements Commit {
+  readonly commandId: string;
+  readonly hash: string;
+  readonly aggregateType: string;
+  readonly aggregateId: string;
+  readonly issuedAt: string;
+  readonly correlationId: string;
+  readonly causationId: string | null;
+  readonly actor: string | null;
+  readonly extra: string | null;
+  readonly expected: Commit["expected"];
+  readonly condition: Commit["condition"];
+  readonly events: readonly CommitEvent[];
+
+  constructor({ input, decided }: CommandTask, output: Reader) {
+    const { aggregate, id, correlationId, causationId, actor, extra } = input;
+    this.commandId = output.str();
+    this.hash = output.str();
+    this.aggregateType = aggregate.type;
+    this.aggregateId = id;
+    this.issuedAt = isoTime(output.time());
+    this.correlationId = correlationId ?? this.commandId;
+    this.causationId = causationId;
+    this.actor = actor;
+    this.extra = extra;
+    this.expected = output.flag() ? { after: output.number() } : output.number();
+    this.condition = output.option(() => {
+      return { query: readQuery(output), after: output.number(), neighbours: output.list(() => output.word()) };
+    });
+    let index = 0;
+    this.events = output.list(() => {
+      const eventId = output.str();
+      let event = decided[index++];
+      // Those of the module's domain come from there.
+      if (output.flag()) event = new DecidedEvent(output.str(), output.word(), output.strings(), output.str());
+      event!.eventId = eventId;
+      return event!;
+    });
+  }
+}
 
 /** The number of the state that `initial` gives, and that of a page that has been folded and is wanted no more. */
 const INITIAL = 0;
@@ -344,18 +434,7 @@ export class Driver {
     resolve: (result: CommandResult) => void,
     reject: (error: AnnalsError) => void,
   ): void {
-    const task: CommandTask = {
-      kind: "command",
-      input,
-      resolve,
-      reject,
-      decided: [],
-      values: [],
-      refusal: null,
-      failure: undefined,
-      issuedAt: 0,
-      commit: null,
-    };
+    const task = new CommandTask(input, resolve, reject);
     const index = this.indexOf(input.aggregate);
     this.#start(task, signal, (message, number) => {
       const write = (value: string) => void message.str(value);
@@ -373,7 +452,7 @@ export class Driver {
     resolve: (result: StateResult) => void,
     reject: (error: AnnalsError) => void,
   ): void {
-    const task: StateTask = { kind: "state", input, resolve, reject, failure: undefined };
+    const task = new StateTask(input, resolve, reject);
     const index = this.indexOf(input.aggregate);
     this.#start(task, signal, (message, number) => {
       message.word(Input.ReadState).word(number).word(index).str(input.id);
@@ -919,7 +998,11 @@ export class Driver {
     const { id, command } = task.input;
     try {
       let state = this.#stateOf(functions, from);
-      const query = functions.reads === undefined ? [] : readsOf(functions.reads(command, state));
+      if (functions.reads !== undefined && task.readsFor !== state) {
+        task.query = readsOf(functions.reads(command, state));
+        task.readsFor = state;
+      }
+      const { query } = task;
       if (!sameQuery(query, others?.query ?? [])) {
         return writeQuery(this.#answer(number, question, Decision.Reads), query);
       }
@@ -931,20 +1014,20 @@ export class Driver {
         this.#answer(number, question, Decision.Refused);
         return;
       }
-      const decided: DecidedEvent[] = [];
-      const values: Message[] = [];
-      for (const event of decision as unknown[]) {
-        const { type, data } = toMessage(event, "decide");
+      const decided = copied<DecidedEvent>(decision);
+      const values = copied<Message>(decision);
+      for (let index = 0; index < decision.length; index += 1) {
+        const { type, data } = toMessage(decision[index], "decide");
         const schemaVersion = forms!.versions!.get(type);
         if (schemaVersion === undefined) throw new Error(`decide returned ${type}, which is not among the events of ${aggregateType}`);
         const payload = toPayload(data === undefined ? {} : data, `event ${type}`);
-        const value = { type, data: payload.value };
+        const value = new MessageOf(type, payload.value);
         const tags = functions.tags === undefined ? [] : tagsOf(functions.tags(value, state));
         // The types that there are were checked when the engine was opened.
         checkNames(tags);
         state = evolve(functions, state, value);
-        decided.push({ eventId: "", type, schemaVersion, tags, data: payload.text });
-        values.push(value);
+        decided[index] = new DecidedEvent(type, schemaVersion, tags, payload.text);
+        values[index] = value;
       }
       const after = this.#states.add(toState(state));
       task.decided = decided;
@@ -1015,7 +1098,11 @@ export class Driver {
       case Asks.Load: {
         const commands = output.strings();
         const folds: (Fold | null)[] = [];
-        const streams = output.list(() => this.#readStreamLoad(output, folds));
+        const streams = output.list(() => {
+          const load = new TaskLoad(output);
+          folds.push(output.option(() => this.#readFold(output)));
+          return load;
+        });
         const helds: boolean[] = [];
         const queries = output.list(() => {
           const load = { query: readQuery(output), after: output.number() };
@@ -1077,26 +1164,12 @@ export class Driver {
     }
   }
 
-  #readStreamLoad(output: Reader, folds: (Fold | null)[]): StreamLoad {
-    const aggregateType = output.str();
-    const aggregateId = output.str();
-    const after = output.number();
-    const snapshot = output.option(() => output.str());
-    const until = output.word();
-    const untilRevision = until === 1 ? output.number() : null;
-    const untilTime = until === 2 ? isoTime(output.time()) : null;
-    const untilPosition = until === 3 ? output.number() : null;
-    const limit = output.word();
-    folds.push(
-      output.option(() => {
-        const task = this.#tasks.get(output.word());
-        const aggregate = this.#aggregates[output.word()]!;
-        const from = output.word();
-        // Kept from here on: an answer may come when the engine has let go of it.
-        return { task, aggregate, from, state: this.#states.get(from) };
-      }),
-    );
-    return { aggregateType, aggregateId, after, snapshot, untilRevision, untilPosition, untilTime, limit, whole: output.flag() };
+  #readFold(output: Reader): Fold {
+    const task = this.#tasks.get(output.word());
+    const aggregate = this.#aggregates[output.word()]!;
+    const from = output.word();
+    // Kept from here on: an answer may come when the engine has let go of it.
+    return new Fold(task, aggregate, from, this.#states.get(from));
   }
 
   /** Those documents that can be written as JSON. The engine is told of the others. */
@@ -1183,41 +1256,9 @@ export class Driver {
     return page;
   }
 
-  /** The commit with what is known of its task here. */
   #commit(output: Reader): Commit {
     const task = this.#tasks.get(output.word()) as CommandTask;
-    const { aggregate, id, correlationId, causationId, actor, extra } = task.input;
-    const commandId = output.str();
-    return (task.commit = {
-      commandId,
-      hash: output.str(),
-      aggregateType: aggregate.type,
-      aggregateId: id,
-      issuedAt: isoTime(output.time()),
-      correlationId: correlationId ?? commandId,
-      causationId,
-      actor,
-      extra,
-      expected: output.flag() ? { after: output.number() } : output.number(),
-      condition: output.option(() => {
-        return { query: readQuery(output), after: output.number(), neighbours: output.list(() => output.word()) };
-      }),
-      events: this.#commitEvents(output, task),
-    });
-  }
-
-  #commitEvents(output: Reader, { decided }: CommandTask): CommitEvent[] {
-    let index = 0;
-    return output.list(() => {
-      const eventId = output.str();
-      if (output.flag()) {
-        const [type, schemaVersion] = [output.str(), output.word()];
-        return { eventId, type, schemaVersion, tags: output.strings(), data: output.str() };
-      }
-      const event = decided[index++]!;
-      event.eventId = eventId;
-      return event;
-    });
+    return (task.commit = new TaskCommit(task, output));
   }
 
   #judge(request: number, facts: Facts): Verdict[] {
@@ -1266,12 +1307,18 @@ function isMessages(events: StreamSlice["events"]): events is Messages {
   return !Array.isArray(events);
 }
 
+/** A list of the same length, to be filled: made as a copy, it is nothing that V8 watches either (see `plain`). */
+function copied<T>(list: readonly unknown[]): T[] {
+  return list.slice() as T[];
+}
+
 function countOf(events: StreamSlice["events"]): number {
   return (isMessages(events) ? events.forms : events).length;
 }
 
 function sameQuery(a: Query, b: Query): boolean {
-  return a.length === b.length && (a.length === 0 || JSON.stringify(a) === JSON.stringify(b));
+  const same = (a: readonly string[], b: readonly string[]) => a.length === b.length && a.every((text, index) => text === b[index]);
+  return a.length === b.length && a.every(({ types, tags }, index) => same(types, b[index]!.types) && same(tags, b[index]!.tags));
 }
 
 export function cancelled(signal: AbortSignal): AnnalsError {

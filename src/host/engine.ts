@@ -6,6 +6,7 @@ import {
   type Behind,
   cancelled,
   type Choice,
+  type CommandInput,
   Driver,
   isoTime,
   type StateInput,
@@ -18,7 +19,8 @@ import { AnnalsError, invalidArgument, RefusedError } from "./errors.js";
 import type { EngineModule } from "./module.js";
 import type { AbortSignal } from "./platform.js";
 import { isWellFormed, toPayload } from "./payload.js";
-import { millis, recordedEvent } from "./recorded.js";
+import { MessageOf, plain } from "./plain.js";
+import { millis, Recorded } from "./recorded.js";
 import type { Durability, StorageAdapter, StoredEvent } from "./storage.js";
 import type { OlderEvent } from "./upcast.js";
 import { checkNames } from "./wire.js";
@@ -296,42 +298,16 @@ export class Engine {
     options: ExecuteOptions = {},
   ): Promise<Outcome<State, Event>> {
     return new Promise((resolve, reject) => {
-      if (typeof (command as Command | null)?.type !== "string") {
-        throw invalidArgument("expected a command with type and data");
-      }
-      const { type, data = {} } = command;
-      // What is decided is what was given, whatever becomes of the caller's object.
-      const { text, value } = toPayload(data, "command");
-      const { metadata, issuedAt } = options;
       this.#driver.execute(
-        {
-          aggregate,
-          id: name("id", id),
-          command: { type: name("type", type), data: value },
-          text,
-          commandId: options.commandId === undefined ? null : uuid(options.commandId),
-          expected: expectation(options.expectedRevision ?? "any"),
-          issuedAt: issuedAt === undefined ? null : millis(issuedAt),
-          correlationId: optionalName("correlationId", options.correlationId),
-          causationId: optionalName("causationId", options.causationId),
-          actor: optionalName("actor", options.actor),
-          extra: metadata === undefined ? null : toPayload(metadata, "metadata").text,
-        },
+        new GivenCommand(aggregate, id, command, options),
         options.signal,
         ({ commandId, appended, events, state, revision, duplicate, durability, behind }) => {
           const recorded = appended === null
             ? events.flatMap((event) => this.#recorded<Event>(event, this.#driver.read(event)))
             : this.#appended<Event>(appended);
-          resolve({
-            commandId,
-            events: recorded,
-            state: state as State,
-            revision,
-            position: recorded.at(-1)?.position ?? null,
-            duplicate,
-            durability,
-            behind,
-          });
+          const position = recorded.at(-1)?.position ?? null;
+          const outcome = new OutcomeOf(commandId, recorded, state, revision, position, duplicate, durability, behind);
+          resolve(outcome as Outcome<State, Event>);
         },
         reject,
       );
@@ -366,7 +342,7 @@ export class Engine {
     options: StateOptions = {},
   ): Promise<StateAt<State>> {
     return new Promise((resolve, reject) => {
-      const done = ({ state, revision }: StateResult) => resolve({ state: state as State, revision });
+      const done = ({ state, revision }: StateResult) => resolve(new Found(state, revision) as StateAt<State>);
       this.#driver.state(this.#stateInput(aggregate, id, options, false), options.signal, done, reject);
     });
   }
@@ -518,8 +494,9 @@ export class Engine {
       }
     };
     return today.map(({ type, version, data }) => {
-      const tags = event.tags === "[]" ? [] : parse(event.tags);
-      return recordedEvent(event, { type, eventId: event.eventId, schemaVersion: version }, event, epoch, data, tags, parse);
+      const tags = event.tags === "[]" ? [] : (parse(event.tags) as string[]);
+      const told = { type, eventId: event.eventId, schemaVersion: version };
+      return new Recorded(event, told, event, epoch, data, tags, parse) as RecordedEvent<Event>;
     });
   }
 
@@ -531,7 +508,7 @@ export class Engine {
     return commit.events.map((event, index) => {
       const place = { position: summary.position + index, revision: first + index, recordedAt };
       const data = values.length > 0 ? values[index]!.data : JSON.parse(event.data);
-      return recordedEvent(commit, event, place, epoch, data, [...event.tags], JSON.parse);
+      return new Recorded(commit, event, place, epoch, data, [...event.tags], JSON.parse) as RecordedEvent<Event>;
     });
   }
 
@@ -542,7 +519,7 @@ export class Engine {
     events: boolean,
   ): StateInput {
     const point = at === undefined ? NOW_OR_CACHED[cached === true ? 1 : 0]! : this.#pointOf(at);
-    return { aggregate, id: name("id", id), at: point, events };
+    return new AskedState(aggregate, name("id", id), point, events);
   }
 
   #pointOf(at: At): Choice {
@@ -707,6 +684,76 @@ class Events implements AsyncIterableIterator<unknown, undefined> {
     this.#serve();
   }
 }
+
+/** A command as the driver takes it, checked. */
+class GivenCommand implements CommandInput {
+  readonly aggregate: AnyAggregate;
+  readonly id: string;
+  readonly command: Message;
+  readonly text: string;
+  readonly commandId: string | null;
+  readonly expected: Choice;
+  readonly issuedAt: number | null;
+  readonly correlationId: string | null;
+  readonly causationId: string | null;
+  readonly actor: string | null;
+  readonly extra: string | null;
+
+  constructor(aggregate: AnyAggregate, id: string, command: Message, options: ExecuteOptions) {
+    if (typeof (command as Message | null)?.type !== "string") {
+      throw invalidArgument("expected a command with type and data");
+    }
+    const { type, data = {} } = command;
+    // What is decided is what was given, whatever becomes of the caller's object.
+    const { text, value } = toPayload(data, "command");
+    const { commandId, expectedRevision, issuedAt, correlationId, causationId, actor, metadata } = options;
+    this.aggregate = aggregate;
+    this.id = name("id", id);
+    this.command = new MessageOf(name("type", type), value);
+    this.text = text;
+    this.commandId = commandId === undefined ? null : uuid(commandId);
+    this.expected = expectation(expectedRevision ?? "any");
+    this.issuedAt = issuedAt === undefined ? null : millis(issuedAt);
+    this.correlationId = optionalName("correlationId", correlationId);
+    this.causationId = optionalName("causationId", causationId);
+    this.actor = optionalName("actor", actor);
+    this.extra = metadata === undefined ? null : toPayload(metadata, "metadata").text;
+  }
+}
+
+class AskedState implements StateInput {
+  constructor(
+    readonly aggregate: AnyAggregate,
+    readonly id: string,
+    readonly at: Choice,
+    readonly events: boolean,
+  ) {}
+}
+
+const OutcomeOf = /* @__PURE__ */ plain<Outcome<unknown, Message>, [
+  commandId: string,
+  events: readonly RecordedEvent[],
+  state: unknown,
+  revision: number,
+  position: Position | null,
+  duplicate: boolean,
+  durability: Durability,
+  behind: readonly Behind[],
+]>(function (commandId, events, state, revision, position, duplicate, durability, behind) {
+  this.commandId = commandId;
+  this.events = events;
+  this.state = state;
+  this.revision = revision;
+  this.position = position;
+  this.duplicate = duplicate;
+  this.durability = durability;
+  this.behind = behind;
+});
+
+const Found = /* @__PURE__ */ plain<StateAt<unknown>, [state: unknown, revision: number]>(function (state, revision) {
+  this.state = state;
+  this.revision = revision;
+});
 
 const NOW_OR_CACHED: readonly Choice[] = [[0], [1]];
 

@@ -1,37 +1,42 @@
 /** Events and times as they are given out and taken. */
-import type { Message } from "./domain.js";
 import type { Position, RecordedEvent } from "./engine.js";
 import { invalidArgument } from "./errors.js";
+import { plain } from "./plain.js";
 import type { StoredEvent } from "./storage.js";
 
 /** An event as it is given out. */
-export function recordedEvent<Event extends Message>(
+export const Recorded = /* @__PURE__ */ plain<RecordedEvent, [
   source: Pick<StoredEvent, "aggregateType" | "aggregateId" | "issuedAt" | "commandId" | "correlationId" | "causationId" | "actor" | "extra">,
-  { type, eventId, schemaVersion }: Pick<StoredEvent, "type" | "eventId" | "schemaVersion">,
-  { position, revision, recordedAt }: Pick<StoredEvent, "position" | "revision" | "recordedAt">,
+  told: Pick<StoredEvent, "type" | "eventId" | "schemaVersion">,
+  place: Pick<StoredEvent, "position" | "revision" | "recordedAt">,
   epoch: string,
   data: unknown,
-  tags: unknown,
+  tags: readonly string[],
   parse: (text: string) => unknown,
-): RecordedEvent<Event> {
-  return {
-    type,
-    data,
-    position: `${epoch}:${position}` as Position,
-    stream: { type: source.aggregateType, id: source.aggregateId },
-    revision,
-    eventId,
-    schemaVersion,
-    tags,
-    recordedAt,
-    issuedAt: source.issuedAt,
-    commandId: source.commandId,
-    correlationId: source.correlationId,
-    causationId: source.causationId,
-    actor: source.actor,
-    metadata: source.extra === null ? null : parse(source.extra),
-  } as unknown as RecordedEvent<Event>;
-}
+]>(function (source, { type, eventId, schemaVersion }, { position, revision, recordedAt }, epoch, data, tags, parse) {
+  this.type = type;
+  this.data = data;
+  this.position = `${epoch}:${position}` as Position;
+  this.stream = new StreamOf(source);
+  this.revision = revision;
+  this.eventId = eventId;
+  this.schemaVersion = schemaVersion;
+  this.tags = tags;
+  this.recordedAt = recordedAt;
+  this.issuedAt = source.issuedAt;
+  this.commandId = source.commandId;
+  this.correlationId = source.correlationId;
+  this.causationId = source.causationId;
+  this.actor = source.actor;
+  this.metadata = source.extra === null ? null : (parse(source.extra) as RecordedEvent["metadata"]);
+});
+
+const StreamOf = /* @__PURE__ */ plain<RecordedEvent["stream"], [Pick<StoredEvent, "aggregateType" | "aggregateId">]>(
+  function ({ aggregateType, aggregateId }) {
+    this.type = aggregateType;
+    this.id = aggregateId;
+  },
+);
 
 /** Stores compare times as texts, which is right for years of four digits. */
 export function millis(time: Date | string): number {

@@ -185,12 +185,12 @@ fn load(writer: &mut Writer, load: &Load) {
             }
         }
         writer.word(load.limit);
+        writer.flag(load.whole);
         writer.option(load.fold, |writer, HostFold { task, aggregate, from }| {
             writer.word(task.0);
             writer.word(aggregate.0);
             writer.word(from.0);
         });
-        writer.flag(load.whole);
     });
     writer.list(&load.queries, |writer, load| {
         query(writer, &load.query);

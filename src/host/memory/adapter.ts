@@ -1,6 +1,7 @@
 import { Documents } from "../documents.js";
 import { checkEpoch, newEpoch } from "../epoch.js";
 import { Listeners, type OnAdvanced } from "../listeners.js";
+import { plain } from "../plain.js";
 import {
   countWhile,
   intersection,
@@ -49,6 +50,18 @@ export interface MemoryStorageOptions {
 export function memoryStorage({ epoch = "" }: MemoryStorageOptions = {}): StorageAdapter {
   return new MemoryAdapter(epoch);
 }
+
+const SliceOf = /* @__PURE__ */ plain<StreamSlice, [
+  snapshot: StreamSlice["snapshot"],
+  events: StreamSlice["events"],
+  revision: number,
+  more: boolean,
+]>(function (snapshot, events, revision, more) {
+  this.snapshot = snapshot;
+  this.events = events;
+  this.revision = revision;
+  this.more = more;
+});
 
 class MemoryAdapter implements StorageAdapter {
   /** Made when it is opened, if it is not given: an engine loads its code before that. */
@@ -197,12 +210,8 @@ class MemoryAdapter implements StorageAdapter {
       length,
     );
     const found = rows.slice(after, Math.min(last, after + limit));
-    return {
-      snapshot,
-      events: whole ? found.map((row) => this.#log.event(row)) : this.#log.messages(found),
-      revision: length,
-      more: last > after + limit,
-    };
+    const events = whole ? found.map((row) => this.#log.event(row)) : this.#log.messages(found);
+    return new SliceOf(snapshot, events, length, last > after + limit);
   }
 
   #stream(aggregateType: string, aggregateId: string): Stream | undefined {

@@ -1,4 +1,5 @@
 import { formOf } from "../messages.js";
+import { plain } from "../plain.js";
 import { countWhile } from "../query.js";
 import type { Commit, FirstOutcome, Messages, StoredEvent, Verdict } from "../storage.js";
 import { RowsByText, Texts } from "./texts.js";
@@ -23,6 +24,11 @@ type Context = Pick<StoredEvent, "recordedAt" | "issuedAt" | "causationId" | "ac
   /** `null`: the command is its own first cause. */
   readonly correlationId: string | null;
 };
+
+const MessagesOf = /* @__PURE__ */ plain<Messages, [forms: readonly string[], data: string]>(function (forms, data) {
+  this.forms = forms;
+  this.data = data;
+});
 
 /** The labels of an event: its id, its tags, its command's id and that command's digest. */
 const LABELS = 4;
@@ -120,7 +126,7 @@ export class Log {
       payloads.push(this.#data.between(rows[start]!, rows[end - 1]! + 1));
     }
     const forms = rows.map((row) => formOf(this.#kindOf[row]!.type, this.#versions[row]!));
-    return { forms, data: `[${payloads.join(",\n")}]` };
+    return new MessagesOf(forms, `[${payloads.join(",\n")}]`);
   }
 
   outcome(commandId: string): FirstOutcome | null {

@@ -6,7 +6,7 @@ import type { RecordedEvent } from "../engine.js";
 import { AnnalsError, invalidArgument } from "../errors.js";
 import { checkName } from "../names.js";
 import { deepFreeze, differsFromJson, reasonOf, toPayload } from "../payload.js";
-import { millis, recordedEvent } from "../recorded.js";
+import { millis, Recorded } from "../recorded.js";
 import type { StoredEvent } from "../storage.js";
 import type { OlderEvent } from "../upcast.js";
 import type { Writer } from "../wire.js";
@@ -357,7 +357,7 @@ export function partsOf(
     // What may become one of its types comes too.
     if (!Object.hasOwn(on, type)) return [];
     const told = { type, eventId, schemaVersion: version };
-    const event = recordedEvent(stored, told, stored, epoch, data, JSON.parse(tags), JSON.parse);
+    const event = new Recorded(stored, told, stored, epoch, data, JSON.parse(tags) as string[], JSON.parse);
     const found = keyOf(key, event);
     return found === null ? [] : [{ event, key: found }];
   });

@@ -3,7 +3,7 @@ import type { Driver } from "../driver.js";
 import type { RecordedEvent } from "../engine.js";
 import { invalidArgument } from "../errors.js";
 import type { AbortSignal } from "../platform.js";
-import { recordedEvent } from "../recorded.js";
+import { Recorded } from "../recorded.js";
 import { attend } from "./attendance.js";
 import { Control, type Parked, release } from "./control.js";
 
@@ -88,11 +88,11 @@ export function reaction<Event extends Message>(name: string, definition: Reacti
       const stored = event!;
       const { eventId } = stored;
       const today = driver.read(stored);
-      const tags: unknown = JSON.parse(stored.tags);
+      const tags = JSON.parse(stored.tags) as string[];
       for (const [index, { type, version, data }] of today.entries()) {
         // What may become one of its types comes too.
         if (!Object.hasOwn(handlers, type)) continue;
-        const event = recordedEvent(stored, { type, eventId, schemaVersion: version }, stored, epoch, data, tags, JSON.parse);
+        const event = new Recorded(stored, { type, eventId, schemaVersion: version }, stored, epoch, data, tags, JSON.parse);
         const key = `${name}/${eventId}${index === 0 ? "" : `/${index}`}`;
         await handlers[type]!(event, { key, attempt, signal });
       }

@@ -36,6 +36,14 @@ onEachStore("a signal that has been given stops a command or a read before it be
   assert.deepEqual(await logOf(engine), []);
 });
 
+onEachStore("a signal that is not given changes nothing", async (place) => {
+  const engine = await place.open();
+  const { signal } = new AbortController();
+  const { state, revision, events } = await engine.execute(appointment, "a-1", booking(), { issuedAt, signal });
+  assert.deepEqual(await engine.state(appointment, "a-1", { signal }), { state, revision });
+  assert.deepEqual(await engine.history(appointment, "a-1", { signal }), { state, revision, events, skipped: 0 });
+});
+
 onEachStore("a signal gives up a command that is not on its way to the store, and only that", async (place) => {
   const storage = place.storage();
   const engine = await place.open({ storage });

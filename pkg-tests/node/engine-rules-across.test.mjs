@@ -25,6 +25,26 @@ onEachStore("a doctor or a room is not booked twice, and may be booked when free
   assert.equal((await book(engine, "a-5")).ok, true);
 });
 
+onEachStore("reads are asked once for a state, and again for another", async (place) => {
+  const asked = [];
+  const turns = aggregate("Turns", {
+    initial: () => ({ taken: 0 }),
+    reads: (_, { taken }) => (asked.push(taken), [`turn:${taken}`]),
+    decide: () => [{ type: "TurnTaken", data: {} }],
+    evolve: { TurnTaken: ({ taken }) => ({ taken: taken + 1 }) },
+    tags: (_, { taken }) => [`turn:${taken}`],
+  });
+  const engine = await place.open({ aggregates: [turns] });
+  const take = () => engine.execute(turns, "t-1", { type: "TakeTurn", data: {} });
+  await take();
+  asked.length = 0;
+  await take();
+  assert.deepEqual(asked, [1]);
+  await Promise.all([take(), take()]);
+  assert.deepEqual([...new Set(asked)], [1, 2, 3]);
+  assert.equal((await engine.state(turns, "t-1")).state.taken, 4);
+});
+
 onEachStore("64 bookings at once for different times of one doctor all succeed", async (place) => {
   const engine = await place.open();
   const results = await Promise.all(Array.from({ length: 64 }, (_, n) => book(engine, `a-${n}`, { minutes: n * 10 })));

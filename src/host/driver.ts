@@ -5,11 +5,11 @@
 import { decide, evolve, readsOf, tagsOf, toMessage, toRefusal } from "./calls.js";
 import type { AnyAggregate, AnyProjection, AnyReaction, ErasedFunctions, Message, OtherEvent, Refusal } from "./domain.js";
 import { AnnalsError, closed, type ErrorCode, type EventProblem, RefusedError } from "./errors.js";
-import type { Report } from "./engine.js";
+import type { Report, StateAt } from "./engine.js";
 import type { AbortSignal } from "./platform.js";
 import type { Attendance } from "./reactions/attendance.js";
 import { formOf, messagesOf, partsOf, payloadsOf } from "./messages.js";
-import { MessageOf } from "./plain.js";
+import { MessageOf, plain } from "./plain.js";
 import { Core, type EngineModule } from "./module.js";
 import { deepFreeze, differsFromJson, reasonOf, toPayload, toState } from "./payload.js";
 import { stateIn, withDigest } from "./snapshot.js";
@@ -119,11 +119,13 @@ export interface StateInput {
   readonly events: boolean;
 }
 
-export interface StateResult {
-  readonly state: unknown;
-  readonly revision: number;
-  readonly events: StoredEvent[];
-}
+const Found = /* @__PURE__ */ plain<StateAt<unknown>, [state: unknown, revision: number]>(function (state, revision) {
+  this.state = state;
+  this.revision = revision;
+});
+
+/** Takes a state, and the events that led to it if they were asked for. */
+type OnState = (at: StateAt<unknown>, events: StoredEvent[]) => void;
 
 export interface SubscriptionInput {
   readonly name: string | null;
@@ -176,7 +178,7 @@ class StateTask {
 
   constructor(
     readonly input: StateInput,
-    public resolve: (result: StateResult) => void,
+    public resolve: OnState,
     public reject: (error: AnnalsError) => void,
   ) {}
 }
@@ -449,7 +451,7 @@ export class Driver {
   state(
     input: StateInput,
     signal: AbortSignal | undefined,
-    resolve: (result: StateResult) => void,
+    resolve: OnState,
     reject: (error: AnnalsError) => void,
   ): void {
     const task = new StateTask(input, resolve, reject);
@@ -602,7 +604,7 @@ export class Driver {
       signal.addEventListener("abort", onAbort, { once: true });
       const stopListening = () => signal.removeEventListener("abort", onAbort);
       const { resolve, reject } = task as StateTask;
-      task.resolve = (result: never) => (stopListening(), resolve(result));
+      (task as StateTask).resolve = (result, events) => (stopListening(), resolve(result, events));
       task.reject = (error) => (stopListening(), reject(error));
     }
     return number;
@@ -858,7 +860,7 @@ export class Driver {
         : kind === State.Copied ? this.#copies[under] : deepFreeze(JSON.parse(text) as unknown);
       if (kind === State.ToCopy) this.#copies[under] = state;
       const events = pages.length > 1 ? pages.flat() : (pages[0] ?? []);
-      if (task.kind === "state") return task.resolve({ state, revision, events });
+      if (task.kind === "state") return task.resolve(new Found(state, revision), events);
       const { commit, values } = task;
       // What has just been appended comes without the id, which came with the request.
       const appended = commandId === null ? { commit: commit!, summary: summary!, values } : null;

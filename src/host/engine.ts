@@ -10,7 +10,6 @@ import {
   Driver,
   isoTime,
   type StateInput,
-  type StateResult,
   type SubscriptionInput,
   unreadable,
 } from "./driver.js";
@@ -342,8 +341,8 @@ export class Engine {
     options: StateOptions = {},
   ): Promise<StateAt<State>> {
     return new Promise((resolve, reject) => {
-      const done = ({ state, revision }: StateResult) => resolve(new Found(state, revision) as StateAt<State>);
-      this.#driver.state(this.#stateInput(aggregate, id, options, false), options.signal, done, reject);
+      const input = this.#stateInput(aggregate, id, options, false);
+      this.#driver.state(input, options.signal, resolve as (at: StateAt<unknown>) => void, reject);
     });
   }
 
@@ -363,8 +362,9 @@ export class Engine {
     options?: HistoryOptions & { readonly stored?: Stored },
   ): Promise<History<State, Stored extends true ? Message : Event>>;
   history(aggregate: AnyAggregate, id: string, options: HistoryOptions = {}): Promise<History<unknown, Message>> {
-    return new Promise<StateResult>((resolve, reject) => {
-      this.#driver.state(this.#stateInput(aggregate, id, options, true), options.signal, resolve, reject);
+    return new Promise<StateAt<unknown> & { readonly events: StoredEvent[] }>((resolve, reject) => {
+      const done = (at: StateAt<unknown>, events: StoredEvent[]) => resolve({ ...at, events });
+      this.#driver.state(this.#stateInput(aggregate, id, options, true), options.signal, done, reject);
     }).then(({ state, revision, events }) => {
       let skipped = 0;
       const recorded = events.flatMap((event) => {
@@ -748,11 +748,6 @@ const OutcomeOf = /* @__PURE__ */ plain<Outcome<unknown, Message>, [
   this.duplicate = duplicate;
   this.durability = durability;
   this.behind = behind;
-});
-
-const Found = /* @__PURE__ */ plain<StateAt<unknown>, [state: unknown, revision: number]>(function (state, revision) {
-  this.state = state;
-  this.revision = revision;
 });
 
 const NOW_OR_CACHED: readonly Choice[] = [[0], [1]];

@@ -9,9 +9,9 @@ import type { Report, StateAt } from "./engine.js";
 import type { AbortSignal } from "./platform.js";
 import type { Attendance } from "./reactions/attendance.js";
 import { formOf, messagesOf, partsOf, payloadsOf } from "./messages.js";
-import { MessageOf, plain } from "./plain.js";
 import { Core, type EngineModule } from "./module.js";
 import { deepFreeze, differsFromJson, reasonOf, toPayload, toState } from "./payload.js";
+import { MessageOf, plain } from "./plain.js";
 import { stateIn, withDigest } from "./snapshot.js";
 import {
   type Answer,
@@ -1016,10 +1016,12 @@ export class Driver {
         this.#answer(number, question, Decision.Refused);
         return;
       }
-      const decided = copied<DecidedEvent>(decision);
-      const values = copied<Message>(decision);
-      for (let index = 0; index < decision.length; index += 1) {
-        const { type, data } = toMessage(decision[index], "decide");
+      const given: readonly unknown[] = decision;
+      // Filled below. Arrays that are made as copies are nothing that V8 watches: see `plain`.
+      const decided = given.slice() as DecidedEvent[];
+      const values = given.slice() as Message[];
+      for (let index = 0; index < values.length; index += 1) {
+        const { type, data } = toMessage(values[index], "decide");
         const schemaVersion = forms!.versions!.get(type);
         if (schemaVersion === undefined) throw new Error(`decide returned ${type}, which is not among the events of ${aggregateType}`);
         const payload = toPayload(data === undefined ? {} : data, `event ${type}`);
@@ -1307,11 +1309,6 @@ export function isoTime(millis: number): string {
 
 function isMessages(events: StreamSlice["events"]): events is Messages {
   return !Array.isArray(events);
-}
-
-/** A list of the same length, to be filled: made as a copy, it is nothing that V8 watches either (see `plain`). */
-function copied<T>(list: readonly unknown[]): T[] {
-  return list.slice() as T[];
 }
 
 function countOf(events: StreamSlice["events"]): number {

@@ -16,9 +16,9 @@ import {
 import { placeOf } from "./epoch.js";
 import { AnnalsError, invalidArgument, RefusedError } from "./errors.js";
 import type { EngineModule } from "./module.js";
-import type { AbortSignal } from "./platform.js";
 import { isWellFormed, toPayload } from "./payload.js";
 import { MessageOf, plain } from "./plain.js";
+import type { AbortSignal } from "./platform.js";
 import { millis, Recorded } from "./recorded.js";
 import type { Durability, StorageAdapter, StoredEvent } from "./storage.js";
 import type { OlderEvent } from "./upcast.js";

@@ -93,7 +93,7 @@ test("what is pressed before another day is drawn counts", async () => {
     window.requestAnimationFrame = (draw) => waiting.push(draw);
     window.frame = () => waiting.splice(0).forEach((draw) => draw(performance.now()));
   });
-  await showDay(page, await day(page, 2));
+  await page.fill("#day", await day(page, 2));
   await page.focus(".slots button[tabindex='0']");
   await press("ArrowDown", "ArrowDown");
   await page.evaluate(() => frame());

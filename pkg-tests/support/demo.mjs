@@ -79,7 +79,11 @@ export const day = (page, days) =>
   }, days);
 
 /** Shows a day in the agenda. */
-export const showDay = (page, day) => page.fill("#day", day);
+export async function showDay(page, day) {
+  await page.fill("#day", day);
+  // Drawn with the next frame, which would also write the day into the field again.
+  await page.locator(`#days button[value="${day}"][aria-current="date"]`).waitFor({ state: "attached" });
+}
 
 /** What has the focus, as screen readers call it; empty when it is nowhere. */
 export const focused = (page) => page.evaluate(nameOfFocused);

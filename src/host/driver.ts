@@ -12,6 +12,7 @@ import { formOf, messagesOf, partsOf, payloadsOf } from "./messages.js";
 import { Core, type EngineModule } from "./module.js";
 import { deepFreeze, differsFromJson, reasonOf, toPayload, toState } from "./payload.js";
 import { MessageOf, plain } from "./plain.js";
+import { StreamOf } from "./recorded.js";
 import { stateIn, withDigest } from "./snapshot.js";
 import {
   type Answer,
@@ -205,30 +206,18 @@ interface SubscriptionTask {
 
 type Task = CommandTask | StateTask | SnapshotTask | ViewTask | SubscriptionTask;
 
-class TaskLoad implements StreamLoad {
-  readonly aggregateType: string;
-  readonly aggregateId: string;
-  readonly after: number;
-  readonly snapshot: string | null;
-  readonly untilRevision: number | null;
-  readonly untilTime: string | null;
-  readonly untilPosition: number | null;
-  readonly limit: number;
-  readonly whole: boolean;
-
-  constructor(output: Reader) {
-    this.aggregateType = output.str();
-    this.aggregateId = output.str();
-    this.after = output.number();
-    this.snapshot = output.option(() => output.str());
-    const until = output.word();
-    this.untilRevision = until === 1 ? output.number() : null;
-    this.untilTime = until === 2 ? isoTime(output.time()) : null;
-    this.untilPosition = until === 3 ? output.number() : null;
-    this.limit = output.word();
-    this.whole = output.flag();
-  }
-}
+const TaskLoad = /* @__PURE__ */ plain<StreamLoad, [output: Reader]>(function (output) {
+  this.aggregateType = output.str();
+  this.aggregateId = output.str();
+  this.after = output.number();
+  this.snapshot = output.option(() => output.str());
+  const until = output.word();
+  this.untilRevision = until === 1 ? output.number() : null;
+  this.untilTime = until === 2 ? isoTime(output.time()) : null;
+  this.untilPosition = until === 3 ? output.number() : null;
+  this.limit = output.word();
+  this.whole = output.flag();
+});
 
 /** What a slice of a stream is folded onto. */
 class Fold {
@@ -260,46 +249,31 @@ class DecidedEvent implements CommitEvent {
 }
 
 /** A commit, with what is known of its task here. */
-class TaskCommit implements Commit {
-  readonly commandId: string;
-  readonly hash: string;
-  readonly aggregateType: string;
-  readonly aggregateId: string;
-  readonly issuedAt: string;
-  readonly correlationId: string;
-  readonly causationId: string | null;
-  readonly actor: string | null;
-  readonly extra: string | null;
-  readonly expected: Commit["expected"];
-  readonly condition: Commit["condition"];
-  readonly events: readonly CommitEvent[];
-
-  constructor({ input, decided }: CommandTask, output: Reader) {
-    const { aggregate, id, correlationId, causationId, actor, extra } = input;
-    this.commandId = output.str();
-    this.hash = output.str();
-    this.aggregateType = aggregate.type;
-    this.aggregateId = id;
-    this.issuedAt = isoTime(output.time());
-    this.correlationId = correlationId ?? this.commandId;
-    this.causationId = causationId;
-    this.actor = actor;
-    this.extra = extra;
-    this.expected = output.flag() ? { after: output.number() } : output.number();
-    this.condition = output.option(() => {
-      return { query: readQuery(output), after: output.number(), neighbours: output.list(() => output.word()) };
-    });
-    let index = 0;
-    this.events = output.list(() => {
-      const eventId = output.str();
-      let event = decided[index++];
-      // Those of the module's domain come from there.
-      if (output.flag()) event = new DecidedEvent(output.str(), output.word(), output.strings(), output.str());
-      event!.eventId = eventId;
-      return event!;
-    });
-  }
-}
+const TaskCommit = /* @__PURE__ */ plain<Commit, [task: CommandTask, output: Reader]>(function ({ input, decided }, output) {
+  const { aggregate, id, correlationId, causationId, actor, extra } = input;
+  this.commandId = output.str();
+  this.hash = output.str();
+  this.aggregateType = aggregate.type;
+  this.aggregateId = id;
+  this.issuedAt = isoTime(output.time());
+  this.correlationId = correlationId ?? this.commandId;
+  this.causationId = causationId;
+  this.actor = actor;
+  this.extra = extra;
+  this.expected = output.flag() ? { after: output.number() } : output.number();
+  this.condition = output.option(() => {
+    return { query: readQuery(output), after: output.number(), neighbours: output.list(() => output.word()) };
+  });
+  let index = 0;
+  this.events = output.list(() => {
+    const eventId = output.str();
+    let event = decided[index++];
+    // Those of the module's domain come from there.
+    if (output.flag()) event = new DecidedEvent(output.str(), output.word(), output.strings(), output.str());
+    event!.eventId = eventId;
+    return event!;
+  });
+});
 
 /** The number of the state that `initial` gives, and that of a page that has been folded and is wanted no more. */
 const INITIAL = 0;
@@ -980,7 +954,7 @@ export class Driver {
     const today = this.today(event, asStored);
     if (today !== null) return today;
     const { revision, type } = event;
-    this.report({ kind: "events-skipped", stream: streamOf(event), revision, type, count: 1 });
+    this.report({ kind: "events-skipped", stream: new StreamOf(event), revision, type, count: 1 });
     return [];
   }
 
@@ -1057,7 +1031,7 @@ export class Driver {
     for (const page of others.pages) {
       for (const event of this.#events(page)) {
         if (event.aggregateType === aggregate.type && event.aggregateId === id) continue;
-        const stream = streamOf(event);
+        const stream = new StreamOf(event);
         const { revision, issuedAt, actor } = event;
         for (const { type, data } of this.read(event)) {
           // A query that names types finds those that may become events of these, too.
@@ -1275,8 +1249,6 @@ export class Driver {
   }
 }
 
-const streamOf = ({ aggregateType: type, aggregateId: id }: StoredEvent) => ({ type, id });
-
 /** What is wrong with an event of this type, and how that is told. */
 function problemOf(error: unknown, type: string): [problem: EventProblem, reason: string] {
   return error instanceof EventError ? [error.problem, error.message] : ["failed", `${type}: ${reasonOf(error)}`];
@@ -1284,7 +1256,7 @@ function problemOf(error: unknown, type: string): [problem: EventProblem, reason
 
 export function unreadable(event: StoredEvent, error: unknown): AnnalsError {
   const { type, revision } = event;
-  const stream = streamOf(event);
+  const stream = new StreamOf(event);
   const [problem, why] = problemOf(error, type);
   const reason = `event ${revision} of ${stream.type}/${stream.id} can't be read: ${why}`;
   return new AnnalsError("unreadable-event", reason, { stream, revision, problem }, error);

@@ -686,40 +686,31 @@ class Events implements AsyncIterableIterator<unknown, undefined> {
 }
 
 /** A command as the driver takes it, checked. */
-class GivenCommand implements CommandInput {
-  readonly aggregate: AnyAggregate;
-  readonly id: string;
-  readonly command: Message;
-  readonly text: string;
-  readonly commandId: string | null;
-  readonly expected: Choice;
-  readonly issuedAt: number | null;
-  readonly correlationId: string | null;
-  readonly causationId: string | null;
-  readonly actor: string | null;
-  readonly extra: string | null;
-
-  constructor(aggregate: AnyAggregate, id: string, command: Message, options: ExecuteOptions) {
-    if (typeof (command as Message | null)?.type !== "string") {
-      throw invalidArgument("expected a command with type and data");
-    }
-    const { type, data = {} } = command;
-    // What is decided is what was given, whatever becomes of the caller's object.
-    const { text, value } = toPayload(data, "command");
-    const { commandId, expectedRevision, issuedAt, correlationId, causationId, actor, metadata } = options;
-    this.aggregate = aggregate;
-    this.id = name("id", id);
-    this.command = new MessageOf(name("type", type), value);
-    this.text = text;
-    this.commandId = commandId === undefined ? null : uuid(commandId);
-    this.expected = expectation(expectedRevision ?? "any");
-    this.issuedAt = issuedAt === undefined ? null : millis(issuedAt);
-    this.correlationId = optionalName("correlationId", correlationId);
-    this.causationId = optionalName("causationId", causationId);
-    this.actor = optionalName("actor", actor);
-    this.extra = metadata === undefined ? null : toPayload(metadata, "metadata").text;
+const GivenCommand = /* @__PURE__ */ plain<CommandInput, [
+  aggregate: AnyAggregate,
+  id: string,
+  command: Message,
+  options: ExecuteOptions,
+]>(function (aggregate, id, command, options) {
+  if (typeof (command as Message | null)?.type !== "string") {
+    throw invalidArgument("expected a command with type and data");
   }
-}
+  const { type, data = {} } = command;
+  // What is decided is what was given, whatever becomes of the caller's object.
+  const { text, value } = toPayload(data, "command");
+  const { commandId, expectedRevision, issuedAt, correlationId, causationId, actor, metadata } = options;
+  this.aggregate = aggregate;
+  this.id = name("id", id);
+  this.command = new MessageOf(name("type", type), value);
+  this.text = text;
+  this.commandId = commandId === undefined ? null : uuid(commandId);
+  this.expected = expectation(expectedRevision ?? "any");
+  this.issuedAt = issuedAt === undefined ? null : millis(issuedAt);
+  this.correlationId = optionalName("correlationId", correlationId);
+  this.causationId = optionalName("causationId", causationId);
+  this.actor = optionalName("actor", actor);
+  this.extra = metadata === undefined ? null : toPayload(metadata, "metadata").text;
+});
 
 class AskedState implements StateInput {
   constructor(

@@ -31,7 +31,8 @@ export const Recorded = /* @__PURE__ */ plain<RecordedEvent, [
   this.metadata = source.extra === null ? null : (parse(source.extra) as RecordedEvent["metadata"]);
 });
 
-const StreamOf = /* @__PURE__ */ plain<RecordedEvent["stream"], [Pick<StoredEvent, "aggregateType" | "aggregateId">]>(
+/** What an event is of, as it is given out. */
+export const StreamOf = /* @__PURE__ */ plain<RecordedEvent["stream"], [Pick<StoredEvent, "aggregateType" | "aggregateId">]>(
   function ({ aggregateType, aggregateId }) {
     this.type = aggregateType;
     this.id = aggregateId;

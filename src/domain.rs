@@ -22,7 +22,7 @@ use crate::query::Query;
 use crate::snapshot::{JsonCodec, SnapshotPolicy, StateCodec, fingerprint};
 use crate::stream::StreamId;
 use crate::upcast::{Forms, Message, Unreadable, parts_of};
-use crate::variant::{for_each_variant, from_variant, to_variant, variants_of};
+use crate::variant::{fold_variants, from_variant, to_variant, variants_of};
 
 /// A state of an aggregate.
 #[derive(Clone)]
@@ -555,19 +555,14 @@ impl<A: Aggregate> NativeAggregate for Typed<A> {
         if !self.forms.are_current(forms) {
             return self.fold_elements(state, forms, data);
         }
-        let mut state = Some(typed_state::<A>(state));
         let mut index = 0;
-        let result = for_each_variant::<A::Event>(forms, data, |event| {
-            state = state.take().map(|state| A::evolve(state, &event));
-            index += 1;
-        });
-        result.map_err(|error| {
+        let before = typed_state::<A>(state);
+        let after = fold_variants(forms, data, before, A::evolve, &mut index).map_err(|error| {
             let (event_type, version) = forms.get(index).map_or(("", 1), |form| parts_of(form));
             let reason = error.to_string();
             (index, self.forms.unreadable(event_type, version, reason))
         })?;
-        let state = state.expect("put back after each event");
-        Ok(Folded { state: native_state(state), skipped: None })
+        Ok(Folded { state: native_state(after), skipped: None })
     }
 
     fn read_command(&self, command_type: &str, data: &str) -> Result<Command, Arc<str>> {

@@ -311,13 +311,10 @@ impl Forms {
 
     /// Whether that is so of events of all these forms.
     pub(crate) fn are_current(&self, forms: &[Arc<str>]) -> bool {
-        let mut last: Option<&Arc<str>> = None;
-        forms.iter().all(|form| {
-            // What comes again and again is looked at once.
-            let same = last.is_some_and(|last| Arc::ptr_eq(last, form));
-            last = Some(form);
-            let (event_type, version) = parts_of(form);
-            same || self.is_current(event_type, version)
+        // What comes again and again is looked at once.
+        forms.chunk_by(Arc::ptr_eq).all(|run| {
+            let (event_type, version) = parts_of(&run[0]);
+            self.is_current(event_type, version)
         })
     }
 

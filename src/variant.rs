@@ -37,21 +37,23 @@ pub(crate) fn from_variant<T: DeserializeOwned>(name: &str, data: &str) -> Resul
     Ok(value)
 }
 
-/// Gives `each` the values of an enum whose types these forms have, and whose data are the elements of
-/// a JSON array.
+/// Folds the values of an enum whose types these forms have, and whose data are the elements of a JSON
+/// array. `count` is how many of them were folded, also if the next one can't be.
 ///
 /// # Errors
-/// If the text is no such array, or one of the values is not of the enum. Those before it have been
-/// given.
-pub(crate) fn for_each_variant<T: DeserializeOwned>(
+/// If the text is no such array, or one of the values is not of the enum.
+pub(crate) fn fold_variants<T: DeserializeOwned, S>(
     forms: &[Arc<str>],
     data: &str,
-    each: impl FnMut(T),
-) -> Result<(), Error> {
+    state: S,
+    evolve: impl Fn(S, &T) -> S,
+    count: &mut usize,
+) -> Result<S, Error> {
     let mut json = serde_json::Deserializer::from_str(data);
-    let array = ForEach { each, forms, values: PhantomData };
-    de::Deserializer::deserialize_seq(&mut json, array)?;
-    json.end()
+    let array = Fold { forms, state, evolve, count, values: PhantomData };
+    let state = de::Deserializer::deserialize_seq(&mut json, array)?;
+    json.end()?;
+    Ok(state)
 }
 
 /// The names of an enum's variants; none of another type's.
@@ -150,28 +152,37 @@ impl<'de, D: de::Deserializer<'de>> VariantAccess<'de> for Tagged<'_, D> {
     }
 }
 
-/// Reads the array of [`for_each_variant`].
-struct ForEach<'n, T, F> {
-    each: F,
+/// Reads the array of [`fold_variants`].
+struct Fold<'n, T, S, F> {
     forms: &'n [Arc<str>],
+    state: S,
+    evolve: F,
+    count: &'n mut usize,
     values: PhantomData<T>,
 }
 
-impl<'de, T: DeserializeOwned, F: FnMut(T)> Visitor<'de> for ForEach<'_, T, F> {
-    type Value = ();
+impl<'de, T: DeserializeOwned, S, F: Fn(S, &T) -> S> Visitor<'de> for Fold<'_, T, S, F> {
+    type Value = S;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an array of what the types say")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut values: A) -> Result<(), A::Error> {
-        for (index, form) in self.forms.iter().enumerate() {
-            let (name, _) = parts_of(form);
-            let value = values.next_element_seed(Data { name, value: PhantomData })?;
-            let Some(value) = value else { return Err(de::Error::invalid_length(index, &self)) };
-            (self.each)(value);
+    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<S, A::Error> {
+        let Self { forms, mut state, evolve, count, .. } = self;
+        // What comes again and again is looked at once.
+        for run in forms.chunk_by(Arc::ptr_eq) {
+            let (name, _) = parts_of(&run[0]);
+            for _ in run {
+                let value = values.next_element_seed(Data { name, value: PhantomData })?;
+                let Some(value) = value else {
+                    return Err(de::Error::custom("there are fewer data than types"));
+                };
+                state = evolve(state, &value);
+                *count += 1;
+            }
         }
-        Ok(())
+        Ok(state)
     }
 }
 
@@ -420,9 +431,12 @@ mod tests {
     fn an_array_of_data_is_read_one_by_one() {
         let read = |types: &[&str], data: &str| {
             let types: Vec<Arc<str>> = types.iter().map(|name| (*name).into()).collect();
-            let mut events = Vec::new();
-            let result = for_each_variant::<Event>(&types, data, |event| events.push(event));
-            (events.len(), result.is_ok())
+            let mut count = 0;
+            let result = fold_variants(&types, data, 0, |sum, _: &Event| sum + 1, &mut count);
+            if let Ok(sum) = result {
+                assert_eq!(sum, count);
+            }
+            (count, result.is_ok())
         };
         let (moved, booked) = (r#" {"start":5} "#, r#"{"doctor":"7","minutes":1}"#);
         assert_eq!(read(&[], "[]"), (0, true));
@@ -444,13 +458,15 @@ mod tests {
     #[test]
     fn forms_name_types_with_their_versions() {
         let forms = ["Moved\x7f12".into(), "Moved".into()];
-        let mut starts = Vec::new();
-        let start = |event| match event {
-            Event::Moved(slot) => starts.push(slot.start),
+        let start = |mut starts: Vec<u32>, event: &Event| match event {
+            Event::Moved(slot) => {
+                starts.push(slot.start);
+                starts
+            }
             other => panic!("{other:?}"),
         };
-        for_each_variant::<Event>(&forms, r#"[{"start":1},{"start":2}]"#, start).unwrap();
-        assert_eq!(starts, [1, 2]);
+        let data = r#"[{"start":1},{"start":2}]"#;
+        assert_eq!(fold_variants(&forms, data, Vec::new(), start, &mut 0).unwrap(), [1, 2]);
     }
 
     #[test]

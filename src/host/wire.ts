@@ -401,14 +401,15 @@ export function writeRows(writer: Writer, events: readonly StoredEvent[], ofOneS
   });
 }
 
-/** A form that comes again and again is told once. */
+/** A form that comes again and again is told once, with how often it does. */
 export function writeMessages(writer: Writer, { forms, data }: Messages): void {
-  let last: string | undefined;
-  writer.list(forms, (form) => {
-    if (form === last) writer.word(0);
-    else writer.word(1).str((last = form));
-  });
   writer.str(data);
+  for (let from = 0, to = 0; from < forms.length; from = to) {
+    do to += 1;
+    while (forms[to] === forms[from]);
+    writer.word(to - from).str(forms[from]!);
+  }
+  writer.word(0);
 }
 
 export function writeDocuments(writer: Writer, { documents, scans, head }: DocumentsRead): void {

@@ -559,15 +559,19 @@ fn page(reader: &mut Reader<'_>, owner: Option<&StreamId>) -> Result<Page> {
             })?,
         },
         2 => {
-            // What comes again and again is told once.
-            let mut last: Arc<str> = "".into();
-            let forms = reader.list(|reader| {
-                if reader.flag()? {
-                    last = reader.string()?;
+            let data = reader.string()?;
+            let mut forms: Vec<Arc<str>> = Vec::new();
+            loop {
+                let count = forms.len() + reader.word()? as usize;
+                if count == forms.len() {
+                    break Page::Messages { forms: forms.into(), data };
                 }
-                Ok(Arc::clone(&last))
-            })?;
-            Page::Messages { forms: forms.into(), data: reader.string()? }
+                // Each payload takes at least a byte: a wrong count can't make us reserve the world.
+                if count > data.len() {
+                    return Err(Malformed::Text);
+                }
+                forms.resize(count, reader.string()?);
+            }
         }
         tag => return Err(Malformed::Tag(tag)),
     })

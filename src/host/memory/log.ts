@@ -119,14 +119,14 @@ export class Log {
 
   /** What is folded of these events. The payloads of those that stand one after the other are one text. */
   messages(rows: readonly number[]): Messages {
-    const payloads: string[] = [];
+    let data = "[";
     for (let start = 0, end = 0; start < rows.length; start = end) {
       do end += 1;
       while (rows[end] === rows[end - 1]! + 1);
-      payloads.push(this.#data.between(rows[start]!, rows[end - 1]! + 1));
+      data += (start > 0 ? ",\n" : "") + this.#data.between(rows[start]!, rows[end - 1]! + 1);
     }
     const forms = rows.map((row) => formOf(this.#kindOf[row]!.type, this.#versions[row]!));
-    return new MessagesOf(forms, `[${payloads.join(",\n")}]`);
+    return new MessagesOf(forms, `${data}]`);
   }
 
   outcome(commandId: string): FirstOutcome | null {

@@ -560,17 +560,13 @@ fn page(reader: &mut Reader<'_>, owner: Option<&StreamId>) -> Result<Page> {
         },
         2 => {
             let data = reader.string()?;
+            // What comes again and again is told once. The driver has as many forms at hand.
             let mut forms: Vec<Arc<str>> = Vec::new();
             loop {
-                let count = forms.len() + reader.word()? as usize;
-                if count == forms.len() {
-                    break Page::Messages { forms: forms.into(), data };
+                match reader.word()? as usize {
+                    0 => break Page::Messages { forms: forms.into(), data },
+                    run => forms.resize(forms.len() + run, reader.string()?),
                 }
-                // Each payload takes at least a byte: a wrong count can't make us reserve the world.
-                if count > data.len() {
-                    return Err(Malformed::Text);
-                }
-                forms.resize(count, reader.string()?);
             }
         }
         tag => return Err(Malformed::Tag(tag)),

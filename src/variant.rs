@@ -456,6 +456,24 @@ mod tests {
     }
 
     #[test]
+    fn events_of_one_form_are_read_one_by_one_too() {
+        let [moved, swapped]: [Arc<str>; 2] = ["Moved".into(), "Swapped".into()];
+        let forms = [&moved, &moved, &swapped, &moved, &moved].map(Arc::clone);
+        let start = |mut starts: Vec<u32>, event: &Event| {
+            starts.push(if let Event::Moved(slot) = event { slot.start } else { 0 });
+            starts
+        };
+        let read = |last: &str| {
+            let data = format!(r#"[{{"start":1}},{{"start":2}},[7,8],{{"start":3}},{last}]"#);
+            let mut count = 0;
+            (fold_variants(&forms, &data, Vec::new(), start, &mut count).ok(), count)
+        };
+        assert_eq!(read(r#"{"start":4}"#), (Some(vec![1, 2, 0, 3, 4]), 5));
+        // The second of a run is no event of its type.
+        assert_eq!(read("[7,8]"), (None, 4));
+    }
+
+    #[test]
     fn forms_name_types_with_their_versions() {
         let forms = ["Moved\x7f12".into(), "Moved".into()];
         let start = |mut starts: Vec<u32>, event: &Event| match event {

@@ -1,5 +1,6 @@
 //! Messages from JavaScript. `src/host/wire.ts` is the other side.
 
+use std::iter::repeat_n;
 use std::sync::Arc;
 
 use crate::domain::AggregateDefinition;
@@ -565,7 +566,7 @@ fn page(reader: &mut Reader<'_>, owner: Option<&StreamId>) -> Result<Page> {
             loop {
                 match reader.word()? as usize {
                     0 => break Page::Messages { forms: forms.into(), data },
-                    run => forms.resize(forms.len() + run, reader.string()?),
+                    run => forms.extend(repeat_n(reader.string()?, run)),
                 }
             }
         }
